@@ -28,7 +28,7 @@ class Metrics:
         auc: (classes,) float64, NaN for a class without a positive or without a negative clip.
         num_positives: (classes,) int64, positive clips.
         num_clips: clips measured.
-        left_out: indices of the classes that have no `auc`; those without a positive have no `average_precision` either.
+        left_out: indices of the classes without an `auc`; those without a positive lack `average_precision` too.
     """
 
     map: float
