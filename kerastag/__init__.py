@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kerastag.labels import LabelSet
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 __all__ = ["LabelSet", "__version__"]
 
 _HOMES = {"LabelSet": "kerastag.labels"}
