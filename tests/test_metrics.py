@@ -93,9 +93,14 @@ def test_line_is_the_agreed_last_line():
 def test_as_dict_is_strict_json():
     perfect = measure([[1, 0], [0, 0]], [[1.0, 0.0], [0.0, 0.5]])
     read = json.loads(json.dumps(perfect.as_dict(), allow_nan=False))
-    assert read["map"] == 1.0 and read["d_prime"] is None and math.isinf(perfect.d_prime)
-    assert read["average_precision"] == [1.0, None] and read["auc"] == [1.0, None]
-    assert read["left_out"] == [1] and read["num_positives"] == [1, 0] and read["num_clips"] == 2
+    assert read["map"] == 1.0
+    assert read["d_prime"] is None
+    assert math.isinf(perfect.d_prime)
+    assert read["average_precision"] == [1.0, None]
+    assert read["auc"] == [1.0, None]
+    assert read["left_out"] == [1]
+    assert read["num_positives"] == [1, 0]
+    assert read["num_clips"] == 2
 
 
 def test_class_report_is_a_csv_that_reads_back():
@@ -106,7 +111,8 @@ def test_class_report_is_a_csv_that_reads_back():
     rows = list(csv.DictReader(io.StringIO(class_report(found, names))))
     assert [row["display_name"] for row in rows] == names
     assert float(rows[4]["auc"]) == pytest.approx(found.auc[4], abs=1e-6)
-    assert rows[2]["average_precision"] == "" and rows[2]["num_positives"] == "0"
+    assert rows[2]["average_precision"] == ""
+    assert rows[2]["num_positives"] == "0"
 
 
 @pytest.mark.parametrize(

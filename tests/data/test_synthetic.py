@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from kerastag.data.pack import FeaturePack, verify
+from kerastag.data.synthetic import SPLITS, synthetic_features, synthetic_labels, write_synthetic_packs
+from kerastag.metrics import measure
+
+
+@pytest.fixture(scope="module")
+def train():
+    return synthetic_features(3000, seed=4)
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return synthetic_features(1000, seed=4, split="eval")
+
+
+def test_shapes_and_types(train):
+    assert train.x.shape == (3000, 10, 128)
+    assert train.x.dtype == np.uint8
+    assert train.targets.shape == (3000, 40)
+    assert train.events.shape == (3000, 10, 40)
+    assert len(set(train.ids)) == len(train) == 3000
+    assert {len(name) for name in train.ids} == {11}
+
+
+def test_same_seed_same_clips_other_seed_or_split_others():
+    first = synthetic_features(50, seed=1)
+    again = synthetic_features(50, seed=1)
+    np.testing.assert_array_equal(first.x, again.x)
+    np.testing.assert_array_equal(first.targets, again.targets)
+    assert not np.array_equal(first.x, synthetic_features(50, seed=2).x)
+    splits = [synthetic_features(50, seed=1, split=split) for split in SPLITS]
+    assert len({name for clips in splits for name in clips.ids}) == 150
+    assert not np.array_equal(splits[0].x, splits[1].x)
+
+
+def test_events_lie_in_the_valid_segments_which_alone_hold_sound(train):
+    valid = np.arange(10) < train.num_segments[:, None]
+    assert not train.events[~valid].any()
+    assert not train.x[~valid].any()
+    assert train.x[valid].std(axis=1).min() > 5
+    assert 0.04 < np.mean(train.num_segments < 10) < 0.12
+    assert train.num_segments.min() >= 1
+
+
+def test_evaluation_tags_are_the_truth_and_training_tags_lack_some(train, evaluation):
+    np.testing.assert_array_equal(evaluation.targets, evaluation.events.any(axis=1))
+    truth = train.events.any(axis=1)
+    assert not (train.targets & ~truth).any()
+    assert 0.05 < 1 - train.targets.sum() / truth.sum() < 0.15
+    assert train.targets.any(axis=1).all()
+
+
+def test_classes_have_a_long_tail_and_none_is_without_a_clip(train, evaluation):
+    counts = train.targets.sum(axis=0)
+    assert counts.min() > 0
+    assert counts[0] > 8 * counts[-1]
+    assert evaluation.targets.sum(axis=0).min() > 0
+
+
+def test_most_events_are_short_and_some_fill_the_clip(evaluation):
+    full = evaluation.num_segments == 10
+    filled = evaluation.events[full].sum(axis=1)
+    filled = filled[filled > 0]
+    assert np.mean(filled <= 3) > 0.6
+    assert set(filled) == set(range(1, 11))
+
+
+def test_the_code_is_audiosets_and_seldom_saturates(train):
+    valid = train.x[np.arange(10) < train.num_segments[:, None]]
+    assert abs(valid.mean() - 127.5) < 3
+    assert np.mean((valid == 0) | (valid == 255)) < 0.05
+
+
+def test_splits_share_their_sounds_and_short_events_drown_in_the_mean(train, evaluation):
+    """A detector learnt on segments of one split finds the other's clips, by its best segment far better than
+    by their mean."""
+    segments = (train.x.reshape(-1, 128).astype(np.float64) - 128) / 128
+    of_eval = (evaluation.x.astype(np.float64) - 128) / 128
+    valid = np.arange(10) < evaluation.num_segments[:, None]
+    mean = (of_eval * valid[..., None]).sum(axis=1) / valid.sum(axis=1, keepdims=True)
+    best, averaged = [], []
+    for k in range(4):
+        detector = LogisticRegression(C=0.1).fit(segments, train.events[..., k].ravel())
+        of_segments = detector.decision_function(of_eval.reshape(-1, 128)).reshape(len(evaluation), -1)
+        best.append(np.where(valid, of_segments, -np.inf).max(axis=1))
+        averaged.append(detector.decision_function(mean))
+    by_best = measure(evaluation.targets[:, :4], np.stack(best, axis=1)).map
+    by_mean = measure(evaluation.targets[:, :4], np.stack(averaged, axis=1)).map
+    assert by_best > 0.5
+    assert by_best > by_mean + 0.03
+
+
+def test_any_size_works():
+    tiny = synthetic_features(3, num_classes=1, num_segments=1, num_features=1, seed=9)
+    assert tiny.x.shape == (3, 1, 1)
+    assert tiny.targets.all()
+    wide = synthetic_features(20, num_classes=527, num_segments=25, num_features=16, split="eval")
+    assert wide.events.shape == (20, 25, 527)
+    assert wide.targets.any(axis=1).all()
+
+
+def test_packs_hold_the_same_clips_and_read_as_any_pack(tmp_path):
+    paths = write_synthetic_packs(tmp_path / "new", num_train=90, num_eval=40, num_classes=6, seed=3)
+    assert [path.name for path in sorted((tmp_path / "new").iterdir())] == ["bal_train.h5", "eval.h5"]
+    for split, path in paths.items():
+        clips = synthetic_features(90 if split == "bal_train" else 40, num_classes=6, seed=3, split=split)
+        verify(path)
+        with FeaturePack.open(path) as pack:
+            np.testing.assert_array_equal(pack.x, clips.x)
+            np.testing.assert_array_equal(pack.targets, clips.targets)
+            np.testing.assert_array_equal(pack.num_segments, clips.num_segments)
+            np.testing.assert_array_equal(pack.ids, clips.ids)
+            assert pack.attributes["split"] == split
+
+
+def test_labels_are_distinct():
+    assert len(set(synthetic_labels(527))) == 527
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_clips": 0}, "`num_clips` must be at least 1, received 0"),
+        ({"num_classes": 0}, "`num_classes` must be at least 1"),
+        ({"num_segments": 256}, "`num_segments` must be 1 to 255, received 256"),
+        ({"num_features": -1}, "`num_features` must be at least 1"),
+        ({"seed": -1}, "`seed` must be 0 or greater, received -1"),
+        ({"split": "test"}, "`split` must be one of bal_train, unbal_train, eval, received 'test'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(change, message):
+    arguments = {"num_clips": 5, **change}
+    with pytest.raises(ValueError, match=message):
+        synthetic_features(arguments.pop("num_clips"), **arguments)
