@@ -10,8 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from checks import ROOT, run_python
 
+from checks import ROOT, run_python
 from kerastag._configs import config_names, config_path
 
 # What setuptools needs of a checkout.
@@ -124,7 +124,8 @@ def test_an_unknown_kind_is_refused() -> None:
 
 
 def test_a_misspelled_name_is_answered_with_its_neighbour(checkout: Path, tmp_path: Path) -> None:
-    code = "from kerastag._configs import config_path\ntry: config_path('recipes', 'only_heer')\nexcept OSError as e: print(e)"
+    code = "from kerastag._configs import config_path\n"
+    code += "try: config_path('recipes', 'only_heer')\nexcept OSError as e: print(e)"
     assert "did you mean only_here" in run_python(code, {"PYTHONPATH": str(checkout)}, cwd=tmp_path)
 
 

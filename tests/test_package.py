@@ -4,9 +4,9 @@ import re
 from importlib import metadata
 
 import pytest
-from checks import ROOT, run_python
 
 import kerastag
+from checks import ROOT, run_python
 
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "sklearn", "h5py", "soundfile", "soxr", "pooch")
 

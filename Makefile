@@ -1,0 +1,69 @@
+# What a newcomer and the CI script both run. Python 3.11 to 3.13; no network but the package index, no GPU.
+#   make demo PYTHON=python3.12     another interpreter than python3
+PYTHON ?= python3
+PYTHON311 ?= python3.11
+VENV ?= .venv
+PY := $(VENV)/bin/python
+LEGACY := $(VENV)-legacy
+PYTEST := -m pytest -rs --timeout=300 --durations=10
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test test-legacy lint format bench clean distclean
+
+help:
+	@echo "make demo         install into $(VENV), train attention beside averaging on synthetic clips, print the table"
+	@echo "make test         all tests and doctests on TensorFlow, then layers and models on JAX"
+	@echo "make test-legacy  the same tests beside TensorFlow 2.16, tensorflow-io and tflite-runtime (Python 3.11)"
+	@echo "make lint         ruff, mypy and the import contracts"
+	@echo "make format       rewrite the code as ruff would have it"
+	@echo "make bench        every program in benchmarks/"
+	@echo "make clean        remove what building and testing left; distclean removes the environments too"
+
+demo: $(VENV)/.train
+	$(PY) -m kerastag.recipes.feature_attention
+
+test: $(VENV)/.dev
+	$(PY) $(PYTEST) $(PYTEST_ARGS)
+	KERAS_BACKEND=jax $(PY) $(PYTEST) tests/layers tests/models kerastag/layers kerastag/models $(PYTEST_ARGS)
+
+test-legacy: $(LEGACY)/.tfio
+	$(LEGACY)/bin/python $(PYTEST) $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(VENV)/.dev
+	set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(PY) "$$program"; done
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) $(LEGACY)
+
+# The stamps: an environment is installed once, and again after its requirements have changed.
+$(PY):
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	    "kerastag needs Python 3.11 to 3.13, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: setup.cfg pyproject.toml | $(PY)
+	$(PY) $(PIP) --editable '.[train]'
+	@touch $@
+
+$(VENV)/.dev: setup.cfg pyproject.toml | $(PY)
+	$(PY) $(PIP) --editable '.[train,jax,edge,dev]'
+	@touch $@ $(VENV)/.train
+
+$(LEGACY)/.tfio: setup.cfg pyproject.toml
+	$(PYTHON311) -m venv $(LEGACY)
+	$(LEGACY)/bin/python $(PIP) --editable '.[tfio,edge-legacy,test]'
+	@touch $@
