@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -213,8 +212,7 @@ class StreamingLogMel:
         block = np.asarray(block)
         if block.dtype.kind != "f" or block.ndim != 1:
             raise ValueError(
-                "`block` must be float samples of shape (samples,). "
-                f"Received: {block.dtype} of shape {block.shape}"
+                f"`block` must be float samples of shape (samples,). Received: {block.dtype} of shape {block.shape}"
             )
         self._raw = np.concatenate([self._raw, block.astype(np.float32, copy=False)])
         if not self._started and len(self._raw) < self.front_end.min_samples:
@@ -293,10 +291,7 @@ def _mel(front_end: FrontEnd, spectrum: np.ndarray) -> np.ndarray:
 
 def _log(front_end: FrontEnd, mel: np.ndarray) -> np.ndarray:
     floor = np.float32(front_end.floor)
-    if front_end.log == "natural":
-        log_mel = np.log(mel + floor)
-    else:
-        log_mel = np.float32(10) * np.log10(np.maximum(mel, floor))
+    log_mel = np.log(mel + floor) if front_end.log == "natural" else np.float32(10) * np.log10(np.maximum(mel, floor))
     return (log_mel + np.float32(front_end.shift)) / np.float32(front_end.scale)
 
 
@@ -323,8 +318,8 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 def _slopes(front_end: FrontEnd) -> tuple[np.ndarray, np.ndarray]:
     """Rising and falling weight of every FFT bin in every band, (bins, mel_bins) float64, peaks scaled by the norm."""
     scale = front_end.mel_scale
-    ends = _hz_to_mel(np.array([front_end.min_hz, front_end.max_hz]), scale)
-    edges_mel = np.linspace(*ends, front_end.num_mel_bins + 2)
+    low, high = _hz_to_mel(np.array([front_end.min_hz, front_end.max_hz]), scale)
+    edges_mel = np.linspace(low, high, front_end.num_mel_bins + 2)
     edges_hz = _mel_to_hz(edges_mel, scale)
     bins_hz = np.arange(front_end.fft_length // 2 + 1) * front_end.sample_rate / front_end.fft_length
     in_mel = front_end.mel_triangles == "mel"
