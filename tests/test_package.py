@@ -1,6 +1,8 @@
 """The package itself: light to import, one version, every public name where it says."""
 
+import ast
 import re
+from collections.abc import Iterator
 from importlib import metadata
 
 import pytest
@@ -44,3 +46,28 @@ def test_an_installed_package_says_the_same_version() -> None:
     except metadata.PackageNotFoundError:
         pytest.skip("kerastag runs from its checkout here, without being installed")
     assert installed == kerastag.__version__
+
+
+def test_every_public_constructor_and_function_says_its_types() -> None:
+    """mypy asks the same of everything but the layers, whose `call` and `build` Keras hands any tensor."""
+    bare = [
+        f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
+        for path in sorted((ROOT / "kerastag").rglob("*.py"))
+        for function in public_functions(ast.parse(path.read_text()).body)
+        if not says_its_types(function)
+    ]
+    assert not bare, bare
+
+
+def public_functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
+    """The public functions of a module, and the constructors of its public classes."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from (part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__")
+
+
+def says_its_types(function: ast.FunctionDef) -> bool:
+    named = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return all(a.annotation for a in named if a.arg != "self") and (function.returns or function.name == "__init__")
