@@ -1,0 +1,49 @@
+"""Linear softmax pooling."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+_SMALLEST = 1e-7
+
+
+@keras.saving.register_keras_serializable(package="kerastag")
+class LinearSoftmaxPooling(keras.layers.Layer):
+    """Frame probabilities -> clip probabilities, each frame weighted by its own probability.
+
+    `y_k = sum_t p_tk^2 / sum_t p_tk`, where the sum below is at least 1e-7: all zeros give zero. Always computed in
+    float32.
+
+    Args:
+        **kwargs: As of any Keras layer.
+
+    Input shape: `(batch, frames, classes)`, in [0, 1].
+    Output shape: `(batch, classes)`, float32.
+    Mask: `(batch, frames)`; masked frames take no part, and the output has no mask.
+
+    >>> LinearSoftmaxPooling()(ops.array([[[0.5], [1.0], [0.0]]])).shape
+    (1, 1)
+
+    Reference: Wang, Li and Metze, A comparison of five multiple instance learning pooling functions, 2019,
+    table 1. Deviation: the lower bound of the divisor.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        probabilities = ops.cast(inputs, "float32")
+        if mask is not None:
+            probabilities = ops.where(ops.expand_dims(mask, -1), probabilities, 0.0)
+        total = ops.sum(probabilities, axis=1)
+        return ops.sum(ops.square(probabilities), axis=1) / ops.maximum(total, _SMALLEST)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        return None
+
+    def compute_output_spec(self, inputs: Any, mask: Any = None) -> keras.KerasTensor:
+        if len(inputs.shape) != 3:
+            raise ValueError(f"`inputs` must have shape (batch, frames, classes), received {tuple(inputs.shape)}")
+        return keras.KerasTensor((inputs.shape[0], inputs.shape[2]), dtype="float32")

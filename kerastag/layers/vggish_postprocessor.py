@@ -1,0 +1,56 @@
+"""The last step of AudioSet's released embeddings."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+SMALLEST = -2.0
+LARGEST = 2.0
+STEPS = 255
+
+
+@keras.saving.register_keras_serializable(package="kerastag")
+class VGGishPostprocessor(keras.layers.Layer):
+    """VGGish embedding -> AudioSet's: whitened by PCA, clipped to [-2, 2], and quantised to 0 … 255.
+
+    `y = clip(E (x - m), -2, 2)`; with `quantise`, `floor((y + 2) * 255 / 4)`, whole numbers as float32. E and m are
+    weights that do not train: E starts as the identity, m as zero. Always computed in float32.
+
+    Args:
+        quantise: Whether to quantise; no gradient passes then.
+        **kwargs: As of any Keras layer.
+
+    Input shape: `(..., features)`.
+    Output shape: as the input, float32.
+
+    >>> VGGishPostprocessor()(ops.array([[-3.0, 0.0, 2.0]]))[0, -1]
+    255.0
+
+    Reference: Hershey et al., CNN architectures for large-scale audio classification, 2017, and the description of
+    the AudioSet features that were released with it.
+    """
+
+    def __init__(self, quantise: bool = True, **kwargs: Any):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.quantise = quantise
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        features = input_shape[-1]
+        fixed = {"trainable": False, "dtype": "float32"}
+        self.means = self.add_weight(name="means", shape=(features,), initializer="zeros", **fixed)
+        self.eigen_vectors = self.add_weight(
+            name="eigen_vectors", shape=(features, features), initializer="identity", **fixed
+        )
+
+    def call(self, inputs: Any) -> Any:
+        centred = ops.cast(inputs, "float32") - self.means
+        whitened = ops.clip(ops.matmul(centred, ops.transpose(self.eigen_vectors)), SMALLEST, LARGEST)
+        return ops.floor((whitened - SMALLEST) * (STEPS / (LARGEST - SMALLEST))) if self.quantise else whitened
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        return keras.KerasTensor(inputs.shape, dtype="float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "quantise": self.quantise}

@@ -1,0 +1,79 @@
+"""AT-SCA: CNN10 with spatial and channel-wise attention."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from kerastag.layers.spatial_channel_attention import SpatialChannelAttention
+from kerastag.models._panns import conv_block, max_mean_head, mean_over_frequency, normalise_input
+from kerastag.models.backbone import Backbone, check_rate, check_width, scaled
+from kerastag.models.cnn10 import CHANNELS
+
+
+def build_features(
+    log_mel: Any,
+    *,
+    width: float = 1.0,
+    block_dropout: float = 0.2,
+    augment: keras.layers.Layer | None = None,
+) -> Any:
+    """Log-mel -> the features of AT-SCA: `(batch, frames // 16, 512 · width)`."""
+    check_width(width)
+    check_rate("block_dropout", block_dropout)
+    x = normalise_input(log_mel, augment)
+    for block, channels in enumerate(CHANNELS, start=1):
+        x = conv_block(x, scaled(channels, width), name=f"conv_block{block}")
+        x = SpatialChannelAttention(name=f"attention{block}")(x)
+        x = layers.Dropout(block_dropout, name=f"conv_block{block}_drop")(x)
+    return mean_over_frequency(x)
+
+
+BACKBONE = Backbone("panns", 16, build_features, max_mean_head)
+
+
+def at_sca(
+    num_classes: int = 527,
+    *,
+    width: float = 1.0,
+    input: str = "log_mel",
+    dropout: float = 0.5,
+    block_dropout: float = 0.2,
+    augment: keras.layers.Layer | None = None,
+    name: str = "at_sca",
+) -> keras.Model:
+    """Log-mel or waveform at 32 kHz -> clip and frame probabilities and an embedding, attending where an event is.
+
+    CNN10 with one `SpatialChannelAttention` after the pooling of each of its four blocks; head and output frames as
+    in `cnn10`.
+
+    Args:
+        num_classes: Whole number above zero.
+        width: Factor on every number of channels, above 0.
+        input: `"log_mel"`, shape `(batch, frames, 64)` with at least 16 frames, or `"waveform"`, `(batch, samples)`.
+        dropout: Rate before either dense layer, in [0, 1).
+        block_dropout: Rate after each block, in [0, 1).
+        augment: Layer on the normalised log-mel, such as `SpecAugment`; None for none.
+        name: The model's name.
+
+    Returns:
+        Model with a dict of outputs: `clipwise` `(batch, num_classes)`, `framewise`
+        `(batch, frames // 16, num_classes)` and `embedding` `(batch, 512 · width)`, float32.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    >>> at_sca(num_classes=10, width=0.125).output_shape["embedding"]
+    (None, 64)
+
+    Reference: AT-SCA (2020), as Zhang et al. (2021) describe it in a sentence. Its exact layers are not in our
+    sources: CNN10 as the trunk, the place of the modules and their formula are ours, so its figures say little about
+    the published system.
+    """
+    return BACKBONE.build(
+        num_classes,
+        input=input,
+        name=name,
+        features={"width": width, "block_dropout": block_dropout, "augment": augment},
+        head={"dropout": dropout},
+    )
