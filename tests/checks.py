@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,12 @@ def outputs_of(called: Callable[..., Any], inputs: Any, mask: np.ndarray | None 
 
 
 def run_python(
-    code: str, env: Mapping[str, str] | None = None, cwd: str | Path = ROOT, timeout: float = 120, check: bool = True
+    code: str,
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path = ROOT,
+    timeout: float = 120,
+    check: bool = True,
+    flags: Sequence[str] = (),
 ) -> str:
     """Run `code` in a fresh interpreter with the checkout on its path; return what it wrote to standard output.
 
@@ -128,7 +133,7 @@ def run_python(
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     result = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *flags, "-c", code],
         env={**os.environ, "PYTHONPATH": path, **(env or {})},
         cwd=cwd,
         capture_output=True,

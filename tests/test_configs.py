@@ -56,12 +56,15 @@ def test_a_wheel_has_the_tomls(wheel: Path, checkout: Path, tmp_path: Path) -> N
     check_finds_everything(ask(site, tmp_path), home=site, checkout=checkout)
 
 
-def test_a_wheel_has_the_data_files_and_only_the_package(wheel: Path, checkout: Path) -> None:
+def test_a_wheel_has_every_module_and_data_file_and_only_the_package(wheel: Path, checkout: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     folders = {name.split("/")[0] for name in names}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"kerastag"}
-    shipped = {path.relative_to(checkout).as_posix() for path in (checkout / "kerastag").rglob("*.tsv")}
-    assert shipped | {"kerastag/py.typed"} <= set(names)
+    # A folder without __init__.py would be left out in silence.
+    ours = [*(checkout / "kerastag").rglob("*.py"), *(checkout / "kerastag").rglob("*.tsv")]
+    missing = {path.relative_to(checkout).as_posix() for path in ours} | {"kerastag/py.typed"}
+    missing -= set(names)
+    assert not missing
 
 
 def test_a_wheel_from_the_sdist_is_the_same(sdist: Path, wheel: Path, tmp_path: Path) -> None:
@@ -85,11 +88,11 @@ def test_an_old_build_leaves_no_toml_behind(checkout: Path, tmp_path: Path) -> N
 def test_an_editable_install_reads_the_checkout(checkout: Path, tmp_path: Path) -> None:
     site = unpacked(build("editable", checkout, tmp_path / "built"), tmp_path / "site")
     assert not (site / "kerastag").exists()
-    answer = json.loads(run_python(f"import site; site.addsitedir({str(site)!r})\n{ASK}", isolated(), cwd=tmp_path))
+    answer = ask_as_installed(site, tmp_path)
     check_finds_everything(answer, home=checkout, checkout=checkout)
     # A TOML added after the install is there at once.
     (checkout / "recipes/added_later.toml").write_text("seed = 8\n")
-    answer = json.loads(run_python(f"import site; site.addsitedir({str(site)!r})\n{ASK}", isolated(), cwd=tmp_path))
+    answer = ask_as_installed(site, tmp_path)
     (checkout / "recipes/added_later.toml").unlink()
     assert answer["found"]["recipes"]["added_later"] == "seed = 8\n"
 
@@ -148,8 +151,10 @@ def unpacked(wheel: Path, folder: Path) -> Path:
     return folder
 
 
-def isolated() -> dict[str, str]:
-    return {"PYTHONPATH": os.devnull}
+def ask_as_installed(site: Path, cwd: Path) -> dict:
+    """As if `site` were the site-packages: the true ones (-S) may hold an editable kerastag of their own."""
+    code = f"import site; site.addsitedir({str(site)!r})\n{ASK}"
+    return json.loads(run_python(code, {"PYTHONPATH": os.devnull}, cwd=cwd, flags=["-S"]))
 
 
 def ask(path: Path, cwd: Path) -> dict:
