@@ -1,0 +1,282 @@
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from checks import SHARED
+from matplotlib.image import imread
+from scipy.stats import pearsonr
+
+from kerastag.data.synthetic import synthetic_features, synthetic_labels
+from kerastag.metrics import measure
+from kerastag.recipes._published import TABLE_III, TABLES, published
+from kerastag.recipes._results import read_results, read_run
+from kerastag.recipes.tables import correlation, main, read_label_quality
+
+CLASSES = 8
+SETTINGS = {"units": 1024, "depth": 3, "phi": "sigmoid", "balance": 1.0, "seed": 0, "steps": 100, "data_dir": "packs"}
+
+
+def write_run(folder, system, skill=1.0, num_classes=CLASSES, splits=("bal_train", "eval"), **settings):
+    """A finished run as recipes leave it: real metrics of scores that follow the targets with some `skill`."""
+    targets = {
+        split: synthetic_features(min(40 * num_classes, 1600), num_classes=num_classes, split=split).targets
+        for split in splits
+    }
+    settings = {"system": system, **SETTINGS, "run_dir": str(folder), **settings}
+    rng = np.random.default_rng(settings["seed"])
+    found = {split: measure(y, rng.standard_normal(y.shape) + skill * y) for split, y in targets.items()}
+    metrics = {
+        "ensemble": found["eval"].as_dict(),
+        "last": {**found["eval"].as_dict(), "map": found["eval"].map - 0.01},
+        "train": {"average_precision": found["bal_train"].as_dict()["average_precision"]},
+        "class_counts": {split: y.sum(axis=0).tolist() for split, y in targets.items()},
+        "labels_per_clip": {
+            split: {str(n): int(clips) for n, clips in enumerate(np.bincount(y.sum(axis=1))) if clips}
+            for split, y in targets.items()
+        },
+        "labels": {"mids": [f"/m/{k}" for k in range(num_classes)], "names": synthetic_labels(num_classes)},
+        "seconds": 1.0,
+        "steps": settings["steps"],
+    }
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+@pytest.fixture
+def es(tmp_path):
+    return write_run(tmp_path / "es", "es_average")
+
+
+def read_table(output, number):
+    with (output / f"table_{number}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def change(run, file, edit):
+    content = json.loads((run / file).read_text())
+    edit(content)
+    (run / file).write_text(json.dumps(content))
+
+
+def test_runs_land_in_their_rows_and_nowhere_else(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / "es", "es_average", 1.0),
+        write_run(tmp_path / "full", "es_average", 1.1, balance=0),
+        write_run(tmp_path / "multi", "multi_attention", 1.5),
+        write_run(tmp_path / "fa", "feature_attention", 2.0),
+        write_run(tmp_path / "wide", "feature_attention", 2.1, units=2048),
+        write_run(tmp_path / "flat", "feature_attention", 0.5, depth=0),
+        write_run(tmp_path / "relu", "feature_attention", 0.4, phi="relu"),
+    ]
+    output = tmp_path / "out"
+    assert main([*map(str, runs), "--output", str(output)]) == 0
+    figure = {run.name: f"{json.loads((run / 'metrics.json').read_text())['ensemble']['map']:.4f}" for run in runs}
+
+    def filled(number):
+        rows = read_table(output, number)
+        return [(next(iter(row.values())), row["mAP"]) for row in rows if row["mAP"]]
+
+    assert filled("I") == [("(ES) average", figure["es"]), ("(ES) average", figure["full"])]
+    assert filled("IV") == [
+        ("(ES) average", figure["es"]),
+        ("(ES) average", figure["full"]),
+        ("Decision-level multi attention", figure["multi"]),
+        ("Feature-level attention", figure["fa"]),
+    ]
+    assert filled("V") == [("ReLU", figure["relu"]), ("sigmoid", figure["fa"])]
+    assert filled("VI") == [("0", figure["flat"]), ("3", figure["fa"])]
+    assert filled("VII") == [("1024", figure["fa"]), ("2048", figure["wide"])]
+    assert {row["with"] for row in read_table(output, "I") if row["mAP"]} == {"balance 1.0", "balance 0"}
+    printed = capsys.readouterr().out
+    assert printed.strip() == (output / "tables.md").read_text().strip()
+    assert re.findall(r"## Table (\w+)\.", printed) == ["I", "II", "III", "IV", "V", "VI", "VII"]
+    assert "| JDC | 0.337 | 0.963 | 2.526 | – | – | – | – | – | – |  |" in printed
+
+
+def test_table_ii_tells_data_and_balancing_apart(tmp_path):
+    everything = ("bal_train", "unbal_train", "eval")
+    runs = [
+        write_run(tmp_path / "balanced", "es_average"),
+        write_run(tmp_path / "natural", "es_average", splits=everything, balance=0.0),
+        write_run(tmp_path / "full", "es_average", splits=everything, balance=1.0),
+    ]
+    output = tmp_path / "out"
+    main([*map(str, runs), "--output", str(output)])
+    rows = read_table(output, "II")
+    assert [(row["data"], row["trained on"]) for row in rows] == [
+        ("Balanced data", f"balanced, {40 * CLASSES:,} clips"),
+        ("Full data, no balancing", f"full, {80 * CLASSES:,} clips"),
+        ("Full data, balancing", f"full, {80 * CLASSES:,} clips"),
+    ]
+
+
+def test_seeds_are_averaged_with_their_spread(tmp_path):
+    runs = [write_run(tmp_path / str(seed), "es_average", seed=seed) for seed in range(3)]
+    maps = [json.loads((run / "metrics.json").read_text())["ensemble"]["map"] for run in runs]
+    (result,) = read_results(runs)
+    assert [run.seed for run in result.runs] == [0, 1, 2]
+    main([*map(str, runs), "--output", str(tmp_path / "out")])
+    row = next(row for row in read_table(tmp_path / "out", "I") if row["mAP"])
+    assert row["mAP"] == f"{np.mean(maps):.4f} ± {np.std(maps, ddof=1):.4f}"
+    assert row["last checkpoint mAP"] == f"{np.mean(maps) - 0.01:.4f} ± {np.std(maps, ddof=1):.4f}"
+    assert row["runs"] == "3"
+
+
+def test_table_iii_is_pearsons_correlation(es, tmp_path):
+    quality = tmp_path / "quality.csv"
+    shares = [0.1 * k for k in range(CLASSES)]
+    lines = [f"/m/{k},10,{k}" for k in range(CLASSES - 1)] + [f"/m/{CLASSES - 1},0,0", "/m/other,10,3"]
+    quality.write_text("\n".join(["label_id,num_rated,num_true", *lines]) + "\n")
+    main([str(es), "--output", str(tmp_path / "out"), "--label_quality", str(quality)])
+    examples, labels = read_table(tmp_path / "out", "III")
+    run = read_run(es)
+    ap = np.array(run.metrics["ensemble"]["average_precision"])
+    expected = pearsonr(ap, run.metrics["class_counts"]["bal_train"])
+    assert (examples["PCC"], examples["p-value"]) == (f"{expected.statistic:.3f}", f"{expected.pvalue:.3g}")
+    expected = pearsonr(ap[:-1], shares[:-1])
+    assert (labels["PCC"], labels["p-value"]) == (f"{expected.statistic:.3f}", f"{expected.pvalue:.3g}")
+    assert (examples["paper PCC"], labels["paper PCC"]) == ("0.169", "0.230")
+
+
+def test_without_a_quality_file_table_iii_says_so(es, tmp_path):
+    main([str(es), "--output", str(tmp_path / "out")])
+    assert [row["PCC"] == "not given" for row in read_table(tmp_path / "out", "III")] == [False, True]
+
+
+def test_correlation_of_too_little_is_none():
+    assert correlation(np.array([0.1, np.nan, 0.3]), np.array([1, 2, 3])) is None
+    assert correlation(np.array([0.1, 0.2, 0.3]), np.array([5, 5, 5])) is None
+    assert correlation(np.array([0.3, 0.2, 0.1]), np.array([1, 2, 3]))[0] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("num_classes", [2, 8, 527])
+def test_figures_are_drawn_for_any_number_of_classes(tmp_path, num_classes):
+    runs = [write_run(tmp_path / "fa", "feature_attention", 2.0, num_classes)]
+    runs.append(write_run(tmp_path / "jdc", "jdc", 1.0, num_classes, data_dir=None))
+    assert main([*map(str, runs), "--output", str(tmp_path / "out")]) == 0
+    figures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert figures == [f"figure_{number}.png" for number in (4, 6, 7, 8, 9)]
+    for name in figures:
+        image = imread(tmp_path / "out" / name)
+        assert image.shape[0] > 200
+        assert image[..., :3].std() > 0.05
+    assert not list((tmp_path / "out").glob("*.new"))
+
+
+def test_a_small_run_stands_in_the_rows_of_systems_with_its_size(tmp_path):
+    run = write_run(tmp_path / "small", "feature_attention", units=64, data_dir=None)
+    main([str(run), "--output", str(tmp_path / "out")])
+    (row,) = (row for row in read_table(tmp_path / "out", "IV") if row["mAP"])
+    assert (row["with"], row["trained on"]) == ("units 64", f"synthetic, {40 * CLASSES} clips")
+    assert not any(row["mAP"] for number in ("V", "VI", "VII") for row in read_table(tmp_path / "out", number))
+
+
+def test_a_run_without_training_ap_or_last_checkpoint_is_tabulated(es, tmp_path):
+    change(es, "metrics.json", lambda metrics: [metrics.pop(key) for key in ("last", "train", "steps", "seconds")])
+    assert main([str(es), "--output", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "message"),
+    [
+        ("settings.json", lambda s: s.pop("system"), "settings.json: key `system` is missing"),
+        ("metrics.json", lambda m: m.pop("ensemble"), "metrics.json: key `ensemble` is missing"),
+        ("metrics.json", lambda m: m["ensemble"].pop("mauc"), "metrics.json: key `ensemble.mauc` is missing"),
+        ("metrics.json", lambda m: m["class_counts"].pop("bal_train"), "`class_counts` must hold one of bal_train"),
+        ("metrics.json", lambda m: m["train"]["average_precision"].pop(), "`train.average_precision` must list 8"),
+        ("metrics.json", lambda m: m["class_counts"].update(eval=3), "`class_counts.eval` must list 8 .* received int"),
+        ("metrics.json", lambda m: m["labels"].update(names=["a"]), "must list 1 classes"),
+    ],
+)
+def test_a_broken_run_is_one_line(es, tmp_path, capsys, file, edit, message):
+    change(es, file, edit)
+    assert main([str(es), "--output", str(tmp_path / "out")]) == 1
+    assert_one_line(capsys, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_and_unreadable_run_folders_are_one_line(es, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "out")]
+    assert main([str(tmp_path / "nowhere"), *output]) == 1
+    assert_one_line(capsys, "nowhere: no such run folder")
+    (es / "metrics.json").write_text("{")
+    assert main([str(es), *output]) == 1
+    assert_one_line(capsys, r"metrics.json: not JSON \(")
+    (es / "metrics.json").write_text("[]")
+    assert main([str(es), *output]) == 1
+    assert_one_line(capsys, "must hold a JSON object, received list")
+    (es / "metrics.json").unlink()
+    assert main([str(es), *output]) == 1
+    assert_one_line(capsys, "metrics.json: missing: not a finished run folder")
+
+
+def test_duplicates_and_other_classes_are_one_line(es, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "out")]
+    assert main([str(es), str(es / ".." / "es"), *output]) == 1
+    assert_one_line(capsys, "this run folder is given twice")
+    shutil.copytree(es, tmp_path / "copy")
+    assert main([str(es), str(tmp_path / "copy"), *output]) == 1
+    assert_one_line(capsys, "copy: same settings and seed 0 as .*es")
+    other = write_run(tmp_path / "other", "jdc", num_classes=3)
+    assert main([str(es), str(other), *output]) == 1
+    assert_one_line(capsys, "its 3 classes are not the 8 of")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("label_id,rated\n/m/1,3\n", "column `num_rated` is missing, received label_id, rated"),
+        ("label_id,num_rated,num_true\n/m/1,10,8\n/m/2,10,x\n", "line 3: counts must have .* received x and 10"),
+        ("label_id,num_rated,num_true\n/m/1,10,11\n", "line 2: counts .* received 11 and 10"),
+        ("label_id,num_rated,num_true\n/m/1,10\n", "line 2: counts .* received None and 10"),
+        ("label_id,num_rated,num_true\n/m/none,10,8\n", "rates none of the 8 classes"),
+        ("", "column `label_id` is missing"),
+    ],
+)
+def test_a_bad_quality_file_is_one_line(es, tmp_path, text, message):
+    path = tmp_path / "quality.csv"
+    path.write_text(text)
+    (result,) = read_results([es])
+    with pytest.raises(ValueError, match=message) as error:
+        read_label_quality(path, result)
+    assert "\n" not in str(error.value)
+    with pytest.raises(FileNotFoundError, match="no such label quality file"):
+        read_label_quality(tmp_path / "none.csv", result)
+
+
+def test_published_figures_by_settings():
+    assert published("feature_attention") == (0.361, 0.969, 2.641)
+    assert published("feature_attention", phi="exp", units=1024) == (0.358, 0.969, 2.631)
+    assert published("feature_attention", depth=10) == (0.331, 0.966, 2.579)
+    assert published("es_average", balance=0.5) == (0.317, 0.963, 2.529)
+    assert published("feature_attention", units=300) is None
+    assert published("bag_neighbours") is None
+
+
+@pytest.mark.real
+def test_every_published_figure_stands_in_the_paper():
+    paper = SHARED / "papers" / "attention_neural_networks.txt"
+    if not paper.is_file():
+        pytest.skip(f"{paper} is not there")
+    text = paper.read_text()
+    for table in TABLES:
+        start = text.index(f"TABLE {table.number}\n")
+        lines = text[start:][:2200].splitlines()
+        for row in table.rows:
+            if row.figures:
+                cells = f"{row.figures.map:.3f} {row.figures.mauc:.3f} {row.figures.d_prime:.3f}"
+                assert any(line.endswith(cells) for line in lines), (table.number, row.name)
+    block = text[text.index("TABLE III\n") :][:400]
+    assert all(f"{r:.3f}" in block for r, _ in TABLE_III.values())
+
+
+def assert_one_line(capsys, message):
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert re.search(message, said.err)
