@@ -1,0 +1,32 @@
+"""Average over the segments of a clip."""
+
+import keras
+from keras import ops
+
+from kerastag.layers.segment_pooling import SegmentPooling
+
+
+@keras.saving.register_keras_serializable(package="kerastag")
+class AveragePooling(SegmentPooling):
+    """Segments of a clip -> their mean.
+
+    `h = 1/|B| * sum over x in B of x`
+
+    Input shape: `(batch, segments, features)`.
+    Output shape: `(batch, features)`.
+
+    Masked segments are not counted in `|B|`; a clip without valid segments gives zeros.
+
+    >>> import numpy as np
+    >>> np.asarray(AveragePooling()(np.array([[[1.0], [3.0]]]))).tolist()
+    [[2.0]]
+
+    Reference: Kong et al., 2019, equation 10 (on probabilities: the collective assumption) and equation 14 (on
+    embeddings).
+    """
+
+    def pool(self, inputs, mask):
+        if mask is None:
+            return ops.mean(inputs, axis=1)
+        count = ops.maximum(ops.sum(mask, axis=1), 1)
+        return ops.sum(inputs * mask, axis=1) / count
