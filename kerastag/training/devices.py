@@ -1,0 +1,30 @@
+"""Where training runs: several GPUs of one machine when they are visible, and the same numbers every time."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import keras
+
+
+def scope() -> AbstractContextManager:
+    """The context to build a model in: mirrored over the visible GPUs, or none for a single device.
+
+    On TensorFlow this is `tf.distribute.MirroredStrategy`; on JAX `keras.distribution.DataParallel` is switched on
+    for the process. Each GPU gets its share of every batch.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if len(tf.config.list_physical_devices("GPU")) > 1:
+            return tf.distribute.MirroredStrategy().scope()
+    elif backend == "jax" and len(keras.distribution.list_devices()) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+    return nullcontext()
+
+
+def deterministic() -> None:
+    """From here on the same operations give the same bits, which an exact resume needs."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()

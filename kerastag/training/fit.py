@@ -1,0 +1,196 @@
+"""`model.fit` with checkpoints, evaluation on the way, early alarm and exact resume."""
+
+import csv
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerastag.metrics import Metrics
+from kerastag.training.evaluation import CheckpointMean
+from kerastag.training.files import write_atomically
+from kerastag.training.logs import ScalarLog
+from kerastag.training.settings import TrainingSettings
+from kerastag.training.state import load_state, save_state
+
+Batches = Callable[[int, int], Any]
+Predictions = Callable[[keras.Model], np.ndarray]
+_ALARM_AFTER = 0.1  # of the steps: by then a model that learns has left its prior
+
+
+def compiled(model: keras.Model, settings: TrainingSettings) -> keras.Model:
+    """A model -> the model with Adam and the binary cross-entropy on the clip (eq. 2 and 8)."""
+    rate: Any = settings.learning_rate
+    if settings.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if settings.warmup_steps else rate,
+            settings.steps - settings.warmup_steps,
+            warmup_target=rate if settings.warmup_steps else None,
+            warmup_steps=settings.warmup_steps,
+        )
+    elif settings.warmup_steps:
+        rate = keras.optimizers.schedules.PolynomialDecay(rate / settings.warmup_steps, settings.warmup_steps, rate)
+    average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
+    optimizer = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None, **average)
+    model.compile(optimizer, keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing))
+    return model
+
+
+class RunCallback(keras.callbacks.Callback):
+    """What happens between two steps of a run: states, checkpoints, evaluations, alarms.
+
+    Args:
+        settings: of the run.
+        folder: where `state.npz`, `checkpoints/` and `log.csv` go.
+        predictions: function of the model that gives the probabilities to measure.
+        measure: function of probabilities that gives their `Metrics`.
+        prior: mAP of a guess, for the alarm.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        folder: Path,
+        predictions: Predictions,
+        measure: Callable[[np.ndarray], Metrics],
+        prior: float,
+    ) -> None:
+        super().__init__()
+        self.settings, self.folder, self.prior = settings, folder, prior
+        self.predictions, self.measure = predictions, measure
+        self.step, self.seconds = 0, 0.0
+        self.rows: list[dict[str, Any]] = []
+        self.last: np.ndarray | None = None
+
+    def restore(self, model: keras.Model) -> None:
+        """Go on from the saved state, if there is one."""
+        self.ensemble = CheckpointMean(model, self.predictions)
+        path = self.folder / "state.npz"
+        if not path.exists():
+            return
+        progress = load_state(path, model)
+        self.step, self.seconds, self.rows = progress["step"], progress["seconds"], progress["rows"]
+        self.ensemble.add_files([p for s in self._checkpoints() if s <= self.step for p in [self.checkpoint(s)]])
+        print(f"resumed at step {self.step:,} of {self.settings.steps:,}", file=sys.stderr)
+
+    def checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"step_{step:06d}.weights.h5"
+
+    def on_train_begin(self, logs=None):
+        self._log = ScalarLog(self.folder, self.step)
+        self._clock, self._losses, self._seen, self._loss_at_eval = time.perf_counter(), 0.0, 0, 0
+        self._bar = _progress_bar(self.settings.steps, self.step)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        mean = float(logs["loss"])
+        if not np.isfinite(mean):
+            raise FloatingPointError(
+                f"the loss is not finite at step {self.step}: lower `learning_rate`, or use `precision` float32"
+            )
+        self._seen = batch + 1
+        self._losses = mean * self._seen
+        self._bar.update(1)
+        at_checkpoint = self.step in self._checkpoints()
+        at_end = self.step == self.settings.steps
+        if at_checkpoint or at_end or self.step % self.settings.evaluation_steps() == 0:
+            with averaged_weights(self.model):
+                self._evaluate(at_checkpoint)
+        if at_end or self.step % self.settings.save_every == 0:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        self._bar.close()
+        self._log.close()
+
+    def _checkpoints(self) -> tuple[int, ...]:
+        return self.settings.checkpoint_steps()
+
+    def _evaluate(self, at_checkpoint: bool) -> None:
+        probabilities = self.predictions(self.model)
+        figures = self.measure(probabilities)
+        self.last = probabilities
+        loss = (self._losses - self._loss_at_eval) / max(1, self._seen - getattr(self, "_seen_at_eval", 0))
+        self._loss_at_eval, self._seen_at_eval = self._losses, self._seen
+        row = {"step": self.step, "loss": loss, "mAP": figures.map, "mAUC": figures.mauc, "d_prime": figures.d_prime}
+        if at_checkpoint:
+            write_atomically(self.checkpoint(self.step), self.model.save_weights)
+            row["ensemble_mAP"] = self.measure(self.ensemble.add(probabilities)).map
+            row["checkpoints"] = self.ensemble.count
+        row["seconds"] = self.seconds + time.perf_counter() - self._clock
+        self.rows.append(row)
+        self._write_log()
+        self._log.write(row)
+        mean = f"   mean of {row['checkpoints']}: {row['ensemble_mAP']:.4f}" if at_checkpoint else ""
+        self._bar.write(f"step {self.step:6,}  loss {loss:.5f}  {figures.line()}{mean}")
+        if self.step >= _ALARM_AFTER * self.settings.steps and self.step > 100 and figures.map < 1.5 * self.prior:
+            self._bar.write(f"warning: mAP {figures.map:.4f} is that of a guess ({self.prior:.4f}): nothing is learnt")
+
+    def _save(self) -> None:
+        progress = {
+            "step": self.step,
+            "seconds": self.seconds + time.perf_counter() - self._clock,
+            "rows": self.rows,
+        }
+        save_state(self.folder / "state.npz", self.model, progress)
+
+    def _write_log(self) -> None:
+        columns = ["step", "loss", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints", "seconds"]
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns, restval="")
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+        write_atomically(self.folder / "log.csv", write)
+
+
+def fit(model: keras.Model, batches: Batches, settings: TrainingSettings, run: RunCallback) -> keras.Model:
+    """A compiled model and its batches -> the trained model; goes on where the run's folder says it stopped.
+
+    Args:
+        model: compiled by `compiled`.
+        batches: function of `(start, stop)` that gives the batches of those steps, for `model.fit`.
+        settings: of the run.
+        run: what happens between steps.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    run.restore(model)
+    left = settings.steps - run.step
+    if left:
+        # One epoch: steps are what a run counts, and an epoch's end would reset nothing that it needs.
+        model.fit(batches(run.step, settings.steps), steps_per_epoch=left, verbose=0, shuffle=False, callbacks=[run])
+    elif settings.ema:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+    return model
+
+
+@contextmanager
+def averaged_weights(model: keras.Model):
+    """Within it the model has the moving average of its weights, where its optimizer keeps one."""
+    averages = getattr(model.optimizer, "_model_variables_moving_average", None) if model.optimizer.use_ema else None
+    if not averages:
+        yield
+        return
+    own = [np.array(variable) for variable in model.trainable_variables]
+    for variable, average in zip(model.trainable_variables, averages):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own):
+            variable.assign(value)
+
+
+def _progress_bar(steps: int, done: int):
+    from tqdm import tqdm
+
+    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, disable=None, file=sys.stderr)

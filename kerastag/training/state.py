@@ -1,0 +1,52 @@
+"""The exact state of a training run: saved whole, loaded bit for bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerastag.training.files import write_atomically
+
+
+def save_state(path: Path, model: Any, progress: dict[str, Any]) -> None:
+    """A compiled model -> a file of all its variables: weights, optimizer, dropout's random state.
+
+    Args:
+        path: ends in `.npz`.
+        model: built and compiled.
+        progress: JSON values to keep beside, as the step.
+    """
+    arrays = {f"v{i}": np.asarray(variable) for i, variable in enumerate(_variables(model))}
+    arrays["progress"] = np.array(json.dumps({**progress, "paths": _paths(model)}))
+    write_atomically(path, lambda beside: np.savez(beside, **arrays))
+
+
+def load_state(path: Path, model: Any) -> dict[str, Any]:
+    """A file of `save_state` -> the model as it was, and the progress saved with it.
+
+    Raises:
+        ValueError: the file is damaged or of another model.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            progress = json.loads(str(arrays["progress"]))
+            values = [arrays[f"v{i}"] for i in range(len(arrays.files) - 1)]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"{path}: not a whole training state ({error})") from error
+    variables = _variables(model)
+    if progress.pop("paths") != _paths(model) or [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+        raise ValueError(f"{path}: the state of another model")
+    for variable, value in zip(variables, values):
+        variable.assign(value)
+    return progress
+
+
+def _variables(model: Any) -> list[Any]:
+    model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _paths(model: Any) -> list[str]:
+    """Names without the counters that Keras adds when a process builds more than one model."""
+    return [f"{variable.name}:{variable.dtype}" for variable in _variables(model)]
