@@ -1,0 +1,1 @@
+"""One module a system: `python -m kerastag.recipes.NAME`."""

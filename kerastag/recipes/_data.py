@@ -1,0 +1,105 @@
+"""The clips of a run: which packs, which rows to train on, which to measure on, and their labels."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerastag.data.joined import JoinedPacks
+from kerastag.data.pack import FeaturePack
+from kerastag.data.sampler import hold_out
+from kerastag.labels import LabelSet
+from kerastag.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training clips and clips to measure on.
+
+    Attributes:
+        train: the packs trained on.
+        train_rows: rows of `train` to train on.
+        evaluation: where the clips to measure on are.
+        evaluation_rows: rows of `evaluation`.
+        evaluated: what they are, for messages: `eval`, or `held out`.
+        labels: the classes.
+        class_counts: clips of each class in every split that the run saw, by pack name.
+        labels_per_clip: for every split, how many clips have how many labels.
+    """
+
+    train: JoinedPacks
+    train_rows: np.ndarray
+    evaluation: Any
+    evaluation_rows: np.ndarray
+    evaluated: str
+    labels: LabelSet
+    class_counts: dict[str, list[int]]
+    labels_per_clip: dict[str, dict[str, int]]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Labels of the clips to measure on."""
+        return self.evaluation.targets[self.evaluation_rows]
+
+    @property
+    def num_features(self) -> int:
+        return self.train.x_shape[2]
+
+
+def load(settings: TrainingSettings, data_dir: Path) -> Data:
+    """Settings and a folder of packs -> the clips of the run.
+
+    Raises:
+        FileNotFoundError: none of the packs to train on is there, or not the one to measure on.
+    """
+    there = [name for name in settings.train_packs if (data_dir / f"{name}.h5").is_file()]
+    if not there:
+        wanted = " or ".join(f"{name}.h5" for name in settings.train_packs)
+        raise FileNotFoundError(f"{data_dir}: no {wanted}; `kerastag pack features` writes them")
+    packs = {name: _open(data_dir, name, settings) for name in there}
+    train = JoinedPacks(list(packs.values()))
+    rows = np.arange(len(train))
+    evaluation: Any = train
+    if settings.hold_out:
+        # The same clips are held out whatever the seed of the run, so that seeds compare.
+        rows, evaluation_rows = hold_out(train.targets, settings.hold_out)
+        evaluated = "held out"
+    else:
+        packs[settings.eval_pack] = _open(data_dir, settings.eval_pack, settings)
+        evaluation, evaluated = JoinedPacks([packs[settings.eval_pack]]), settings.eval_pack
+        evaluation_rows = np.arange(len(evaluation))
+    return Data(
+        train=train,
+        train_rows=rows,
+        evaluation=evaluation,
+        evaluation_rows=evaluation_rows,
+        evaluated=evaluated,
+        labels=_labels(train.packs[0]),
+        class_counts={name: pack.targets.sum(axis=0).tolist() for name, pack in packs.items()},
+        labels_per_clip={name: _labels_per_clip(pack.targets) for name, pack in packs.items()},
+    )
+
+
+def _open(data_dir: Path, name: str, settings: TrainingSettings) -> FeaturePack:
+    pack = FeaturePack.open(data_dir / f"{name}.h5", settings.in_memory, skip_corrupt=settings.skip_corrupt)
+    if pack.skipped:
+        rows = ", ".join(map(str, pack.skipped[:10])) + ("…" if len(pack.skipped) > 10 else "")
+        print(f"{pack.path}: left out {len(pack.skipped)} clips with NaN or infinity, rows {rows}", file=sys.stderr)
+    return pack
+
+
+def _labels(pack: FeaturePack) -> LabelSet:
+    if "class_names" in pack.attributes:
+        return LabelSet.from_names(json.loads(str(pack.attributes["class_names"])))
+    audioset = LabelSet.audioset()
+    if pack.num_classes == len(audioset):
+        return audioset
+    return LabelSet.from_names([f"class {k}" for k in range(pack.num_classes)])
+
+
+def _labels_per_clip(targets: np.ndarray) -> dict[str, int]:
+    numbers, clips = np.unique(targets.sum(axis=1), return_counts=True)
+    return {str(n): int(c) for n, c in zip(numbers, clips)}

@@ -1,0 +1,108 @@
+"""A network of paper 1 over a run's clips: built, trained with `model.fit`, its checkpoints averaged."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+
+from kerastag.data.batches import EmbeddingBatches
+from kerastag.data.sampler import BalancedSampler
+from kerastag.models.embedding_models import clipwise_only
+from kerastag.recipes._data import Data
+from kerastag.recipes._run import NetworkSettings, figures_of
+from kerastag.training.devices import deterministic, scope
+from kerastag.training.evaluation import CheckpointMean, predict
+from kerastag.training.files import write_atomically
+from kerastag.training.fit import RunCallback, compiled, fit
+
+
+def train_network(settings: NetworkSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
+    """Settings, a builder and clips -> the figures, with `model.keras` and `checkpoints/` in the run's folder."""
+    full, model = build_models(settings, build, data)
+    run = RunCallback(
+        settings,
+        folder,
+        predictions=lambda m: predict(m, data.evaluation, data.evaluation_rows),
+        measure=lambda probabilities: figures_of(data, probabilities),
+        prior=float(data.targets.mean(axis=0)[data.targets.any(axis=0)].mean()),
+    )
+    fit(compiled(model, settings), batches(settings, data), settings, run)
+    write_atomically(folder / "model.keras", full.save)
+    train = predict(model, data.train, data.train_rows)
+    last = run.last if run.last is not None else run.predictions(model)
+    return {
+        "ensemble": figures_of(data, run.ensemble.mean()),
+        "last": figures_of(data, last),
+        "train": measure_training(data, train),
+        "steps": settings.steps,
+        "checkpoint_steps": list(settings.checkpoint_steps()),
+        "parameters": int(model.count_params()),
+        "seconds": run.rows[-1]["seconds"],
+    }
+
+
+def build_models(settings: NetworkSettings, build: Callable[[Any, Data], Any], data: Data) -> tuple[Any, Any]:
+    """The whole model, and the part of it that training needs, which shares its layers."""
+    keras.utils.set_random_seed(settings.seed)
+    deterministic()
+    keras.config.set_dtype_policy(settings.precision)
+    with scope():
+        full = build(settings, data)
+        return full, clipwise_only(full)
+
+
+def batches(settings: NetworkSettings, data: Data) -> Callable[[int, int], Any]:
+    """Settings and clips -> the function that gives `model.fit` the batches of some steps."""
+    sampler = BalancedSampler(
+        data.train.targets[data.train_rows],
+        settings.batch_size,
+        balance=settings.balance,
+        seed=settings.seed,
+        allow_empty_classes=settings.skip_corrupt,
+        names=data.labels.names,
+    )
+    if settings.balance and len(sampler.empty_classes):
+        names = ", ".join(data.labels.names[k] for k in sampler.empty_classes)
+        print(f"left out of balancing, no clip: {names}", file=sys.stderr)
+    made = EmbeddingBatches(data.train, sampler, data.train_rows, settings.single_segments, settings.mixup)
+    if keras.backend.backend() == "tensorflow":
+        from kerastag.data.pipeline import training_dataset
+
+        return lambda start, stop: training_dataset(made, start, stop)
+    from kerastag.data.keras_sequence import KerasBatches
+
+    return lambda start, stop: KerasBatches(made, start, stop)
+
+
+def measure_training(data: Data, probabilities: np.ndarray):
+    """Class-wise figures on the clips that were trained on, for figure 7."""
+    from kerastag.metrics import measure
+
+    return measure(data.train.targets[data.train_rows], probabilities)
+
+
+def evaluate_network(settings: NetworkSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
+    """A finished run -> its figures, measured again from its files."""
+    started = time.perf_counter()
+    full, model = build_models(settings, build, data)
+    model.compile()
+    ensemble = CheckpointMean(model, lambda m: predict(m, data.evaluation, data.evaluation_rows))
+    paths = sorted((folder / "checkpoints").glob("step_*.weights.h5"))
+    if len(paths) != len(settings.checkpoint_steps()):
+        raise ValueError(f"{folder}: {len(paths)} checkpoints of {len(settings.checkpoint_steps())}: an unfinished run")
+    mean = ensemble.add_files(paths)
+    loaded = clipwise_only(keras.saving.load_model(folder / "model.keras", compile=False))
+    last = predict(loaded, data.evaluation, data.evaluation_rows)
+    return {
+        "ensemble": figures_of(data, mean),
+        "last": figures_of(data, last),
+        "seconds": time.perf_counter() - started,
+    }

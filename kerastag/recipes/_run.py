@@ -1,0 +1,218 @@
+"""What the recipes of paper 1 share: train on packs, measure, and leave a run folder that tells all."""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerastag import __version__
+from kerastag.metrics import Metrics, class_report, measure
+from kerastag.recipes._command import command
+from kerastag.recipes._data import Data, load
+from kerastag.training.files import write_atomically, write_json
+from kerastag.training.settings import TrainingSettings
+
+# Where and how often, not what: two runs that differ in these are the same run.
+_NOT_WHAT = ("data_dir", "run_dir", "in_memory", "save_every")
+
+
+@dataclass(kw_only=True)
+class NetworkSettings(TrainingSettings):
+    """Settings of the networks of paper 1; the defaults are the published run.
+
+    Args:
+        units: width of the hidden layers.
+        depth: hidden layers.
+        dropout: share of units dropped.
+        normalise_input: batch normalisation of the embeddings.
+        single_segments: train on single segments that inherit the clip's tags (eq. 1).
+    """
+
+    units: int = 1024
+    depth: int = 3
+    dropout: float = 0.5
+    normalise_input: bool = True
+    single_segments: bool = False
+
+    def network(self, data: Data) -> dict[str, Any]:
+        """What the builders of `kerastag.models.embedding_models` take."""
+        return {
+            "num_classes": data.train.num_classes,
+            "num_features": data.num_features,
+            "units": self.units,
+            "depth": self.depth,
+            "dropout": self.dropout,
+            "normalise_input": self.normalise_input,
+        }
+
+
+Build = Callable[[Any, Data], Any]
+
+
+def main(settings_class: type, build: Build, recipe: str, argv: Sequence[str] | None = None) -> int:
+    """A recipe's settings class and model builder -> the recipe's command."""
+
+    def work(settings: Any) -> None:
+        if settings.data_dir is not None:
+            run_network(settings, build, recipe, Path(settings.data_dir))
+        else:
+            from kerastag.recipes._synthetic import run_synthetic
+
+            run_synthetic(settings, build, recipe)
+
+    return command(settings_class, work, recipe, argv)
+
+
+def run_network(settings: NetworkSettings, build: Build, recipe: str, data_dir: Path, quiet: bool = False) -> Metrics:
+    """Settings, a builder and packs -> a trained, measured run in its folder; returns the figures of the ensemble."""
+    folder = open_run(settings, recipe)
+    if (done := _finished(folder)) is not None:
+        print(f"{folder}: finished before; its results stand", file=sys.stderr)
+        return report(folder, done, quiet)
+    from kerastag.recipes._network import train_network
+
+    data = load(settings, data_dir)
+    started = time.perf_counter()
+    results = train_network(settings, build, data, folder)
+    results["seconds_this_time"] = time.perf_counter() - started
+    return finish(folder, data, results, quiet)
+
+
+def open_run(settings: TrainingSettings, recipe: str) -> Path:
+    """Settings -> the run's folder with `settings.json` and `versions.json` in it.
+
+    Raises:
+        ValueError: the folder holds a run of other settings; the first that differs is named.
+    """
+    folder = Path(settings.run_dir) if settings.run_dir else Path("runs") / recipe / f"seed_{settings.seed}"
+    resolved = {"system": recipe, **settings.as_dict()}
+    path = folder / "settings.json"
+    if path.exists():
+        before = read_json(path)
+        for name in sorted(before.keys() | resolved.keys()):
+            if name not in _NOT_WHAT and before.get(name) != resolved.get(name):
+                raise ValueError(
+                    f"{folder}: a run of other settings: `{name}` was {before.get(name)!r}, now {resolved.get(name)!r}; "
+                    "give another `--run_dir`, or remove the folder"
+                )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder}: `run_dir` must be a run's folder or an empty one; it has files and no settings.json")
+    write_json(path, resolved)
+    write_json(folder / "versions.json", versions())
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """The machine and the packages that a run was made with."""
+    found = {"kerastag": __version__, "python": platform.python_version(), "machine": _processor()}
+    for name in ("keras", "tensorflow", "jax", "numpy", "h5py", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def figures_of(data: Data, probabilities: np.ndarray) -> Metrics:
+    """Probabilities of the clips to measure on -> their figures."""
+    return measure(data.targets, probabilities, data.labels.names)
+
+
+def finish(folder: Path, data: Data, results: Mapping[str, Any], quiet: bool = False) -> Metrics:
+    """What a run found -> `metrics.json`, `classes.csv`, plots, and the table on standard output.
+
+    Args:
+        folder: of the run.
+        data: what it was measured on.
+        results: `ensemble` and, for networks, `last` and `train` (`Metrics`); anything else JSON can hold.
+        quiet: print nothing.
+    """
+    ensemble: Metrics = results["ensemble"]
+    table = {name: v.as_dict() if isinstance(v, Metrics) else v for name, v in results.items()}
+    table |= {
+        "evaluated": data.evaluated,
+        "class_counts": data.class_counts,
+        "labels_per_clip": data.labels_per_clip,
+        "labels": {"mids": list(data.labels.mids), "names": list(data.labels.names)},
+    }
+    report_text = class_report(ensemble, data.labels.names)
+    write_atomically(folder / "classes.csv", lambda path: path.write_text(report_text))
+    if ensemble.left_out:
+        names = ", ".join(data.labels.names[k] for k in ensemble.left_out)
+        print(f"left out, no positive clip in {data.evaluated}: {names}", file=sys.stderr)
+    # Last of all: a run is finished when its figures are there.
+    write_json(folder / "metrics.json", table)
+    return report(folder, table, quiet)
+
+
+def report(folder: Path, metrics: Mapping[str, Any], quiet: bool = False) -> Metrics:
+    """`metrics.json` of a run -> its table in `table.md`; printed, with the figures as the last line."""
+    rows = [("mean of the checkpoints' predictions", metrics["ensemble"])]
+    if metrics.get("last"):
+        rows.append(("last checkpoint (model.keras)", metrics["last"]))
+    lines = [f"| {metrics['evaluated']} | mAP | mAUC | d-prime |", "| --- | --- | --- | --- |"]
+    for name, found in rows:
+        lines.append(f"| {name} | {found['map']:.4f} | {found['mauc']:.4f} | {_decimal(found['d_prime'])} |")
+    write_atomically(folder / "table.md", lambda path: path.write_text("\n".join(lines) + "\n"))
+    ensemble = _metrics(metrics["ensemble"])
+    if not quiet:
+        print("\n".join(lines))
+        print(f"run folder: {folder}")
+        print(ensemble.line())
+    return ensemble
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file -> its object.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    path = folder / "metrics.json"
+    return read_json(path) if path.exists() else None
+
+
+def _metrics(found: Mapping[str, Any]) -> Metrics:
+    def numbers(values: list[float | None]) -> np.ndarray:
+        return np.array([np.nan if v is None else v for v in values])
+
+    return Metrics(
+        map=found["map"],
+        mauc=found["mauc"],
+        d_prime=np.inf if found["d_prime"] is None else found["d_prime"],
+        average_precision=numbers(found["average_precision"]),
+        auc=numbers(found["auc"]),
+        num_positives=np.array(found["num_positives"]),
+        num_clips=found["num_clips"],
+        left_out=tuple(found["left_out"]),
+    )
+
+
+def _decimal(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.3f}"
+
+
+def _processor() -> str:
+    """The processor's name with its cores."""
+    import os
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"

@@ -1,0 +1,24 @@
+"""Embedded space, maximum and minimum of the segments: table I, last row.
+
+`h = (max of x_1, ..., max of x_M, min of x_1, ..., min of x_M)` (eq. 15), `F(B) = g(h)` (eq. 13).
+"""
+
+import sys
+from dataclasses import dataclass
+
+from kerastag.recipes import _run
+
+
+@dataclass(kw_only=True)
+class Settings(_run.NetworkSettings):
+    """Settings of the maximum and minimum of segments; the defaults are the published run."""
+
+
+def build(settings, data):
+    from kerastag.models.embedding_models import embedded_space
+
+    return embedded_space("max_min", **settings.network(data))
+
+
+if __name__ == "__main__":
+    sys.exit(_run.main(Settings, build, "es_max_min"))

@@ -1,0 +1,24 @@
+"""Embedded space, minimum of the segments: table I, eighth row.
+
+`h_m = min of x_m` (the second half of eq. 15), `F(B) = g(h)` (eq. 13).
+"""
+
+import sys
+from dataclasses import dataclass
+
+from kerastag.recipes import _run
+
+
+@dataclass(kw_only=True)
+class Settings(_run.NetworkSettings):
+    """Settings of the minimum of segments; the defaults are the published run."""
+
+
+def build(settings, data):
+    from kerastag.models.embedding_models import embedded_space
+
+    return embedded_space("min", **settings.network(data))
+
+
+if __name__ == "__main__":
+    sys.exit(_run.main(Settings, build, "es_min"))

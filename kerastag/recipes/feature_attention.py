@@ -1,0 +1,32 @@
+"""Feature-level attention: table IV, last row; its depth, width and phi are tables V to VII.
+
+`h_j = sum over segments of q(x)_j u(x)_j`, `F(B) = f(h)` (Kong et al., 2019, eq. 20 to 24): attention chooses for
+every hidden feature which segments to look at, and the classifier sees the one vector that results.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from kerastag.recipes import _run
+
+
+@dataclass(kw_only=True)
+class Settings(_run.NetworkSettings):
+    """Settings of feature-level attention; the defaults are the published run.
+
+    Args:
+        phi: the non-negative function that makes attention from scores (eq. 25 to 29).
+    """
+
+    phi: Literal["relu", "exp", "sigmoid", "softmax", "nin"] = "sigmoid"
+
+
+def build(settings, data):
+    from kerastag.models.embedding_models import feature_attention
+
+    return feature_attention(settings.phi, **settings.network(data))
+
+
+if __name__ == "__main__":
+    sys.exit(_run.main(Settings, build, "feature_attention"))

@@ -1,0 +1,24 @@
+"""Feature-level maximum pooling: table IV, seventh row.
+
+`h_j = max over segments of u(x)_j`, `F(B) = f(h)` (eq. 21): each feature looks at one segment alone.
+"""
+
+import sys
+from dataclasses import dataclass
+
+from kerastag.recipes import _run
+
+
+@dataclass(kw_only=True)
+class Settings(_run.NetworkSettings):
+    """Settings of feature-level maximum pooling; the defaults are the published run."""
+
+
+def build(settings, data):
+    from kerastag.models.embedding_models import feature_pooling
+
+    return feature_pooling("max", **settings.network(data))
+
+
+if __name__ == "__main__":
+    sys.exit(_run.main(Settings, build, "feature_max"))

@@ -1,0 +1,29 @@
+"""Google's baseline: table I, second row (Gemmeke et al., 2017).
+
+`f(x)` is trained on single segments that inherit the tags of their clip (eq. 1); the clip's prediction is the mean
+over its segments. The paper cites the figure; what sets this apart from `segment` is the shallow network: one hidden
+layer, as Gemmeke et al. describe theirs.
+"""
+
+import sys
+from dataclasses import dataclass
+
+from kerastag.recipes import _run
+
+
+@dataclass(kw_only=True)
+class Settings(_run.NetworkSettings):
+    """Settings of Google's baseline; the defaults are the published run."""
+
+    depth: int = 1
+    single_segments: bool = True
+
+
+def build(settings, data):
+    from kerastag.models.embedding_models import instance_space
+
+    return instance_space("average", **settings.network(data))
+
+
+if __name__ == "__main__":
+    sys.exit(_run.main(Settings, build, "google_baseline"))

@@ -1,0 +1,24 @@
+"""Instance space, standard multiple-instance assumption: table I, fourth row.
+
+`F(B)_k = max over segments of f(x)_k` (eq. 9), with the loss on the clip (eq. 8): one segment makes a clip positive.
+"""
+
+import sys
+from dataclasses import dataclass
+
+from kerastag.recipes import _run
+
+
+@dataclass(kw_only=True)
+class Settings(_run.NetworkSettings):
+    """Settings of the standard multiple-instance assumption; the defaults are the published run."""
+
+
+def build(settings, data):
+    from kerastag.models.embedding_models import instance_space
+
+    return instance_space("max", **settings.network(data))
+
+
+if __name__ == "__main__":
+    sys.exit(_run.main(Settings, build, "instance_max"))

@@ -1,0 +1,25 @@
+"""Self attention: table IV, third row, figure 2b.
+
+`F(B)_k = sum over segments of p(x)_k f(x)_k` (eq. 16), where attention is computed from the classifier's own output:
+`v(x) = sigmoid(U f(x) + c)`, `p(x) = v(x) / sum of v`.
+"""
+
+import sys
+from dataclasses import dataclass
+
+from kerastag.recipes import _run
+
+
+@dataclass(kw_only=True)
+class Settings(_run.NetworkSettings):
+    """Settings of self attention; the defaults are the published run."""
+
+
+def build(settings, data):
+    from kerastag.models.embedding_models import self_attention
+
+    return self_attention(**settings.network(data))
+
+
+if __name__ == "__main__":
+    sys.exit(_run.main(Settings, build, "self_attention"))
