@@ -27,8 +27,7 @@ def build_features(
     x = normalise_input(log_mel, augment)
     for block, (channels, pool) in enumerate(BLOCKS, start=1):
         for part in (1, 2):
-            names = {"name": f"block{block}_conv{part}", "bn_name": f"block{block}_bn{part}"}
-            x = convolve(x, scaled(channels, width), **names)
+            x = convolve(x, scaled(channels, width), name=f"block{block}_conv{part}", bn_name=f"block{block}_bn{part}")
         x = layers.MaxPooling2D(pool, name=f"block{block}_pool")(x)
     x = layers.Reshape((-1, x.shape[2] * x.shape[3]), name="flatten")(x)  # (batch, output_frames, bins * channels)
     x = layers.Dropout(dropout, name="drop")(x)

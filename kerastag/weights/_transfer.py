@@ -41,9 +41,10 @@ def slots(model: keras.Model, names: Iterable[tuple[str, str]], frequency_first:
     PyTorch's convolutions are `(out, in, height, width)`; the image's height is time in PANNs, and frequency
     (`frequency_first`) in EfficientAT. Keras's are `(frames, bins, in, out)`.
     """
-    made = []
+    made: list[Slot] = []
     for layer_name, module in names:
         layer = model.get_layer(layer_name)
+        pairs: list[tuple[str, Any, tuple[int, ...]]]
         if isinstance(layer, keras.layers.BatchNormalization):
             pairs = [(f"{module}.{theirs}", getattr(layer, ours), (0,)) for theirs, ours in _BATCH_NORM.items()]
         else:
