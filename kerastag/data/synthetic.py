@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +166,12 @@ def _write_pack(path: Path, clips: SyntheticFeatures, split: str, seed: int) -> 
     from kerastag.data.pack import PackWriter
 
     _, num_segments, num_features = clips.x.shape
-    attributes = {"split": split, "source": f"kerastag.data.synthetic, seed {seed}", "license": "CC0-1.0"}
+    attributes = {
+        "split": split,
+        "source": f"kerastag.data.synthetic, seed {seed}",
+        "license": "CC0-1.0",
+        "class_names": json.dumps(synthetic_labels(clips.targets.shape[1])),
+    }
     with PackWriter(
         path,
         num_classes=clips.targets.shape[1],

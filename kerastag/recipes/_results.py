@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["Result", "Run", "read_results", "read_run"]
 
 # Settings that say where and how often, not what: runs that differ in nothing else belong together.
-_NOT_WHAT = ("config", "data_dir", "run_dir", "seed")
+_NOT_WHAT = ("config", "data_dir", "run_dir", "seed", "in_memory", "save_every", "evaluate_every", "jobs")
 _TRAINING_SPLITS = ("bal_train", "unbal_train")
 
 
@@ -43,6 +43,11 @@ class Run:
         return self.metrics["labels"]["names"]
 
     @property
+    def evaluated(self) -> str:
+        """What the figures were measured on: `eval`, or `held out`."""
+        return self.metrics.get("evaluated", "eval")
+
+    @property
     def num_training_clips(self) -> int:
         per_clip = self.metrics["labels_per_clip"]
         return sum(sum(per_clip[split].values()) for split in _TRAINING_SPLITS if split in per_clip)
@@ -54,6 +59,7 @@ class Run:
             "data": self.data,
             "balanced_batches": (self.settings.get("balance") or 0) > 0,
             "training_clips": self.num_training_clips,
+            "evaluated": self.evaluated,
         }
 
 

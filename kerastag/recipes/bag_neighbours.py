@@ -10,32 +10,38 @@ have no minimum to find. Here a clip's similarities to landmark clips are its fe
 reduced to their principal components, for one linear machine a class.
 """
 
-from __future__ import annotations
-
+import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerastag.data.batches import scale
 from kerastag.data.hausdorff import hausdorff_distances
+from kerastag.data.sampler import hold_out
+from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.metrics import measure
+from kerastag.recipes._command import command
+from kerastag.recipes._data import load
+from kerastag.recipes._run import figures_of, finish, open_run
+from kerastag.training.settings import TrainingSettings
 
 _ROWS = 1024  # clips whose distances to all others are held at a time
 _MOST_LANDMARKS = 5000
 
 
-@dataclass
-class Settings:
-    """Bag-space tagging by Hausdorff distance.
+@dataclass(kw_only=True)
+class Settings(TrainingSettings):
+    """Settings of bag-space tagging. Nothing is trained by steps here: what tells how to has no effect.
 
     Args:
-        data_dir: folder with `bal_train.h5` and `eval.h5`; None: the synthetic set.
-        run_dir: folder that receives settings, metrics and plots; None: runs/NAME.
-        seed: chooses held-out clips and landmarks.
         method: `neighbours` (k-nearest neighbours) or `svm` (linear machines on similarities to landmarks).
-        held_out_share: share of the training clips on which k or C is chosen, between 0 and 1.
+        selection_share: share of the training clips that is held out to choose k or C on, in (0, 1).
         neighbours: values of k to choose from.
         costs: values of C to choose from.
         landmarks: training clips that serve as landmarks, 1 to 5,000.
@@ -44,11 +50,8 @@ class Settings:
         jobs: processes that fit machines.
     """
 
-    data_dir: str | None = None
-    run_dir: str | None = None
-    seed: int = 0
     method: Literal["neighbours", "svm"] = "neighbours"
-    held_out_share: float = 0.1
+    selection_share: float = 0.1
     neighbours: tuple[int, ...] = (1, 5, 10, 20, 50, 100, 200)
     costs: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0)
     landmarks: int = _MOST_LANDMARKS
@@ -57,12 +60,24 @@ class Settings:
     jobs: int = 1
 
 
-class Pack(Protocol):
-    """What is used of a pack of clips: `x` in AudioSet's 8-bit code or already scaled, `num_segments`, `targets`."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """The recipe's command."""
+    return command(Settings, run, "bag_neighbours", argv)
 
-    x: Any
-    num_segments: Any
-    targets: Any
+
+def run(settings: Settings) -> None:
+    """Settings -> a measured run in its folder; without `data_dir`, on the synthetic set."""
+    folder = open_run(settings, "bag_neighbours")
+    with tempfile.TemporaryDirectory() as made:
+        if settings.data_dir is None:
+            write_synthetic_packs(made, seed=settings.seed)
+        data = load(settings, Path(settings.data_dir or made))
+        train = Bags.of(*data.train.rows(data.train_rows))
+        evaluation = Bags.of(*data.evaluation.rows(data.evaluation_rows))
+    started = time.perf_counter()
+    scores, chosen = fit_predict(train, evaluation, settings)
+    seconds = time.perf_counter() - started
+    finish(folder, data, {"ensemble": figures_of(data, scores), "chosen": chosen, "seconds": seconds})
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +89,15 @@ class Bags:
     targets: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, pack: Pack) -> Bags:
-        """Turns a pack into bags; 8-bit codes become `(x - 128) / 128`."""
-        x = np.asarray(pack.x[:])
-        embeddings = x.astype(np.float32)
-        if x.dtype == np.uint8:
-            embeddings -= 128
-            embeddings /= 128
-        mask = np.arange(x.shape[1]) < np.asarray(pack.num_segments)[:, None]
-        return cls(embeddings, mask, np.asarray(pack.targets, bool))
+    def of(cls, x: NDArray[Any], num_segments: NDArray[Any], targets: NDArray[np.bool_]) -> Self:
+        """Rows of a pack -> bags, with embeddings as every model here sees them."""
+        return cls(scale(x, num_segments), np.arange(x.shape[1]) < num_segments[:, None], targets)
 
     def __len__(self) -> int:
         return len(self.embeddings)
 
-    def __getitem__(self, rows: Any) -> Bags:
-        return Bags(self.embeddings[rows], self.mask[rows], self.targets[rows])
+    def __getitem__(self, rows: Any) -> Self:
+        return type(self)(self.embeddings[rows], self.mask[rows], self.targets[rows])
 
 
 def distances(queries: Bags, bags: Bags) -> NDArray[np.float32]:
@@ -96,11 +105,11 @@ def distances(queries: Bags, bags: Bags) -> NDArray[np.float32]:
     return hausdorff_distances(queries.embeddings, bags.embeddings, queries.mask, bags.mask)
 
 
-def fit_predict(train: Pack, evaluation: Pack, settings: Settings) -> tuple[NDArray[np.float64], dict[str, float]]:
+def fit_predict(train: Bags, evaluation: Bags, settings: Settings) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Turns training clips and clips to tag into scores and the values that held-out clips chose.
 
     Args:
-        train: clips to learn from, one of them at least in each part of `held_out_share`.
+        train: clips to learn from.
         evaluation: clips to score; their targets are not looked at.
         settings: which method, and what to choose from.
 
@@ -111,21 +120,24 @@ def fit_predict(train: Pack, evaluation: Pack, settings: Settings) -> tuple[NDAr
         ValueError: a setting is outside its range or too great for the clips there are.
 
     >>> from kerastag.data.synthetic import synthetic_features
-    >>> clips = synthetic_features(300, num_classes=4), synthetic_features(50, num_classes=4, split="eval")
-    >>> scores, chosen = fit_predict(*clips, Settings(neighbours=(5, 20)))
+    >>> train, evaluation = (
+    ...     Bags.of(clips.x, clips.num_segments, clips.targets)
+    ...     for clips in (synthetic_features(300, num_classes=4), synthetic_features(50, num_classes=4, split="eval"))
+    ... )
+    >>> scores, chosen = fit_predict(train, evaluation, Settings(neighbours=(5, 20)))
     >>> scores.shape, chosen["k"] in (5, 20)
     ((50, 4), True)
 
     Reference: Kong et al., 2019, section IV-B. Deviation: the machine sees similarities to landmarks, see above.
     """
-    clips, queries = Bags.of(train), Bags.of(evaluation)
-    held_out = _held_out(len(clips), settings)
-    known = np.setdiff1d(np.arange(len(clips)), held_out)
+    if not 0 < settings.selection_share < 1:
+        raise ValueError(f"`selection_share` must be above 0 and below 1, received {settings.selection_share}")
+    known, held_out = hold_out(train.targets, settings.selection_share)
     if settings.method == "neighbours":
-        k = _choose_k(clips[held_out], clips[known], settings.neighbours)
-        return dict(neighbour_scores(queries, clips, [k]))[k], {"k": k}
+        k = _choose_k(train[held_out], train[known], settings.neighbours)
+        return dict(neighbour_scores(evaluation, train, [k]))[k], {"k": k}
     if settings.method == "svm":
-        return _svm(clips, queries, known, held_out, settings)
+        return _svm(train, evaluation, known, held_out, settings)
     raise ValueError(f"`method` must be neighbours or svm, received {settings.method!r}")
 
 
@@ -206,7 +218,7 @@ class _Machines:
     def __init__(self, cost: float, jobs: int) -> None:
         self.cost, self.jobs = cost, jobs
 
-    def fit(self, features: NDArray[Any], targets: NDArray[np.bool_]) -> _Machines:
+    def fit(self, features: NDArray[Any], targets: NDArray[np.bool_]) -> Self:
         from joblib import Parallel, delayed
 
         self.weights = np.stack(
@@ -227,11 +239,5 @@ def _fit_one(features: NDArray[Any], is_positive: NDArray[np.bool_], cost: float
     return np.append(machine.coef_[0], machine.intercept_[0])
 
 
-def _held_out(num_clips: int, settings: Settings) -> NDArray[np.int64]:
-    count = round(num_clips * settings.held_out_share)
-    if not 0 < count < num_clips:
-        raise ValueError(
-            "`held_out_share` must leave clips on both sides, "
-            f"received {settings.held_out_share} of {num_clips} training clips"
-        )
-    return np.sort(np.random.default_rng([settings.seed, 0]).permutation(num_clips)[:count])
+if __name__ == "__main__":
+    sys.exit(main())

@@ -162,7 +162,7 @@ def _matching(row: Row, results: Sequence[Result], any_size: bool) -> list[tuple
     found = [result for result in results if row.holds(result.what)]
     if not found and any_size:
         found = [result for result in results if set(row.besides(result.what)) <= set(SIZE) and "system" in result.what]
-    shown_elsewhere = {"system", "data", "training_clips", "balanced_batches"}
+    shown_elsewhere = {"system", "data", "training_clips", "balanced_batches", "evaluated"}
     keys = dict.fromkeys(key for result in found for key in result.what if key not in shown_elsewhere)
     differing = [key for key in keys if any(result.what.get(key) != found[0].what.get(key) for result in found)]
     told = [[*row.besides(result.what), *differing] for result in found]
@@ -173,7 +173,8 @@ def _matching(row: Row, results: Sequence[Result], any_size: bool) -> list[tuple
 
 
 def _trained_on(result: Result) -> str:
-    return f"{result.what['data']}, {result.what['training_clips']:,} clips"
+    measured = "" if result.what["evaluated"] == "eval" else f", measured on {result.what['evaluated']}"
+    return f"{result.what['data']}, {result.what['training_clips']:,} clips{measured}"
 
 
 def _correlation_table(results: Sequence[Result], quality: NDArray[np.float64] | None) -> Lines:

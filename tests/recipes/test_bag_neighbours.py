@@ -1,17 +1,20 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from kerastag.data.synthetic import synthetic_features
+from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
 from kerastag.metrics import measure
-from kerastag.recipes.bag_neighbours import Bags, Settings, distances, fit_predict, neighbour_scores
+from kerastag.recipes.bag_neighbours import Bags, Settings, distances, fit_predict, main, neighbour_scores
+from kerastag.recipes.tables import main as tables
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return synthetic_features(700, num_classes=6), synthetic_features(250, num_classes=6, split="eval")
+    splits = synthetic_features(700, num_classes=6), synthetic_features(250, num_classes=6, split="eval")
+    return tuple(Bags.of(split.x, split.num_segments, split.targets) for split in splits)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def settings():
 
 
 def test_neighbours_equal_scikit_learn(clips):
-    train, evaluation = (Bags.of(split) for split in clips)
+    train, evaluation = clips
     between = distances(evaluation, train)
     for k, scores in neighbour_scores(evaluation, train, [7, 1]):
         peer = KNeighborsClassifier(k, metric="precomputed", weights="distance")
@@ -29,10 +32,12 @@ def test_neighbours_equal_scikit_learn(clips):
         np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
-def test_bags_scale_the_8_bit_code_and_mask_short_clips(clips):
-    bags = Bags.of(clips[0])
-    np.testing.assert_array_equal(bags.embeddings, (clips[0].x.astype(np.float32) - 128) / 128)
-    np.testing.assert_array_equal(bags.mask.sum(axis=1), clips[0].num_segments)
+def test_bags_are_scaled_and_masked():
+    split = synthetic_features(200, num_classes=3)
+    bags = Bags.of(split.x, split.num_segments, split.targets)
+    scaled = (split.x.astype(np.float32) - 128) / 128
+    np.testing.assert_array_equal(bags.embeddings[bags.mask], scaled[bags.mask])
+    np.testing.assert_array_equal(bags.mask.sum(axis=1), split.num_segments)
     assert bags.mask[:, 0].all()
 
 
@@ -68,10 +73,10 @@ def test_a_class_without_training_clips_scores_a_constant(clips, settings):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"held_out_share": 0.0}, "`held_out_share` .* received 0.0 of 700 training clips"),
-        ({"held_out_share": 1.0}, "`held_out_share`"),
-        ({"neighbours": (0, 5)}, r"`neighbours` must be 1 to 630, .* received \[0, 5\]"),
-        ({"neighbours": (631,)}, "`neighbours` must be 1 to 630"),
+        ({"selection_share": 0.0}, "`selection_share` must be above 0 and below 1, received 0.0"),
+        ({"selection_share": 1.0}, "`selection_share`"),
+        ({"neighbours": (0, 5)}, r"`neighbours` must be 1 to \d+, .* received \[0, 5\]"),
+        ({"neighbours": (700,)}, r"`neighbours` must be 1 to \d+, .* received \[700\]"),
         ({"method": "svm", "landmarks": 5001}, "`landmarks` must be 1 to 5000, received 5001"),
         ({"method": "forest"}, "`method` must be neighbours or svm, received 'forest'"),
     ],
@@ -79,3 +84,19 @@ def test_a_class_without_training_clips_scores_a_constant(clips, settings):
 def test_bad_settings_are_one_clear_line(clips, settings, change, message):
     with pytest.raises(ValueError, match=message):
         fit_predict(*clips, dataclasses.replace(settings, **change))
+
+
+def test_the_command_leaves_a_run_that_is_tabulated(tmp_path, capsys):
+    write_synthetic_packs(tmp_path / "packs", num_train=400, num_eval=150, num_classes=5)
+    flags = ["--data_dir", str(tmp_path / "packs"), "--run_dir", str(tmp_path / "run"), "--neighbours", "[5,20]"]
+    assert main(flags) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime \d\.\d{3}", line)
+    assert tables([str(tmp_path / "run"), "--output", str(tmp_path / "tables")]) == 0
+    (row,) = (row for row in capsys.readouterr().out.splitlines() if "nearest neighbours" in row)
+    assert f"| {line[4:10]} |" in row
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path, capsys):
+    assert main(["--data_dir", str(tmp_path), "--run_dir", str(tmp_path / "run")]) == 1
+    assert "no bal_train.h5" in capsys.readouterr().err

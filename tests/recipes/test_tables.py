@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from checks import SHARED
 from matplotlib.image import imread
 from scipy.stats import pearsonr
 
+from checks import SHARED
 from kerastag.data.synthetic import synthetic_features, synthetic_labels
 from kerastag.metrics import measure
 from kerastag.recipes._published import TABLE_III, TABLES, published
