@@ -61,7 +61,7 @@ class LabelSet:
         return cls(names, names)
 
     @classmethod
-    def from_csv(cls, path: str | os.PathLike) -> LabelSet:
+    def from_csv(cls, path: str | os.PathLike[str]) -> LabelSet:
         """A class list -> a label set.
 
         Args:
@@ -76,7 +76,7 @@ class LabelSet:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such class list")
         try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = list(csv.reader(file, skipinitialspace=True))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not a text file in UTF-8") from error

@@ -10,16 +10,17 @@ import numpy as np
 
 __all__ = ["MAX_RECORD_BYTES", "CorruptRecord", "crc32c", "masked", "read_frames"]
 
-MAX_RECORD_BYTES = 1 << 20
-"""A ten-segment AudioSet record has about 1,550 bytes; a length above this is a damaged one."""
+MAX_RECORD_BYTES = 1 << 16
+"""A record of ten AudioSet segments has about 1,550 bytes; what is above this is something else."""
 
 
 class CorruptRecord(ValueError):
-    """What cannot be read: which file, which record (counted from 1), why, and whether the rest of the file is lost."""
+    """What cannot be read: file, record (from 1; None: the file itself), reason, and whether the rest of it is lost."""
 
-    def __init__(self, file: str, record: int, reason: str, rest_lost: bool = False) -> None:
+    def __init__(self, file: str, record: int | None, reason: str, rest_lost: bool = False) -> None:
         self.file, self.record, self.reason, self.rest_lost = file, record, reason, rest_lost
-        super().__init__(f"{file}: record {record}: {reason}")
+        place = file if record is None else f"{file}: record {record}"
+        super().__init__(f"{place}: {reason}" + ("; nothing after it can be read" if rest_lost else ""))
 
 
 def _byte_table() -> np.ndarray:
@@ -61,7 +62,7 @@ def crc32c(records: Sequence[bytes]) -> np.ndarray:
         return np.zeros(0, np.uint32)
     width = max(4, *(len(record) for record in records)) + 3 & ~3
     padded = np.zeros((len(records), width + 4), np.uint8)  # four spare bytes in front: room to invert short records
-    for row, record in zip(padded, records):
+    for row, record in zip(padded, records, strict=True):
         row[width + 4 - len(record) :] = np.frombuffer(record, np.uint8)
     first = width + 4 - np.array([len(record) for record in records])
     inverted = np.minimum(first[:, None] + np.arange(4), width + 3)
@@ -117,8 +118,11 @@ def read_frames(stream: BinaryIO, file: str) -> Iterator[tuple[int, bytes, int]]
         if len(header) < 12:
             raise CorruptRecord(file, number, f"truncated: {len(header)} of 12 header bytes", rest_lost=True)
         (length,) = struct.unpack_from("<Q", header)
-        if struct.unpack_from("<I", header, 8)[0] != _length_crc(header[:8]) or length > MAX_RECORD_BYTES:
-            raise CorruptRecord(file, number, "damaged record length (not a TFRecord file?)", rest_lost=True)
+        if struct.unpack_from("<I", header, 8)[0] != _length_crc(header[:8]):
+            raise CorruptRecord(file, number, "damaged length (or not a TFRecord file)", rest_lost=True)
+        if length > MAX_RECORD_BYTES:
+            reason = f"{length} bytes, at most {MAX_RECORD_BYTES} are allowed: not AudioSet's features"
+            raise CorruptRecord(file, number, reason, rest_lost=True)
         body = stream.read(length + 4)
         if len(body) < length + 4:
             raise CorruptRecord(file, number, f"truncated: {len(body)} of {length + 4} bytes", rest_lost=True)

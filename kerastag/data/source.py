@@ -8,15 +8,16 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from kerastag.data.framing import CorruptRecord
 
-__all__ = ["SPLITS", "FeatureSource", "SourceFile"]
+__all__ = ["SPLITS", "STREAM_ERRORS", "FeatureSource", "SourceFile"]
 
 _WHOLE_BYTES = 1 << 26
-_TAR_ERRORS = (tarfile.TarError, EOFError, zlib.error, OSError)
+STREAM_ERRORS = (tarfile.TarError, EOFError, zlib.error, OSError)
 SPLITS = ("bal_train", "unbal_train", "eval")
 
 
@@ -45,7 +46,7 @@ class FeatureSource:
         ValueError: an unknown split, or a file that is no tar.
     """
 
-    def __init__(self, path: str | os.PathLike, splits: tuple[str, ...] | list[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], splits: tuple[str, ...] | list[str] | None = None) -> None:
         self.path = Path(path)
         unknown = [split for split in splits or () if split not in SPLITS]
         if unknown:
@@ -57,6 +58,9 @@ class FeatureSource:
         if self.path.is_dir():
             self._folders = self._find_folders()
             self._files = {split: sorted(folder.glob("*.tfrecord")) for split, folder in self._folders.items()}
+            absent = [split for split in splits or () if split not in self._folders]
+            if absent:
+                raise FileNotFoundError(f"`source`: {self.path}: no {absent[0]}/*.tfrecord in it")
             self.total_bytes = sum(file.stat().st_size for files in self._files.values() for file in files)
         else:
             self.total_bytes = self.path.stat().st_size
@@ -91,18 +95,18 @@ class FeatureSource:
         )
 
     def _files_of_folder(self) -> Iterator[SourceFile]:
-        done = 0
+        before = 0
         for split, files in self._files.items():
             for file in files:
-                with open(file, "rb", buffering=1 << 20) as stream:
-                    yield SourceFile(split, str(file), stream, lambda: done)
-                done += file.stat().st_size
+                with file.open("rb", buffering=1 << 18) as stream:
+                    yield SourceFile(split, str(file), stream, partial(_position, stream, before))
+                before += file.stat().st_size
 
     def _files_of_tar(self) -> Iterator[SourceFile]:
         name = None
-        with open(self.path, "rb") as raw:
+        with self.path.open("rb") as raw:
             try:
-                with tarfile.open(fileobj=raw, mode="r|*", bufsize=1 << 20) as tar:
+                with tarfile.open(fileobj=raw, mode="r|*") as tar:
                     for member in tar:
                         place = PurePosixPath(member.name)
                         if not (member.isfile() and place.suffix == ".tfrecord" and place.parent.name in self.splits):
@@ -113,7 +117,13 @@ class FeatureSource:
                         if member.size <= _WHOLE_BYTES:
                             stream = io.BytesIO(stream.read())
                         yield SourceFile(place.parent.name, name, stream, raw.tell)
-            except _TAR_ERRORS as error:
+            except STREAM_ERRORS as error:
                 if name is None:
                     raise ValueError(f"`source`: {self.path}: not a tar with TFRecord files ({error})") from error
-                raise CorruptRecord(name, 0, f"the tar is damaged or ends early ({error})", rest_lost=True) from error
+                raise CorruptRecord(
+                    name, None, f"the tar is damaged or ends early ({error})", rest_lost=True
+                ) from error
+
+
+def _position(stream: BinaryIO, before: int) -> int:
+    return before + stream.tell()

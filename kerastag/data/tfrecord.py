@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from kerastag.data.framing import CorruptRecord, crc32c, masked, read_frames
 from kerastag.data.pack import PackWriter, count_clips
-from kerastag.data.source import FeatureSource
+from kerastag.data.source import STREAM_ERRORS, FeatureSource
 from kerastag.labels import LabelSet
 
 __all__ = ["NUM_FEATURES", "NUM_SEGMENTS", "PackReport", "pack_features"]
@@ -50,8 +50,8 @@ class PackReport:
 
 
 def pack_features(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     splits: list[str] | tuple[str, ...] | None = None,
     skip_corrupt: bool = False,
@@ -165,6 +165,7 @@ class _Reader:
                 try:
                     for number, record, crc in read_frames(file.stream, file.name):
                         if len(batch.records) >= 2 * _BATCH:  # a large file is cut
+                            batch.bytes_done = file.bytes_done()
                             yield batch
                             batch = _Batch(file.split)
                         batch.records.append(record)
@@ -172,6 +173,8 @@ class _Reader:
                         batch.places.append((file.name, number))
                 except CorruptRecord as damaged:
                     batch.damaged.append(damaged)
+                except STREAM_ERRORS as error:
+                    batch.damaged.append(CorruptRecord(file.name, None, f"cannot be read ({error})", rest_lost=True))
                 batch.ended_files.append((file.name, len(batch.records)))
                 batch.bytes_done = file.bytes_done()
         except CorruptRecord as damaged:  # the tar itself
@@ -206,7 +209,7 @@ class _Parsed:
             wrong[int(i)] = f"a segment of {width} features, {NUM_FEATURES} are expected"
         for i in np.flatnonzero(self.labels_a_clip == 0):
             wrong[int(i)] = "no context feature `labels`"
-        for i, label in zip(of_label[outside].tolist(), self.labels[outside].tolist()):
+        for i, label in zip(of_label[outside].tolist(), self.labels[outside].tolist(), strict=True):
             wrong[i] = f"label {label} is out of range, 0 to {num_classes - 1} are allowed"
         return wrong
 
@@ -298,7 +301,7 @@ class _Packs:
         writer = self._writers[batch.split]
         if problems := parsed.problems(self._num_classes):
             parsed = parsed.take(batch.drop(problems))
-        for damaged in sorted(batch.damaged, key=lambda one: (one.file, one.record)):
+        for damaged in sorted(batch.damaged, key=lambda one: (one.file, one.record or 0)):
             if not self._skip_corrupt:
                 raise damaged
             writer.skipped.append(str(damaged))
@@ -313,14 +316,15 @@ class _Packs:
             self._unsaved[batch.split] = 0
 
     def finish(self) -> dict[str, PackReport]:
-        missing = [split for split in self._source.splits if split not in self._writers]
-        if not self._writers or (self._source.splits_asked and missing):
-            raise ValueError(f"{self._source.path}: no TFRecord file of the split {' or '.join(missing)}")
         reports = {}
         for split, writer in self._writers.items():
-            digest = writer.finish()
-            clips, short, counts = count_clips(writer.path)
-            reports[split] = PackReport(writer.path, clips, short, counts, tuple(writer.skipped), digest)
+            if len(writer):
+                digest = writer.finish()
+                clips, short, counts = count_clips(writer.path)
+                reports[split] = PackReport(writer.path, clips, short, counts, tuple(writer.skipped), digest)
+        missing = [split for split in self._source.splits if split not in reports]
+        if not reports or (self._source.splits_asked and missing):
+            raise ValueError(f"`source`: {self._source.path}: no readable record of the split {' or '.join(missing)}")
         return reports
 
     def __enter__(self) -> _Packs:
