@@ -104,7 +104,7 @@ def synthetic_features(
     events = np.zeros((num_clips, num_segments, num_classes), bool)
     clip, slot, segment = np.nonzero(places)
     events[clip, segment, classes[clip, slot]] = True
-    targets = events.any(axis=1)
+    targets = np.asarray(events.any(axis=1))
     return SyntheticFeatures(
         x=_sound(rng, classes, places, lengths, num_classes, num_features),
         num_segments=lengths.astype(np.uint8),
@@ -239,4 +239,4 @@ def _sound(
 def _forget(rng: np.random.Generator, targets: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Targets without some of their tags, never without the last one of a clip."""
     kept = targets & (rng.random(targets.shape) >= _MISSING_LABELS)
-    return np.where(kept.any(axis=1, keepdims=True), kept, targets)
+    return kept | (targets & ~kept.any(axis=1, keepdims=True))

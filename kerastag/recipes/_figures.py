@@ -50,24 +50,28 @@ def draw_figures(results: Sequence[Result], output: Path, quality: NDArray[np.fl
 
 def _labels_a_clip(result: Result) -> Figure:
     per_clip = result.runs[0].metrics["labels_per_clip"]
-    splits = [split for split in _SPLITS if per_clip.get(split)]
+    splits = [split for split in per_clip if per_clip[split]]
     figure = Figure(figsize=(1.5 + 4.5 * len(splits), 4), layout="constrained")
     for axes, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
         counts = {int(labels): clips for labels, clips in per_clip[split].items()}
-        places = np.arange(min(counts), max(counts) + 1)
+        places = range(min(counts), max(counts) + 1)
         bars = axes.bar(places, [counts.get(place, 0) for place in places], color=_MARKS[0][0])
         axes.bar_label(bars, [f"{counts[p]:,}" if counts.get(p) else "" for p in places], fontsize=7, padding=2)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.margins(y=0.1)
-        axes.set(xlabel="classes in a clip", ylabel="clips", title=f"{_SPLITS[split]}, {sum(counts.values()):,} clips")
+        axes.set(
+            xlabel="classes in a clip",
+            ylabel="clips",
+            title=f"{_SPLITS.get(split, split)}, {sum(counts.values()):,} clips",
+        )
         _plain(axes)
     return figure
 
 
 def _clips_a_class(result: Result) -> Figure:
     counts = result.runs[0].metrics["class_counts"]
-    splits = [split for split in _SPLITS if split in counts]
+    splits = list(counts)
     order = np.argsort(-result.training_counts(), kind="stable")
     places = np.arange(len(order))
     figure = Figure(figsize=(_width(len(order)), 3.5 + 2 * len(splits)), layout="constrained")
@@ -76,7 +80,8 @@ def _clips_a_class(result: Result) -> Figure:
         in_order = np.asarray(counts[split])[order]
         _count_bars(axes, in_order)
         axes.set(
-            ylabel="clips (log)", title=f"{_SPLITS[split]}: {in_order.min():,} to {in_order.max():,} clips a class"
+            ylabel="clips (log)",
+            title=f"{_SPLITS.get(split, split)}: {in_order.min():,} to {in_order.max():,} clips a class",
         )
     average_precision = result.average_precision()[order]
     lowest.vlines(places, 0, average_precision, color=_RED, linewidth=0.7 if len(order) > _MOST_NAMES else 1.5)
@@ -93,7 +98,7 @@ def _training_against_evaluation(result: Result, quality: NDArray[np.float64] | 
     places = np.arange(len(order))
     figure = Figure(figsize=(_width(len(order)), 9), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    training = result.average_precision("train")
+    training = result.training_average_precision()
     if training is not None:
         upper.plot(places, training[order], "--", color="#777777", linewidth=0.9, label="AP, training clips")
     upper.plot(
@@ -204,7 +209,7 @@ def _width(num_classes: int) -> float:
 def _name_classes(axes: Axes, names: Sequence[str], title: str) -> None:
     """Class names under the axis; of more than fit, evenly spaced ones."""
     step = -(-len(names) // _MOST_NAMES)
-    places = np.arange(0, len(names), step)
+    places = range(0, len(names), step)
     axes.set_xticks(
         places, [_short(names[place]) for place in places], rotation=90, fontsize=7 if len(names) > 60 else 9
     )

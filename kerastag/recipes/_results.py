@@ -16,7 +16,6 @@ __all__ = ["Result", "Run", "read_results", "read_run"]
 
 # Settings that say where and how often, not what: runs that differ in nothing else belong together.
 _NOT_WHAT = ("config", "data_dir", "run_dir", "seed", "in_memory", "save_every", "evaluate_every", "jobs")
-_TRAINING_SPLITS = ("bal_train", "unbal_train")
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,14 @@ class Run:
         return self.metrics.get("evaluated", "eval")
 
     @property
+    def training_splits(self) -> list[str]:
+        """The splits that it saw, less the one that it was measured on."""
+        return [split for split in self.metrics["class_counts"] if split != self.settings.get("eval_pack", "eval")]
+
+    @property
     def num_training_clips(self) -> int:
-        per_clip = self.metrics["labels_per_clip"]
-        return sum(sum(per_clip[split].values()) for split in _TRAINING_SPLITS if split in per_clip)
+        """Clips of those splits, held-out ones among them."""
+        return sum(sum(self.metrics["labels_per_clip"].get(split, {}).values()) for split in self.training_splits)
 
     def what(self) -> dict[str, Any]:
         """The settings that decide what was run, with the data that it was trained on."""
@@ -82,15 +86,19 @@ class Result:
         found = [(run.metrics.get(of) or {}).get(key) for run in self.runs]
         return np.array([value for value in found if value is not None], np.float64)
 
-    def average_precision(self, of: str = "ensemble") -> NDArray[np.float64] | None:
-        """(classes,) class-wise AP, the mean over the seeds, NaN where there is none; `of` is `ensemble` or `train`."""
-        found = [_floats(run.metrics[of]["average_precision"]) for run in self.runs if run.metrics.get(of)]
+    def average_precision(self) -> NDArray[np.float64]:
+        """(classes,) class-wise AP of the ensemble, the mean over the seeds, NaN where there is none."""
+        return np.mean([_floats(run.metrics["ensemble"]["average_precision"]) for run in self.runs], axis=0)
+
+    def training_average_precision(self) -> NDArray[np.float64] | None:
+        """(classes,) class-wise AP on the training clips, the mean over the seeds; None where no run has it."""
+        found = [_floats(run.metrics["train"]["average_precision"]) for run in self.runs if run.metrics.get("train")]
         return np.mean(found, axis=0) if found else None
 
     def training_counts(self) -> NDArray[np.int64]:
         """(classes,) training clips of each class, over all splits that were trained on."""
         counts = self.runs[0].metrics["class_counts"]
-        return np.sum([counts[split] for split in _TRAINING_SPLITS if split in counts], axis=0)
+        return np.sum([counts[split] for split in self.runs[0].training_splits], axis=0)
 
 
 def read_results(paths: Sequence[str | Path]) -> list[Result]:
@@ -158,9 +166,10 @@ def read_run(path: str | Path) -> Run:
                 f"{path / 'metrics.json'}: `{key}` must list {num_classes} classes as `labels.names`, "
                 f"received {received}"
             )
-    if not any(split in metrics["class_counts"] for split in _TRAINING_SPLITS):
-        raise ValueError(f"{path / 'metrics.json'}: `class_counts` must hold one of {', '.join(_TRAINING_SPLITS)}")
-    return Run(path, settings, metrics)
+    run = Run(path, settings, metrics)
+    if not run.training_splits:
+        raise ValueError(f"{path / 'metrics.json'}: `class_counts` must hold a training split")
+    return run
 
 
 def _read_json(path: Path) -> dict[str, Any]:
