@@ -37,6 +37,7 @@ _FFMPEG_FORMATS = (
 )
 _AU_FLOAT32 = 6
 _MAX_OGG_PAGE = 65_307
+_MP3_REACH = 16 * 1152
 
 
 class AudioWarning(UserWarning):
@@ -100,7 +101,7 @@ def load(
         ValueError: an argument is out of range; or the file is empty, not audio, has no samples, a sample rate outside
             the range above, NaN or infinite samples, or samples that are no waveform (16-bit integers stored as float).
 
-    A file that ends before its header says, or that is damaged, gives what can be read and an `AudioWarning`.
+    An offset into an Ogg file decodes what is before it. A file that ends before its header says, or that is damaged, gives what can be read and an `AudioWarning`.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
@@ -244,7 +245,16 @@ class _Request:
         """Frames at most, at the file's rate: one target sample more, so that rounding never shortens the result."""
         if self.duration_seconds is None:
             return None
+        if rate == self.sample_rate:
+            return self.wanted
         return math.ceil(self.duration_seconds * rate) + math.ceil(rate / self.sample_rate)
+
+
+class _Forward(soundfile.SoundFile):
+    """A sound file that is read from front to back: soundfile otherwise seeks after each read, and MP3 goes mute."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 class _CannotDecode(Exception):
@@ -386,7 +396,7 @@ def _by_libsndfile(request: _Request) -> Iterator[tuple[int, np.ndarray]]:
     with request.path.open("rb") as opened, open(opened.fileno(), "rb", closefd=False) as nameless:
         promised = _wav_frames(nameless)
         try:
-            file = soundfile.SoundFile(nameless)
+            file = _Forward(nameless)
         except soundfile.LibsndfileError as error:
             # libsndfile says so of an MP3 without a whole frame, although the file is open by now.
             missing = "does not exist" in error.error_string
@@ -411,12 +421,18 @@ def _by_libsndfile(request: _Request) -> Iterator[tuple[int, np.ndarray]]:
 
 def _read_blocks(file: soundfile.SoundFile, start: int, wanted: int | None) -> Iterator[np.ndarray]:
     """Blocks (frames, channels) from frame `start` until the end or the first damage."""
-    size = _FRAMES_A_READ if wanted is None else min(_FRAMES_A_READ, wanted)
+    # After a seek an MP3 is mute until the frames that it refers back to have passed, and an Ogg may be somewhere else
+    # (libsndfile 1.2.2, in a file's last page): start that much earlier, or at the beginning.
+    early = min(start, {"MP3": _MP3_REACH, "OGG": start}.get(file.format, 0))
     with contextlib.suppress(soundfile.LibsndfileError):  # what is missing at the end is counted by the caller
-        if start:
-            file.seek(min(start, file.frames))
+        if start > early:
+            file.seek(min(start, file.frames) - early)
+        size = _FRAMES_A_READ if wanted is None or early else min(_FRAMES_A_READ, wanted)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
-            yield block
+            dropped = min(early, len(block))
+            early -= dropped
+            if dropped < len(block):
+                yield block[dropped:]
 
 
 def _warn(name: str, fault: str) -> None:

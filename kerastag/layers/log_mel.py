@@ -19,8 +19,9 @@ class LogMel(keras.layers.Layer):
 
     with the constants of the front end, see `kerastag.dsp.FrontEnd`. Each clip is computed by itself: no floor is
     taken from the loudest clip of the batch. Computed in float32 whatever the dtype policy, and without gradient to
-    any weight: the layer has none. It agrees with `FrontEnd.log_mel` to 1e-4 (natural logarithm) or 1e-3 dB wherever
-    a mel band holds more than float32 rounding leaves of the frame's loudest bin. A model with a static batch of 1
+    any weight: the layer has none. It agrees with `FrontEnd.log_mel` to 1e-4 (natural logarithm) or 1e-3 dB on real
+    recordings, noise and silence; bands more than 70 dB below the loudest of a pure tone's frame hold the rounding of a
+    float32 FFT, where NumPy's is more exact. A model with a static batch of 1
     converts to TFLite with builtin operations only.
 
     Args:

@@ -1,0 +1,113 @@
+"""Whatever bytes a file holds, it gives a waveform or one clear line, in bounded time and memory."""
+
+import functools
+import io
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kerastag import audio
+
+KINDS = [
+    ("WAV", "PCM_16"),
+    ("WAV", "FLOAT"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("AIFF", "PCM_16"),
+]
+MAGIC = [
+    b"RIFF\x10\0\0\0WAVEfmt ",
+    b"fLaC\0\0\0\x22",
+    b"OggS\0\x02",
+    b"ID3\x04",
+    b"\xff\xfb\x90\x64",
+    b"FORM\0\0\0\0AIFF",
+    b"",
+]
+
+
+@functools.cache
+def encoded(container, subtype):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000)
+    stream = io.BytesIO()
+    soundfile.write(stream, noise, 48_000, format=container, subtype=subtype)
+    return stream.getvalue()
+
+
+def gives_a_waveform_or_one_line(path, content, largest=10 * 16_000):
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", audio.AudioWarning)
+        try:
+            waveform = next(audio.blocks(path, 16_000, 10.0))
+        except ValueError as error:
+            message = str(error)
+        else:
+            message = ""
+    if message:
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message
+        return None
+    assert waveform.dtype == np.float32
+    assert 1 <= len(waveform) <= largest
+    assert np.isfinite(waveform).all()
+    return waveform
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch):
+    """ffmpeg's decoders are not ours to fuzz, and a process an example would take minutes."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+
+fuzz = functools.partial(settings, max_examples=150, suppress_health_check=list(HealthCheck))
+
+
+@fuzz()
+@given(magic=st.sampled_from(MAGIC), rest=st.binary(max_size=4000))
+def test_random_bytes(tmp_path, without_ffmpeg, magic, rest):
+    gives_a_waveform_or_one_line(tmp_path / "clip", magic + rest)
+
+
+@pytest.mark.parametrize(("container", "subtype"), KINDS)
+@fuzz(max_examples=60)
+@given(share=st.floats(0, 1))
+def test_truncated_files(tmp_path, without_ffmpeg, container, subtype, share):
+    content = encoded(container, subtype)
+    waveform = gives_a_waveform_or_one_line(tmp_path / "clip", content[: int(share * len(content))], 8001)
+    assert share < 1 or len(waveform) == 8000
+
+
+@pytest.mark.parametrize(("container", "subtype"), KINDS)
+@fuzz(max_examples=60)
+@given(changes=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 255)), min_size=1, max_size=8))
+def test_random_headers(tmp_path, without_ffmpeg, container, subtype, changes):
+    content = bytearray(encoded(container, subtype))
+    for at, value in changes:
+        content[at] = value
+    gives_a_waveform_or_one_line(tmp_path / "clip", bytes(content))
+
+
+@pytest.mark.parametrize(("container", "subtype"), KINDS)
+@fuzz(max_examples=40)
+@given(at=st.floats(0, 1), noise=st.binary(min_size=1, max_size=500))
+def test_damage_anywhere(tmp_path, without_ffmpeg, container, subtype, at, noise):
+    content = bytearray(encoded(container, subtype))
+    start = int(at * len(content))
+    content[start : start + len(noise)] = noise
+    gives_a_waveform_or_one_line(tmp_path / "clip", bytes(content))
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg on the PATH")
+@fuzz(max_examples=6)
+@given(
+    magic=st.sampled_from([b"\0\0\0\x20ftypM4A ", b"\x1aE\xdf\xa3", b"RIFF\0\0\0\0AVI "]), rest=st.binary(max_size=400)
+)
+def test_random_containers_through_ffmpeg(tmp_path, magic, rest):
+    gives_a_waveform_or_one_line(tmp_path / "clip", magic + rest)

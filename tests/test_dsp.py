@@ -1,0 +1,246 @@
+"""Every front end against its formula written again in float64, and block by block against the whole."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checks import SHARED, run_python
+from kerastag import dsp
+from kerastag.dsp import FRONT_ENDS, FrontEnd, StreamingLogMel
+
+NAMES = sorted(FRONT_ENDS)
+
+
+def hann(length, period):
+    return np.array([0.5 * (1 - np.cos(2 * np.pi * n / period)) for n in range(length)])
+
+
+def triangles(edges, points):
+    """Band b rises from edges[b] to 1 at edges[b + 1] and falls to edges[b + 2]: a column each."""
+    return np.stack([np.interp(points, edges[b : b + 3], [0, 1, 0]) for b in range(len(edges) - 2)], axis=1)
+
+
+def htk_bands(count, low, high, rate, fft):
+    def mel(hz):
+        return 2595 * np.log10(1 + hz / 700)
+
+    return triangles(np.linspace(mel(low), mel(high), count + 2), mel(np.fft.rfftfreq(fft, 1 / rate)))
+
+
+def slaney_bands(count, low, high, rate, fft):
+    def mel(hz):
+        return hz / (200 / 3) if hz < 1000 else 15 + np.log(hz / 1000) / (np.log(6.4) / 27)
+
+    def hz(mel):
+        return mel * 200 / 3 if mel < 15 else 1000 * np.exp((mel - 15) * np.log(6.4) / 27)
+
+    edges = np.array([hz(m) for m in np.linspace(mel(low), mel(high), count + 2)])
+    return triangles(edges, np.fft.rfftfreq(fft, 1 / rate)) * 2 / (edges[2:] - edges[:-2])
+
+
+def spectra(x, window, fft, hop, padding):
+    x = np.pad(x, padding, mode="reflect")
+    starts = range(0, len(x) - len(window) + 1, hop)
+    return np.abs(np.stack([np.fft.rfft(window * x[start : start + len(window)], fft) for start in starts]))
+
+
+def reference(name, x):
+    """The front ends as published, in float64 and without the module under test."""
+    x = np.asarray(x, np.float64)
+    if name == "panns":
+        power = spectra(x, hann(1024, 1024), 1024, 320, 512) ** 2
+        return 10 * np.log10(np.maximum(power @ slaney_bands(64, 50, 14_000, 32_000, 1024), 1e-10))
+    if name == "efficientat":
+        x = np.array([x[t + 1] - 0.97 * x[t] for t in range(len(x) - 1)])
+        # A window of 800 centred in frames of 1024 that are themselves centred.
+        window = np.pad(hann(800, 799), 112)
+        power = spectra(x, window, 1024, 320, 512) ** 2
+        return (np.log(power @ htk_bands(128, 0, 16_000, 32_000, 1024) + 1e-5) + 4.5) / 5
+    if name == "talnet":
+        power = spectra(x, hann(800, 800), 1024, 400, 200) ** 2
+        return np.log(power @ htk_bands(64, 0, 8_000, 16_000, 1024) + 1e-6)
+    magnitude = spectra(x, hann(400, 400), 512, 160, 0)
+    return np.log(magnitude @ htk_bands(64, 125, 7_500, 16_000, 512) + 0.01)
+
+
+def noise(samples, seed=0, level=0.1):
+    return (level * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("level", [0.5, 0.005])
+def test_equals_the_published_formula(name, level):
+    waveform = noise(FRONT_ENDS[name].sample_rate + 77, level=level)
+    actual, expected = FRONT_ENDS[name].log_mel(waveform), reference(name, waveform)
+    assert actual.dtype == np.float32
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 if name == "panns" else 1e-4)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("panns", 1001), ("efficientat", 1000), ("talnet", 400), ("vggish", 998)])
+def test_ten_seconds_give_the_published_number_of_frames(name, frames):
+    front_end = FRONT_ENDS[name]
+    samples = 10 * front_end.sample_rate
+    assert front_end.num_frames(samples) == len(front_end.log_mel(np.zeros(samples, np.float32))) == frames
+
+
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [("panns", -100.0), ("efficientat", (np.log(1e-5) + 4.5) / 5), ("talnet", np.log(1e-6)), ("vggish", np.log(0.01))],
+)
+def test_silence_is_the_floor(name, floor):
+    np.testing.assert_allclose(FRONT_ENDS[name].log_mel(np.zeros(20_000, np.float32)), floor, rtol=1e-6)
+
+
+# Centres worked out by hand: mel(hz) = 2595 log10(1 + hz / 700), bands at equal steps between the two edges.
+@pytest.mark.parametrize(
+    ("name", "band", "centre_hz"),
+    [("vggish", 0, 158.6), ("vggish", 63, 7197.5), ("panns", 0, 84.6), ("talnet", 63, 7684)],
+)
+def test_a_sine_at_the_centre_of_a_band_is_loudest_there(name, band, centre_hz):
+    front_end = FRONT_ENDS[name]
+    time = np.arange(front_end.sample_rate) / front_end.sample_rate
+    log_mel = front_end.log_mel((0.5 * np.sin(2 * np.pi * centre_hz * time)).astype(np.float32))
+    assert log_mel[5:-5].mean(axis=0).argmax() == band
+
+
+def test_mel_matrix_spans_the_bands_of_each_front_end():
+    for front_end in FRONT_ENDS.values():
+        matrix, bins_hz = front_end.mel_matrix, np.fft.rfftfreq(front_end.fft_length, 1 / front_end.sample_rate)
+        heard = bins_hz[matrix.any(axis=1)]
+        step = bins_hz[1]
+        assert front_end.min_hz < heard[0] <= front_end.min_hz + step
+        assert front_end.max_hz - step <= heard[-1] < front_end.max_hz
+        assert ((matrix > 0).sum(axis=1) <= 2).all()
+        assert not matrix.flags.writeable
+    areas = FRONT_ENDS["panns"].mel_matrix[:, 20:].sum(axis=0) * 32_000 / 1024
+    np.testing.assert_allclose(areas, 1, atol=0.05)  # the norm: every band has an area of one, in Hz
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_banded_product_equals_the_dense_one(name):
+    front_end = FRONT_ENDS[name]
+    spectrum = np.random.default_rng(0).random((7, front_end.fft_length // 2 + 1)).astype(np.float32)
+    dense = spectrum.astype(np.float64) @ front_end.mel_matrix.astype(np.float64)
+    np.testing.assert_allclose(dsp._mel(front_end, spectrum), dense, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+def test_block_by_block_is_bit_for_bit_the_whole(name, data):
+    front_end = FRONT_ENDS[name]
+    waveform = noise(data.draw(st.integers(1, 6000)))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(waveform)), max_size=12)))
+    stream = StreamingLogMel(front_end)
+    fed = [stream.feed(block) for block in np.split(waveform, cuts)]
+    frames = np.concatenate([*fed, stream.flush()])
+    np.testing.assert_array_equal(frames, front_end.log_mel(waveform))
+    assert len(frames) == front_end.num_frames(len(waveform))
+
+
+@pytest.mark.parametrize("hop", [100, 700, 1500])
+def test_streams_of_unusual_hops_equal_the_whole(hop):
+    front_end = dataclasses.replace(FRONT_ENDS["panns"], hop_length=hop)
+    waveform = noise(9000)
+    stream = StreamingLogMel(front_end)
+    for _ in range(2):  # flush makes it new
+        frames = [stream.feed(waveform[start : start + 333]) for start in range(0, 9000, 333)]
+        np.testing.assert_array_equal(np.concatenate([*frames, stream.flush()]), front_end.log_mel(waveform))
+
+
+def test_frames_come_as_soon_as_they_are_complete_and_memory_stays():
+    front_end = FRONT_ENDS["panns"]
+    stream, waveform = StreamingLogMel(front_end), noise(64_000)
+    got = 0
+    for end in range(160, 64_001, 160):
+        got += len(stream.feed(waveform[end - 160 : end]))
+        complete = max(0, (end - 512) // 320 + 1) if end > 512 else 0  # frame t ends at sample 320 t + 512
+        assert got == complete
+        assert len(stream._samples) + len(stream._raw) < 2 * 1024 + 160
+
+
+def test_an_empty_stream_has_no_frames():
+    assert StreamingLogMel(FRONT_ENDS["efficientat"]).flush().shape == (0, 128)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_equals_items_and_strides_do_not_matter(name):
+    batch = noise(3 * 4000).reshape(3, 4000)
+    together = FRONT_ENDS[name].log_mel(batch)
+    for item, row in zip(together, batch, strict=True):
+        np.testing.assert_array_equal(item, FRONT_ENDS[name].log_mel(row))
+        np.testing.assert_array_equal(item, FRONT_ENDS[name].log_mel(np.repeat(row, 2)[::2].astype(np.float64)))
+    assert FRONT_ENDS[name].log_mel(batch[:0]).shape == (0, *together.shape[1:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_short_waveform_is_padded_with_zeros_at_its_end(name):
+    front_end = FRONT_ENDS[name]
+    padded = np.zeros(front_end.min_samples, np.float32)
+    padded[:160] = short = noise(160)
+    np.testing.assert_array_equal(front_end.log_mel(short), front_end.log_mel(padded))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_travels_through_json(name):
+    front_end = FRONT_ENDS[name]
+    assert FrontEnd.from_dict(json.loads(json.dumps(front_end.as_dict()))) == front_end
+
+
+def test_from_dict_names_what_is_unknown_or_missing():
+    values = FRONT_ENDS["vggish"].as_dict()
+    values["hop"] = values.pop("hop_length")
+    with pytest.raises(ValueError, match=r"unknown \['hop'\], missing \['hop_length'\]"):
+        FrontEnd.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("sample_rate", 0, "a positive integer. Received: 0"),
+        ("hop_length", 1.5, "a positive integer. Received: 1.5"),
+        ("fft_length", 256, "even and at least 400"),
+        ("padding", 201, "from 0 to 200"),
+        ("preemphasis", 2.0, r"in \[0, 1\]"),
+        ("max_hz", 8_001.0, "at most 8000 Hz"),
+        ("min_hz", 7_500.0, "below `max_hz`"),
+        ("floor", 0.0, "above 0"),
+        ("scale", 0.0, "other than 0"),
+        ("log", "log2", "one of natural, decibel"),
+        ("mel_scale", "bark", "one of htk, slaney"),
+    ],
+)
+def test_a_constant_out_of_range_is_refused(field, value, message):
+    with pytest.raises(ValueError, match=f"`{field}` must be .*{message}"):
+        dataclasses.replace(FRONT_ENDS["vggish"], **{field: value})
+
+
+@pytest.mark.parametrize(
+    "waveform", [np.zeros(0, np.float32), np.zeros(9000, np.int16), np.zeros((1, 1, 9000), np.float32)]
+)
+def test_what_is_no_waveform_is_refused(waveform):
+    with pytest.raises(ValueError, match="`waveform` must be float samples"):
+        FRONT_ENDS["vggish"].log_mel(waveform)
+
+
+def test_a_block_with_two_axes_is_refused():
+    with pytest.raises(ValueError, match=r"`block` must be float samples .*\(1, 9\)"):
+        StreamingLogMel(FRONT_ENDS["vggish"]).feed(np.zeros((1, 9), np.float32))
+
+
+def test_imports_neither_scipy_nor_a_framework():
+    code = "import sys, kerastag.dsp; print(sorted({'scipy', 'keras', 'tensorflow', 'soundfile'} & set(sys.modules)))"
+    assert run_python(code).strip() == "[]"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("clip", ["R9_ZSCveAHg_7s", "speech", "typing", "music"])
+def test_efficientat_equals_the_reference_implementation(clip):
+    soundfile = pytest.importorskip("soundfile")
+    waveform, _ = soundfile.read(SHARED / "data/audio" / f"{clip}.wav", dtype="float32")
+    golden = np.load(SHARED / "data/golden/mn04_as.npz")[f"{clip}.logmel_first100"]
+    np.testing.assert_allclose(FRONT_ENDS["efficientat"].log_mel(waveform)[:100], golden, rtol=0, atol=1e-4)
