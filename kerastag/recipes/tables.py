@@ -206,7 +206,8 @@ def _spread(values: NDArray[np.float64], digits: int) -> str:
     if not len(values):
         return _DASH
     spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
+    mean = round(float(values.mean()), digits) + 0.0  # never "-0.000"
+    return f"{mean:.{digits}f}{spread}"
 
 
 def _markdown(lines: Lines) -> str:
