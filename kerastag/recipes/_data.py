@@ -12,7 +12,7 @@ from kerastag.data.joined import JoinedPacks
 from kerastag.data.pack import FeaturePack
 from kerastag.data.sampler import hold_out
 from kerastag.labels import LabelSet
-from kerastag.training.settings import TrainingSettings
+from kerastag.training.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Data:
         return self.train.x_shape[2]
 
 
-def load(settings: TrainingSettings, data_dir: Path) -> Data:
+def load(settings: RunSettings, data_dir: Path) -> Data:
     """Settings and a folder of packs -> the clips of the run.
 
     Raises:
@@ -83,7 +83,7 @@ def load(settings: TrainingSettings, data_dir: Path) -> Data:
     )
 
 
-def _open(data_dir: Path, name: str, settings: TrainingSettings) -> FeaturePack:
+def _open(data_dir: Path, name: str, settings: RunSettings) -> FeaturePack:
     pack = FeaturePack.open(data_dir / f"{name}.h5", settings.in_memory, skip_corrupt=settings.skip_corrupt)
     if pack.skipped:
         rows = ", ".join(map(str, pack.skipped[:10])) + ("…" if len(pack.skipped) > 10 else "")

@@ -17,7 +17,7 @@ from kerastag.metrics import Metrics, class_report, measure
 from kerastag.recipes._command import command
 from kerastag.recipes._data import Data, load
 from kerastag.training.files import write_atomically, write_json
-from kerastag.training.settings import TrainingSettings
+from kerastag.training.settings import RunSettings, TrainingSettings
 
 # Where and how often, not what: two runs that differ in these are the same run.
 _NOT_WHAT = ("data_dir", "run_dir", "in_memory", "save_every")
@@ -70,6 +70,28 @@ def main(settings_class: type, build: Build, recipe: str, argv: Sequence[str] | 
     return command(settings_class, work, recipe, argv)
 
 
+def main_without_network(settings_class: type, work: Callable[[Any, Data], dict], recipe: str, argv=None) -> int:
+    """A settings class and a function of settings and clips that gives figures -> the recipe's command."""
+
+    def run(settings: Any) -> None:
+        folder = open_run(settings, recipe)
+        if (done := _finished(folder)) is not None:
+            print(f"{folder}: finished before; its results stand", file=sys.stderr)
+            report(folder, done)
+            return
+        data_dir = settings.data_dir
+        if data_dir is None:
+            from kerastag.recipes._synthetic import synthetic_packs
+
+            data_dir = synthetic_packs(folder, settings.seed)
+        data = load(settings, Path(data_dir))
+        started = time.perf_counter()
+        results = work(settings, data)
+        finish(folder, data, {**results, "seconds": time.perf_counter() - started})
+
+    return command(settings_class, run, recipe, argv)
+
+
 def run_network(settings: NetworkSettings, build: Build, recipe: str, data_dir: Path, quiet: bool = False) -> Metrics:
     """Settings, a builder and packs -> a trained, measured run in its folder; returns the figures of the ensemble."""
     folder = open_run(settings, recipe)
@@ -79,13 +101,10 @@ def run_network(settings: NetworkSettings, build: Build, recipe: str, data_dir: 
     from kerastag.recipes._network import train_network
 
     data = load(settings, data_dir)
-    started = time.perf_counter()
-    results = train_network(settings, build, data, folder)
-    results["seconds_this_time"] = time.perf_counter() - started
-    return finish(folder, data, results, quiet)
+    return finish(folder, data, train_network(settings, build, data, folder), quiet)
 
 
-def open_run(settings: TrainingSettings, recipe: str) -> Path:
+def open_run(settings: RunSettings, recipe: str) -> Path:
     """Settings -> the run's folder with `settings.json` and `versions.json` in it.
 
     Raises:
@@ -154,8 +173,9 @@ def finish(folder: Path, data: Data, results: Mapping[str, Any], quiet: bool = F
 
 def report(folder: Path, metrics: Mapping[str, Any], quiet: bool = False) -> Metrics:
     """`metrics.json` of a run -> its table in `table.md`; printed, with the figures as the last line."""
-    rows = [("mean of the checkpoints' predictions", metrics["ensemble"])]
+    rows = [("scores", metrics["ensemble"])]
     if metrics.get("last"):
+        rows = [("mean of the checkpoints' predictions", metrics["ensemble"])]
         rows.append(("last checkpoint (model.keras)", metrics["last"]))
     lines = [f"| {metrics['evaluated']} | mAP | mAUC | d-prime |", "| --- | --- | --- | --- |"]
     for name, found in rows:

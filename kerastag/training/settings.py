@@ -7,13 +7,44 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 @dataclass(kw_only=True)
-class TrainingSettings:
-    """Settings of a training run; the defaults are the published run of paper 1.
+class RunSettings:
+    """Where a run finds its clips and leaves its results.
 
     Args:
         data_dir: folder of packs; without one the recipe makes and uses its synthetic set.
         run_dir: folder of the run, made when missing; without one `runs/NAME/seed_SEED`.
-        seed: of weights, sampling and dropout; not negative.
+        seed: of everything random; not negative.
+        train_packs: names of the packs to train on; those that are there are used.
+        eval_pack: name of the pack to measure on.
+        hold_out: share of the training clips to hold out and to measure on instead of `eval_pack`; 0 for none.
+        in_memory: read the embeddings into memory at the start.
+        skip_corrupt: leave out clips with values that are not finite, and classes without clips, and go on.
+    """
+
+    data_dir: str | None = None
+    run_dir: str | None = None
+    seed: int = 0
+    train_packs: tuple[str, ...] = ("bal_train", "unbal_train")
+    eval_pack: str = "eval"
+    hold_out: float = 0.0
+    in_memory: bool = True
+    skip_corrupt: bool = False
+
+    def __post_init__(self) -> None:
+        _check("seed", self.seed, self.seed >= 0, "at least 0")
+        _check("hold_out", self.hold_out, 0 <= self.hold_out < 1, "in [0, 1)")
+        _check("train_packs", self.train_packs, len(self.train_packs) > 0, "at least one name")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a run's `settings.json`."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(kw_only=True)
+class TrainingSettings(RunSettings):
+    """Settings of a training run; the defaults are the published run of paper 1.
+
+    Args:
         steps: mini-batches to train on.
         batch_size: clips a mini-batch.
         learning_rate: of Adam, at its highest.
@@ -21,11 +52,6 @@ class TrainingSettings:
         evaluate_every: steps between two evaluations; 0 for a twentieth of `steps`.
         save_every: steps between two saved states, from which an interrupted run goes on.
         balance: share of every mini-batch that is class-balanced, from 0 (natural order) to 1.
-        train_packs: names of the packs to train on; those that are there are used.
-        eval_pack: name of the pack to measure on.
-        hold_out: share of the training clips to hold out and to measure on instead of `eval_pack`; 0 for none.
-        in_memory: read the embeddings into memory at the start.
-        skip_corrupt: leave out clips with values that are not finite, and classes without clips, and go on.
         mixup: alpha of mixup; 0 for none.
         label_smoothing: share of a target that is spread evenly; 0 for none.
         weight_decay: decoupled weight decay a step, relative to the learning rate; 0 for none.
@@ -35,9 +61,6 @@ class TrainingSettings:
         checkpoints: models whose predictions are averaged, evenly from 20 to 100 % of `steps`.
     """
 
-    data_dir: str | None = None
-    run_dir: str | None = None
-    seed: int = 0
     steps: int = 50_000
     batch_size: int = 500
     learning_rate: float = 1e-3
@@ -45,11 +68,6 @@ class TrainingSettings:
     evaluate_every: int = 0
     save_every: int = 200
     balance: float = 1.0
-    train_packs: tuple[str, ...] = ("bal_train", "unbal_train")
-    eval_pack: str = "eval"
-    hold_out: float = 0.0
-    in_memory: bool = True
-    skip_corrupt: bool = False
     mixup: float = 0.0
     label_smoothing: float = 0.0
     weight_decay: float = 0.0
@@ -59,16 +77,16 @@ class TrainingSettings:
     checkpoints: int = 9
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("steps", "batch_size", "save_every", "checkpoints"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("seed", "evaluate_every", "mixup", "weight_decay", "warmup_steps"):
+        for name in ("evaluate_every", "mixup", "weight_decay", "warmup_steps"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
-        for name in ("hold_out", "label_smoothing", "ema"):
+        for name in ("label_smoothing", "ema"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
         _check("balance", self.balance, 0 <= self.balance <= 1, "in [0, 1]")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _check("warmup_steps", self.warmup_steps, self.warmup_steps < self.steps, f"below `steps` ({self.steps})")
-        _check("train_packs", self.train_packs, len(self.train_packs) > 0, "at least one name")
 
     def evaluation_steps(self) -> int:
         """Steps between two evaluations."""
@@ -84,10 +102,6 @@ class TrainingSettings:
             return (self.steps,)
         shares = (0.2 + 0.8 * i / (self.checkpoints - 1) for i in range(self.checkpoints))
         return tuple(sorted({max(1, round(self.steps * share)) for share in shares}))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a run's `settings.json`."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 def _check(name: str, value: object, fine: bool, allowed: str) -> None:
