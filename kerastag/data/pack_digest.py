@@ -22,11 +22,11 @@ class PackDigest:
     def update(self, x: np.ndarray, num_segments: np.ndarray, targets: np.ndarray, ids: np.ndarray) -> None:
         if not len(x):
             return
-        names = b"".join(name + b"\n" for name in ids.tolist())
-        little = x.dtype.newbyteorder("<")
-        arrays = np.ascontiguousarray(x, little), num_segments.astype(np.uint8), np.packbits(targets.astype(bool), 1)
-        for part, data in zip(self._parts, (*(memoryview(a).cast("B") for a in arrays), names), strict=True):
-            part.update(data)
+        little = np.ascontiguousarray(x, x.dtype.newbyteorder("<"))
+        names = np.frombuffer(b"".join(name + b"\n" for name in ids.tolist()), np.uint8)
+        columns = little, num_segments.astype(np.uint8), np.packbits(targets.astype(bool), axis=1), names
+        for part, column in zip(self._parts, columns, strict=True):
+            part.update(column.data)
 
     def hexdigest(self) -> str:
         return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
@@ -46,5 +46,5 @@ def as_bytes(names: np.ndarray) -> np.ndarray:
     """HDF5 strings, of fixed or variable length -> a fixed-length bytes array."""
     if names.dtype.kind == "S":
         return names
-    names = [name.encode() if isinstance(name, str) else bytes(name) for name in names.tolist()]
-    return np.array(names, dtype=f"S{max([11, *map(len, names)])}")
+    encoded = [name.encode() if isinstance(name, str) else bytes(name) for name in names.tolist()]
+    return np.array(encoded, dtype=f"S{max([11, *map(len, encoded)])}")

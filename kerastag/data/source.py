@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from kerastag.data.framing import CorruptRecord
 
@@ -112,9 +112,8 @@ class FeatureSource:
                         if not (member.isfile() and place.suffix == ".tfrecord" and place.parent.name in self.splits):
                             continue
                         name = f"{self.path}: {member.name}"
-                        stream = tar.extractfile(member)
-                        # whole when small: a member of a streamed tar is slow to read in pieces
-                        if member.size <= _WHOLE_BYTES:
+                        stream = cast(BinaryIO, tar.extractfile(member))
+                        if member.size <= _WHOLE_BYTES:  # in pieces, a member of a streamed tar is slow to read
                             stream = io.BytesIO(stream.read())
                         yield SourceFile(place.parent.name, name, stream, raw.tell)
             except STREAM_ERRORS as error:

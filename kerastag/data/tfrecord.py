@@ -195,6 +195,12 @@ class _Parsed:
     labels: np.ndarray
     labels_a_clip: np.ndarray
 
+    @classmethod
+    def empty(cls) -> _Parsed:
+        x = np.zeros((0, NUM_SEGMENTS, NUM_FEATURES), np.uint8)
+        none = np.zeros(0, np.int64)
+        return cls(x, np.zeros((0, NUM_SEGMENTS), np.int64), none, np.zeros(0, "S11"), none, none)
+
     def problems(self, num_classes: int) -> dict[int, str]:
         """Clip -> what is wrong with it; clips that are as they should be are absent."""
         clips = np.arange(len(self.lengths))
@@ -216,8 +222,8 @@ class _Parsed:
     def take(self, keep: list[int]) -> _Parsed:
         of_label = np.repeat(np.arange(len(self.lengths)), self.labels_a_clip)
         labels = self.labels[np.isin(of_label, keep)]
-        per_clip = (self.x, self.widths, self.lengths, self.ids)
-        return _Parsed(*(array[keep] for array in per_clip), labels, self.labels_a_clip[keep])
+        x, widths, lengths, ids = (array[keep] for array in (self.x, self.widths, self.lengths, self.ids))
+        return _Parsed(x, widths, lengths, ids, labels, self.labels_a_clip[keep])
 
     def targets(self, num_classes: int) -> np.ndarray:
         targets = np.zeros((len(self.lengths), num_classes), bool)
@@ -249,6 +255,9 @@ def _parse_batches(reader: _Reader, workers: int | None) -> Iterator[tuple[_Batc
         except tf.errors.InvalidArgumentError:
             batch = reader.pending.popleft()
             batch.drop({i: why for i, record in enumerate(batch.records) if (why := _why_unreadable(record))})
+            if not batch.records:  # TensorFlow's parser refuses an empty batch
+                yield batch, _Parsed.empty()
+                continue
             arrays = _parse(tf.constant(batch.records, tf.string))
         yield batch, _Parsed(*(array.numpy() for array in arrays))
     if reader.error is not None:

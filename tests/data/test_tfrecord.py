@@ -1,0 +1,320 @@
+"""AudioSet's TFRecords, whole and broken in every way, from a folder and from a tar."""
+
+import io
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from checks import ROOT, SHARED, needs_shared  # noqa: E402
+from kerastag.data.framing import CorruptRecord  # noqa: E402
+from kerastag.data.pack import FeaturePack, verify  # noqa: E402
+from kerastag.data.tfrecord import pack_features  # noqa: E402
+
+FILES = {"bal_train": ["--", "-0", "Zz", "_a", "aa"], "eval": ["00", "zz"]}
+
+
+def sequence_example(name, labels, segments):
+    """One record as AudioSet stores it."""
+    feature = tf.train.Feature
+    context = {
+        "video_id": feature(bytes_list=tf.train.BytesList(value=[name])),
+        "start_time_seconds": feature(float_list=tf.train.FloatList(value=[0.0])),
+        "labels": feature(int64_list=tf.train.Int64List(value=labels)),
+    }
+    bags = [feature(bytes_list=tf.train.BytesList(value=[bytes(segment)])) for segment in segments]
+    return tf.train.SequenceExample(
+        context=tf.train.Features(feature=context),
+        feature_lists=tf.train.FeatureLists(feature_list={"audio_embedding": tf.train.FeatureList(feature=bags)}),
+    ).SerializeToString()
+
+
+def random_record(rng, name):
+    segments = rng.integers(0, 256, (int(rng.integers(1, 11)), 128)).astype(np.uint8)
+    return name, sorted(rng.choice(527, int(rng.integers(1, 4)), replace=False).tolist()), segments
+
+
+def write_records(path, serialized):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in serialized:
+            writer.write(record)
+
+
+@pytest.fixture(scope="module")
+def content():
+    rng = np.random.default_rng(0)
+    return {
+        (split, file): [random_record(rng, f"{file}{i:09d}".encode()) for i in range(3 + len(file) * k)]
+        for split, files in FILES.items()
+        for k, file in enumerate(files)
+    }
+
+
+@pytest.fixture(scope="module")
+def pristine(content, tmp_path_factory):
+    top = tmp_path_factory.mktemp("download")
+    for (split, file), records in content.items():
+        path = top / "audioset_v1_embeddings" / split / f"{file}.tfrecord"
+        write_records(path, [sequence_example(*record) for record in records])
+    return top
+
+
+@pytest.fixture
+def folder(pristine, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(pristine, tmp_path / "download")
+
+
+def make_tar(path, folder, order=sorted):
+    with tarfile.open(path, "w:gz") as tar:
+        for file in order(folder.rglob("*.tfrecord")):
+            tar.add(file, file.relative_to(folder))
+    return path
+
+
+def pack(source, output, **options):
+    return pack_features(source, output, progress=False, **options)
+
+
+def test_packs_every_record_in_order(content, pristine, tmp_path):
+    reports = pack(pristine, tmp_path)
+    assert list(reports) == ["bal_train", "eval"]
+    for split, report in reports.items():
+        expected = [record for file in sorted(FILES[split]) for record in content[split, file]]
+        with FeaturePack.open(tmp_path / f"{split}.h5") as opened:
+            assert opened.ids.tolist() == [name for name, *_ in expected]
+            for row, (_, labels, segments) in enumerate(expected):
+                assert opened.num_segments[row] == len(segments)
+                np.testing.assert_array_equal(opened.x[row, : len(segments)], segments)
+                assert not opened.x[row, len(segments) :].any()
+                assert np.flatnonzero(opened.targets[row]).tolist() == labels
+            np.testing.assert_array_equal(report.clips_per_class, opened.targets.sum(axis=0))
+            assert opened.attributes["split"] == split
+            assert "CC BY 4.0" in opened.attributes["licence"]
+        assert report.clips == len(expected)
+        assert report.short_clips == sum(len(segments) < 10 for *_, segments in expected)
+        assert report.digest == verify(report.path)
+        assert report.digest in str(report)
+        assert report.skipped == ()
+
+
+@pytest.mark.parametrize("form", ["inner", "split", "tar", "unsorted tar", "outer"])
+def test_every_form_of_source_gives_the_same_digest(pristine, tmp_path, form):
+    sources = {
+        "inner": pristine / "audioset_v1_embeddings",
+        "outer": pristine.parent / pristine.name,
+        "split": pristine / "audioset_v1_embeddings" / "bal_train",
+    }
+    if "tar" in form:
+        order = sorted if form == "tar" else lambda files: sorted(files, key=lambda file: file.name[::-1])
+        source = make_tar(tmp_path / "features.tar.gz", pristine, order)
+    else:
+        source = sources[form]
+    expected = pack(pristine, tmp_path / "expected")
+    for workers in (None, 2):
+        reports = pack(source, tmp_path / "packs", workers=workers)
+        assert len(reports) == (1 if form == "split" else 2)
+        for split, report in reports.items():
+            assert report.digest == expected[split].digest == verify(report.path)
+
+
+def test_chosen_splits(pristine, tmp_path):
+    assert list(pack(pristine, tmp_path, splits=["eval"])) == ["eval"]
+    assert [path.name for path in tmp_path.iterdir()] == ["eval.h5"]
+    with pytest.raises(ValueError, match=r"`splits` must be among bal_train, unbal_train, eval, received 'test'"):
+        pack(pristine, tmp_path, splits=["test"])
+    with pytest.raises(FileNotFoundError, match=r"no unbal_train/\*\.tfrecord in it"):
+        pack(pristine, tmp_path, splits=["eval", "unbal_train"])
+    tar = make_tar(tmp_path / "features.tar.gz", pristine)
+    with pytest.raises(ValueError, match="no readable record of the split unbal_train"):
+        pack(tar, tmp_path, splits=["eval", "unbal_train"])
+
+
+def damage_byte(position):
+    def change(path):
+        whole = bytearray(path.read_bytes())
+        whole[position] ^= 0xFF
+        path.write_bytes(whole)
+
+    return change
+
+
+def rewritten(*extra):
+    """Puts records after the first one of a file."""
+
+    def change(path):
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+        write_records(path, [records[0], *extra, *records[1:]])
+
+    return change
+
+
+def other_type(**features):
+    context = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=context)).SerializeToString()
+
+
+WIDE = [np.zeros(128, np.uint8), np.zeros(129, np.uint8)]
+DAMAGES = {
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-9]), r"record \d+: truncated", 1),
+    "byte in a record": (damage_byte(500), "record 1: damaged: its CRC32C does not match", 1),
+    "byte in a length": (damage_byte(0), "record 1: damaged length", None),
+    "no TFRecord": (lambda path: path.write_bytes(b"<html>404</html>"), "record 1: damaged length", None),
+    "not a protobuf": (rewritten(b"\xff\xff\xff\xff\xff"), "record 2: not a tf.train.SequenceExample", 1),
+    "other record": (
+        rewritten(other_type(image=b"x")),
+        r"record 2: no context feature `video_id` \(it has: image\)",
+        1,
+    ),
+    "only context": (rewritten(sequence_example(b"n", [1], [])), "record 2: no feature list `audio_embedding`", 1),
+    "no labels": (rewritten(sequence_example(b"n", [], [bytes(128)])), "record 2: no context feature `labels`", 1),
+    "text labels": (rewritten(other_type(video_id=b"n", labels=b"x")), "record 2: a feature of another type", 1),
+    "wide": (rewritten(sequence_example(b"n", [1], WIDE)), "record 2: a segment of 129 features, 128 are expected", 1),
+    "narrow": (rewritten(sequence_example(b"n", [1], [bytes(64)])), "record 2: a segment of 64 features", 1),
+    "label 527": (rewritten(sequence_example(b"n", [3, 527], [bytes(128)])), "record 2: label 527 is out of range", 1),
+    "label -1": (rewritten(sequence_example(b"n", [-1], [bytes(128)])), "record 2: label -1 is out of range", 1),
+    "11 segments": (rewritten(sequence_example(b"n", [1], [bytes(128)] * 11)), "record 2: 11 segments, at most 10", 1),
+    "two at once": (rewritten(b"\xff\xff", sequence_example(b"n", [600], [bytes(128)])), "record 2: not a", 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, "folder") for name in DAMAGES), ("truncated", "tar"), ("wide", "tar")]
+)
+def test_damage_is_named_or_left_out(content, folder, tmp_path, name, kind):
+    change, message, lost = DAMAGES[name]
+    path = folder / "audioset_v1_embeddings" / "bal_train" / "Zz.tfrecord"
+    change(path)
+    source = folder if kind == "folder" else make_tar(tmp_path / "features.tar.gz", folder)
+    with pytest.raises(CorruptRecord, match=rf"bal_train/Zz\.tfrecord: {message}") as caught:
+        pack(source, tmp_path / "packs")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "packs" / "bal_train.h5").exists()
+    report = pack(source, tmp_path / "packs", skip_corrupt=True)["bal_train"]
+    records = content["bal_train", "Zz"]
+    added = 0 if name in ("truncated", "byte in a record") or lost is None else lost
+    missing = len(records) if lost is None else lost - added
+    assert report.clips == sum(len(content["bal_train", file]) for file in FILES["bal_train"]) - missing
+    assert len(report.skipped) == (lost or 1)
+    assert "Zz.tfrecord: record" in report.skipped[0]
+    verify(report.path)
+
+
+def test_tar_that_ends_early(pristine, tmp_path):
+    whole = make_tar(tmp_path / "whole.tar.gz", pristine).read_bytes()
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptRecord, match=r"cut\.tar\.gz: .*tfrecord: the tar is damaged or ends early"):
+        pack(cut, tmp_path / "packs")
+    report = pack(cut, tmp_path / "packs", skip_corrupt=True)["bal_train"]
+    assert report.clips > 0
+    assert "ends early" in report.skipped[-1]
+
+
+def test_sources_without_features(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`source`: .*nothing: no such file or folder"):
+        pack(tmp_path / "nothing", tmp_path / "packs")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"`source`: .*empty: no SPLIT/\*\.tfrecord in it"):
+        pack(tmp_path / "empty", tmp_path / "packs")
+    (tmp_path / "text.tar.gz").write_text("not a tar")
+    with pytest.raises(ValueError, match=r"`source`: .*text\.tar\.gz: not a tar with TFRecord files"):
+        pack(tmp_path / "text.tar.gz", tmp_path / "packs")
+    with tarfile.open(tmp_path / "other.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("README"), io.BytesIO())
+    with pytest.raises(ValueError, match=r"other\.tar: no readable record of the split bal_train or"):
+        pack(tmp_path / "other.tar", tmp_path / "packs")
+    write_records(tmp_path / "hollow" / "eval" / "00.tfrecord", [])
+    with pytest.raises(ValueError, match="no readable record"):
+        pack(tmp_path / "hollow", tmp_path / "packs")
+    with pytest.raises(ValueError, match="`workers` must be 1 or more, received 0"):
+        pack(tmp_path / "empty", tmp_path / "packs", workers=0)
+    assert not list(tmp_path.glob("packs/*"))
+
+
+SLOW = """
+    import sys, time
+    sys.path.insert(0, {root!r})
+    import kerastag.data.tfrecord as module
+    module._BATCH, module._CHECKPOINT_ROWS = 2, 1
+    packed = module._Packs.add
+    def slowly(*args):
+        packed(*args)
+        print("added", flush=True)
+        time.sleep(0.2)
+    module._Packs.add = slowly
+    module.pack_features({source!r}, {output!r}, progress=False)
+"""
+
+
+def test_killed_run_goes_on_and_gives_the_same(pristine, tmp_path):
+    script = textwrap.dedent(SLOW).format(root=str(ROOT), source=str(pristine), output=str(tmp_path / "packs"))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with process:
+        for _ in range(3):
+            assert process.stdout.readline() == b"added\n"
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    partial = tmp_path / "packs" / "bal_train.h5.partial"
+    before = partial.stat().st_ino
+    assert not (tmp_path / "packs" / "bal_train.h5").exists()
+    reports = pack(pristine, tmp_path / "packs")
+    assert reports["bal_train"].path.stat().st_ino == before  # the very file that was left: nothing began again
+    expected = pack(pristine, tmp_path / "expected")
+    assert {split: report.digest for split, report in reports.items()} == {
+        split: report.digest for split, report in expected.items()
+    }
+
+
+def test_nothing_readable_in_a_whole_split(folder, tmp_path):
+    for path in (folder / "audioset_v1_embeddings" / "eval").glob("*.tfrecord"):
+        write_records(path, [b"\xff\xff"])
+    reports = pack(folder, tmp_path / "packs", skip_corrupt=True)
+    assert list(reports) == ["bal_train"]
+    with pytest.raises(ValueError, match="no readable record of the split eval"):
+        pack(folder, tmp_path / "packs", skip_corrupt=True, splits=["eval"])
+    with pytest.raises(CorruptRecord, match=r"00\.tfrecord: record 1: not a tf\.train\.SequenceExample"):
+        pack(folder, tmp_path / "packs", splits=["eval"])
+
+
+def test_large_file_is_read_in_pieces(tmp_path):
+    rng = np.random.default_rng(1)
+    records = [random_record(rng, b"n%09d" % i) for i in range(2500)]
+    write_records(tmp_path / "eval" / "all.tfrecord", [sequence_example(*record) for record in records])
+    report = pack(tmp_path / "eval", tmp_path / "packs")["eval"]
+    with FeaturePack.open(report.path) as opened:
+        assert opened.ids.tolist() == [name for name, *_ in records]
+
+
+@pytest.mark.real
+@needs_shared
+def test_real_features(tmp_path):
+    start = time.monotonic()
+    reports = pack(SHARED / "data" / "audioset" / "features.tar.gz", tmp_path)
+    seconds = time.monotonic() - start
+    facts = {
+        split: (one.clips, one.short_clips, one.clips_per_class.min(), one.clips_per_class.max())
+        for split, one in reports.items()
+    }
+    assert facts == {"bal_train": (22160, 378, 59, 6244), "eval": (20371, 395, 59, 5695)}
+    assert {split: one.digest for split, one in reports.items()} == {
+        "bal_train": "f1e2397c8cedc5b55dc6bb80135d516ace44ff3e63da8def0b0008108b23c5ff",
+        "eval": "9afcb2db67fd689a2d1dce96c2cf7da56965664d80619aad0723e76c031308e3",
+    }
+    for split, one in reports.items():
+        assert verify(one.path) == one.digest
+        with FeaturePack.open(one.path, in_memory=False) as opened:
+            assert opened.targets.sum(axis=1).mean() == pytest.approx(
+                {"bal_train": 2.39, "eval": 2.54}[split], abs=5e-3
+            )
+    print(f"{42531 / seconds:.0f} clips/s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
