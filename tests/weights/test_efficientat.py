@@ -4,15 +4,15 @@ import keras
 import numpy as np
 import pytest
 import soundfile
-
 from weights import numpy_networks
+from weights.torch_writing import random_state, write_torch_zip
+
 from checks import SHARED
 from kerastag.card import Card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 from kerastag.models.mn import ROWS, mn, rounded
 from kerastag.weights.efficientat import import_efficientat
-from weights.torch_writing import random_state, write_torch_zip
 
 MN04 = SHARED / "data/weights/mn04_as_mAP_432.pt"
 CLASSES = LabelSet.from_names([f"class {index}" for index in range(5)])

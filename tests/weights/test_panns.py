@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 import pytest
-
 from weights import numpy_networks
+from weights.torch_writing import plain, random_state, write_torch_stream, write_torch_zip
+
 from kerastag.card import Card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 from kerastag.models.cnn10 import cnn10
 from kerastag.models.resnet38 import resnet38
 from kerastag.weights.panns import import_panns
-from weights.torch_writing import plain, random_state, write_torch_stream, write_torch_zip
 
 WIDTH = 0.125
 CLASSES = LabelSet.from_names([f"class {index}" for index in range(7)])

@@ -1,0 +1,64 @@
+"""Linear softmax pooling against its formula, its mask and its corners."""
+
+import keras
+import numpy as np
+import pytest
+
+from checks import (
+    check_batch_equals_items,
+    check_config_round_trip,
+    check_layer_saves_exactly,
+    check_masked_padding_changes_nothing,
+    outputs_of,
+    run_python,
+)
+from kerastag.layers.linear_softmax_pooling import LinearSoftmaxPooling
+
+P = np.random.default_rng(0).uniform(size=(3, 7, 4)).astype(np.float32)
+
+
+def test_equals_the_formula():
+    exact = P.astype(float)
+    expected = (exact**2).sum(axis=1) / exact.sum(axis=1)
+    np.testing.assert_allclose(outputs_of(LinearSoftmaxPooling(), P)["0"], expected, rtol=1e-6)
+
+
+def test_one_frame_is_itself_and_silence_is_zero():
+    np.testing.assert_allclose(outputs_of(LinearSoftmaxPooling(), P[:, :1])["0"], P[:, 0], rtol=1e-6)
+    assert (outputs_of(LinearSoftmaxPooling(), np.zeros_like(P))["0"] == 0).all()
+
+
+def test_masked_padding_changes_nothing():
+    mask = np.array([[True] * 7, [True] * 3 + [False] * 4, [True] + [False] * 6])
+    check_masked_padding_changes_nothing(LinearSoftmaxPooling(), P, mask)
+
+
+def test_batch_saving_and_config():
+    check_batch_equals_items(LinearSoftmaxPooling(), P)
+    check_layer_saves_exactly(LinearSoftmaxPooling(), P)
+    check_config_round_trip(LinearSoftmaxPooling(name="pool"))
+
+
+def test_is_float32_under_half_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    layer = LinearSoftmaxPooling()
+    small = np.full((1, 1000, 1), 1e-4, np.float16)
+    output = outputs_of(layer, small)["0"]
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, 1e-4, rtol=1e-3)  # 1e-8 would be zero in float16
+
+
+def test_jax_agrees(tmp_path):
+    np.save(tmp_path / "p.npy", P)
+    code = f"""
+import numpy as np
+from kerastag.layers.linear_softmax_pooling import LinearSoftmaxPooling
+np.save({str(tmp_path / "y.npy")!r}, np.asarray(LinearSoftmaxPooling()(np.load({str(tmp_path / "p.npy")!r}))))
+"""
+    run_python(code, env={"KERAS_BACKEND": "jax"})
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), outputs_of(LinearSoftmaxPooling(), P)["0"], rtol=1e-6)
+
+
+def test_inputs_without_frames_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(batch, frames, classes\), received \(None, 4\)"):
+        LinearSoftmaxPooling()(keras.Input((4,)))
