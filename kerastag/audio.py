@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import math
 import os
 import re
@@ -101,7 +102,8 @@ def load(
         ValueError: an argument is out of range; or the file is empty, not audio, has no samples, a sample rate outside
             the range above, NaN or infinite samples, or samples that are no waveform (16-bit integers stored as float).
 
-    An offset into an Ogg file decodes what is before it. A file that ends before its header says, or that is damaged, gives what can be read and an `AudioWarning`.
+    A file that ends before its header says, or that is damaged, gives what can be read and an `AudioWarning`. An offset
+    into an Ogg file decodes what is before it.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
@@ -250,6 +252,16 @@ class _Request:
         return math.ceil(self.duration_seconds * rate) + math.ceil(rate / self.sample_rate)
 
 
+class _Nameless(io.FileIO):
+    """A file by its number, so that soundfile cannot judge by the extension; a header's absurd offset goes nowhere."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError:  # before the beginning: libsndfile sees that it is not where it wanted to be
+            return self.tell()
+
+
 class _Forward(soundfile.SoundFile):
     """A sound file that is read from front to back: soundfile otherwise seeks after each read, and MP3 goes mute."""
 
@@ -392,8 +404,7 @@ def _decoded(request: _Request) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _by_libsndfile(request: _Request) -> Iterator[tuple[int, np.ndarray]]:
-    # A file object without a name: libsndfile then cannot judge by the extension.
-    with request.path.open("rb") as opened, open(opened.fileno(), "rb", closefd=False) as nameless:
+    with request.path.open("rb") as opened, _Nameless(opened.fileno(), "rb", closefd=False) as nameless:
         promised = _wav_frames(nameless)
         try:
             file = _Forward(nameless)
