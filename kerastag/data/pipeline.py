@@ -23,6 +23,6 @@ def training_dataset(batches: EmbeddingBatches, start: int, stop: int) -> tf.dat
 
     def batch(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         made = tf.numpy_function(batches.batch, [index], [tf.float32] * len(shapes))
-        return tuple(tf.ensure_shape(array, shape) for array, shape in zip(made, shapes))
+        return tuple(tf.ensure_shape(array, shape) for array, shape in zip(made, shapes, strict=True))
 
     return tf.data.Dataset.range(start, stop).map(batch).prefetch(_PREFETCHED)

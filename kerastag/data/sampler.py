@@ -101,7 +101,7 @@ class BalancedSampler:
     def _clips_of(self, classes: np.ndarray, visit: int) -> np.ndarray:
         """The clip that each of these classes hands out at its visit of that number."""
         rounds, place = np.divmod(visit, self._counts[classes])
-        for k, number in zip(classes[rounds != self._rounds[classes]], rounds[rounds != self._rounds[classes]]):
+        for k, number in np.stack([classes, rounds], axis=1)[rounds != self._rounds[classes]]:
             rows = slice(self._starts[k], self._starts[k + 1])
             self._order[rows] = self._random("class", k, number).permutation(self._rows[rows])
             self._rounds[k] = number

@@ -50,7 +50,9 @@ class MaskedBatchNormalization(keras.layers.Layer):
         self.gamma = self.add_weight(name="gamma", initializer="ones", **in_float32)
         self.beta = self.add_weight(name="beta", initializer="zeros", **in_float32)
         self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", trainable=False, **in_float32)
-        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", trainable=False, **in_float32)
+        self.moving_variance = self.add_weight(
+            name="moving_variance", initializer="ones", trainable=False, **in_float32
+        )
 
     def call(self, inputs, training=False, mask=None):
         if training:

@@ -171,12 +171,14 @@ def multi_attention(**settings: Any) -> keras.Model:
     """
     s = EmbeddingSettings(**settings)
     if s.depth < 2:
-        raise ValueError(f"`depth` must be at least 2: one attention on each of the last two blocks; received {s.depth}")
+        raise ValueError(
+            f"`depth` must be at least 2: one attention on each of the last two blocks; received {s.depth}"
+        )
     embedding = s.input()
     hidden = s.hidden_blocks(s.normalised(s.masked(embedding)))
     levels = [_forward_block(s, level) for level in hidden[-2:]]
     final = [layers.Concatenate(), s.classes()]
-    clipwise, framewise = (apply(final, list(outputs)) for outputs in zip(*levels))
+    clipwise, framewise = (apply(final, list(outputs)) for outputs in zip(*levels, strict=True))
     return _model("multi_attention", embedding, clipwise, framewise)
 
 

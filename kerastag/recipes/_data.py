@@ -102,4 +102,4 @@ def _labels(pack: FeaturePack) -> LabelSet:
 
 def _labels_per_clip(targets: np.ndarray) -> dict[str, int]:
     numbers, clips = np.unique(targets.sum(axis=1), return_counts=True)
-    return {str(n): int(c) for n, c in zip(numbers, clips)}
+    return {str(n): int(c) for n, c in zip(numbers, clips, strict=True)}

@@ -92,7 +92,7 @@ def measure_training(data: Data, probabilities: np.ndarray):
 def evaluate_network(settings: NetworkSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
     """A finished run -> its figures, measured again from its files."""
     started = time.perf_counter()
-    full, model = build_models(settings, build, data)
+    _, model = build_models(settings, build, data)
     model.compile()
     ensemble = CheckpointMean(model, lambda m: predict(m, data.evaluation, data.evaluation_rows))
     paths = sorted((folder / "checkpoints").glob("step_*.weights.h5"))

@@ -118,11 +118,13 @@ def open_run(settings: RunSettings, recipe: str) -> Path:
         for name in sorted(before.keys() | resolved.keys()):
             if name not in _NOT_WHAT and before.get(name) != resolved.get(name):
                 raise ValueError(
-                    f"{folder}: a run of other settings: `{name}` was {before.get(name)!r}, now {resolved.get(name)!r}; "
-                    "give another `--run_dir`, or remove the folder"
+                    f"{folder}: a run of other settings: `{name}` was {before.get(name)!r}, "
+                    f"now {resolved.get(name)!r}; give another `--run_dir`, or remove the folder"
                 )
     elif folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: `run_dir` must be a run's folder or an empty one; it has files and no settings.json")
+        raise ValueError(
+            f"{folder}: `run_dir` must be a run's folder or an empty one; it has files and no settings.json"
+        )
     write_json(path, resolved)
     write_json(folder / "versions.json", versions())
     return folder
@@ -144,8 +146,19 @@ def figures_of(data: Data, probabilities: np.ndarray) -> Metrics:
     return measure(data.targets, probabilities, data.labels.names)
 
 
+def summary(data: Data, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run found, and what it was measured on -> the object of `metrics.json`."""
+    return {
+        **{name: v.as_dict() if isinstance(v, Metrics) else v for name, v in results.items()},
+        "evaluated": data.evaluated,
+        "class_counts": data.class_counts,
+        "labels_per_clip": data.labels_per_clip,
+        "labels": {"mids": list(data.labels.mids), "names": list(data.labels.names)},
+    }
+
+
 def finish(folder: Path, data: Data, results: Mapping[str, Any], quiet: bool = False) -> Metrics:
-    """What a run found -> `metrics.json`, `classes.csv`, plots, and the table on standard output.
+    """What a run found -> `metrics.json`, `classes.csv` and `table.md`, and the table on standard output.
 
     Args:
         folder: of the run.
@@ -154,39 +167,37 @@ def finish(folder: Path, data: Data, results: Mapping[str, Any], quiet: bool = F
         quiet: print nothing.
     """
     ensemble: Metrics = results["ensemble"]
-    table = {name: v.as_dict() if isinstance(v, Metrics) else v for name, v in results.items()}
-    table |= {
-        "evaluated": data.evaluated,
-        "class_counts": data.class_counts,
-        "labels_per_clip": data.labels_per_clip,
-        "labels": {"mids": list(data.labels.mids), "names": list(data.labels.names)},
-    }
-    report_text = class_report(ensemble, data.labels.names)
-    write_atomically(folder / "classes.csv", lambda path: path.write_text(report_text))
+    classes = class_report(ensemble, data.labels.names)
+    write_atomically(folder / "classes.csv", lambda path: path.write_text(classes))
     if ensemble.left_out:
         names = ", ".join(data.labels.names[k] for k in ensemble.left_out)
         print(f"left out, no positive clip in {data.evaluated}: {names}", file=sys.stderr)
+    found = summary(data, results)
+    write_atomically(folder / "table.md", lambda path: path.write_text("\n".join(_table(found)) + "\n"))
     # Last of all: a run is finished when its figures are there.
-    write_json(folder / "metrics.json", table)
-    return report(folder, table, quiet)
+    write_json(folder / "metrics.json", found)
+    return report(folder, found, quiet)
 
 
 def report(folder: Path, metrics: Mapping[str, Any], quiet: bool = False) -> Metrics:
-    """`metrics.json` of a run -> its table in `table.md`; printed, with the figures as the last line."""
-    rows = [("scores", metrics["ensemble"])]
-    if metrics.get("last"):
-        rows = [("mean of the checkpoints' predictions", metrics["ensemble"])]
-        rows.append(("last checkpoint (model.keras)", metrics["last"]))
-    lines = [f"| {metrics['evaluated']} | mAP | mAUC | d-prime |", "| --- | --- | --- | --- |"]
-    for name, found in rows:
-        lines.append(f"| {name} | {found['map']:.4f} | {found['mauc']:.4f} | {_decimal(found['d_prime'])} |")
-    write_atomically(folder / "table.md", lambda path: path.write_text("\n".join(lines) + "\n"))
+    """The object of `metrics.json` -> its table on standard output, with the figures as the last line."""
     ensemble = _metrics(metrics["ensemble"])
     if not quiet:
-        print("\n".join(lines))
-        print(f"run folder: {folder}")
-        print(ensemble.line())
+        print("\n".join([*_table(metrics), f"run folder: {folder}", ensemble.line()]))
     return ensemble
+
+
+def _table(metrics: Mapping[str, Any]) -> list[str]:
+    rows = {"scores": metrics["ensemble"]}
+    if metrics.get("last"):
+        rows = {
+            "mean of the checkpoints' predictions": metrics["ensemble"],
+            "last checkpoint (model.keras)": metrics["last"],
+        }
+    lines = [f"| {metrics['evaluated']} | mAP | mAUC | d-prime |", "| --- | --- | --- | --- |"]
+    for name, found in rows.items():
+        lines.append(f"| {name} | {found['map']:.4f} | {found['mauc']:.4f} | {_decimal(found['d_prime'])} |")
+    return lines
 
 
 def read_json(path: Path) -> dict[str, Any]:

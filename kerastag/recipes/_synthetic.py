@@ -64,7 +64,7 @@ def _plot_clip(folder: Path, seed: int) -> Path:
     figure = Figure(figsize=(8, 1.2 + 1.5 * len(classes)), layout="constrained")
     axes = figure.subplots(len(classes), 1, sharex=True, squeeze=False)[:, 0]
     seconds = np.arange(clips.num_segments[clip] + 1)
-    for axis, k in zip(axes, classes):
+    for axis, k in zip(axes, classes, strict=True):
         truth = clips.events[clip, : len(seconds) - 1, k]
         axis.fill_between(seconds, np.append(truth, truth[-1]), step="post", color="0.85", label="event (truth)")
         heard = np.asarray(outputs["framewise"])[clip, : len(seconds) - 1, k]

@@ -11,11 +11,8 @@ reduced to their principal components, for one linear machine a class.
 """
 
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,20 +21,18 @@ from numpy.typing import NDArray
 from kerastag.data.batches import scale
 from kerastag.data.hausdorff import hausdorff_distances
 from kerastag.data.sampler import hold_out
-from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.metrics import measure
-from kerastag.recipes._command import command
-from kerastag.recipes._data import load
-from kerastag.recipes._run import figures_of, finish, open_run
-from kerastag.training.settings import TrainingSettings
+from kerastag.recipes._data import Data
+from kerastag.recipes._run import figures_of, main_without_network
+from kerastag.training.settings import RunSettings
 
 _ROWS = 1024  # clips whose distances to all others are held at a time
 _MOST_LANDMARKS = 5000
 
 
 @dataclass(kw_only=True)
-class Settings(TrainingSettings):
-    """Settings of bag-space tagging. Nothing is trained by steps here: what tells how to has no effect.
+class Settings(RunSettings):
+    """Settings of bag-space tagging.
 
     Args:
         method: `neighbours` (k-nearest neighbours) or `svm` (linear machines on similarities to landmarks).
@@ -60,24 +55,16 @@ class Settings(TrainingSettings):
     jobs: int = 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The recipe's command."""
-    return command(Settings, run, "bag_neighbours", argv)
-
-
-def run(settings: Settings) -> None:
-    """Settings -> a measured run in its folder; without `data_dir`, on the synthetic set."""
-    folder = open_run(settings, "bag_neighbours")
-    with tempfile.TemporaryDirectory() as made:
-        if settings.data_dir is None:
-            write_synthetic_packs(made, seed=settings.seed)
-        data = load(settings, Path(settings.data_dir or made))
-        train = Bags.of(*data.train.rows(data.train_rows))
-        evaluation = Bags.of(*data.evaluation.rows(data.evaluation_rows))
-    started = time.perf_counter()
+def tag_and_measure(settings: Settings, data: Data) -> dict[str, Any]:
+    """Clips -> the figures of the bag-space tagger, with the k or C that held-out training clips chose."""
+    train = Bags.of(*data.train.rows(data.train_rows))
+    evaluation = Bags.of(*data.evaluation.rows(data.evaluation_rows))
     scores, chosen = fit_predict(train, evaluation, settings)
-    seconds = time.perf_counter() - started
-    finish(folder, data, {"ensemble": figures_of(data, scores), "chosen": chosen, "seconds": seconds})
+    return {"ensemble": figures_of(data, scores), "chosen": chosen}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return main_without_network(Settings, tag_and_measure, "bag_neighbours", argv)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,12 @@ x'.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kerastag.recipes import _run
+from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
@@ -15,11 +18,15 @@ class Settings(_run.NetworkSettings):
     """Settings of decision-level single attention; the defaults are the published run."""
 
 
-def build(settings, data):
+def build(settings: Settings, data: Data) -> Any:
     from kerastag.models.embedding_models import decision_attention
 
     return decision_attention(**settings.network(data))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    return _run.main(Settings, build, "decision_attention", argv)
+
+
 if __name__ == "__main__":
-    sys.exit(_run.main(Settings, build, "decision_attention"))
+    sys.exit(main())

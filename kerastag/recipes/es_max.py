@@ -4,9 +4,12 @@
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kerastag.recipes import _run
+from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
@@ -14,11 +17,15 @@ class Settings(_run.NetworkSettings):
     """Settings of the maximum of segments; the defaults are the published run."""
 
 
-def build(settings, data):
+def build(settings: Settings, data: Data) -> Any:
     from kerastag.models.embedding_models import embedded_space
 
     return embedded_space("max", **settings.network(data))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    return _run.main(Settings, build, "es_max", argv)
+
+
 if __name__ == "__main__":
-    sys.exit(_run.main(Settings, build, "es_max"))
+    sys.exit(main())

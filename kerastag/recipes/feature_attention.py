@@ -5,10 +5,12 @@ every hidden feature which segments to look at, and the classifier sees the one 
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kerastag.recipes import _run
+from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
@@ -22,11 +24,15 @@ class Settings(_run.NetworkSettings):
     phi: Literal["relu", "exp", "sigmoid", "softmax", "nin"] = "sigmoid"
 
 
-def build(settings, data):
+def build(settings: Settings, data: Data) -> Any:
     from kerastag.models.embedding_models import feature_attention
 
     return feature_attention(settings.phi, **settings.network(data))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    return _run.main(Settings, build, "feature_attention", argv)
+
+
 if __name__ == "__main__":
-    sys.exit(_run.main(Settings, build, "feature_attention"))
+    sys.exit(main())

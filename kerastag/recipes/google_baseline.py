@@ -6,9 +6,12 @@ layer, as Gemmeke et al. describe theirs.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kerastag.recipes import _run
+from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
@@ -19,11 +22,15 @@ class Settings(_run.NetworkSettings):
     single_segments: bool = True
 
 
-def build(settings, data):
+def build(settings: Settings, data: Data) -> Any:
     from kerastag.models.embedding_models import instance_space
 
     return instance_space("average", **settings.network(data))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    return _run.main(Settings, build, "google_baseline", argv)
+
+
 if __name__ == "__main__":
-    sys.exit(_run.main(Settings, build, "google_baseline"))
+    sys.exit(main())

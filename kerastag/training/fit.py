@@ -181,12 +181,12 @@ def averaged_weights(model: keras.Model):
         yield
         return
     own = [np.array(variable) for variable in model.trainable_variables]
-    for variable, average in zip(model.trainable_variables, averages):
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
         variable.assign(average)
     try:
         yield
     finally:
-        for variable, value in zip(model.trainable_variables, own):
+        for variable, value in zip(model.trainable_variables, own, strict=True):
             variable.assign(value)
 
 

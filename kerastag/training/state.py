@@ -37,7 +37,7 @@ def load_state(path: Path, model: Any) -> dict[str, Any]:
     variables = _variables(model)
     if progress.pop("paths") != _paths(model) or [v.shape for v in values] != [tuple(v.shape) for v in variables]:
         raise ValueError(f"{path}: the state of another model")
-    for variable, value in zip(variables, values):
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     return progress
 

@@ -1,0 +1,94 @@
+"""The `kerastag` command: one thin subcommand a verb. Each imports what it needs when it runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from kerastag import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Arguments -> the exit status; an error is one line on standard error."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print(f"kerastag {arguments.verb}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        if arguments.debug:
+            raise
+        print(f"kerastag {arguments.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kerastag", description="Weakly labelled audio tagging.")
+    parser.add_argument("--version", action="version", version=f"kerastag {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (_add_pack, _add_fetch, _add_evaluate):
+        add(verbs)
+    return parser
+
+
+def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_pack(verbs) -> None:
+    whats = verbs.add_parser("pack", help="write packs, the files that training reads").add_subparsers(
+        dest="what", required=True, metavar="WHAT"
+    )
+    parser = _verb(whats, "features", _pack_features, "AudioSet's feature files -> one HDF5 pack a split")
+    parser.add_argument("--source", required=True, help="features.tar.gz as downloaded, or the unpacked folder")
+    parser.add_argument("--output", required=True, help="folder for bal_train.h5, unbal_train.h5, eval.h5")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these; otherwise all that are there")
+    parser.add_argument("--skip_corrupt", action="store_true", help="leave out damaged records, count and name them")
+
+
+def _pack_features(arguments) -> None:
+    from kerastag.data.tfrecord import pack_features
+
+    reports = pack_features(
+        arguments.source, arguments.output, splits=arguments.splits, skip_corrupt=arguments.skip_corrupt
+    )
+    for report in reports.values():
+        print(report)
+        for left_out in report.skipped:
+            print(f"left out: {left_out}", file=sys.stderr)
+
+
+def _add_fetch(verbs) -> None:
+    parser = _verb(verbs, "fetch", _fetch, "a public file -> kerastag's cache folder")
+    parser.add_argument("name", nargs="?", help="which file; without it, the list of them")
+    parser.add_argument("--from", dest="from_file", metavar="FILE", help="take a copy that you already have")
+
+
+def _fetch(arguments) -> None:
+    from kerastag import fetch
+
+    if arguments.name is None:
+        for name, file in fetch.FILES.items():
+            print(f"{name:40} {file.url}")
+        return
+    print(fetch.fetch(arguments.name, from_file=arguments.from_file))
+
+
+def _add_evaluate(verbs) -> None:
+    parser = _verb(verbs, "evaluate", _evaluate, "a finished run -> its figures, measured again from its files")
+    parser.add_argument("run_folder", metavar="RUN", help="the run's folder")
+    parser.add_argument("--data_dir", help="folder of packs, when it is no longer where the run found it")
+
+
+def _evaluate(arguments) -> None:
+    from kerastag.recipes.evaluate import evaluate
+
+    evaluate(arguments.run_folder, arguments.data_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
