@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+_FEWEST_UNITS = 4
+
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class SpatialChannelAttention(keras.layers.Layer):
@@ -19,7 +21,7 @@ class SpatialChannelAttention(keras.layers.Layer):
     Gates are computed in float32 under any precision.
 
     Args:
-        reduction: The channel gate's hidden layer has `channels // reduction` units, at least one; above zero.
+        reduction: The channel gate's hidden layer has `channels // reduction` units, at least 4; above zero.
         kernel_size: Side of the global gate's convolution, odd.
         time_kernel_size: Length of the local gate's convolution in frames, odd.
         **kwargs: As of any Keras layer.
@@ -55,7 +57,7 @@ class SpatialChannelAttention(keras.layers.Layer):
         channels = input_shape[-1]
         self.region = layers.Conv2D(1, self.kernel_size, padding="same", dtype="float32", name="region")
         self.boundary = layers.Conv1D(1, self.time_kernel_size, padding="same", dtype="float32", name="boundary")
-        hidden = max(1, channels // self.reduction)
+        hidden = max(_FEWEST_UNITS, channels // self.reduction)
         self.squeeze = layers.Dense(hidden, activation="relu", dtype="float32", name="squeeze")
         self.excite = layers.Dense(channels, dtype="float32", name="excite")
         self.region.build((None, None, None, 2))

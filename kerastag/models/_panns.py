@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from kerastag.models.backbone import check_rate
+
 # PyTorch's defaults, under which the published weights were trained. Keras's 1e-3 makes them silently wrong.
 EPSILON = 1e-5
 MOMENTUM = 0.9
@@ -41,6 +43,7 @@ def mean_over_frequency(x: Any) -> Any:
 
 def max_mean_head(features: Any, num_classes: int, *, dropout: float = 0.5) -> dict[str, Any]:
     """Frame features -> maximum plus mean over time -> two dense layers; the same two on every frame."""
+    check_rate("dropout", dropout)
     drop_features = layers.Dropout(dropout, name="drop_features")
     hidden = layers.Dense(features.shape[-1], activation="relu", name="fc1")
     drop_hidden = layers.Dropout(dropout, name="drop_hidden")

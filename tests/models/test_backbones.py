@@ -1,0 +1,277 @@
+"""What holds for every backbone: sizes, outputs at any length, precision, backends, copies, training."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from checks import check_batch_equals_items, check_layer_saves_exactly, outputs_of, run_python
+from kerastag.dsp import FRONT_ENDS
+from kerastag.models import at_sca, cnn10, mn, resnet38, talnet, vggish
+from kerastag.models.backbone import Backbone
+
+WIDTH = 0.0625
+# builder, its backbone, frames an output frame, channels of the embedding at full width, and at WIDTH
+TAGGERS = {
+    "cnn10": (cnn10.cnn10, cnn10.BACKBONE, 16, 512, 32),
+    "resnet38": (resnet38.resnet38, resnet38.BACKBONE, 32, 2048, 128),
+    "talnet": (talnet.talnet, talnet.BACKBONE, 4, 1024, 64),
+    "at_sca": (at_sca.at_sca, at_sca.BACKBONE, 16, 512, 32),
+    "mn": (mn.mn, mn.BACKBONE, 32, 960, 96),
+}
+everyone = pytest.mark.parametrize("name", TAGGERS)
+
+
+def small(system, **settings):
+    return TAGGERS[system][0](**{"num_classes": 5, "width": WIDTH, **settings})
+
+
+def awake(model):
+    """Give every weight a value of its own: fresh BatchNorms and zero gammas would hide mistakes."""
+    rng = np.random.default_rng(3)
+    for weight in model.weights:
+        if "seed" in weight.path:
+            continue
+        positive = weight.path.endswith(("gamma", "moving_variance"))
+        residual = weight.path.endswith("gamma") and not weight.numpy().any()
+        noise = rng.uniform(0.5, 1.5, weight.shape) if positive else weight.numpy() + rng.normal(0, 0.1, weight.shape)
+        # A residual branch is scaled by zero at first; at full scale sixteen of them would saturate every class.
+        weight.assign((0.2 * noise if residual else noise).astype(np.float32))
+    return model
+
+
+def log_mel(name, frames=75, batch=2):
+    bins = FRONT_ENDS[TAGGERS[name][1].front_end].num_mel_bins
+    return np.random.default_rng(0).normal(size=(batch, frames, bins)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "published"),
+    [
+        (cnn10.cnn10, {}, 5_219_279),
+        (resnet38.resnet38, {}, 73_783_247),
+        (mn.mn, {"width": 0.4}, 983_599),
+        (mn.mn, {"width": 1.0}, 4_876_831),
+        (vggish.vggish, {}, 72_141_184),
+    ],
+)
+def test_parameters_at_full_width_are_the_published_ones(build, settings, published):
+    assert sum(int(np.prod(weight.shape)) for weight in build(**settings).trainable_weights) == published
+
+
+@everyone
+@pytest.mark.parametrize("frames", [32, 63, 101])
+def test_outputs_at_any_length(name, frames):
+    _, backbone, step, _, channels = TAGGERS[name]
+    outputs = outputs_of(small(name), log_mel(name, frames))
+    output_frames = -(-frames // step) if name == "mn" else frames // step
+    assert {key: value.shape for key, value in outputs.items()} == {
+        "clipwise": (2, 5),
+        "framewise": (2, output_frames, 5),
+        "embedding": (2, channels),
+    }
+    assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in outputs.values())
+    assert ((outputs["framewise"] > 0) & (outputs["framewise"] < 1)).all()
+    assert backbone.frames_per_output == step
+
+
+@everyone
+def test_batch_equals_items_and_saving_is_exact(name):
+    model = awake(small(name))
+    check_batch_equals_items(model, log_mel(name), atol=1e-4, rtol=1e-4)
+    check_layer_saves_exactly(model, log_mel(name))
+
+
+@everyone
+def test_waveform_input_is_the_front_end_before_the_same_body(name):
+    front_end = FRONT_ENDS[TAGGERS[name][1].front_end]
+    heard, body = awake(small(name, input="waveform")), small(name)
+    body.set_weights(heard.get_weights())
+    waveform = np.random.default_rng(0).uniform(-0.5, 0.5, front_end.sample_rate).astype(np.float32)
+    expected = outputs_of(body, front_end.log_mel(waveform)[None])
+    got = outputs_of(heard, waveform[None])
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-3, err_msg=key)
+
+
+@everyone
+def test_classes_of_a_frame_come_from_the_clips_own_layers(name):
+    """A change of the classifier alone moves the clip and every frame."""
+    model = awake(small(name))
+    before = outputs_of(model, log_mel(name))
+    layer = next(layer for layer in model.layers[::-1] if isinstance(layer, keras.layers.Dense) and layer.units == 5)
+    layer.bias.assign(layer.bias + np.array([3, 0, 0, 0, 0], np.float32))
+    after = outputs_of(model, log_mel(name))
+    for key in ("clipwise", "framewise"):
+        assert (after[key][..., 0] > before[key][..., 0]).all()
+        np.testing.assert_array_equal(after[key][..., 1:], before[key][..., 1:])
+    np.testing.assert_array_equal(after["embedding"], before["embedding"])
+
+
+@everyone
+def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(name):
+    exact = awake(small(name))
+    expected = outputs_of(exact, log_mel(name))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    half = small(name, input="waveform")
+    for layer in ("front_end", "clipwise", "framewise", "embedding"):
+        assert half.get_layer(layer).compute_dtype == "float32", layer
+    assert {layer.compute_dtype for layer in half.layers if isinstance(layer, keras.layers.Conv2D)} == {"bfloat16"}
+    model = small(name)
+    model.set_weights(exact.get_weights())
+    got = outputs_of(model, log_mel(name))
+    for key, value in expected.items():
+        assert got[key].dtype == np.float32
+        assert np.abs(got[key] - value).mean() < 0.05 * max(1, np.abs(value).mean()), key
+    assert (got["clipwise"] != got["clipwise"].astype(np.float16)).any()
+
+
+def test_jax_agrees(tmp_path):
+    """On every layer that there is: CNN10 and ResNet38 have none that these three have not."""
+    expected, systems = {}, ("talnet", "at_sca", "mn")
+    for name in systems:
+        model = awake(small(name))
+        model.save(tmp_path / f"{name}.keras")
+        expected[name] = outputs_of(model, log_mel(name))
+        np.save(tmp_path / f"{name}.npy", log_mel(name))
+    code = f"""
+import keras, numpy as np, json
+import kerastag.models.vggish, kerastag.models.talnet, kerastag.models.at_sca
+folder = {str(tmp_path)!r}
+for name in {json.dumps(systems)}:
+    model = keras.saving.load_model(f"{{folder}}/{{name}}.keras")
+    outputs = model.predict(np.load(f"{{folder}}/{{name}}.npy"), verbose=0)
+    np.savez(f"{{folder}}/{{name}}.npz", **{{key: np.asarray(value) for key, value in outputs.items()}})
+print(keras.backend.backend())
+"""
+    assert (
+        run_python(code, env={"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, timeout=300)
+        .strip()
+        .endswith("jax")
+    )
+    for name, outputs in expected.items():
+        got = np.load(tmp_path / f"{name}.npz")
+        for key, value in outputs.items():
+            np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-4, err_msg=f"{name} {key}")
+
+
+@everyone
+def test_two_copies_in_one_model_have_weights_of_their_own(name):
+    inputs = keras.Input((None, log_mel(name).shape[-1]))
+    streams = [small(name, name=stream) for stream in ("global_stream", "local_stream")]
+    model = keras.Model(inputs, {stream.name: stream(inputs)["clipwise"] for stream in streams})
+    ids = [{id(weight) for weight in stream.weights} for stream in streams]
+    assert not ids[0] & ids[1]
+    streams[0].trainable = False
+    assert {id(weight) for weight in model.trainable_weights} <= ids[1]
+    check_layer_saves_exactly(awake(model), log_mel(name))
+
+
+@everyone
+def test_every_trainable_weight_learns(name):
+    """A few steps on the clip's tags move every weight that trains, and lower the loss."""
+    model = small(name, num_classes=3)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    trained = keras.Model(model.input, model.output["clipwise"])
+    before = [weight.numpy() for weight in trained.trainable_weights]
+    trained.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", run_eagerly=True)
+    x, y = log_mel(name, frames=64, batch=4), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    losses = [float(trained.train_on_batch(x, y)) for _ in range(5)]
+    assert losses[-1] < losses[0]
+    still = [w.path for w, old in zip(trained.trainable_weights, before, strict=True) if np.array_equal(w.numpy(), old)]
+    assert not still
+
+
+@everyone
+def test_augmentation_stands_before_the_body_and_acts_in_training_only(name):
+    class Silence(keras.layers.Layer):
+        def call(self, inputs, training=False):
+            return inputs * 0 if training else inputs
+
+    plain, augmented = awake(small(name)), small(name, augment=Silence())
+    augmented.set_weights(plain.get_weights())
+    x = log_mel(name)
+    np.testing.assert_array_equal(outputs_of(plain, x)["clipwise"], outputs_of(augmented, x)["clipwise"])
+    for layer in augmented.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    quiet = keras.ops.convert_to_numpy(augmented(x, training=True)["clipwise"])
+    np.testing.assert_allclose(quiet[0], quiet[1], atol=1e-6)
+
+
+@everyone
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_classes": 0}, "`num_classes` must be a whole number above zero, received 0"),
+        ({"width": 0}, "`width` must be a number above 0 and at most 100, received 0"),
+        ({"input": "audio"}, "`input` must be one of log_mel, waveform, received 'audio'"),
+        ({"dropout": 1.0}, r"`dropout` must be at least 0 and below 1, received 1\.0"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        small(name, **settings)
+
+
+def test_features_and_head_are_there_apart():
+    inputs = keras.Input((None, 64))
+    features = cnn10.BACKBONE.build_features(inputs, width=WIDTH)
+    assert features.shape == (None, None, 32)
+    outputs = cnn10.BACKBONE.build_head(features, 5)
+    assert outputs["framewise"].shape == (None, None, 5)
+    assert {name: backbone.seconds_per_output for name, (_, backbone, *_) in TAGGERS.items()} == {
+        "cnn10": 0.16,
+        "resnet38": 0.32,
+        "talnet": 0.1,
+        "at_sca": 0.16,
+        "mn": 0.32,
+    }
+    assert isinstance(cnn10.BACKBONE, Backbone)
+
+
+def test_talnet_pools_its_frames_by_linear_softmax():
+    outputs = outputs_of(awake(small("talnet")), log_mel("talnet"))
+    p = outputs["framewise"].astype(float)
+    np.testing.assert_allclose(outputs["clipwise"], (p**2).sum(axis=1) / p.sum(axis=1), rtol=1e-5)
+
+
+def test_mn_rounds_its_channels_to_eight_and_never_more_than_a_tenth_down():
+    assert [mn.rounded(channels) for channels in (1, 6.4, 11, 12, 25.6, 28.8, 68, 160)] == [
+        8,
+        8,
+        16,
+        16,
+        24,
+        32,
+        72,
+        160,
+    ]
+    for channels in range(8, 1000):
+        assert mn.rounded(channels) % 8 == 0
+        assert 0.9 * channels <= mn.rounded(channels) <= channels + 8
+
+
+@pytest.mark.parametrize("frames", [96, 300])
+def test_vggish_gives_a_segment_a_patch(frames):
+    model = vggish.vggish(3, width=WIDTH, postprocess="pca")
+    outputs = outputs_of(awake(model), np.random.default_rng(0).normal(size=(2, frames, 64)).astype(np.float32))
+    assert outputs["segments"].shape == (2, frames // 96, 128)
+    np.testing.assert_allclose(outputs["embedding"], outputs["segments"].mean(axis=1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs["clipwise"], outputs["framewise"].mean(axis=1), rtol=1e-5)
+    check_layer_saves_exactly(model, np.ones((1, frames, 64), np.float32))
+
+
+def test_vggish_settings_and_quantisation():
+    with pytest.raises(ValueError, match="`postprocess` must be one of raw, pca, uint8, received 'int8'"):
+        vggish.vggish(width=WIDTH, postprocess="int8")
+    with pytest.raises(ValueError, match="`num_classes` must be a whole number above zero, received 0"):
+        vggish.vggish(0, width=WIDTH)
+    values = np.linspace(-3, 3, 1001)
+    assert vggish.quantise(values).dtype == np.uint8
+    np.testing.assert_array_equal(vggish.quantise(values), np.uint8((np.clip(values, -2, 2) + 2) * 255 / 4))
+    with pytest.raises(ValueError, match="`embedding` must hold numbers, received NaN"):
+        vggish.quantise(np.array([0.0, np.nan]))
