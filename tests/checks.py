@@ -168,3 +168,33 @@ def _plain(config: Any) -> Any:
     if config is None or isinstance(config, bool | int | float | str):
         return config
     return keras.saving.serialize_keras_object(config)
+
+
+def gradients_of(function: Callable[..., Any], *arrays: np.ndarray, weights: np.ndarray | None = None) -> list[Any]:
+    """The gradient of `sum(weights * function(*arrays))` with respect to every array, on TensorFlow or JAX.
+
+    Keras variables that `function` assigns keep their values on JAX.
+    """
+    import keras
+
+    def total(*tensors: Any) -> Any:
+        output = keras.ops.cast(function(*tensors), "float32")
+        return keras.ops.sum(output if weights is None else output * weights)
+
+    backend = keras.backend.backend()
+    tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = total(*tensors)
+        gradients = tape.gradient(value, tensors)
+    elif backend == "jax":
+        import jax
+
+        with keras.StatelessScope():
+            gradients = jax.grad(total, argnums=tuple(range(len(tensors))))(*tensors)
+    else:
+        pytest.skip(f"no gradients on the backend {backend} here")
+    return [None if gradient is None else keras.ops.convert_to_numpy(gradient) for gradient in gradients]

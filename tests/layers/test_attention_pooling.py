@@ -1,0 +1,179 @@
+"""Attention pooling against its formula, for every phi: masks, bounds, extremes, half precision."""
+
+import keras
+import numpy as np
+import pytest
+
+from checks import (
+    check_batch_equals_items,
+    check_config_round_trip,
+    check_layer_saves_exactly,
+    gradients_of,
+    outputs_of,
+)
+from kerastag.layers.attention_pooling import PHI, AttentionPooling
+
+RANDOM = np.random.default_rng(0)
+VALUES = RANDOM.uniform(-1, 1, (3, 5, 4)).astype("float32")
+SCORES = (3 * RANDOM.standard_normal((3, 5, 4))).astype("float32")
+MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 0, 1], [1, 1, 1, 1, 1]], bool)
+
+# Equations 25 to 28 in float64; exp less the clip's largest, which the small number added to it is measured against.
+BY_HAND = {
+    "relu": lambda z: np.maximum(z, 0),
+    "exp": lambda z: np.exp(z - z.max(axis=0)),
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
+}
+phis = pytest.mark.parametrize("phi", PHI)
+
+
+def attend(values, scores, phi):
+    """Equations 19 and 20 on the valid segments of one clip -> the weights and their sum of the values."""
+    weights = BY_HAND[phi](scores.astype(np.float64)) + 1e-7
+    weights /= weights.sum(axis=0)
+    return weights, (weights * values).sum(axis=0)
+
+
+def pooled(phi, values=VALUES, scores=SCORES, mask=None):
+    tensors = [keras.ops.convert_to_tensor(array) for array in (values, scores)]
+    mask = None if mask is None else keras.ops.convert_to_tensor(mask)
+    return keras.ops.convert_to_numpy(AttentionPooling(phi)(tensors, mask=mask))
+
+
+def test_every_phi_is_tried():
+    assert BY_HAND.keys() == PHI.keys()
+
+
+@phis
+def test_equals_the_formula(phi):
+    expected = np.stack([attend(u, z, phi)[1] for u, z in zip(VALUES, SCORES)])
+    np.testing.assert_allclose(pooled(phi), expected, rtol=1e-5, atol=1e-6)
+
+
+@phis
+def test_only_valid_segments_count_whatever_stands_in_the_others(phi):
+    expected = np.stack([attend(u[valid], z[valid], phi)[1] for u, z, valid in zip(VALUES, SCORES, MASK)])
+    noise = np.where(MASK[..., None], 0, 1e3 * RANDOM.standard_normal(SCORES.shape)).astype("float32")
+    for values, scores in ((VALUES, SCORES), (VALUES + noise, SCORES + noise)):
+        np.testing.assert_allclose(pooled(phi, values, scores, MASK), expected, rtol=1e-5, atol=1e-6)
+    # A pair of masks, as Keras hands them over, one of them absent.
+    mask = keras.ops.convert_to_tensor(MASK)
+    tensors = [keras.ops.convert_to_tensor(array) for array in (VALUES, SCORES)]
+    for pair in ([mask, None], [None, mask], [mask, mask]):
+        again = keras.ops.convert_to_numpy(AttentionPooling(phi)(tensors, mask=pair))
+        np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-6)
+
+
+@phis
+def test_weights_sum_to_one_over_the_valid_segments_and_are_what_the_output_uses(phi):
+    layer = AttentionPooling(phi)
+    for mask in (None, MASK):
+        weights = keras.ops.convert_to_numpy(layer.weights_over_segments(SCORES, mask))
+        valid = np.ones_like(MASK) if mask is None else mask
+        np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
+        assert (weights[~valid] == 0).all()
+        assert (weights >= 0).all()
+        for clip, found in enumerate(weights):
+            expected, _ = attend(VALUES[clip][valid[clip]], SCORES[clip][valid[clip]], phi)
+            np.testing.assert_allclose(found[valid[clip]], expected, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose((weights * VALUES).sum(axis=1), pooled(phi, mask=mask), rtol=1e-5, atol=1e-6)
+
+
+@phis
+def test_a_clip_of_padding_alone_gives_zeros_and_finite_gradients(phi):
+    mask = MASK.copy()
+    mask[1] = False
+    output = pooled(phi, mask=mask)
+    assert (output[1] == 0).all()
+    assert (output[[0, 2]] != 0).all()
+    layer = AttentionPooling(phi)
+    gradients = gradients_of(lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(mask)), VALUES, SCORES)
+    for gradient in gradients:
+        assert np.isfinite(gradient).all()
+        assert (gradient[1] == 0).all()
+        assert (gradient[0] != 0).any()
+
+
+@phis
+@pytest.mark.parametrize("size", [1e4, -1e4, 1e15, -1e15])
+def test_extreme_scores_stay_finite(phi, size):
+    layer = AttentionPooling(phi)
+    one_sided = np.full_like(SCORES, size)
+    both = np.where(np.arange(5)[None, :, None] == 2, size, SCORES).astype("float32")
+    for scores in (one_sided, both):
+        output = pooled(phi, scores=scores, mask=MASK)
+        assert np.isfinite(output).all()
+        assert (np.abs(output) <= 1).all()  # a mean of values within [-1, 1]
+        for gradient in gradients_of(
+            lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(MASK)), VALUES, scores
+        ):
+            assert np.isfinite(gradient).all()
+    # Scores that are all the same choose nothing.
+    np.testing.assert_allclose(pooled(phi, scores=one_sided), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
+
+
+def test_relu_of_negative_scores_is_the_average():
+    scores = -np.abs(SCORES) - 0.1
+    np.testing.assert_allclose(pooled("relu", scores=scores), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
+    values, scores_gradient = gradients_of(lambda u, z: AttentionPooling("relu")([u, z]), VALUES, scores)
+    np.testing.assert_allclose(values, np.full_like(VALUES, 1 / 5), rtol=1e-5)
+    assert (scores_gradient == 0).all()
+
+
+def test_there_is_no_upper_bound():
+    """Exponentials above one keep their ratio: a segment of score 5 outweighs one of score 3 by e^2."""
+    scores = np.array([[[5.0], [3.0]]], "float32")
+    weights = keras.ops.convert_to_numpy(AttentionPooling("exp").weights_over_segments(scores))[0, :, 0]
+    np.testing.assert_allclose(weights[0] / weights[1], np.exp(2), rtol=1e-5)
+    weights = keras.ops.convert_to_numpy(AttentionPooling("relu").weights_over_segments(scores))[0, :, 0]
+    np.testing.assert_allclose(weights, [5 / 8, 3 / 8], rtol=1e-6)
+
+
+@phis
+def test_the_gradient_is_that_of_the_formula(phi):
+    """Central differences of the float64 formula."""
+    direction = RANDOM.standard_normal(SCORES.shape)
+    (gradient,) = gradients_of(lambda z: AttentionPooling(phi)([keras.ops.convert_to_tensor(VALUES), z]), SCORES)
+    step = 1e-5
+    above, below = (
+        sum(attend(u, z, phi)[1].sum() for u, z in zip(VALUES, SCORES.astype(np.float64) + sign * step * direction))
+        for sign in (1, -1)
+    )
+    assert (gradient * direction).sum() == pytest.approx((above - below) / (2 * step), rel=1e-3, abs=1e-4)
+
+
+@phis
+def test_batch_saving_and_config(phi):
+    check_batch_equals_items(AttentionPooling(phi), [VALUES, SCORES])
+    check_layer_saves_exactly(lambda: AttentionPooling(phi), [VALUES, SCORES])
+    check_config_round_trip(AttentionPooling(phi, name="attention"))
+
+
+def test_the_mask_of_a_model_is_used_and_ends_here():
+    inputs = keras.Input((None, 4))
+    masked = keras.layers.Masking(0.0)(inputs)
+    output = AttentionPooling()([keras.layers.Activation("sigmoid")(masked), masked])
+    assert output.shape == (None, 4)
+    padded = np.where(MASK[..., None], SCORES, 0).astype("float32")
+    got = outputs_of(keras.Model(inputs, output), padded)["0"]
+    expected = [attend(1 / (1 + np.exp(-z[valid])), z[valid], "sigmoid")[1] for z, valid in zip(SCORES, MASK)]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@phis
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_is_float32_under_half_precision(phi, policy):
+    """As under float32 with inputs that half precision can hold, and small weights are not rounded away."""
+    keras.config.set_dtype_policy(policy)
+    half = policy.removeprefix("mixed_")
+    values, scores = (keras.ops.cast(array, half) for array in (VALUES, SCORES))
+    output = AttentionPooling(phi)([values, scores])
+    assert keras.backend.standardize_dtype(output.dtype) == "float32"
+    exact = [keras.ops.convert_to_numpy(keras.ops.cast(array, "float32")) for array in (values, scores)]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(output), pooled(phi, *exact), rtol=1e-6, atol=1e-7)
+
+
+def test_an_unknown_phi_is_refused():
+    with pytest.raises(ValueError, match="`phi` must be one of relu, exp, sigmoid, softmax; received 'tanh'"):
+        AttentionPooling("tanh")

@@ -1,0 +1,138 @@
+"""Batch normalisation with a mask against Keras's own and against its formula."""
+
+import keras
+import numpy as np
+import pytest
+
+from checks import (
+    check_batch_equals_items,
+    check_config_round_trip,
+    check_layer_saves_exactly,
+    gradients_of,
+    outputs_of,
+)
+from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(1.5, 2, (6, 5, 4)).astype("float32")
+MASK = RANDOM.random((6, 5)) < 0.6
+MASK[0] = [True, False, False, False, False]
+
+
+def pair(shape=X.shape, **kwargs):
+    """Our layer and Keras's, with the same weights, none of them as they start."""
+    ours, theirs = MaskedBatchNormalization(**kwargs), keras.layers.BatchNormalization(**kwargs)
+    weights = [RANDOM.uniform(0.5, 2, 4).astype("float32") for _ in range(4)]
+    for layer in (ours, theirs):
+        layer.build(shape)
+        layer.set_weights(weights)
+    return ours, theirs
+
+
+def call(layer, x, training, mask=None):
+    mask = None if mask is None else keras.ops.convert_to_tensor(mask)
+    return keras.ops.convert_to_numpy(layer(keras.ops.convert_to_tensor(x), training=training, mask=mask))
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.8, "epsilon": 1e-5}])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+def test_equals_keras_in_training_and_in_inference(mask, options):
+    ours, theirs = pair(**options)
+    for step in range(5):
+        x = X + step
+        np.testing.assert_allclose(call(ours, x, True, mask), call(theirs, x, True, mask), rtol=1e-4, atol=1e-4)
+        for got, wanted in zip(ours.get_weights(), theirs.get_weights()):
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+    before = ours.get_weights()
+    np.testing.assert_allclose(call(ours, X, False, mask), call(theirs, X, False, mask), rtol=1e-4, atol=1e-4)
+    for got, wanted in zip(ours.get_weights(), before):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_clips_without_segments_equal_keras_too():
+    ours, theirs = pair((6, 4))
+    np.testing.assert_allclose(call(ours, X[:, 0], True), call(theirs, X[:, 0], True), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(call(ours, X[:, 0], False), call(theirs, X[:, 0], False), rtol=1e-4, atol=1e-4)
+
+
+def test_equals_the_formula_over_the_valid_segments():
+    layer, _ = pair(momentum=0.9)
+    gamma, beta, moving_mean, moving_variance = layer.get_weights()
+    valid = X[MASK].astype(np.float64)
+    mean, variance = valid.mean(axis=0), valid.var(axis=0)
+    expected = gamma * (X - mean) / np.sqrt(variance + 1e-3) + beta
+    np.testing.assert_allclose(call(layer, X, True, MASK), expected, rtol=1e-4, atol=1e-4)
+    _, _, mean_after, variance_after = layer.get_weights()
+    np.testing.assert_allclose(mean_after, 0.9 * moving_mean + 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(variance_after, 0.9 * moving_variance + 0.1 * variance, rtol=1e-4)
+
+
+def test_what_stands_in_the_padding_is_of_no_account():
+    for noise in (0, 50):
+        layer = MaskedBatchNormalization()
+        padded = np.where(MASK[..., None], X, noise).astype("float32")
+        outputs = call(layer, padded, True, MASK), *layer.get_weights()
+        if noise == 0:
+            expected = outputs
+        np.testing.assert_allclose(outputs[0][MASK], expected[0][MASK], rtol=1e-5, atol=1e-6)
+        for got, wanted in zip(outputs[1:], expected[1:]):
+            np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_a_batch_of_padding_alone_is_finite():
+    nothing = np.zeros_like(MASK)
+    assert np.isfinite(call(MaskedBatchNormalization(), X, True, nothing)).all()
+    layer = MaskedBatchNormalization()
+    (gradient,) = gradients_of(lambda x: layer(x, training=True, mask=keras.ops.convert_to_tensor(nothing)), X)
+    assert np.isfinite(gradient).all()
+    constant = np.full_like(X, 3)
+    np.testing.assert_allclose(call(MaskedBatchNormalization(), constant, True), 0, atol=1e-3)
+
+
+def test_the_gradient_is_kerass():
+    weights = RANDOM.standard_normal(X.shape).astype("float32")
+    mask = keras.ops.convert_to_tensor(MASK)
+    gradients = [
+        gradients_of(lambda x, used=layer: used(x, training=True, mask=mask), X, weights=weights)[0] for layer in pair()
+    ]
+    np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.02), ("mixed_float16", 0.005)])
+def test_half_precision_is_close_and_statistics_stay_float32(policy, tolerance):
+    x = RANDOM.normal(0.5, 1, (500, 10, 16)).astype("float32")  # as after a dense layer: mean below the deviation
+    mask = RANDOM.random((500, 10)) < 0.9
+    exact = MaskedBatchNormalization()
+    expected = call(exact, x, True, mask)
+    keras.config.set_dtype_policy(policy)
+    layer = MaskedBatchNormalization()
+    output = call(layer, x, True, mask)
+    assert output.dtype != np.float32
+    np.testing.assert_allclose(output.astype(np.float32), expected, rtol=tolerance, atol=tolerance)
+    for got, wanted in zip(layer.get_weights(), exact.get_weights()):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance / 10)
+
+
+def test_batch_saving_config_and_mask():
+    layer, _ = pair()
+    check_batch_equals_items(layer, X)
+    check_layer_saves_exactly(layer, X)
+    check_config_round_trip(MaskedBatchNormalization(momentum=0.5, epsilon=1e-5, name="normal"))
+    inputs = keras.Input((None, 4))
+    pooled = keras.layers.GlobalAveragePooling1D()(layer(keras.layers.Masking(0.0)(inputs)))
+    padded = np.where(MASK[..., None], X, 0).astype("float32")
+    expected = [row[valid].mean(axis=0) for row, valid in zip(outputs_of(layer, padded)["0"], MASK)]
+    np.testing.assert_allclose(outputs_of(keras.Model(inputs, pooled), padded)["0"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"momentum": 1.5}, r"`momentum` must be in \[0, 1\], received 1.5"),
+        ({"epsilon": 0}, "`epsilon` must be above 0, received 0"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(options, message):
+    with pytest.raises(ValueError, match=message):
+        MaskedBatchNormalization(**options)
