@@ -48,8 +48,8 @@ class AttentionPooling(keras.layers.Layer):
     [[3.0]]
 
     Reference: Kong et al., 2019, equations 5, 16 and 19 (decision level), 20, 22 and 24 (feature level), 25 to 28
-    (phi). Weights are bounded below by 1e-7 before they are normalised, so that a clip whose scores are all
-    negative under ReLU is averaged; there is no upper bound. `exp` is taken of the score less the clip's largest
+    (phi). 1e-7 is added to a weight before it is normalised, so that a clip whose scores are all negative under
+    ReLU is averaged; there is no upper bound. `exp` is taken of the score less the clip's largest
     one, which leaves the weights as they are.
     """
 
@@ -68,7 +68,7 @@ class AttentionPooling(keras.layers.Layer):
         return weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), SMALLEST_WEIGHT)
 
     def _unnormalised(self, scores, valid):
-        weights = ops.maximum(PHI[self.phi](scores, valid), SMALLEST_WEIGHT)
+        weights = PHI[self.phi](scores, valid) + SMALLEST_WEIGHT
         return weights if valid is None else weights * valid
 
     def call(self, inputs, mask=None):

@@ -183,10 +183,13 @@ def multi_attention(**settings: Any) -> keras.Model:
 
 
 def feature_pooling(pooling: str = "average", **settings: Any) -> keras.Model:
-    """Features u(x) of the segments, pooled without attention -> the classifier of one vector, eq. 21 and 23."""
+    """Features u(x) of the segments, pooled without attention -> the classifier of one vector, eq. 21 and 23.
+
+    u is linear and has no bias, as in `feature_attention`.
+    """
     s = EmbeddingSettings(**settings)
     embedding = s.input()
-    features = layers.Dense(s.units)(s.hidden_blocks(s.normalised(s.masked(embedding)))[-1])
+    features = layers.Dense(s.units, use_bias=False)(s.hidden_blocks(s.normalised(s.masked(embedding)))[-1])
     pooled = _pool(pooling, ("average", "max"), features)
     return _classified("feature_pooling", s, embedding, pooled, features)
 
@@ -194,7 +197,7 @@ def feature_pooling(pooling: str = "average", **settings: Any) -> keras.Model:
 def feature_attention(phi: str = "sigmoid", **settings: Any) -> keras.Model:
     """Feature-level attention (fig. 3c): `h_j = sum q(x)_j u(x)_j`, `F(B) = f(h)`, eq. 20 to 24.
 
-    u is linear. `phi` makes q: `relu`, `exp`, `sigmoid`, `softmax` (eq. 25 to 28) or `nin`, two layers (eq. 29).
+    u is linear and has no bias: the batch normalisation after the pooling would take it away. `phi` makes q: `relu`, `exp`, `sigmoid`, `softmax` (eq. 25 to 28) or `nin`, two layers (eq. 29).
     A segment's own probabilities are those of a clip that holds it alone, where attention has no choice: `f(u(x))`.
     """
     s = EmbeddingSettings(**settings)
@@ -202,7 +205,7 @@ def feature_attention(phi: str = "sigmoid", **settings: Any) -> keras.Model:
         raise ValueError(f"`phi` must be one of {', '.join(PHI_NAMES)}; received {phi!r}")
     embedding = s.input()
     hidden = s.hidden_blocks(s.normalised(s.masked(embedding)))[-1]
-    features = layers.Dense(s.units)(hidden)
+    features = layers.Dense(s.units, use_bias=False)(hidden)
     scores = layers.Dense(s.units)(hidden)
     if phi == "nin":
         scores = layers.Dense(s.units)(layers.Dense(s.units, activation="relu")(scores))
