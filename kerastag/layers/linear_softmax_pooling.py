@@ -22,8 +22,8 @@ class LinearSoftmaxPooling(keras.layers.Layer):
     Output shape: `(batch, classes)`, float32.
     Mask: `(batch, frames)`; masked frames take no part, and the output has no mask.
 
-    >>> LinearSoftmaxPooling()(ops.array([[[0.5], [1.0], [0.0]]])).shape
-    (1, 1)
+    >>> round(float(LinearSoftmaxPooling()(ops.array([[[0.5], [1.0], [0.0]]]))[0, 0]), 3)
+    0.833
 
     Reference: Wang, Li and Metze, A comparison of five multiple instance learning pooling functions, 2019,
     table 1. Deviation: the lower bound of the divisor.

@@ -24,7 +24,7 @@ class Patchwise(keras.layers.Layer):
         ValueError: `patch_frames` is outside its range.
 
     >>> mean = keras.Sequential([keras.Input((96, 64)), keras.layers.GlobalAveragePooling1D()])
-    >>> Patchwise(mean, 96)(ops.ones((2, 200, 64))).shape
+    >>> tuple(Patchwise(mean, 96)(ops.ones((2, 200, 64))).shape)
     (2, 2, 64)
     """
 

@@ -32,7 +32,7 @@ class SpatialChannelAttention(keras.layers.Layer):
     Raises:
         ValueError: An argument is outside its range.
 
-    >>> SpatialChannelAttention()(ops.ones((2, 5, 8, 16))).shape
+    >>> tuple(SpatialChannelAttention()(ops.ones((2, 5, 8, 16))).shape)
     (2, 5, 8, 16)
 
     Reference: after AT-SCA (2020), which Zhang et al. (2021) cite: spatial attention in a global part that finds

@@ -24,8 +24,8 @@ class VGGishPostprocessor(keras.layers.Layer):
     Input shape: `(..., features)`.
     Output shape: as the input, float32.
 
-    >>> VGGishPostprocessor()(ops.array([[-3.0, 0.0, 2.0]]))[0, -1]
-    255.0
+    >>> ops.convert_to_numpy(VGGishPostprocessor()(ops.array([[-3.0, 0.0, 2.0]]))).tolist()
+    [[0.0, 127.0, 255.0]]
 
     Reference: Hershey et al., CNN architectures for large-scale audio classification, 2017, and the description of
     the AudioSet features that were released with it.

@@ -63,7 +63,7 @@ def at_sca(
     Raises:
         ValueError: An argument is outside its range.
 
-    >>> at_sca(num_classes=10, width=0.125).output_shape["embedding"]
+    >>> at_sca(num_classes=10, width=0.125).output["embedding"].shape
     (None, 64)
 
     Reference: AT-SCA (2020), as Zhang et al. (2021) describe it in a sentence. Its exact layers are not in our

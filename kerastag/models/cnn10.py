@@ -63,7 +63,7 @@ def cnn10(
     Raises:
         ValueError: An argument is outside its range.
 
-    >>> cnn10(num_classes=10, width=0.125).output_shape["framewise"]
+    >>> cnn10(num_classes=10, width=0.125).output["framewise"].shape
     (None, None, 10)
 
     Reference: Kong et al., PANNs, 2020, table 1. Deviation: the dropout after the first dense layer also acts on

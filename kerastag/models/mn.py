@@ -160,7 +160,7 @@ def mn(
     Raises:
         ValueError: An argument is outside its range.
 
-    >>> mn(num_classes=10, width=0.4).output_shape["embedding"]
+    >>> mn(num_classes=10, width=0.4).output["embedding"].shape
     (None, 384)
 
     Reference: Schmid, Koutini and Widmer, Efficient large-scale audio tagging, 2023 (MN); Howard et al., Searching

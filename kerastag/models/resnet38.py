@@ -93,7 +93,7 @@ def resnet38(
     Raises:
         ValueError: An argument is outside its range.
 
-    >>> resnet38(num_classes=10, width=0.0625).output_shape["embedding"]
+    >>> resnet38(num_classes=10, width=0.0625).output["embedding"].shape
     (None, 128)
 
     Reference: Kong et al., PANNs, 2020, section III and table 3. Deviation: the dropout after the first dense

@@ -77,7 +77,7 @@ def talnet(
     Raises:
         ValueError: An argument is outside its range.
 
-    >>> talnet(num_classes=10, width=0.125).output_shape["clipwise"]
+    >>> talnet(num_classes=10, width=0.125).output["clipwise"].shape
     (None, 10)
 
     Reference: Wang, Li and Metze, 2019, figure 2 (TALNet). Deviations: its front end is not in our sources; ours is

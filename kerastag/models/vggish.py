@@ -60,7 +60,7 @@ def vggish(
     Raises:
         ValueError: An argument is outside its range.
 
-    >>> sorted(vggish(num_classes=10, width=0.0625).output_shape)
+    >>> sorted(vggish(num_classes=10, width=0.0625).output)
     ['clipwise', 'embedding', 'framewise', 'segments']
 
     Reference: Hershey et al., CNN architectures for large-scale audio classification, 2017. Deviation: the classes,

@@ -168,7 +168,7 @@ def test_two_copies_in_one_model_have_weights_of_their_own(name):
     check_layer_saves_exactly(awake(model), log_mel(name))
 
 
-@everyone
+@pytest.mark.parametrize("name", ["talnet", "at_sca", "mn"])
 def test_every_trainable_weight_learns(name):
     """A few steps on the clip's tags move every weight that trains, and lower the loss."""
     model = small(name, num_classes=3)
@@ -179,7 +179,7 @@ def test_every_trainable_weight_learns(name):
     before = [weight.numpy() for weight in trained.trainable_weights]
     trained.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", run_eagerly=True)
     x, y = log_mel(name, frames=64, batch=4), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    losses = [float(trained.train_on_batch(x, y)) for _ in range(5)]
+    losses = [float(trained.train_on_batch(x, y)) for _ in range(4)]
     assert losses[-1] < losses[0]
     still = [w.path for w, old in zip(trained.trainable_weights, before, strict=True) if np.array_equal(w.numpy(), old)]
     assert not still
