@@ -1,5 +1,7 @@
 """Linear softmax pooling against its formula, its mask and its corners."""
 
+from importlib.util import find_spec
+
 import keras
 import numpy as np
 import pytest
@@ -48,6 +50,7 @@ def test_is_float32_under_half_precision():
     np.testing.assert_allclose(output, 1e-4, rtol=1e-3)  # 1e-8 would be zero in float16
 
 
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_agrees(tmp_path):
     np.save(tmp_path / "p.npy", P)
     code = f"""

@@ -1,6 +1,7 @@
 """What holds for every backbone: sizes, outputs at any length, precision, backends, copies, training."""
 
 import json
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -127,6 +128,7 @@ def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(nam
     assert (got["clipwise"] != got["clipwise"].astype(np.float16)).any()
 
 
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_agrees(tmp_path):
     """On every layer that there is: CNN10 and ResNet38 have none that these three have not."""
     expected, systems = {}, ("talnet", "at_sca", "mn")
