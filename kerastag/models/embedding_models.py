@@ -197,7 +197,8 @@ def feature_pooling(pooling: str = "average", **settings: Any) -> keras.Model:
 def feature_attention(phi: str = "sigmoid", **settings: Any) -> keras.Model:
     """Feature-level attention (fig. 3c): `h_j = sum q(x)_j u(x)_j`, `F(B) = f(h)`, eq. 20 to 24.
 
-    u is linear and has no bias: the batch normalisation after the pooling would take it away. `phi` makes q: `relu`, `exp`, `sigmoid`, `softmax` (eq. 25 to 28) or `nin`, two layers (eq. 29).
+    u is linear and has no bias: the batch normalisation after the pooling would take it away. `phi` makes q: `relu`,
+    `exp`, `sigmoid`, `softmax` (eq. 25 to 28) or `nin`, two layers (eq. 29).
     A segment's own probabilities are those of a clip that holds it alone, where attention has no choice: `f(u(x))`.
     """
     s = EmbeddingSettings(**settings)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastag.data.audio_pack import AudioPack, is_audio_pack
 from kerastag.data.joined import JoinedPacks
 from kerastag.data.pack import FeaturePack
 from kerastag.data.sampler import hold_out
@@ -46,6 +47,13 @@ class Data:
 
     @property
     def num_features(self) -> int:
+        """Numbers in an embedding.
+
+        Raises:
+            ValueError: the packs hold waveforms.
+        """
+        if len(self.train.x_shape) != 3:
+            raise ValueError(f"{self.train.packs[0].path}: holds waveforms; this system learns from embeddings")
         return self.train.x_shape[2]
 
 
@@ -58,7 +66,7 @@ def load(settings: RunSettings, data_dir: Path) -> Data:
     there = [name for name in settings.train_packs if (data_dir / f"{name}.h5").is_file()]
     if not there:
         wanted = " or ".join(f"{name}.h5" for name in settings.train_packs)
-        raise FileNotFoundError(f"{data_dir}: no {wanted}; `kerastag pack features` writes them")
+        raise FileNotFoundError(f"{data_dir}: no {wanted}; `kerastag pack` writes them")
     packs = {name: _open(data_dir, name, settings) for name in there}
     train = JoinedPacks(list(packs.values()))
     rows = np.arange(len(train))
@@ -83,7 +91,9 @@ def load(settings: RunSettings, data_dir: Path) -> Data:
     )
 
 
-def _open(data_dir: Path, name: str, settings: RunSettings) -> FeaturePack:
+def _open(data_dir: Path, name: str, settings: RunSettings) -> FeaturePack | AudioPack:
+    if is_audio_pack(data_dir / f"{name}.h5"):
+        return AudioPack(data_dir / f"{name}.h5")
     pack = FeaturePack.open(data_dir / f"{name}.h5", settings.in_memory, skip_corrupt=settings.skip_corrupt)
     if pack.skipped:
         rows = ", ".join(map(str, pack.skipped[:10])) + ("…" if len(pack.skipped) > 10 else "")
@@ -91,9 +101,10 @@ def _open(data_dir: Path, name: str, settings: RunSettings) -> FeaturePack:
     return pack
 
 
-def _labels(pack: FeaturePack) -> LabelSet:
+def _labels(pack: FeaturePack | AudioPack) -> LabelSet:
     if "class_names" in pack.attributes:
-        return LabelSet.from_names(json.loads(str(pack.attributes["class_names"])))
+        names = json.loads(str(pack.attributes["class_names"]))
+        return LabelSet(json.loads(str(pack.attributes.get("class_mids", "null"))) or names, names)
     audioset = LabelSet.audioset()
     if pack.num_classes == len(audioset):
         return audioset

@@ -1,4 +1,4 @@
-"""A network of paper 1 over a run's clips: built, trained with `model.fit`, its checkpoints averaged."""
+"""A network over a run's clips: built, trained with `model.fit`, its checkpoints averaged."""
 
 import os
 import sys
@@ -7,41 +7,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
-from kerastag.data.batches import EmbeddingBatches
+from kerastag.card import Card, write_card
 from kerastag.data.sampler import BalancedSampler
+from kerastag.metrics import Metrics, measure
 from kerastag.models.embedding_models import clipwise_only
 from kerastag.recipes._data import Data
-from kerastag.recipes._run import NetworkSettings, figures_of
+from kerastag.recipes._run import SystemSettings, figures_of
 from kerastag.training.devices import deterministic, scope
 from kerastag.training.evaluation import CheckpointMean, predict
 from kerastag.training.files import write_atomically
 from kerastag.training.fit import RunCallback, compiled, fit
 
 
-def train_network(settings: NetworkSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
+def train_network(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
     """Settings, a builder and clips -> the figures, with `model.keras` and `checkpoints/` in the run's folder."""
     full, model = build_models(settings, build, data)
     run = RunCallback(
         settings,
         folder,
-        predictions=lambda m: predict(m, data.evaluation, data.evaluation_rows),
+        predictions=lambda m: predict(m, data.evaluation, data.evaluation_rows, settings.prediction_batch_size),
         measure=lambda probabilities: figures_of(data, probabilities),
         prior=float(data.targets.mean(axis=0)[data.targets.any(axis=0)].mean()),
     )
     fit(compiled(model, settings), batches(settings, data), settings, run)
-    write_atomically(folder / "model.keras", full.save)
-    train = predict(model, data.train, data.train_rows)
+    write_atomically(folder / "model.keras", lambda path: _save(full, path, settings.card(data)))
     last = run.last if run.last is not None else run.predictions(model)
     return {
         "ensemble": figures_of(data, run.ensemble.mean()),
         "last": figures_of(data, last),
-        "train": measure_training(data, train),
+        **({"train": measure_training(settings, data, model)} if settings.measures_training else {}),
         "steps": settings.steps,
         "checkpoint_steps": list(settings.checkpoint_steps()),
         "parameters": int(model.count_params()),
@@ -49,7 +47,7 @@ def train_network(settings: NetworkSettings, build: Callable[[Any, Data], Any], 
     }
 
 
-def build_models(settings: NetworkSettings, build: Callable[[Any, Data], Any], data: Data) -> tuple[Any, Any]:
+def build_models(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data) -> tuple[Any, Any]:
     """The whole model, and the part of it that training needs, which shares its layers."""
     keras.utils.set_random_seed(settings.seed)
     deterministic()
@@ -59,7 +57,7 @@ def build_models(settings: NetworkSettings, build: Callable[[Any, Data], Any], d
         return full, clipwise_only(full)
 
 
-def batches(settings: NetworkSettings, data: Data) -> Callable[[int, int], Any]:
+def batches(settings: SystemSettings, data: Data) -> Callable[[int, int], Any]:
     """Settings and clips -> the function that gives `model.fit` the batches of some steps."""
     sampler = BalancedSampler(
         data.train.targets[data.train_rows],
@@ -72,7 +70,7 @@ def batches(settings: NetworkSettings, data: Data) -> Callable[[int, int], Any]:
     if settings.balance and len(sampler.empty_classes):
         names = ", ".join(data.labels.names[k] for k in sampler.empty_classes)
         print(f"left out of balancing, no clip: {names}", file=sys.stderr)
-    made = EmbeddingBatches(data.train, sampler, data.train_rows, settings.single_segments, settings.mixup)
+    made = settings.training_batches(data, sampler)
     if keras.backend.backend() == "tensorflow":
         from kerastag.data.pipeline import training_dataset
 
@@ -82,25 +80,32 @@ def batches(settings: NetworkSettings, data: Data) -> Callable[[int, int], Any]:
     return lambda start, stop: KerasBatches(made, start, stop)
 
 
-def measure_training(data: Data, probabilities: np.ndarray):
+def measure_training(settings: SystemSettings, data: Data, model: Any) -> Metrics:
     """Class-wise figures on the clips that were trained on, for figure 7."""
-    from kerastag.metrics import measure
-
+    probabilities = predict(model, data.train, data.train_rows, settings.prediction_batch_size)
     return measure(data.train.targets[data.train_rows], probabilities)
 
 
-def evaluate_network(settings: NetworkSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
+def _save(model: Any, path: Path, card: Card | None) -> None:
+    model.save(path)
+    if card is not None:
+        write_card(path, card)
+
+
+def evaluate_network(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
     """A finished run -> its figures, measured again from its files."""
     started = time.perf_counter()
     _, model = build_models(settings, build, data)
     model.compile()
-    ensemble = CheckpointMean(model, lambda m: predict(m, data.evaluation, data.evaluation_rows))
+    ensemble = CheckpointMean(
+        model, lambda m: predict(m, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
+    )
     paths = sorted((folder / "checkpoints").glob("step_*.weights.h5"))
     if len(paths) != len(settings.checkpoint_steps()):
         raise ValueError(f"{folder}: {len(paths)} checkpoints of {len(settings.checkpoint_steps())}: an unfinished run")
     mean = ensemble.add_files(paths)
     loaded = clipwise_only(keras.saving.load_model(folder / "model.keras", compile=False))
-    last = predict(loaded, data.evaluation, data.evaluation_rows)
+    last = predict(loaded, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
     return {
         "ensemble": figures_of(data, mean),
         "last": figures_of(data, last),

@@ -1,4 +1,4 @@
-"""What the recipes of paper 1 share: train on packs, measure, and leave a run folder that tells all."""
+"""What the recipes share: train on packs, measure, and leave a run folder that tells all."""
 
 import json
 import platform
@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from kerastag import __version__
+from kerastag.card import Card
+from kerastag.data.batches import Batches, EmbeddingBatches
+from kerastag.data.sampler import BalancedSampler
 from kerastag.metrics import Metrics, class_report, measure
 from kerastag.recipes._command import command
 from kerastag.recipes._data import Data, load
@@ -24,7 +27,30 @@ _NOT_WHAT = ("data_dir", "run_dir", "in_memory", "save_every")
 
 
 @dataclass(kw_only=True)
-class NetworkSettings(TrainingSettings):
+class SystemSettings(TrainingSettings):
+    """What training and measuring ask of the settings of any network."""
+
+    def training_batches(self, data: Data, sampler: BalancedSampler) -> Batches:
+        """What makes batch i of the clips that the sampler chooses."""
+        raise NotImplementedError
+
+    @property
+    def prediction_batch_size(self) -> int:
+        """Clips at a time where nothing is learnt."""
+        return self.batch_size
+
+    @property
+    def measures_training(self) -> bool:
+        """Whether the clips that were trained on are measured too."""
+        return False
+
+    def card(self, data: Data) -> Card | None:
+        """What goes into `model.keras` beside the weights."""
+        return None
+
+
+@dataclass(kw_only=True)
+class NetworkSettings(SystemSettings):
     """Settings of the networks of paper 1; the defaults are the published run.
 
     Args:
@@ -52,16 +78,38 @@ class NetworkSettings(TrainingSettings):
             "normalise_input": self.normalise_input,
         }
 
+    def training_batches(self, data: Data, sampler: BalancedSampler) -> Batches:
+        return EmbeddingBatches(data.train, sampler, data.train_rows, self.single_segments, self.mixup)
+
+    @property
+    def prediction_batch_size(self) -> int:
+        return 512
+
+    @property
+    def measures_training(self) -> bool:
+        return True
+
 
 Build = Callable[[Any, Data], Any]
 
 
-def main(settings_class: type, build: Build, recipe: str, argv: Sequence[str] | None = None) -> int:
-    """A recipe's settings class and model builder -> the recipe's command."""
+def main(
+    settings_class: type,
+    build: Build,
+    recipe: str,
+    argv: Sequence[str] | None = None,
+    without_data: Callable[[Any, Build, str], None] | None = None,
+) -> int:
+    """A recipe's settings class and model builder -> the recipe's command.
+
+    `without_data` runs it where there is no `--data_dir`; None is the synthetic set of embeddings.
+    """
 
     def work(settings: Any) -> None:
         if settings.data_dir is not None:
             run_network(settings, build, recipe, Path(settings.data_dir))
+        elif without_data is not None:
+            without_data(settings, build, recipe)
         else:
             from kerastag.recipes._synthetic import run_synthetic
 
@@ -92,7 +140,7 @@ def main_without_network(settings_class: type, work: Callable[[Any, Data], dict]
     return command(settings_class, run, recipe, argv)
 
 
-def run_network(settings: NetworkSettings, build: Build, recipe: str, data_dir: Path, quiet: bool = False) -> Metrics:
+def run_network(settings: SystemSettings, build: Build, recipe: str, data_dir: Path, quiet: bool = False) -> Metrics:
     """Settings, a builder and packs -> a trained, measured run in its folder; returns the figures of the ensemble."""
     folder = open_run(settings, recipe)
     if (done := _finished(folder)) is not None:

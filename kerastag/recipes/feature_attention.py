@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kerastag.models import MODELS
 from kerastag.recipes import _run
 from kerastag.recipes._data import Data
 
@@ -25,9 +26,7 @@ class Settings(_run.NetworkSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    from kerastag.models.embedding_models import feature_attention
-
-    return feature_attention(settings.phi, **settings.network(data))
+    return MODELS["feature_attention"].build(phi=settings.phi, **settings.network(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

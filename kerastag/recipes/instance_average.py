@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerastag.models import MODELS
 from kerastag.recipes import _run
 from kerastag.recipes._data import Data
 
@@ -18,9 +19,7 @@ class Settings(_run.NetworkSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    from kerastag.models.embedding_models import instance_space
-
-    return instance_space("average", **settings.network(data))
+    return MODELS["instance_average"].build(**settings.network(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

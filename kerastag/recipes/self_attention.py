@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerastag.models import MODELS
 from kerastag.recipes import _run
 from kerastag.recipes._data import Data
 
@@ -19,9 +20,7 @@ class Settings(_run.NetworkSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    from kerastag.models.embedding_models import self_attention
-
-    return self_attention(**settings.network(data))
+    return MODELS["self_attention"].build(**settings.network(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
