@@ -1,18 +1,24 @@
-"""Batches of embeddings as NumPy arrays, each a pure function of its number: what every pipeline hands to training."""
+"""Batches as NumPy arrays, each a pure function of its number: what every pipeline hands to training."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
-from kerastag.data.pack import FeaturePack
 from kerastag.data.sampler import BalancedSampler
 
 
-def scale(x: np.ndarray, num_segments: np.ndarray) -> np.ndarray:
-    """Stored embeddings `(batch, segments, features)` -> float32, padding zero.
+class Batches(Protocol):
+    """Anything that makes batch i: inputs and targets."""
 
-    8-bit embeddings become `(x - 128) / 128`, in [-1, 1); float ones are taken as they are. Segments from
-    `num_segments` on are set to zero, which models read as padding.
+    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def scale(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Stored embeddings `(batch, segments, features)` or waveforms `(batch, samples)` -> float32, padding zero.
+
+    8-bit embeddings become `(x - 128) / 128`, in [-1, 1); 16-bit waveforms `x / 32767`; floats are taken as they are.
+    Segments or samples from `lengths` on are set to zero, which models of embeddings read as padding.
 
     >>> scale(np.full((1, 2, 1), 192, np.uint8), np.array([1])).ravel().tolist()
     [0.5, 0.0]
@@ -21,10 +27,28 @@ def scale(x: np.ndarray, num_segments: np.ndarray) -> np.ndarray:
     if x.dtype == np.uint8:
         scaled -= 128
         scaled *= np.float32(1 / 128)
-    short = np.flatnonzero(num_segments < x.shape[1])
+    elif x.dtype == np.int16:
+        scaled *= np.float32(1 / 32_767)
+    short = np.flatnonzero(lengths < x.shape[1])
     for row in short:
-        scaled[row, num_segments[row] :] = 0
+        scaled[row, lengths[row] :] = 0
     return scaled
+
+
+def mix_up(
+    x: np.ndarray, target: np.ndarray, alpha: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A batch -> each clip and its target mixed with one of the batch: `l x1 + (1 - l) x2`, l from Beta(alpha, alpha).
+
+    >>> x, target = mix_up(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1.0, np.random.default_rng(0))
+    >>> bool((x == target).all()), x.sum(axis=1).round(5).tolist()
+    (True, [1.0, 1.0, 1.0])
+    """
+    share = random.beta(alpha, alpha, len(x)).astype(np.float32)
+    other = random.permutation(len(x))
+    of_x = share.reshape(-1, *[1] * (x.ndim - 1))
+    mixed = of_x * x + (1 - of_x) * x[other]
+    return mixed, share[:, None] * target + (1 - share)[:, None] * target[other]
 
 
 @dataclass(frozen=True)
@@ -32,7 +56,7 @@ class EmbeddingBatches:
     """A pack and a sampler -> training batch i: `(embedding, target)`, float32.
 
     Args:
-        pack: where the clips are.
+        pack: a `FeaturePack`, or several joined.
         sampler: which rows of `rows` make up a batch.
         rows: row numbers of the pack that may be drawn, or None for all.
         single_segments: one random valid segment of each clip instead of the clip (segment-based training, eq. 1).
@@ -43,7 +67,7 @@ class EmbeddingBatches:
         ValueError: `mixup` is negative.
     """
 
-    pack: FeaturePack
+    pack: Any
     sampler: BalancedSampler
     rows: np.ndarray | None = None
     single_segments: bool = False
@@ -64,8 +88,5 @@ class EmbeddingBatches:
             num_segments = np.ones(len(stored), np.int64)
         embedding, target = scale(stored, num_segments), targets.astype(np.float32)
         if self.mixup:
-            share = random.beta(self.mixup, self.mixup, len(stored)).astype(np.float32)
-            other = random.permutation(len(stored))
-            embedding = share[:, None, None] * embedding + (1 - share)[:, None, None] * embedding[other]
-            target = share[:, None] * target + (1 - share)[:, None] * target[other]
+            embedding, target = mix_up(embedding, target, self.mixup, random)
         return embedding, target

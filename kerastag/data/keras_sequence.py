@@ -2,7 +2,7 @@
 
 import keras
 
-from kerastag.data.batches import EmbeddingBatches
+from kerastag.data.batches import Batches
 
 
 class KerasBatches(keras.utils.PyDataset):
@@ -14,7 +14,7 @@ class KerasBatches(keras.utils.PyDataset):
         stop: one past the last.
     """
 
-    def __init__(self, batches: EmbeddingBatches, start: int, stop: int) -> None:
+    def __init__(self, batches: Batches, start: int, stop: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.batches, self.start, self.stop = batches, start, stop
 

@@ -154,6 +154,11 @@ class FeaturePack:
         """Clips, segments of a clip, features of a segment."""
         return (len(self), *self._x.shape[1:])
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """`num_segments`, by the name that packs of any kind have for it."""
+        return self.num_segments
+
     def __len__(self) -> int:
         return len(self.num_segments)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import h5py
 import numpy as np
 
 import kerastag
+from kerastag.data.careful_file import CarefulFile, writing
 from kerastag.data.pack_digest import SCAN_ROWS, PackDigest, as_bytes, digest_rows
 
 __all__ = ["FORMAT_VERSION", "PackWriter"]
@@ -23,7 +22,6 @@ FORMAT_VERSION = 1
 _KEYS = ("x", "num_segments", "y", "video_id_list")
 _X_CHUNK_ROWS = 64
 _Y_CHUNK_ROWS = 1024
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class PackWriter:
@@ -70,7 +68,7 @@ class PackWriter:
         self._digest = PackDigest()
         self._sources: list[tuple[str, int]] = []
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._disk = _CarefulFile.of(self.partial)
+        self._disk = CarefulFile.of(self.partial)
         self._file = (self._resume() if fingerprint is not None else None) or self._create()
         self.resumed_files = len(self._sources)
         self._saved = self.resumed_files > 0
@@ -182,19 +180,8 @@ class PackWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """A failed write inside HDF5 -> one clear line."""
-        try:
-            yield
-        except (OSError, RuntimeError):
-            if self._disk.failed is None:
-                raise
-        if (failed := self._disk.failed) is not None:
-            reason = "the disk is full" if failed.errno in _FULL_DISK else failed.strerror
-            raise OSError(
-                failed.errno, f"{reason}: make room and run the same command again", str(self.partial)
-            ) from failed
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self._disk)
 
     def _create(self) -> h5py.File:
         (segments, features), num_classes, dtype, id_bytes = self._shapes
@@ -247,7 +234,7 @@ class PackWriter:
         id_bytes = self._file["video_id_list"].dtype.itemsize
         arrived, arrived_disk = self._file, self._disk
         self._shapes = (*self._shapes[:3], id_bytes)
-        self._disk = _CarefulFile.of(self._sorted)
+        self._disk = CarefulFile.of(self._sorted)
         self._file, self._digest = self._create(), PackDigest()
         with arrived_disk, arrived:
             for batch in _batched(((start, stop) for _, start, stop in spans), SCAN_ROWS):
@@ -266,30 +253,3 @@ def _batched(spans: Iterable[tuple[int, int]], rows: int) -> Iterator[list[tuple
                 batch = []
     if batch:
         yield batch
-
-
-class _CarefulFile(io.FileIO):
-    """A file for HDF5 that notes its first failed write and accepts all others: HDF5 would crash on closing."""
-
-    failed: OSError | None = None
-
-    @classmethod
-    def of(cls, path: Path) -> _CarefulFile:
-        """Opens for reading and writing what is there, or a new file."""
-        return cls(path, "r+b" if path.is_file() else "w+b")
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        while rest and self.failed is None:
-            try:
-                rest = rest[super().write(rest) :]
-            except OSError as error:
-                self.failed = error
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failed = self.failed or error
-            return size or 0

@@ -2,12 +2,12 @@
 
 import tensorflow as tf
 
-from kerastag.data.batches import EmbeddingBatches
+from kerastag.data.batches import Batches
 
 _PREFETCHED = 4
 
 
-def training_dataset(batches: EmbeddingBatches, start: int, stop: int) -> tf.data.Dataset:
+def training_dataset(batches: Batches, start: int, stop: int) -> tf.data.Dataset:
     """Batches -> a tf.data pipeline over batches `start` to `stop - 1`, prefetched.
 
     Args:

@@ -21,7 +21,7 @@ def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: 
     """A model with one output over clips of a pack -> probabilities, float32 `(clips, classes)`.
 
     Args:
-        model: embeddings -> probabilities.
+        model: embeddings or waveforms -> probabilities.
         pack: where the clips are.
         rows: row numbers in the order wanted, or None for all.
         batch_size: clips at a time.
@@ -29,8 +29,8 @@ def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: 
     rows = np.arange(len(pack.targets)) if rows is None else rows
     outputs = []
     for start in range(0, len(rows), batch_size):
-        x, num_segments, _ = pack.rows(rows[start : start + batch_size])
-        outputs.append(np.asarray(model.predict_on_batch(scale(x, num_segments)), np.float32))
+        x, lengths, _ = pack.rows(rows[start : start + batch_size])
+        outputs.append(np.asarray(model.predict_on_batch(scale(x, lengths)), np.float32))
     return np.concatenate(outputs)
 
 

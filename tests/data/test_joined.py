@@ -37,7 +37,7 @@ def test_rows_are_those_of_the_packs_one_after_the_other(packs):
     assert joined.num_classes == 3
     parts = [pack.rows(np.arange(len(pack))) for pack in packs]
     whole = [np.concatenate(column) for column in zip(*parts)]
-    np.testing.assert_array_equal(joined.num_segments, whole[1])
+    np.testing.assert_array_equal(joined.lengths, whole[1])
     np.testing.assert_array_equal(joined.targets, whole[2])
     # Any order, across the seams, and repeated.
     for indices in (np.arange(76), np.array([75, 0, 5, 4, 6, 5, 5, 75]), np.array([5]), np.array([], np.int64)):
