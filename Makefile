@@ -16,7 +16,7 @@ help:
 	@echo "make test-legacy  the same tests beside TensorFlow 2.16, tensorflow-io and tflite-runtime (Python 3.11)"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       rewrite the code as ruff would have it"
-	@echo "make bench        every program in benchmarks/"
+	@echo "make bench        a training step timed; with FEATURES=features.tar.gz packing and batches too"
 	@echo "make clean        remove what building and testing left; distclean removes the environments too"
 
 demo: $(VENV)/.train
@@ -40,7 +40,8 @@ format: $(VENV)/.dev
 	$(PY) -m ruff format .
 
 bench: $(VENV)/.dev
-	set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(PY) "$$program"; done
+	$(PY) benchmarks/training_step.py
+	$(if $(FEATURES),$(PY) benchmarks/data_pipeline.py --source "$(FEATURES)",@echo "with FEATURES=features.tar.gz: packing and batches too")
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,74 @@
+"""Every run behind RESULTS.md's tables of paper 1, one after the other.
+
+    python benchmarks/paper1.py --data_dir PACKS --runs RUNS [--only NAME ...]
+
+What is finished is left as it is and what was interrupted goes on where it stopped, so the same command may be given
+again and again. Ends with the tables. Give `--list` to see the runs.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+# TOML in recipes/ -> seeds. The order is that of what one wants to know first.
+RUNS: dict[str, tuple[int, ...]] = {
+    "feature_attention_balanced": (0, 1, 2),
+    "es_average_balanced": (0, 1, 2),
+    "random_guess": (0,),
+    "google_baseline_balanced": (0,),
+    "segment_balanced": (0,),
+    "es_max_balanced": (0,),
+    "es_min_balanced": (0,),
+    "es_max_min_balanced": (0,),
+    "decision_attention_balanced": (0,),
+    "multi_attention_balanced": (0,),
+    "feature_max_balanced": (0,),
+    "feature_average_balanced": (0,),
+    "instance_max_balanced": (0,),
+    "instance_average_balanced": (0,),
+    "self_attention_balanced": (0,),
+    "jdc_balanced": (0,),
+    "bag_neighbours_balanced": (0,),
+    "bag_neighbours_svm_balanced": (0,),
+    **{f"feature_attention_{phi}_balanced": (0,) for phi in ("relu", "exp", "softmax", "nin")},
+    **{f"feature_attention_units_{units}_balanced": (0,) for units in (256, 512, 2048)},
+    **{f"feature_attention_depth_{depth}_balanced": (0,) for depth in (0, 1, 2, 4, 6, 8, 10)},
+    "feature_attention_units_4096_balanced": (0,),
+}
+
+
+def recipe_of(config: str) -> str:
+    """The recipe whose name the TOML's begins with, the longest one."""
+    names = [path.stem for path in (Path(__file__).parent.parent / "kerastag" / "recipes").glob("[a-z]*.py")]
+    return max((name for name in names if config.startswith(name)), key=len)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", required=True, help="folder of packs")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of run folders")
+    parser.add_argument("--only", nargs="+", choices=RUNS, metavar="NAME", help="these runs alone")
+    parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
+    arguments = parser.parse_args()
+    failed, finished = [], []
+    for config in arguments.only or RUNS:
+        for seed in RUNS[config]:
+            folder = arguments.runs / config / f"seed_{seed}"
+            if not arguments.list and not (folder / "metrics.json").exists():
+                print(f"== {config}, seed {seed}", flush=True)
+                flags = {"config": config, "seed": seed, "data_dir": arguments.data_dir, "run_dir": folder}
+                words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+                subprocess.run([sys.executable, "-m", f"kerastag.recipes.{recipe_of(config)}", *words], check=False)
+            done = (folder / "metrics.json").exists()
+            (finished if done else failed).append(folder)
+            if arguments.list:
+                print(f"{'finished' if done else 'to do   '}  {folder}")
+    if finished and not arguments.list:
+        tables = [sys.executable, "-m", "kerastag.recipes.tables", *map(str, finished)]
+        subprocess.run([*tables, "--output", str(arguments.runs / "tables")], check=True)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
