@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerastag.labels import LabelSet
+    from kerastag.tagger import Tagger
 
 __version__ = "0.1.0.dev0"
-__all__ = ["LabelSet", "__version__"]
+__all__ = ["LabelSet", "Tagger", "__version__"]
 
-_HOMES = {"LabelSet": "kerastag.labels"}
+_HOMES = {"LabelSet": "kerastag.labels", "Tagger": "kerastag.tagger"}
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kerastag", description="Weakly labelled audio tagging.")
     parser.add_argument("--version", action="version", version=f"kerastag {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_add_pack, _add_fetch, _add_evaluate):
+    for add in (_add_tag, _add_import, _add_pack, _add_fetch, _add_evaluate):
         add(verbs)
     return parser
 
@@ -37,6 +37,65 @@ def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_tag(verbs) -> None:
+    parser = _verb(verbs, "tag", _tag, "recordings -> the sounds in them")
+    parser.add_argument("recordings", nargs="+", metavar="FILE", help="audio files, folders, or - for standard input")
+    parser.add_argument(
+        "--model", default="mn04_as", help="a .keras or .tflite file, or the name of public weights (default: mn04_as)"
+    )
+    parser.add_argument("--top", type=int, default=5, help="how many tags at most (default: 5)")
+    parser.add_argument("--threshold", type=float, default=0.0, help="least probability of a tag (default: 0)")
+    parser.add_argument("--format", choices=("table", "json", "csv"), default="table")
+    parser.add_argument("--timeline", action="store_true", help="say when each tag sounds, too")
+    parser.add_argument("--plot", metavar="PNG", help="draw log-mel and tags over time, of one recording")
+    parser.add_argument(
+        "--pooling", choices=("max", "mean"), default="max", help="over the windows of a long recording (default: max)"
+    )
+
+
+def _tag(arguments) -> None:
+    from kerastag._tag_command import Options, tag_recordings
+
+    names = ("top", "threshold", "format", "timeline", "plot", "pooling")
+    options = Options(**{name: getattr(arguments, name) for name in names})
+    if tag_recordings(arguments.recordings, arguments.model, options):
+        sys.exit(1)  # each of them has had its line
+
+
+def _add_import(verbs) -> None:
+    whats = verbs.add_parser("import", help="other people's weights -> a .keras file").add_subparsers(
+        dest="what", required=True, metavar="WHAT"
+    )
+    for what, text in (
+        ("panns", "PANNs' CNN10 or ResNet38 (.pth) -> a .keras file"),
+        ("efficientat", "EfficientAT's MN (.pt) -> a .keras file"),
+        ("vggish", "VGGish's TensorFlow checkpoint and PCA -> a .keras file"),
+    ):
+        parser = _verb(whats, what, _import, text)
+        parser.add_argument("file", metavar="FILE", help="the checkpoint, as downloaded")
+        parser.add_argument("--output", required=True, metavar="MODEL.keras", help="the file to write")
+        if what == "vggish":
+            parser.add_argument("--pca", metavar="NPZ", help="vggish_pca_params.npz (default: fetched)")
+        else:
+            parser.add_argument("--labels", metavar="CSV", help="class list (default: AudioSet's)")
+
+
+def _import(arguments) -> None:
+    if arguments.what == "vggish":
+        from kerastag.fetch import fetch
+        from kerastag.weights.vggish import import_vggish
+
+        print(import_vggish(arguments.file, arguments.pca or fetch("vggish_pca"), arguments.output))
+        return
+    from importlib import import_module
+
+    from kerastag.labels import LabelSet
+
+    labels = None if arguments.labels is None else LabelSet.from_csv(arguments.labels)
+    reader = import_module(f"kerastag.weights.{arguments.what}")
+    print(getattr(reader, f"import_{arguments.what}")(arguments.file, arguments.output, labels=labels))
 
 
 def _add_pack(verbs) -> None:
