@@ -83,25 +83,31 @@ class RunCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._log = ScalarLog(self.folder, self.step)
-        self._clock, self._losses, self._seen, self._loss_at_eval = time.perf_counter(), 0.0, 0, 0
+        self._clock = time.perf_counter()
+        self._loss_sum, self._loss_steps = 0.0, 0
+        self._measured_sum, self._measured_steps = 0.0, 0
         self._bar = _progress_bar(self.settings.steps, self.step)
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        mean = float(logs["loss"])
+        mean = float(logs["loss"])  # over the steps of this process
         if not np.isfinite(mean):
             raise FloatingPointError(
                 f"the loss is not finite at step {self.step}: lower `learning_rate`, or use `precision` float32"
             )
-        self._seen = batch + 1
-        self._losses = mean * self._seen
+        self._loss_steps = batch + 1
+        self._loss_sum = mean * self._loss_steps
         self._bar.update(1)
         at_checkpoint = self.step in self._checkpoints()
         at_end = self.step == self.settings.steps
-        if at_checkpoint or at_end or self.step % self.settings.evaluation_steps() == 0:
+        measuring = at_checkpoint or at_end or self.step % self.settings.evaluation_steps() == 0
+        saving = at_end or self.step % self.settings.save_every == 0
+        if (measuring or saving) and hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # inside fit, JAX's variables are stale until asked for
+        if measuring:
             with averaged_weights(self.model):
                 self._evaluate(at_checkpoint)
-        if at_end or self.step % self.settings.save_every == 0:
+        if saving:
             self._save()
 
     def on_train_end(self, logs=None):
@@ -115,8 +121,8 @@ class RunCallback(keras.callbacks.Callback):
         probabilities = self.predictions(self.model)
         figures = self.measure(probabilities)
         self.last = probabilities
-        loss = (self._losses - self._loss_at_eval) / max(1, self._seen - getattr(self, "_seen_at_eval", 0))
-        self._loss_at_eval, self._seen_at_eval = self._losses, self._seen
+        loss = (self._loss_sum - self._measured_sum) / max(1, self._loss_steps - self._measured_steps)
+        self._measured_sum, self._measured_steps = self._loss_sum, self._loss_steps
         row = {"step": self.step, "loss": loss, "mAP": figures.map, "mAUC": figures.mauc, "d_prime": figures.d_prime}
         if at_checkpoint:
             write_atomically(self.checkpoint(self.step), self.model.save_weights)
@@ -176,13 +182,15 @@ def fit(model: keras.Model, batches: Batches, settings: TrainingSettings, run: R
 @contextmanager
 def averaged_weights(model: keras.Model):
     """Within it the model has the moving average of its weights, where its optimizer keeps one."""
-    averages = getattr(model.optimizer, "_model_variables_moving_average", None) if model.optimizer.use_ema else None
+    # Under mixed_float16 Keras wraps the optimizer, and the wrapper says that it keeps no averages.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    averages = getattr(optimizer, "_model_variables_moving_average", None) if optimizer.use_ema else None
     if not averages:
         yield
         return
     own = [np.array(variable) for variable in model.trainable_variables]
     for variable, average in zip(model.trainable_variables, averages, strict=True):
-        variable.assign(average)
+        variable.assign(np.array(average))  # a copy: JAX may give away the buffers of what it predicts with
     try:
         yield
     finally:
