@@ -107,6 +107,17 @@ def _add_pack(verbs) -> None:
     parser.add_argument("--output", required=True, help="folder for bal_train.h5, unbal_train.h5, eval.h5")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these; otherwise all that are there")
     parser.add_argument("--skip_corrupt", action="store_true", help="leave out damaged records, count and name them")
+    parser = _verb(whats, "audio", _pack_audio, "labelled recordings -> one HDF5 pack of 16-bit waveforms")
+    parser.add_argument("--audio_dir", required=True, help="folder/class/*.ogg, or where the paths of --labels begin")
+    parser.add_argument("--labels", help="CSV of path,labels, or AudioSet's segment list over clips named by YTID")
+    parser.add_argument("--classes", help="class list that fixes the classes and their order")
+    parser.add_argument("--separator", help="between the labels of a cell; otherwise ; or |")
+    parser.add_argument("--output", required=True, help="the pack, such as bal_train.h5")
+    parser.add_argument("--sample_rate", type=int, default=32_000, help="Hz, of what is stored (%(default)s)")
+    parser.add_argument("--clip_seconds", type=float, default=10.0, help="length of a stored clip (%(default)s)")
+    parser.add_argument(
+        "--skip_corrupt", action="store_true", help="leave out files that cannot be read, and name them"
+    )
 
 
 def _pack_features(arguments) -> None:
@@ -119,6 +130,26 @@ def _pack_features(arguments) -> None:
         print(report)
         for left_out in report.skipped:
             print(f"left out: {left_out}", file=sys.stderr)
+
+
+def _pack_audio(arguments) -> None:
+    from kerastag.data.audio_lists import read_audio_list
+    from kerastag.data.audio_pack import pack_audio
+    from kerastag.labels import LabelSet
+
+    classes = LabelSet.from_csv(arguments.classes) if arguments.classes else None
+    clips = read_audio_list(arguments.audio_dir, arguments.labels, classes=classes, separator=arguments.separator)
+    report = pack_audio(
+        clips,
+        arguments.output,
+        sample_rate=arguments.sample_rate,
+        clip_seconds=arguments.clip_seconds,
+        skip_corrupt=arguments.skip_corrupt,
+    )
+    print(report)
+    for what, names in (("missing", report.missing), ("left out", report.skipped)):
+        for name in names:
+            print(f"{what}: {name}", file=sys.stderr)
 
 
 def _add_fetch(verbs) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerastag.labels import LabelSet
 
-__all__ = ["AudioList", "Recording", "read_audio_list", "read_csv", "read_segments", "read_tree"]
+__all__ = ["AudioList", "Recording", "audio_files", "read_audio_list", "read_csv", "read_segments", "read_tree"]
 
 # What libsndfile or ffmpeg opens; other files of a folder (read-me's, lists) are no recordings.
 EXTENSIONS = frozenset(
@@ -113,7 +113,7 @@ def read_tree(folder: str | os.PathLike[str], *, classes: LabelSet | None = None
         ValueError: recordings beside the folders, a folder that is none of `classes`, or no recording at all.
     """
     root = _existing_folder(folder)
-    files = _audio_files(root)
+    files = audio_files(root)
     outside = [path for path in files if len(path.parts) == 1]
     if outside:
         raise ValueError(f"{root / outside[0]}: must lie in the folder of its class, or be named by a CSV of labels")
@@ -227,8 +227,8 @@ def _existing_folder(folder: str | os.PathLike[str]) -> Path:
     return Path(folder)
 
 
-def _audio_files(root: Path) -> list[Path]:
-    """Paths below a folder that are audio by their extension, sorted."""
+def audio_files(root: Path) -> list[Path]:
+    """A folder -> the paths, relative to it, of what is audio by its extension, sorted; nothing that is hidden."""
     found = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -239,7 +239,7 @@ def _audio_files(root: Path) -> list[Path]:
 
 def _by_ytid(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in _audio_files(root):
+    for path in audio_files(root):
         if (match := _YTID.match(path.stem)) is None:
             continue
         ytid = match["exact"] or match["cut"]
@@ -283,12 +283,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     header = [name.strip() for name in next(reader, [])]
     unknown = [name for name in header if name not in _CSV_COLUMNS]
     absent = [name for name in _CSV_COLUMNS[:2] if name not in header]
-    if unknown or absent or len(set(header)) < len(header):
-        fault = (
-            f"unknown column {unknown[0]!r}" if unknown else f"no column {absent[0]!r}" if absent else "a name twice"
-        )
+    faults = [f"unknown column {name!r}" for name in unknown] + [f"no column {name!r}" for name in absent]
+    if len(set(header)) < len(header):
+        faults.append("a column twice")
+    if faults:
         raise ValueError(
-            f"{path}: line 1: columns must be path,labels and perhaps fold; {fault} in {','.join(header)!r}"
+            f"{path}: line 1: columns must be path,labels and perhaps fold; {faults[0]} in {','.join(header)!r}"
         )
     for fields in reader:
         if not fields:
@@ -333,9 +333,8 @@ def _index(labels: LabelSet, name: str, where: str) -> int:
 
 def _checked(found: AudioList) -> AudioList:
     if not found.recordings:
-        lost = (
-            f"; all {len(found.missing)} that it names are missing, {found.missing[0]} first" if found.missing else ""
-        )
+        count = len(found.missing)
+        lost = f"; {count} that it names are missing, {found.missing[0]} first" if count else ""
         raise ValueError(f"{found.source}: no recording in it{lost}")
     return found
 

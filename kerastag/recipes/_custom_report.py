@@ -1,0 +1,70 @@
+"""Held-out probabilities -> thresholds, a report by class, and which classes are taken for which."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from kerastag.metrics import Metrics
+
+_CANDIDATES = np.linspace(0.02, 0.98, 97)
+
+
+def suggest_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> tuple[float, ...]:
+    """Held-out targets and probabilities `(clips, classes)` -> for each class, the threshold of the best F1.
+
+    Where several give the best, the middle one. A class without a positive clip gets 0.5.
+
+    >>> suggest_thresholds(np.array([[1], [1], [0]]), np.array([[0.9], [0.8], [0.2]]))
+    (0.5,)
+    """
+    found = []
+    for truth, scores in zip(np.asarray(targets, bool).T, probabilities.T, strict=True):
+        heard = scores[:, None] >= _CANDIDATES  # (clips, candidates)
+        hits = (heard & truth[:, None]).sum(axis=0)
+        f1 = 2 * hits / np.maximum(1, heard.sum(axis=0) + truth.sum())
+        best = np.flatnonzero(f1 == f1.max()) if truth.any() else np.array([len(_CANDIDATES) // 2])
+        found.append(round(float(_CANDIDATES[best[len(best) // 2]]), 2))
+    return tuple(found)
+
+
+def class_table(
+    targets: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float], names: Sequence[str], figures: Metrics
+) -> str:
+    """Figures of every class at its threshold -> CSV text."""
+    targets = np.asarray(targets, bool)
+    heard = probabilities >= np.array(thresholds)
+    hits = (heard & targets).sum(axis=0)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["class", "clips", "average_precision", "threshold", "precision", "recall"])
+    for k, name in enumerate(names):
+        precision, recall = hits[k] / max(1, heard[:, k].sum()), hits[k] / max(1, targets[:, k].sum())
+        figure = f"{figures.average_precision[k]:.4f}"
+        writer.writerow([name, targets[:, k].sum(), figure, thresholds[k], f"{precision:.4f}", f"{recall:.4f}"])
+    return out.getvalue()
+
+
+def confusion(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Targets and probabilities -> `(classes, classes)` counts: clips of the row's class heard as the column's.
+
+    A clip is heard as its most probable class; one with several labels as right where that is any of them.
+
+    >>> confusion(np.eye(2, dtype=bool), np.array([[0.9, 0.1], [0.8, 0.2]])).tolist()
+    [[1, 0], [1, 0]]
+    """
+    targets = np.asarray(targets, bool)
+    counts = np.zeros((targets.shape[1], targets.shape[1]), int)
+    for truth, heard in zip(targets, probabilities.argmax(axis=1), strict=True):
+        for k in [heard] if truth[heard] else np.flatnonzero(truth):
+            counts[k, heard] += 1
+    return counts
+
+
+def look_alikes(counts: np.ndarray, names: Sequence[str], most: int = 8) -> list[str]:
+    """Confusion counts -> the pairs of classes that are confused most often, a line each."""
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(i), len(counts)) for i in order]
+    return [f"{names[k]} heard as {names[j]}: {wrong[k, j]} of {counts[k].sum()}" for k, j in pairs if wrong[k, j]]

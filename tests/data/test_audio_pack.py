@@ -1,0 +1,193 @@
+"""Packs of waveforms: what goes in comes out, runs that stop go on, and every damage is one clear line."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+
+from checks import ROOT
+from kerastag import audio
+from kerastag.__main__ import main
+from kerastag.data import audio_pack
+from kerastag.data.audio_lists import read_tree
+from kerastag.data.audio_pack import AudioPack, is_audio_pack, pack_audio, to_int16
+
+RATE = 8_000
+
+
+@pytest.fixture
+def tree(tmp_path):
+    random = np.random.default_rng(0)
+    root = tmp_path / "sounds"
+    for name, seconds, rate in (
+        ("cat/a", 1.0, RATE),
+        ("cat/b", 0.25, RATE),
+        ("dog/c", 2.0, RATE),
+        ("dog/d", 1.0, 16_000),
+    ):
+        path = root / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.3 * random.uniform(-1, 1, round(seconds * rate)), rate)
+    return root
+
+
+def packed(tree, output, **settings):
+    settings = {"sample_rate": RATE, "clip_seconds": 1.0, "progress": False, **settings}
+    return pack_audio(read_tree(tree), output, **settings)
+
+
+def test_what_goes_in_comes_out(tree, tmp_path):
+    report = packed(tree, tmp_path / "train.h5", attributes={"license": "CC0"})
+    assert (report.clips, report.classes, report.cut) == (4, 2, 1)
+    assert not (tmp_path / "train.h5.partial").exists()
+    with AudioPack(tmp_path / "train.h5") as pack:
+        waveforms, lengths, targets = pack.rows([3, 1, 1, 2])
+        assert waveforms.dtype == np.int16
+        assert lengths.tolist() == [RATE, RATE // 4, RATE // 4, RATE]
+        assert targets.tolist() == [[False, True], [True, False], [True, False], [False, True]]
+        assert pack.ids.tolist() == [b"cat/a.wav", b"cat/b.wav", b"dog/c.wav", b"dog/d.wav"]
+        assert pack.attributes["license"] == "CC0"
+        assert pack.sample_rate == RATE
+        assert json.loads(pack.attributes["class_names"]) == ["cat", "dog"]
+        expected = to_int16(audio.load(tree / "cat/b.wav", RATE))
+        np.testing.assert_array_equal(waveforms[1, : len(expected)], expected)
+        assert not waveforms[1, len(expected) :].any()
+        np.testing.assert_array_equal(waveforms[3], to_int16(audio.load(tree / "dog/c.wav", RATE)[:RATE]))
+        crops = pack.crops(np.array([0, 2]), np.array([100, RATE - 10]), 50)
+        np.testing.assert_array_equal(crops[0], pack.rows([0])[0][0, 100:150])
+        np.testing.assert_array_equal(crops[1, :10], pack.rows([2])[0][0, -10:])
+        assert not crops[1, 10:].any()
+        with pytest.raises(IndexError, match=r"`indices` must lie in \[0, 4\), received 4"):
+            pack.rows([4])
+
+
+def test_panns_own_packs_are_read_as_they_are(tmp_path):
+    with h5py.File(tmp_path / "panns.h5", "w") as file:
+        file["audio_name"] = np.array([b"Y0.wav", b"Y1.wav"], "S20")
+        file["waveform"] = np.arange(20, dtype=np.int16).reshape(2, 10)
+        file["target"] = np.eye(2, dtype=bool)
+        file.attrs["sample_rate"] = np.int32(32_000)
+    with AudioPack(tmp_path / "panns.h5") as pack:
+        assert pack.lengths.tolist() == [10, 10]
+        assert pack.sample_rate == 32_000
+        np.testing.assert_array_equal(pack.rows([1, 0])[0], [range(10, 20), range(10)])
+    assert is_audio_pack(tmp_path / "panns.h5")
+    assert not is_audio_pack(tmp_path / "none.h5")
+
+
+def test_a_bad_file_stops_the_run_or_is_left_out_and_named(tree, tmp_path):
+    (tree / "dog/bad.wav").write_bytes(b"RIFF not audio at all")
+    with pytest.raises(ValueError, match=r"dog/bad\.wav: must be audio"):
+        packed(tree, tmp_path / "train.h5")
+    assert not (tmp_path / "train.h5").exists()
+    report = packed(tree, tmp_path / "train.h5", skip_corrupt=True)
+    assert report.clips == 4
+    assert len(report.skipped) == 1
+    assert "bad.wav" in report.skipped[0]
+    with h5py.File(tmp_path / "train.h5") as file:
+        assert b"bad.wav" in file["skipped"][0]
+    for path in tree.rglob("*.wav"):
+        path.write_bytes(b"x")
+    with pytest.raises(ValueError, match="none of 5 recordings can be read"):
+        packed(tree, tmp_path / "other.h5", skip_corrupt=True)
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same_pack(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_pack, "_AT_A_TIME", 1)
+    packed(tree, tmp_path / "whole.h5")
+    load, seen = audio.load, []
+
+    def stops(path, *arguments, **settings):
+        seen.append(path.name)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return load(path, *arguments, **settings)
+
+    monkeypatch.setattr(audio, "load", stops)
+    with pytest.raises(KeyboardInterrupt):
+        packed(tree, tmp_path / "train.h5")
+    assert (tmp_path / "train.h5.partial").exists()
+    packed(tree, tmp_path / "train.h5")
+    assert seen == ["a.wav", "b.wav", "c.wav", "c.wav", "d.wav"]
+    with AudioPack(tmp_path / "whole.h5") as whole, AudioPack(tmp_path / "train.h5") as train:
+        for a, b in zip(whole.rows(range(4)), train.rows(range(4)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_partial_pack_of_other_files_is_begun_again(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_pack, "_AT_A_TIME", 1)
+    (tree / "dog/z.wav").write_bytes(b"bad")
+    with pytest.raises(ValueError, match="z.wav"):
+        packed(tree, tmp_path / "train.h5")
+    soundfile.write(tree / "cat/a.wav", np.full(RATE, 0.5), RATE)
+    (tree / "dog/z.wav").unlink()
+    assert packed(tree, tmp_path / "train.h5").clips == 4
+    with AudioPack(tmp_path / "train.h5") as pack:
+        assert (pack.rows([0])[0] == round(0.5 * 32767)).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+def test_a_full_disk_is_one_clear_line(tree, tmp_path):
+    soundfile.write(tree / "dog/long.wav", np.random.default_rng(0).uniform(-1, 1, 20 * 16_000), 16_000)
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "from kerastag.__main__ import main\n"
+        f"sys.exit(main(['pack', 'audio', '--audio_dir', {str(tree)!r}, '--output', {str(tmp_path / 'p.h5')!r}]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "the disk is full: make room and run the same command again" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.__delitem__("target"), "key target is missing: not a pack of waveforms"),
+        (lambda f: (f.__delitem__("waveform"), f.update(waveform=np.zeros((4, 9)))), "key waveform must be int16"),
+        (lambda f: (f.__delitem__("target"), f.update(target=np.zeros((3, 2), bool))), "key target must have one row"),
+        (lambda f: f["num_samples"].write_direct(np.full(4, 99_999, np.int32)), "key num_samples, row 0: must be 1 to"),
+    ],
+)
+def test_a_foreign_pack_is_refused_by_its_key(tree, tmp_path, change, message):
+    packed(tree, tmp_path / "train.h5")
+    with h5py.File(tmp_path / "train.h5", "r+") as file:
+        file.update = lambda **values: [file.__setitem__(k, v) for k, v in values.items()]
+        change(file)
+    with pytest.raises(ValueError, match=message):
+        AudioPack(tmp_path / "train.h5")
+
+
+def test_no_pack_and_a_truncated_one(tree, tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.h5: no such pack"):
+        AudioPack(tmp_path / "none.h5")
+    packed(tree, tmp_path / "train.h5")
+    whole = (tmp_path / "train.h5").read_bytes()
+    (tmp_path / "train.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not an HDF5 file, truncated or damaged"):
+        AudioPack(tmp_path / "train.h5")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"sample_rate": 10}, "`sample_rate` must be"), ({"clip_seconds": 0}, "`clip_seconds` must be")],
+)
+def test_arguments_out_of_range(tree, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        packed(tree, tmp_path / "train.h5", **settings)
+    with pytest.raises(ValueError, match=r"`output` must end in \.h5"):
+        packed(tree, tmp_path / "train.npz")
+
+
+def test_the_command_counts_and_lists_what_is_missing(tree, tmp_path, capsys):
+    (tmp_path / "list.csv").write_text("path,labels\ncat/a.wav,cat\ngone.wav,dog;cat\n")
+    arguments = ["--audio_dir", str(tree), "--labels", str(tmp_path / "list.csv"), "--output", str(tmp_path / "p.h5")]
+    assert main(["pack", "audio", *arguments, "--sample_rate", "8000", "--clip_seconds", "1"]) == 0
+    said = capsys.readouterr()
+    assert "p.h5: 1 clips, 2 classes, 1 missing" in said.out
+    assert "missing: gone.wav" in said.err
