@@ -19,7 +19,7 @@ from kerastag.card import Card
 from kerastag.dsp import FrontEnd
 from kerastag.labels import LabelSet
 
-__all__ = ["POOLINGS", "PRESETS", "Tag", "Tagger", "Timeline"]
+__all__ = ["POOLINGS", "PRESETS", "Tag", "Tagger", "Timeline", "model_file"]
 
 _EFFICIENTAT = "mn04_as", "mn05_as", "mn10_as", "mn20_as", "mn30_as", "mn40_as", "mn40_as_ext"
 # Preset -> reader in `kerastag.weights`, and the public files that it reads.
@@ -115,12 +115,11 @@ class Tagger:
             ValueError: It is no model, or one without a card, or one that hears neither waveform nor log-mel.
             ImportError: What runs the model is not installed.
         """
-        name = os.fspath(model)
-        path = _imported(name) if name in _SOURCES else Path(name)
-        card = _read_card(path, name)
+        path = model_file(model)
+        card = Card.read(path)
         with path.open("rb") as file:
             is_tflite = file.read(8)[4:] == b"TFL3"
-        return cls(_LiteRTModel(path) if is_tflite else _KerasModel(path), card, name)
+        return cls(_LiteRTModel(path) if is_tflite else _KerasModel(path), card, os.fspath(model))
 
     @property
     def labels(self) -> LabelSet:
@@ -458,16 +457,35 @@ def _only_input(path: Path, names: list[str]) -> str:
     return names[0]
 
 
-def _read_card(path: Path, name: str) -> Card:
-    if path.is_dir():
+def model_file(model: str | os.PathLike[str]) -> Path:
+    """A model file, or the name of published weights -> the file; those are fetched and imported when first used.
+
+    Args:
+        model: Path of a `.keras` or `.tflite` file, or one of `PRESETS`.
+
+    Returns:
+        The path, or that of the preset's `.keras` file in the cache, made when it is missing or outdated.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is a folder; a preset's weights are damaged.
+        OSError: A preset's weights cannot be fetched.
+
+    >>> model_file("mn03_as")
+    Traceback (most recent call last):
+    FileNotFoundError: `model` must be a file or one of mn04_as, ... received 'mn03_as'
+    """
+    name = os.fspath(model)
+    if name in _SOURCES:
+        return _imported(name)
+    if Path(name).is_dir():
         raise ValueError(f"{name}: must be a .keras or .tflite file, received a folder")
-    if not path.is_file():
+    if not Path(name).is_file():
         raise FileNotFoundError(f"`model` must be a file or one of {', '.join(PRESETS)}, received {name!r}")
-    return Card.read(path)
+    return Path(name)
 
 
 def _imported(preset: str) -> Path:
-    """Name of published weights -> their `.keras` file in the cache, made when it is missing or outdated."""
     importer, files = _SOURCES[preset]
     made = fetch.cache_folder() / f"{preset}.keras"
     sources = [fetch.cache_folder() / fetch.FILES[name].file_name for name in files]

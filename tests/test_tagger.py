@@ -1,0 +1,384 @@
+"""Tagger: real weights against PyTorch's goldens; windows and lengths against a model whose answers are known."""
+
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+
+from checks import SHARED, run_python
+from kerastag import audio
+from kerastag.card import Card, write_card
+from kerastag.dsp import FRONT_ENDS
+from kerastag.labels import LabelSet
+from kerastag.tagger import PRESETS, Tag, Tagger
+
+RATE = 16_000
+CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
+DEMO = ("R9_ZSCveAHg_7s", "speech", "typing", "music")
+TOP_TAGS = {
+    "R9_ZSCveAHg_7s": {"Speech": 0.822, "Telephone bell ringing": 0.231, "Telephone": 0.219},
+    "speech": {"Speech": 0.805, "Door": 0.304},
+    "typing": {"Computer keyboard": 0.897, "Typing": 0.879},
+    "music": {"Music": 0.567, "Speech": 0.116},
+}
+
+
+class Loudness:
+    """A model whose answers are known: a frame of `frame` samples has the probability of its largest sample.
+
+    Class 0 is that, class 1 its half, class 2 nothing; a last, partial frame answers 1 for class 2, as an artefact of
+    its padding. The clip has its frames' maximum; the embedding is (mean, number of samples).
+    """
+
+    input = "waveform"
+    outputs = ("clipwise", "framewise", "embedding")
+
+    def __init__(self, frame=1_600, length=None):
+        self.frame, self.length, self.batches = frame, length, []
+
+    def __call__(self, batch):
+        self.batches.append(batch.shape)
+        count = -(-batch.shape[1] // self.frame)
+        padded = np.pad(batch, [(0, 0), (0, count * self.frame - batch.shape[1])])
+        peak = padded.reshape(len(batch), count, self.frame).max(axis=2)
+        framewise = np.stack([peak, peak / 2, np.zeros_like(peak)], axis=2).astype(np.float32)
+        framewise[:, -1, 2] = padded.shape[1] > batch.shape[1]
+        embedding = np.stack([batch.mean(axis=1), np.full(len(batch), batch.shape[1])], axis=1)
+        return {"clipwise": framewise[:, :, :2].max(axis=1), "framewise": framewise, "embedding": embedding}
+
+
+def loudness(window_seconds=1.05, **settings):
+    model = Loudness(**settings)
+    return Tagger(model, Card(CLASSES, RATE, window_seconds, seconds_per_frame=0.1), "loudness"), model
+
+
+def ramp(seconds):
+    """A waveform whose every sample tells its place."""
+    samples = round(seconds * RATE)
+    return np.linspace(0, 0.9, samples, dtype=np.float32)
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.7, 1.05, 1.06, 2.0, 2.05, 3.33, 47.0, 100.0])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_frames_of_all_windows_stand_on_one_even_grid(seconds, fixed):
+    tagger, _ = loudness(length=round(1.05 * RATE) if fixed else None)
+    waveform = ramp(seconds)
+    timeline = tagger.timeline(waveform, sample_rate=RATE)
+    count = -(-len(waveform) // 1_600)
+    np.testing.assert_allclose(timeline.seconds, 0.1 * np.arange(count), atol=1e-9)
+    peaks = [waveform[start : start + 1_600].max() for start in range(0, len(waveform), 1_600)]
+    np.testing.assert_array_equal(timeline.probabilities[:, 0], np.float32(peaks))
+    # Only the recording's own end may be a partial frame: within it, each has been heard whole.
+    assert not timeline.probabilities[:-1, 2].any()
+    assert timeline.duration_seconds == pytest.approx(seconds, abs=1 / RATE)
+    assert (np.diff(timeline.edges) > 0).all()
+    assert timeline.edges[-1] == timeline.duration_seconds
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.05, 2.0, 3.33])
+def test_a_recording_has_a_tag_when_one_of_its_windows_has_it(seconds):
+    tagger, _ = loudness()
+    waveform = ramp(seconds)
+    expected = np.float32([waveform.max(), waveform.max() / 2])
+    np.testing.assert_array_equal(tagger.probabilities(waveform, sample_rate=RATE)[:2], expected)
+    np.testing.assert_array_equal(tagger.timeline(waveform, sample_rate=RATE).clipwise[:2], expected)
+
+
+def test_the_mean_weighs_each_window_by_the_seconds_it_adds():
+    tagger, _ = loudness(window_seconds=1.0)
+    waveform = np.concatenate([np.full(RATE, 0.8), np.full(RATE, 0.2), np.full(RATE // 2, 0.4)]).astype(np.float32)
+    got = tagger.probabilities(waveform, sample_rate=RATE, pooling="mean")[0]
+    # The last window begins half a second earlier, and adds half a second.
+    assert got == pytest.approx((0.8 + 0.2 + 0.5 * 0.4) / 2.5)
+
+
+def test_a_short_recording_is_heard_as_it_is_unless_the_input_is_fixed():
+    tagger, model = loudness()
+    tagger.tag(np.zeros(5_000, np.float32), sample_rate=RATE)
+    assert model.batches == [(1, 5_000)]
+    tagger, model = loudness(length=RATE)
+    tagger.tag(np.zeros(5_000, np.float32), sample_rate=RATE)
+    assert model.batches == [(1, RATE)]
+
+
+def test_the_last_window_is_not_short():
+    tagger, model = loudness(window_seconds=1.0)
+    tagger.probabilities(ramp(2.01), sample_rate=RATE)
+    shortest = min(samples for _, samples in model.batches)
+    assert 0.9 * RATE < shortest <= RATE
+
+
+def test_many_windows_go_in_bounded_batches():
+    tagger, model = loudness(window_seconds=1.0)
+    tagger.probabilities(ramp(130), sample_rate=RATE)
+    assert sum(count for count, _ in model.batches) == 130
+    assert max(count * samples for count, samples in model.batches) <= 40 * RATE
+
+
+def test_segments_are_whole_and_cover_the_recording():
+    tagger, _ = loudness()
+    waveform = ramp(2.5)
+    got = tagger.embed(waveform, sample_rate=RATE, segment_seconds=1.0)
+    starts = [0, RATE, round(1.5 * RATE)]
+    np.testing.assert_allclose(got[:, 0], [waveform[s : s + RATE].mean() for s in starts], rtol=1e-5)
+    assert (got[:, 1] == RATE).all()
+
+
+def test_one_embedding_is_the_mean_over_windows():
+    tagger, _ = loudness(window_seconds=1.0)
+    waveform = np.concatenate([np.full(RATE, 0.5), np.full(RATE, 0.1)]).astype(np.float32)
+    np.testing.assert_allclose(tagger.embed(waveform, sample_rate=RATE), [0.3, RATE], rtol=1e-5)
+
+
+def test_a_file_and_its_samples_give_the_same(tmp_path):
+    tagger, _ = loudness()
+    waveform = ramp(3.3)
+    soundfile.write(tmp_path / "ramp.wav", waveform, RATE, subtype="FLOAT")
+    expected = tagger.timeline(waveform, sample_rate=RATE)
+    got = tagger.timeline(tmp_path / "ramp.wav")
+    np.testing.assert_array_equal(got.probabilities, expected.probabilities)
+
+
+def test_another_rate_is_resampled():
+    tagger, model = loudness()
+    sine = 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    assert tagger.tag(sine, sample_rate=44_100, top=1)[0].probability == pytest.approx(0.5, abs=0.01)
+    assert model.batches == [(1, RATE)]
+
+
+def test_tags_are_ordered_cut_and_named():
+    tagger, _ = loudness()
+    probabilities = np.float32([0.2, 0.9, 0.2])
+    assert [tag.name for tag in tagger.best(probabilities)] == ["Rain", "Bark", "Speech"]
+    assert tagger.best(probabilities, top=1) == [Tag("Rain", "/m/b", pytest.approx(0.9))]
+    assert [tag.mid for tag in tagger.best(probabilities, threshold=0.5)] == ["/m/b"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: t.tag(ramp(1), sample_rate=RATE, top=0), "`top` must be a whole number of at least 1, received 0"),
+        (lambda t: t.tag(ramp(1), sample_rate=RATE, threshold=2), r"`threshold` must lie in \[0, 1\], received 2"),
+        (lambda t: t.tag(ramp(1)), "`sample_rate` must be given with a waveform"),
+        (lambda t: t.tag("x.wav", sample_rate=RATE), "`sample_rate` is for a waveform"),
+        (lambda t: t.tag(ramp(1), sample_rate=0), "`sample_rate` must be from 1000 to 1000000 Hz, received 0"),
+        (lambda t: t.tag(np.zeros(9, np.int16), sample_rate=RATE), "divide 16-bit samples by 32768"),
+        (lambda t: t.tag(ramp(1), sample_rate=RATE, pooling="sum"), "`pooling` must be one of max, mean"),
+        (lambda t: t.embed(ramp(1), sample_rate=RATE, segment_seconds=0), "`segment_seconds` must be at least"),
+        (lambda t: t.embed(ramp(1), sample_rate=RATE, segment_seconds=np.nan), "`segment_seconds` must be at least"),
+    ],
+)
+def test_arguments_outside_their_range_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(loudness()[0])
+
+
+def test_a_segment_longer_than_a_fixed_input_is_refused():
+    with pytest.raises(ValueError, match="at least .* and at most 1, received 2"):
+        loudness(length=RATE)[0].embed(ramp(3), sample_rate=RATE, segment_seconds=2.0)
+
+
+def test_what_a_model_lacks_is_said():
+    model = Loudness()
+    model.outputs = ("embedding",)
+    embeds = Tagger(model, Card(None, RATE, 1.0), "vggish.keras")
+    with pytest.raises(ValueError, match=r"vggish.keras: this model knows no classes, it only embeds"):
+        embeds.tag(ramp(1), sample_rate=RATE)
+    with pytest.raises(ValueError, match=r"vggish.keras: this model has no probabilities over time"):
+        embeds.timeline(ramp(1), sample_rate=RATE)
+    model.outputs = ("clipwise",)
+    with pytest.raises(ValueError, match="tags.keras: this model has no output `embedding`"):
+        Tagger(model, Card(CLASSES, RATE, 1.0), "tags.keras").embed(ramp(1), sample_rate=RATE)
+
+
+def save_small(path, input="waveform", **card):
+    from kerastag.models.mn import mn
+
+    mn(3, width=0.1, input=input).save(path)
+    front_end = FRONT_ENDS["efficientat"]
+    fields = {"window_seconds": 2.0, "seconds_per_frame": 0.32, "front_end": front_end.as_dict(), **card}
+    write_card(path, Card(CLASSES, front_end.sample_rate, **fields))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return save_small(tmp_path_factory.mktemp("models") / "small.keras")
+
+
+def test_a_keras_file_gives_what_its_model_gives(small):
+    import keras
+
+    waveform = np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32)
+    expected = keras.saving.load_model(small).predict(waveform[None], verbose=0)
+    tagger = Tagger.load(small)
+    np.testing.assert_allclose(tagger.probabilities(waveform, sample_rate=32_000), expected["clipwise"][0], atol=1e-6)
+    np.testing.assert_allclose(tagger.embed(waveform, sample_rate=32_000), expected["embedding"][0], atol=1e-5)
+    timeline = tagger.timeline(waveform, sample_rate=32_000)
+    np.testing.assert_allclose(timeline.probabilities, expected["framewise"][0], atol=1e-6)
+
+
+def test_a_model_of_log_mel_hears_the_same(small, tmp_path):
+    import keras
+
+    path = save_small(tmp_path / "log_mel.keras", input="log_mel")
+    weights = keras.saving.load_model(small).get_weights()
+    model = keras.saving.load_model(path)
+    model.set_weights(weights)
+    card = Card.read(path)
+    model.save(path)
+    write_card(path, card)
+    waveform = np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32)
+    expected = Tagger.load(small).probabilities(waveform, sample_rate=32_000)
+    np.testing.assert_allclose(Tagger.load(path).probabilities(waveform, sample_rate=32_000), expected, atol=1e-4)
+
+
+def test_ten_milliseconds_and_more_are_heard(small):
+    tagger = Tagger.load(small)
+    for samples in (1, 320, 3_000):
+        timeline = tagger.timeline(np.zeros(samples, np.float32), sample_rate=32_000)
+        assert timeline.probabilities.shape == (1, 3)
+
+
+def test_files_that_are_no_model_are_refused(small, tmp_path):
+    with pytest.raises(FileNotFoundError, match="must be a file or one of mn04_as, .*received 'mn03_as'"):
+        Tagger.load("mn03_as")
+    with pytest.raises(ValueError, match="must be a .keras or .tflite file, received a folder"):
+        Tagger.load(tmp_path)
+    (tmp_path / "text.keras").write_text("hello")
+    with pytest.raises(ValueError, match=r"text.keras: has no card, or is damaged"):
+        Tagger.load(tmp_path / "text.keras")
+    damaged = tmp_path / "damaged.keras"
+    with zipfile.ZipFile(damaged, "w") as archive:
+        archive.writestr("kerastag.json", json.dumps(Card.read(small).as_dict()))
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ValueError, match=r"damaged.keras: is no Keras model that can be loaded"):
+        Tagger.load(damaged)
+
+
+def test_a_model_of_embeddings_is_refused(tmp_path):
+    import keras
+
+    inputs = keras.Input((10, 128), name="embeddings")
+    path = tmp_path / "head.keras"
+    keras.Model(inputs, keras.layers.Dense(3)(inputs)).save(path)
+    write_card(path, Card(CLASSES, RATE, 10.0))
+    with pytest.raises(ValueError, match="must have one input, waveform or log_mel, received embeddings"):
+        Tagger.load(path)
+
+
+def test_log_mel_without_its_front_end_is_refused(tmp_path):
+    path = save_small(tmp_path / "bare.keras", input="log_mel", front_end={})
+    with pytest.raises(ValueError, match="it hears log-mel, but its card has no `front_end`"):
+        Tagger.load(path)
+
+
+@pytest.fixture(scope="module")
+def lite(small, tmp_path_factory):
+    """The small model for one window, converted with builtin operations only, its card appended."""
+    pytest.importorskip("ai_edge_litert")
+    tf = pytest.importorskip("tensorflow")
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TFLite is converted from the TensorFlow backend")
+    folder = tmp_path_factory.mktemp("lite")
+    model, card = keras.saving.load_model(small), Card.read(small)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serve",
+        lambda waveform: model(waveform, training=False),
+        input_signature=[tf.TensorSpec((1, 64_000), tf.float32, name="waveform")],
+    )
+    archive.write_out(folder / "saved", verbose=False)
+    path = folder / "small.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved")).convert())
+    write_card(path, card)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tflite_file_gives_what_keras_gives(small, lite):
+    waveform = np.random.default_rng(0).normal(0, 0.1, 150_000).astype(np.float32)
+    keras_model, lite_model = Tagger.load(small), Tagger.load(lite)
+    # The longer one's last window begins at 2.88 s and gives what follows 3.84 s: a fixed length ends it with zeros.
+    for samples, same in ((64_000, 7), (150_000, 12)):
+        expected = keras_model.timeline(waveform[:samples], sample_rate=32_000)
+        got = lite_model.timeline(waveform[:samples], sample_rate=32_000)
+        np.testing.assert_array_equal(got.seconds, expected.seconds)
+        np.testing.assert_allclose(got.probabilities[:same], expected.probabilities[:same], atol=1e-5)
+    np.testing.assert_allclose(
+        lite_model.probabilities(waveform[:64_000], sample_rate=32_000),
+        keras_model.probabilities(waveform[:64_000], sample_rate=32_000),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tflite_file_needs_no_framework(lite):
+    code = f"""
+import sys, numpy as np
+from kerastag.tagger import Tagger
+tags = Tagger.load({os.fspath(lite)!r}).tag(np.zeros(80_000, np.float32), sample_rate=32_000)
+print(len(tags), [m for m in ("keras", "tensorflow", "scipy", "sklearn") if m in sys.modules])
+"""
+    assert run_python(code).strip().endswith("3 []")
+
+
+def test_importing_it_loads_no_framework():
+    code = "import sys, kerastag.tagger; print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
+    assert run_python(code).strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def mn04(tmp_path_factory):
+    """The preset, from the weights that one has fetched."""
+    from kerastag.fetch import fetch
+
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("home")
+    patch.setenv("KERASTAG_HOME", os.fspath(home))
+    fetch("mn04_as", from_file=SHARED / "data/weights/mn04_as_mAP_432.pt")
+    yield Tagger.load("mn04_as")
+    patch.undo()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", DEMO)
+def test_mn04_hears_what_pytorch_hears(mn04, name):
+    golden = np.load(SHARED / "data/golden/mn04_as.npz")
+    path = SHARED / f"data/audio/{name}.wav"
+    np.testing.assert_allclose(mn04.probabilities(path), golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
+    embedding = golden[f"{name}.embedding"]
+    assert np.abs(mn04.embed(path) - embedding).max() <= 1e-3 * np.abs(embedding).max()
+    tags = mn04.tag(path, top=len(TOP_TAGS[name]))
+    assert {tag.name: pytest.approx(tag.probability, abs=5e-4) for tag in tags} == TOP_TAGS[name]
+    assert [tag.name for tag in tags] == list(TOP_TAGS[name])
+
+
+@pytest.mark.real
+def test_a_preset_is_imported_once(mn04, monkeypatch):
+    import kerastag.weights.efficientat as reader
+
+    def refused(*arguments):
+        raise AssertionError("imported again")
+
+    monkeypatch.setattr(reader, "import_efficientat", refused)
+    assert Tagger.load("mn04_as").labels == LabelSet.audioset()
+    assert "mn04_as" in PRESETS
+
+
+@pytest.mark.real
+def test_time_of_the_telephone_before_the_speech(mn04):
+    """In the demo recording the bell rings in the first two seconds, and someone speaks from 2.5 s on."""
+    path = SHARED / "data/audio/R9_ZSCveAHg_7s.wav"
+    timeline = mn04.timeline(path)
+    early, late = timeline.seconds < 2.2, timeline.seconds > 2.5
+    speech, bell = (timeline.probabilities[:, timeline.labels.index(name)] for name in ("Speech", "Telephone"))
+    assert speech[late].mean() > 5 * speech[early].mean()
+    assert bell[early].max() > 0.5 > bell[late].max()
+    assert timeline.duration_seconds == pytest.approx(len(audio.load(path, 32_000)) / 32_000)
