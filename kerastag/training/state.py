@@ -1,6 +1,8 @@
 """The exact state of a training run: saved whole, loaded bit for bit."""
 
 import json
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,14 @@ def load_state(path: Path, model: Any) -> dict[str, Any]:
         ValueError: the file is damaged or of another model.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, for np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             progress = json.loads(str(arrays["progress"]))
             values = [arrays[f"v{i}"] for i in range(len(arrays.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a whole training state ({error})") from error
     variables = _variables(model)
-    if progress.pop("paths") != _paths(model) or [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+    if _uncounted(progress.pop("paths")) != _paths(model) or [v.shape for v in values] != [tuple(v.shape) for v in variables]:
         raise ValueError(f"{path}: the state of another model")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
@@ -43,10 +46,16 @@ def load_state(path: Path, model: Any) -> dict[str, Any]:
 
 
 def _variables(model: Any) -> list[Any]:
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:  # building the one of mixed_float16 twice would reset its loss scale
+        model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 
 def _paths(model: Any) -> list[str]:
     """Names without the counters that Keras adds when a process builds more than one model."""
-    return [f"{variable.name}:{variable.dtype}" for variable in _variables(model)]
+    return _uncounted([f"{variable.name}:{variable.dtype}" for variable in _variables(model)])
+
+
+def _uncounted(names: list[str]) -> list[str]:
+    """The optimizer's variables are named after layers: `dense_4_kernel_momentum`."""
+    return [re.sub(r"_\d+(?=_)", "", name) for name in names]
