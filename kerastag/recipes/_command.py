@@ -10,7 +10,7 @@ import jsonargparse
 
 from kerastag._configs import config_names, config_path
 
-_FEW_STEPS = {"steps": 3, "batch_size": 8, "evaluate_every": 0, "checkpoints": 2}
+_FEW_STEPS = {"steps": 3, "batch_size": 8, "evaluate_every": 0, "checkpoints": 2, "warmup_steps": 0}
 
 
 def command(settings_class: type, work: Callable[[Any], object], recipe: str, argv: Sequence[str] | None = None) -> int:
