@@ -1,0 +1,347 @@
+"""Every system of paper 1: shapes, masks, ranges, saving, sizes, and the forward pass again in float64 NumPy."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from checks import (
+    check_batch_equals_items,
+    check_layer_saves_exactly,
+    check_masked_padding_changes_nothing,
+    gradients_of,
+    outputs_of,
+)
+from kerastag.models import embedding_models as systems
+
+RANDOM = np.random.default_rng(0)
+CLASSES, UNITS = 5, 6
+SMALL = {"num_classes": CLASSES, "num_features": 7, "units": UNITS}
+X = RANDOM.uniform(-1, 1, (4, 6, 7)).astype("float32")
+MASK = np.arange(6) < np.array([6, 1, 3, 5])[:, None]
+PADDED = np.where(MASK[..., None], X, 0).astype("float32")
+
+BUILDERS = {
+    "instance_average": lambda **s: systems.instance_space("average", **s),
+    "instance_max": lambda **s: systems.instance_space("max", **s),
+    "es_average": lambda **s: systems.embedded_space("average", **s),
+    "es_max": lambda **s: systems.embedded_space("max", **s),
+    "es_min": lambda **s: systems.embedded_space("min", **s),
+    "es_max_min": lambda **s: systems.embedded_space("max_min", **s),
+    "jdc": systems.jdc,
+    "self_attention": systems.self_attention,
+    "decision_attention": systems.decision_attention,
+    "multi_attention": systems.multi_attention,
+    "feature_average": lambda **s: systems.feature_pooling("average", **s),
+    "feature_max": lambda **s: systems.feature_pooling("max", **s),
+    **{
+        f"feature_{phi}": (lambda phi: lambda **s: systems.feature_attention(phi, **s))(phi)
+        for phi in systems.PHI_NAMES
+    },
+}
+every = pytest.mark.parametrize("name", BUILDERS)
+
+
+def randomised(model):
+    """Weights as after some training: no batch normalisation and no bias where it started."""
+    random = np.random.default_rng(1)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(random.uniform(0.5, 2, weight.shape))
+        elif weight.name in ("beta", "bias", "moving_mean"):
+            weight.assign(random.normal(0, 0.5, weight.shape))
+        else:
+            weight.assign(random.normal(0, 1.5 / np.sqrt(weight.shape[0]), weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def models():
+    """One small model of every system, with weights of its own."""
+    return {name: randomised(build(**SMALL)) for name, build in BUILDERS.items()}
+
+
+class Reader:
+    """A model's layers in float64, taken in the order in which they were made, which their names number."""
+
+    def __init__(self, model):
+        made = sorted(model.layers, key=lambda layer: int((re.findall(r"_(\d+)$", layer.name) or [0])[0]))
+        self._dense = [layer for layer in made if isinstance(layer, keras.layers.Dense)]
+        self._norms = [layer for layer in made if type(layer).__name__ == "MaskedBatchNormalization"]
+
+    def next_dense(self, ins, outs):
+        """The next dense layer of that many numbers in and out, without its activation."""
+        place = next(i for i, layer in enumerate(self._dense) if layer.kernel.shape == (ins, outs))
+        kernel, *bias = (np.asarray(w, np.float64) for w in self._dense.pop(place).get_weights())
+        return lambda x: x @ kernel + (bias[0] if bias else 0)
+
+    def dense(self, x, outs):
+        return self.next_dense(x.shape[-1], outs)(x)
+
+    def norm(self, x):
+        gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in self._norms.pop(0).get_weights())
+        return gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
+
+    def hidden(self, x, depth=3):
+        outputs = [x]
+        for _ in range(depth):
+            outputs.append(np.maximum(self.norm(self.dense(outputs[-1], UNITS)), 0))
+        return outputs
+
+    def done(self):
+        assert not self._dense
+        assert not self._norms
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def attend(values, scores, phi=sigmoid):
+    weights = phi(scores) + 1e-7
+    return (weights / weights.sum(axis=0) * values).sum(axis=0)
+
+
+# Each system as the paper writes it, for one clip of valid segments x (segments, features): -> clipwise, framewise.
+
+
+def instance_average(r, x):
+    framewise = sigmoid(r.dense(r.hidden(r.norm(x))[-1], CLASSES))
+    return framewise.mean(axis=0), framewise  # equation 10
+
+
+def instance_max(r, x):
+    framewise = sigmoid(r.dense(r.hidden(r.norm(x))[-1], CLASSES))
+    return framewise.max(axis=0), framewise  # equation 9
+
+
+def embedded(pool):
+    def forward(r, x):
+        both = np.vstack([pool(x), *(pool(one[None]) for one in x)])  # the clip, then each segment alone
+        outputs = sigmoid(r.dense(r.hidden(r.norm(both))[-1], CLASSES))  # equation 13
+        return outputs[0], outputs[1:]
+
+    return forward
+
+
+def jdc(r, x):
+    x = r.norm(x)
+    framewise = sigmoid(r.dense(r.hidden(x)[-1], CLASSES))
+    return attend(framewise, r.dense(r.hidden(x)[-1], CLASSES)), framewise
+
+
+def self_attention(r, x):
+    framewise = sigmoid(r.dense(r.hidden(r.norm(x))[-1], CLASSES))
+    return attend(framewise, r.dense(framewise, CLASSES)), framewise
+
+
+def decision_attention(r, x):
+    hidden = r.hidden(r.norm(x))[-1]
+    framewise = sigmoid(r.dense(hidden, CLASSES))
+    return attend(framewise, r.dense(hidden, CLASSES)), framewise  # equations 16 to 19
+
+
+def multi_attention(r, x):
+    *_, first, second = r.hidden(r.norm(x))
+    levels = []
+    for hidden in (first, second):
+        framewise = sigmoid(r.dense(hidden, CLASSES))
+        levels.append((attend(framewise, r.dense(hidden, CLASSES)), framewise))
+    (clip1, frame1), (clip2, frame2) = levels
+    both = np.vstack([np.append(clip1, clip2), np.hstack([frame1, frame2])])
+    outputs = sigmoid(r.dense(both, CLASSES))  # equation 6
+    return outputs[0], outputs[1:]
+
+
+def feature_level(pool, u_made_first=False):
+    def forward(r, x):
+        u = r.next_dense(UNITS, UNITS) if u_made_first else None
+        hidden = r.hidden(r.norm(x))[-1]
+        features = u(hidden) if u else r.dense(hidden, UNITS)
+        both = np.vstack([pool(r, hidden, features), features])
+        outputs = sigmoid(r.dense(np.maximum(r.norm(both), 0), CLASSES))
+        return outputs[0], outputs[1:]
+
+    return forward
+
+
+def attention_of(phi):
+    return lambda r, hidden, features: attend(features, r.dense(hidden, UNITS), phi)
+
+
+def network_in_network(r, hidden, features):
+    scores = r.dense(hidden, UNITS)
+    outer, inner = r.next_dense(UNITS, UNITS), r.next_dense(UNITS, UNITS)
+    return attend(features, outer(np.maximum(inner(scores), 0)))  # equation 29
+
+
+BY_HAND = {
+    "instance_average": instance_average,
+    "instance_max": instance_max,
+    "es_average": embedded(lambda x: x.mean(axis=0)),
+    "es_max": embedded(lambda x: x.max(axis=0)),
+    "es_min": embedded(lambda x: x.min(axis=0)),
+    "es_max_min": embedded(lambda x: np.append(x.max(axis=0), x.min(axis=0))),
+    "jdc": jdc,
+    "self_attention": self_attention,
+    "decision_attention": decision_attention,
+    "multi_attention": multi_attention,
+    "feature_average": feature_level(lambda r, hidden, features: features.mean(axis=0), u_made_first=True),
+    "feature_max": feature_level(lambda r, hidden, features: features.max(axis=0), u_made_first=True),
+    "feature_relu": feature_level(attention_of(lambda z: np.maximum(z, 0))),
+    "feature_exp": feature_level(attention_of(lambda z: np.exp(z - z.max(axis=0)))),
+    "feature_sigmoid": feature_level(attention_of(sigmoid)),
+    "feature_softmax": feature_level(attention_of(lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))),
+    "feature_nin": feature_level(network_in_network),
+}
+
+
+@every
+def test_equals_the_paper_written_in_numpy(models, name):
+    got = outputs_of(models[name], PADDED)
+    for clip, valid in enumerate(MASK):
+        reader = Reader(models[name])
+        clipwise, framewise = BY_HAND[name](reader, X[clip, valid].astype(np.float64))
+        reader.done()
+        np.testing.assert_allclose(got["clipwise"][clip], clipwise, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(got["framewise"][clip][valid], framewise, atol=1e-5, rtol=0)
+
+
+@every
+def test_padding_batches_and_saving(models, name):
+    model = models[name]
+    check_masked_padding_changes_nothing(model, X, MASK)
+    check_batch_equals_items(model, PADDED)
+    check_layer_saves_exactly(model, PADDED)
+
+
+@every
+def test_one_segment_alone_is_its_clip_and_probabilities_are_in_range(models, name):
+    outputs = outputs_of(models[name], PADDED)
+    for output in outputs.values():
+        assert output.dtype == np.float32
+        assert 0 <= output.min() < output.max() <= 1
+    alone = outputs_of(models[name], X[:, :1])
+    np.testing.assert_allclose(alone["framewise"][:, 0], alone["clipwise"], atol=1e-5)
+    # What a segment gives alone is what it gives beside others.
+    np.testing.assert_allclose(alone["framewise"][:, 0], outputs["framewise"][:, 0], atol=1e-5)
+
+
+@every
+def test_clips_of_padding_alone_stay_finite_in_prediction_and_in_training(models, name):
+    padded = PADDED.copy()
+    padded[2] = 0
+    outputs = outputs_of(models[name], padded)
+    for output in outputs.values():
+        assert np.isfinite(output).all()
+    np.testing.assert_allclose(outputs["clipwise"][0], outputs_of(models[name], PADDED)["clipwise"][0], atol=1e-6)
+    model = BUILDERS[name](**SMALL)
+    training = systems.clipwise_only(model)
+    (gradient,) = gradients_of(lambda x: training(x, training=True), padded)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("depth", range(5))
+@every
+def test_any_depth_and_size_has_its_shapes(name, depth):
+    if name == "multi_attention" and depth < 2:
+        with pytest.raises(ValueError, match="`depth` must be at least 2: .* received"):
+            systems.multi_attention(depth=depth)
+        return
+    model = BUILDERS[name](num_classes=3 + depth, num_features=2 + depth, units=5, depth=depth)
+    assert model.input_shape == (None, None, 2 + depth)
+    assert {key: tensor.shape for key, tensor in model.output.items()} == {
+        "clipwise": (None, 3 + depth),
+        "framewise": (None, None, 3 + depth),
+    }
+    if depth in (0, 4):
+        outputs = outputs_of(model, np.ones((2, 1 + depth, 2 + depth), "float32"))
+        assert outputs["clipwise"].shape == (2, 3 + depth)
+        assert outputs["framewise"].shape == (2, 1 + depth, 3 + depth)
+
+
+def expected_size(name, features, classes, units, depth):
+    """The parameters of each system, moving averages included, counted from its equations."""
+    first = 2 * features if name == "es_max_min" else features
+    norm = 4  # gamma, beta, mean, variance
+    blocks = sum((first if i == 0 else units) * units + norm * units for i in range(depth))
+    last = units if depth else first
+    head = last * classes + classes
+    square = units * units + units
+    own = {
+        "jdc": head + blocks + head,
+        "self_attention": head + classes * classes + classes,
+        "decision_attention": 2 * head,
+        "multi_attention": 4 * head + 2 * classes * classes + classes,
+    }
+    if name.startswith("feature_"):
+        # u is linear: the normalisation after the pooling takes a bias away.
+        own[name] = last * units + norm * units + units * classes + classes
+        if name not in ("feature_average", "feature_max"):
+            own[name] += last * units + units
+        if name == "feature_nin":
+            own[name] += 2 * square
+    return norm * first + blocks + own.get(name, head)
+
+
+@every
+def test_size_follows_from_the_equations(models, name):
+    assert models[name].count_params() == expected_size(name, 7, 5, 6, 3)
+    if name not in ("multi_attention",):
+        assert BUILDERS[name](depth=0, **SMALL).count_params() == expected_size(name, 7, 5, 6, 0)
+
+
+def test_the_published_sizes():
+    model = systems.feature_attention()
+    assert model.count_params() == expected_size("feature_sigmoid", 128, 527, 1024, 3) == 4_883_471
+    without = systems.feature_attention(normalise_input=False, **SMALL)
+    assert without.count_params() == expected_size("feature_sigmoid", 7, 5, 6, 3) - 4 * 7
+
+
+@every
+def test_dropout_is_in_every_block_and_seeds_repeat(name):
+    model = BUILDERS[name](dropout=0.5, **SMALL)
+    dropped = [layer for layer in model.layers if type(layer).__name__ == "HalfDropout"]
+    assert len(dropped) == {"jdc": 6}.get(name, 4 if name.startswith("feature_") else 3)
+    other = [layer for layer in BUILDERS[name](dropout=0.2, **SMALL).layers if type(layer).__name__ == "Dropout"]
+    assert [layer.rate for layer in other] == [0.2] * len(dropped)
+
+
+def test_training_sees_the_clip_alone_and_shares_the_weights(models):
+    whole = models["feature_sigmoid"]
+    training = systems.clipwise_only(whole)
+    np.testing.assert_array_equal(outputs_of(training, PADDED)["0"], outputs_of(whole, PADDED)["clipwise"])
+    assert {id(w) for w in training.weights} == {id(w) for w in whole.weights}
+
+
+@pytest.mark.parametrize("name", ["jdc", "multi_attention", "es_max_min", "feature_exp", "feature_softmax"])
+@pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.06), ("mixed_float16", 0.01)])
+def test_half_precision_is_close_and_gives_float32(models, name, policy, tolerance):
+    keras.config.set_dtype_policy(policy)
+    half = BUILDERS[name](**SMALL)
+    half.set_weights(models[name].get_weights())
+    for key, output in outputs_of(half, PADDED).items():
+        assert output.dtype == np.float32
+        expected = outputs_of(models[name], PADDED)[key]
+        valid = MASK if key == "framewise" else slice(None)
+        np.testing.assert_allclose(output[valid], expected[valid], atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: systems.instance_space("min"), "`pooling` must be one of average, max; received 'min'"),
+        (lambda: systems.embedded_space("sum"), "`pooling` must be one of average, max, min, max_min; received 'sum'"),
+        (lambda: systems.feature_pooling("min"), "`pooling` must be one of average, max; received 'min'"),
+        (lambda: systems.feature_attention("tanh"), "`phi` must be one of relu, .*nin; received 'tanh'"),
+        (lambda: systems.jdc(num_classes=0), "`num_classes` must be at least 1, received 0"),
+        (lambda: systems.jdc(num_features=0), "`num_features` must be at least 1, received 0"),
+        (lambda: systems.jdc(units=0), "`units` must be at least 1, received 0"),
+        (lambda: systems.jdc(depth=-1), "`depth` must be at least 0, received -1"),
+        (lambda: systems.jdc(dropout=1.0), r"`dropout` must be in \[0, 1\), received 1.0"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
