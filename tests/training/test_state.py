@@ -1,0 +1,103 @@
+"""A run's state: every variable bit for bit, and a run that goes on as if nothing had been."""
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from kerastag.models.embedding_models import clipwise_only, feature_attention
+from kerastag.training.fit import compiled
+from kerastag.training.settings import TrainingSettings
+from kerastag.training.state import load_state, save_state
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.uniform(-1, 1, (6, 4, 3)).astype("float32")
+Y = (RANDOM.random((6, 2)) < 0.5).astype("float32")
+
+
+def build(units=4, precision="float32", seed=0):
+    """Dropout with a random state, an optimizer with moments and averages, a schedule that counts."""
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
+    settings = TrainingSettings(steps=100, ema=0.9, schedule="cosine", warmup_steps=5, weight_decay=0.01)
+    return compiled(clipwise_only(feature_attention(num_classes=2, num_features=3, units=units, depth=1)), settings)
+
+
+def variables(model):
+    return [np.asarray(v) for v in (*model.variables, *model.optimizer.variables)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_every_variable_comes_back_and_training_goes_on_as_it_would_have(tmp_path, precision):
+    model = build(precision=precision)
+    for _ in range(3):
+        model.train_on_batch(X, Y)
+    save_state(tmp_path / "state.npz", model, {"step": 3, "rows": [{"mAP": 0.1}]})
+    kept = variables(model)
+    other = build(precision=precision, seed=1)
+    assert any((a != b).any() for a, b in zip(variables(other), kept))
+    assert load_state(tmp_path / "state.npz", other) == {"step": 3, "rows": [{"mAP": 0.1}]}
+    assert any("seed_generator" in v.path for v in other.variables)
+    for got, wanted in zip(variables(other), kept, strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got, wanted)
+    for _ in range(2):
+        model.train_on_batch(X, Y)
+        other.train_on_batch(X, Y)
+    for got, wanted in zip(variables(other), variables(model), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    assert any((a != b).any() for a, b in zip(variables(model), kept))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("state") / "state.npz"
+    save_state(path, build(), {"step": 0})
+    return path.read_bytes()
+
+
+def flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(255 - byte for byte in content[middle : middle + 8]) + content[middle + 8 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-30],
+        lambda content: b"",
+        lambda content: b"not a state",
+        lambda content: b"PK\x03\x04" + 100 * b"\x00",
+        flip,
+    ],
+    ids=["half", "cut", "empty", "text", "header", "flipped"],
+)
+def test_a_damaged_state_is_one_clear_line(tmp_path, saved, damage):
+    path = tmp_path / "state.npz"
+    path.write_bytes(damage(saved))
+    model = build()
+    before = variables(model)
+    with pytest.raises(ValueError, match=r"state.npz: not a whole training state \(") as caught:
+        load_state(path, model)
+    assert "\n" not in str(caught.value)
+    for got, wanted in zip(variables(model), before):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_other_files_of_numpy_are_refused(tmp_path):
+    path = tmp_path / "state.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="state.npz: not a whole training state"):
+        load_state(path, build())
+    np.savez(path, a=np.zeros(3))
+    with pytest.raises(ValueError, match="state.npz: not a whole training state"):
+        load_state(path, build())
+
+
+def test_the_state_of_another_model_is_refused(tmp_path, saved):
+    path = tmp_path / "state.npz"
+    path.write_bytes(saved)
+    with pytest.raises(ValueError, match="state.npz: the state of another model"):
+        load_state(path, build(units=5))
