@@ -1,6 +1,7 @@
 """The `kerastag` command: one thin subcommand a verb. Each imports what it needs when it runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from kerastag import __version__
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Arguments -> the exit status; an error is one line on standard error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on its start are no news
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)

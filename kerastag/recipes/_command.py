@@ -1,5 +1,6 @@
 """From the command line to a recipe's settings, and from an error to one line."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ def command(settings_class: type, work: Callable[[Any], object], recipe: str, ar
     Flags override the TOML of `--config`, which overrides the defaults. Without `--config` and `--data_dir` the TOML
     is `RECIPE_synthetic`. `--smoke` then cuts the run to three small steps; `--debug` shows tracebacks.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on its start are no news
     argv = list(sys.argv[1:] if argv is None else argv)
     debug, smoke = (flag in argv for flag in ("--debug", "--smoke"))
     try:

@@ -1,13 +1,10 @@
 """A network over a run's clips: built, trained with `model.fit`, its checkpoints averaged."""
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
