@@ -38,7 +38,8 @@ def load_state(path: Path, model: Any) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a whole training state ({error})") from error
     variables = _variables(model)
-    if _uncounted(progress.pop("paths")) != _paths(model) or [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+    shapes = [tuple(v.shape) for v in variables]
+    if _uncounted(progress.pop("paths")) != _paths(model) or [v.shape for v in values] != shapes:
         raise ValueError(f"{path}: the state of another model")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

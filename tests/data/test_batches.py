@@ -125,7 +125,7 @@ def test_batch_i_is_the_same_whatever_was_asked_before(batches, path, options):
     pack = FeaturePack.open(path)
     fresh = EmbeddingBatches(pack, BalancedSampler(pack.targets, 64, seed=9), **options)
     for index in (4, 0, 5):
-        for got, wanted in zip(fresh.batch(index), expected[index]):
+        for got, wanted in zip(fresh.batch(index), expected[index], strict=True):
             np.testing.assert_array_equal(got, wanted)
     assert not np.array_equal(expected[0][0], expected[1][0])
     other = EmbeddingBatches(pack, BalancedSampler(pack.targets, 64, seed=10), **options)
@@ -139,7 +139,7 @@ def test_straight_from_hdf5_equals_in_memory(batches, path, options):
         assert not isinstance(pack.x, np.ndarray)
         from_disk = EmbeddingBatches(pack, batches.sampler, **options)
         for index in range(3):
-            for got, wanted in zip(from_disk.batch(index), in_memory.batch(index)):
+            for got, wanted in zip(from_disk.batch(index), in_memory.batch(index), strict=True):
                 np.testing.assert_array_equal(got, wanted)
 
 

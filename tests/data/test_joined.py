@@ -36,19 +36,19 @@ def test_rows_are_those_of_the_packs_one_after_the_other(packs):
     assert joined.x_shape == (76, 6, 4)
     assert joined.num_classes == 3
     parts = [pack.rows(np.arange(len(pack))) for pack in packs]
-    whole = [np.concatenate(column) for column in zip(*parts)]
+    whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
     np.testing.assert_array_equal(joined.lengths, whole[1])
     np.testing.assert_array_equal(joined.targets, whole[2])
     # Any order, across the seams, and repeated.
     for indices in (np.arange(76), np.array([75, 0, 5, 4, 6, 5, 5, 75]), np.array([5]), np.array([], np.int64)):
-        for got, wanted in zip(joined.rows(indices), whole):
+        for got, wanted in zip(joined.rows(indices), whole, strict=True):
             assert got.dtype == wanted.dtype
             np.testing.assert_array_equal(got, wanted[indices])
 
 
 def test_one_pack_is_itself(packs):
     indices = np.array([3, 3, 69])
-    for got, wanted in zip(JoinedPacks(packs[2:]).rows(indices), packs[2].rows(indices)):
+    for got, wanted in zip(JoinedPacks(packs[2:]).rows(indices), packs[2].rows(indices), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 

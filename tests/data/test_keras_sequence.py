@@ -23,7 +23,7 @@ def test_equals_the_numpy_batches_one_by_one(batches, start, stop):
     sequence = KerasBatches(batches, start, stop)
     assert len(sequence) == stop - start
     for index in reversed(range(len(sequence))):
-        for array, wanted in zip(sequence[index], batches.batch(start + index)):
+        for array, wanted in zip(sequence[index], batches.batch(start + index), strict=True):
             np.testing.assert_array_equal(array, wanted)
 
 

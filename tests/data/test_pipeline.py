@@ -29,8 +29,8 @@ def test_equals_the_numpy_batches_one_by_one(batches, start, stop):
     assert int(dataset.cardinality()) == stop - start
     got = list(dataset.as_numpy_iterator())
     assert len(got) == stop - start
-    for index, pair in zip(range(start, stop), got):
-        for array, wanted in zip(pair, batches.batch(index)):
+    for index, pair in zip(range(start, stop), got, strict=True):
+        for array, wanted in zip(pair, batches.batch(index), strict=True):
             np.testing.assert_array_equal(array, wanted)
 
 

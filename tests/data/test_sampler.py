@@ -48,7 +48,8 @@ def test_batches_are_full_and_in_range_however_far_on(case, index):
     batch = BalancedSampler(**case).batch(index)
     assert batch.shape == (case["batch_size"],)
     assert batch.dtype == np.int64
-    assert 0 <= batch.min() and batch.max() < len(case["targets"])
+    assert batch.min() >= 0
+    assert batch.max() < len(case["targets"])
     if case["balance"] == 1:
         assert case["targets"][batch].any(axis=1).all()
 
@@ -186,9 +187,11 @@ def test_hold_out_parts_the_clips(case, share):
         assert "leaves one side empty" in str(error)  # noqa: PT017 - whether it may be depends on the case
         assert len(targets) < 2 / min(share, 1 - share)
         return
-    assert len(kept) and len(held)
+    assert len(kept)
+    assert len(held)
     assert sorted([*kept, *held]) == list(range(len(targets)))
-    assert (np.diff(kept) > 0).all() and (np.diff(held) > 0).all()
+    assert (np.diff(kept) > 0).all()
+    assert (np.diff(held) > 0).all()
     again = hold_out(targets, share, seed)
     np.testing.assert_array_equal(again[1], held)
 

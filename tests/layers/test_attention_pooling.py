@@ -47,13 +47,13 @@ def test_every_phi_is_tried():
 
 @phis
 def test_equals_the_formula(phi):
-    expected = np.stack([attend(u, z, phi)[1] for u, z in zip(VALUES, SCORES)])
+    expected = np.stack([attend(u, z, phi)[1] for u, z in zip(VALUES, SCORES, strict=True)])
     np.testing.assert_allclose(pooled(phi), expected, rtol=1e-5, atol=1e-6)
 
 
 @phis
 def test_only_valid_segments_count_whatever_stands_in_the_others(phi):
-    expected = np.stack([attend(u[valid], z[valid], phi)[1] for u, z, valid in zip(VALUES, SCORES, MASK)])
+    expected = np.stack([attend(u[valid], z[valid], phi)[1] for u, z, valid in zip(VALUES, SCORES, MASK, strict=True)])
     noise = np.where(MASK[..., None], 0, 1e3 * RANDOM.standard_normal(SCORES.shape)).astype("float32")
     for values, scores in ((VALUES, SCORES), (VALUES + noise, SCORES + noise)):
         np.testing.assert_allclose(pooled(phi, values, scores, MASK), expected, rtol=1e-5, atol=1e-6)
@@ -137,7 +137,10 @@ def test_the_gradient_is_that_of_the_formula(phi):
     (gradient,) = gradients_of(lambda z: AttentionPooling(phi)([keras.ops.convert_to_tensor(VALUES), z]), SCORES)
     step = 1e-5
     above, below = (
-        sum(attend(u, z, phi)[1].sum() for u, z in zip(VALUES, SCORES.astype(np.float64) + sign * step * direction))
+        sum(
+            attend(u, z, phi)[1].sum()
+            for u, z in zip(VALUES, SCORES.astype(np.float64) + sign * step * direction, strict=True)
+        )
         for sign in (1, -1)
     )
     assert (gradient * direction).sum() == pytest.approx((above - below) / (2 * step), rel=1e-3, abs=1e-4)
@@ -157,7 +160,9 @@ def test_the_mask_of_a_model_is_used_and_ends_here():
     assert output.shape == (None, 4)
     padded = np.where(MASK[..., None], SCORES, 0).astype("float32")
     got = outputs_of(keras.Model(inputs, output), padded)["0"]
-    expected = [attend(1 / (1 + np.exp(-z[valid])), z[valid], "sigmoid")[1] for z, valid in zip(SCORES, MASK)]
+    expected = [
+        attend(1 / (1 + np.exp(-z[valid])), z[valid], "sigmoid")[1] for z, valid in zip(SCORES, MASK, strict=True)
+    ]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 

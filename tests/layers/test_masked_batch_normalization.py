@@ -41,11 +41,11 @@ def test_equals_keras_in_training_and_in_inference(mask, options):
     for step in range(5):
         x = X + step
         np.testing.assert_allclose(call(ours, x, True, mask), call(theirs, x, True, mask), rtol=1e-4, atol=1e-4)
-        for got, wanted in zip(ours.get_weights(), theirs.get_weights()):
+        for got, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
     before = ours.get_weights()
     np.testing.assert_allclose(call(ours, X, False, mask), call(theirs, X, False, mask), rtol=1e-4, atol=1e-4)
-    for got, wanted in zip(ours.get_weights(), before):
+    for got, wanted in zip(ours.get_weights(), before, strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
@@ -75,7 +75,7 @@ def test_what_stands_in_the_padding_is_of_no_account():
         if noise == 0:
             expected = outputs
         np.testing.assert_allclose(outputs[0][MASK], expected[0][MASK], rtol=1e-5, atol=1e-6)
-        for got, wanted in zip(outputs[1:], expected[1:]):
+        for got, wanted in zip(outputs[1:], expected[1:], strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
@@ -109,7 +109,7 @@ def test_half_precision_is_close_and_statistics_stay_float32(policy, tolerance):
     output = call(layer, x, True, mask)
     assert output.dtype != np.float32
     np.testing.assert_allclose(output.astype(np.float32), expected, rtol=tolerance, atol=tolerance)
-    for got, wanted in zip(layer.get_weights(), exact.get_weights()):
+    for got, wanted in zip(layer.get_weights(), exact.get_weights(), strict=True):
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance / 10)
 
@@ -122,7 +122,7 @@ def test_batch_saving_config_and_mask():
     inputs = keras.Input((None, 4))
     pooled = keras.layers.GlobalAveragePooling1D()(layer(keras.layers.Masking(0.0)(inputs)))
     padded = np.where(MASK[..., None], X, 0).astype("float32")
-    expected = [row[valid].mean(axis=0) for row, valid in zip(outputs_of(layer, padded)["0"], MASK)]
+    expected = [row[valid].mean(axis=0) for row, valid in zip(outputs_of(layer, padded)["0"], MASK, strict=True)]
     np.testing.assert_allclose(outputs_of(keras.Model(inputs, pooled), padded)["0"], expected, rtol=1e-5, atol=1e-6)
 
 

@@ -25,7 +25,9 @@ def test_equals_numpy_in_float64():
 
 
 def test_only_valid_segments_count():
-    expected = np.stack([x.max(axis=0) for x in (clip[valid] for clip, valid in zip(X.astype(np.float64), MASK))])
+    expected = np.stack(
+        [x.max(axis=0) for x in (clip[valid] for clip, valid in zip(X.astype(np.float64), MASK, strict=True))]
+    )
     np.testing.assert_allclose(outputs_of(LAYER, X, MASK)["0"], expected, rtol=0)
     check_masked_padding_changes_nothing(LAYER, X, MASK)
 

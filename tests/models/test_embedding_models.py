@@ -1,6 +1,7 @@
 """Every system of paper 1: shapes, masks, ranges, saving, sizes, and the forward pass again in float64 NumPy."""
 
 import re
+from functools import partial
 
 import keras
 import numpy as np
@@ -35,10 +36,7 @@ BUILDERS = {
     "multi_attention": systems.multi_attention,
     "feature_average": lambda **s: systems.feature_pooling("average", **s),
     "feature_max": lambda **s: systems.feature_pooling("max", **s),
-    **{
-        f"feature_{phi}": (lambda phi: lambda **s: systems.feature_attention(phi, **s))(phi)
-        for phi in systems.PHI_NAMES
-    },
+    **{f"feature_{phi}": partial(systems.feature_attention, phi) for phi in systems.PHI_NAMES},
 }
 every = pytest.mark.parametrize("name", BUILDERS)
 

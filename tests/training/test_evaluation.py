@@ -51,7 +51,7 @@ def test_the_mean_is_that_of_the_predictions_and_files_leave_the_weights_alone(m
     np.testing.assert_allclose(mean.add(predictions[2]), expected, atol=1e-7)
     assert mean.count == 3
     assert mean.mean().dtype == np.float32
-    for got, wanted in zip(model.get_weights(), weights):
+    for got, wanted in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 

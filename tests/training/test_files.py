@@ -1,7 +1,6 @@
 """Files appear whole or not at all."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,10 +22,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(OSError, match="no space left"):
         write_atomically(path, fail)
     assert path.read_text() == "old"
-    assert os.listdir(path.parent) == ["a.txt"]
+    assert [found.name for found in path.parent.iterdir()] == ["a.txt"]
     assert write_atomically(path, lambda p: p.write_text("new")) == path
     assert path.read_text() == "new"
-    assert os.listdir(path.parent) == ["a.txt"]
+    assert [found.name for found in path.parent.iterdir()] == ["a.txt"]
 
 
 def test_the_name_to_write_to_has_the_ending_of_the_file(tmp_path):

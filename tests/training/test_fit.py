@@ -142,7 +142,7 @@ def test_a_finished_run_goes_on_with_nothing(finished, packs, capsys):
     assert "resumed at step 20 of 20" in capsys.readouterr().err
     assert callback.rows == done.rows
     np.testing.assert_array_equal(callback.ensemble.mean(), done.ensemble.mean())
-    for got, wanted in zip(again.get_weights(), model.get_weights()):
+    for got, wanted in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 

@@ -1,9 +1,8 @@
 """A run's state: every variable bit for bit, and a run that goes on as if nothing had been."""
 
+import keras
 import numpy as np
 import pytest
-
-keras = pytest.importorskip("keras")
 
 from kerastag.models.embedding_models import clipwise_only, feature_attention
 from kerastag.training.fit import compiled
@@ -35,7 +34,7 @@ def test_every_variable_comes_back_and_training_goes_on_as_it_would_have(tmp_pat
     save_state(tmp_path / "state.npz", model, {"step": 3, "rows": [{"mAP": 0.1}]})
     kept = variables(model)
     other = build(precision=precision, seed=1)
-    assert any((a != b).any() for a, b in zip(variables(other), kept))
+    assert any((a != b).any() for a, b in zip(variables(other), kept, strict=True))
     assert load_state(tmp_path / "state.npz", other) == {"step": 3, "rows": [{"mAP": 0.1}]}
     assert any("seed_generator" in v.path for v in other.variables)
     for got, wanted in zip(variables(other), kept, strict=True):
@@ -46,7 +45,7 @@ def test_every_variable_comes_back_and_training_goes_on_as_it_would_have(tmp_pat
         other.train_on_batch(X, Y)
     for got, wanted in zip(variables(other), variables(model), strict=True):
         np.testing.assert_array_equal(got, wanted)
-    assert any((a != b).any() for a, b in zip(variables(model), kept))
+    assert any((a != b).any() for a, b in zip(variables(model), kept, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def test_a_damaged_state_is_one_clear_line(tmp_path, saved, damage):
     with pytest.raises(ValueError, match=r"state.npz: not a whole training state \(") as caught:
         load_state(path, model)
     assert "\n" not in str(caught.value)
-    for got, wanted in zip(variables(model), before):
+    for got, wanted in zip(variables(model), before, strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
