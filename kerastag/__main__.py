@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from kerastag import __version__
 
@@ -34,14 +35,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=run)
     return parser
 
 
-def _add_tag(verbs) -> None:
+def _add_tag(verbs: Any) -> None:
     parser = _verb(verbs, "tag", _tag, "recordings -> the sounds in them")
     parser.add_argument("recordings", nargs="+", metavar="FILE", help="audio files, folders, or - for standard input")
     parser.add_argument(
@@ -57,7 +58,7 @@ def _add_tag(verbs) -> None:
     )
 
 
-def _tag(arguments) -> None:
+def _tag(arguments: argparse.Namespace) -> None:
     from kerastag._tag_command import Options, tag_recordings
 
     names = ("top", "threshold", "format", "timeline", "plot", "pooling")
@@ -66,7 +67,7 @@ def _tag(arguments) -> None:
         sys.exit(1)  # each of them has had its line
 
 
-def _add_import(verbs) -> None:
+def _add_import(verbs: Any) -> None:
     whats = verbs.add_parser("import", help="other people's weights -> a .keras file").add_subparsers(
         dest="what", required=True, metavar="WHAT"
     )
@@ -84,7 +85,7 @@ def _add_import(verbs) -> None:
             parser.add_argument("--labels", metavar="CSV", help="class list (default: AudioSet's)")
 
 
-def _import(arguments) -> None:
+def _import(arguments: argparse.Namespace) -> None:
     if arguments.what == "vggish":
         from kerastag.fetch import fetch
         from kerastag.weights.vggish import import_vggish
@@ -100,7 +101,7 @@ def _import(arguments) -> None:
     print(getattr(reader, f"import_{arguments.what}")(arguments.file, arguments.output, labels=labels))
 
 
-def _add_pack(verbs) -> None:
+def _add_pack(verbs: Any) -> None:
     whats = verbs.add_parser("pack", help="write packs, the files that training reads").add_subparsers(
         dest="what", required=True, metavar="WHAT"
     )
@@ -122,7 +123,7 @@ def _add_pack(verbs) -> None:
     )
 
 
-def _pack_features(arguments) -> None:
+def _pack_features(arguments: argparse.Namespace) -> None:
     from kerastag.data.tfrecord import pack_features
 
     reports = pack_features(
@@ -134,7 +135,7 @@ def _pack_features(arguments) -> None:
             print(f"left out: {left_out}", file=sys.stderr)
 
 
-def _pack_audio(arguments) -> None:
+def _pack_audio(arguments: argparse.Namespace) -> None:
     from kerastag.data.audio_lists import read_audio_list
     from kerastag.data.audio_pack import pack_audio
     from kerastag.labels import LabelSet
@@ -154,29 +155,29 @@ def _pack_audio(arguments) -> None:
             print(f"{what}: {name}", file=sys.stderr)
 
 
-def _add_fetch(verbs) -> None:
+def _add_fetch(verbs: Any) -> None:
     parser = _verb(verbs, "fetch", _fetch, "a public file -> kerastag's cache folder")
     parser.add_argument("name", nargs="?", help="which file; without it, the list of them")
     parser.add_argument("--from", dest="from_file", metavar="FILE", help="take a copy that you already have")
 
 
-def _fetch(arguments) -> None:
+def _fetch(arguments: argparse.Namespace) -> None:
     from kerastag import fetch
 
     if arguments.name is None:
         for name, file in fetch.FILES.items():
-            print(f"{name:40} {file.url}")
+            print(f"{name:26} {file.base_url}{file.file_name}")
         return
     print(fetch.fetch(arguments.name, from_file=arguments.from_file))
 
 
-def _add_evaluate(verbs) -> None:
+def _add_evaluate(verbs: Any) -> None:
     parser = _verb(verbs, "evaluate", _evaluate, "a finished run -> its figures, measured again from its files")
     parser.add_argument("run_folder", metavar="RUN", help="the run's folder")
     parser.add_argument("--data_dir", help="folder of packs, when it is no longer where the run found it")
 
 
-def _evaluate(arguments) -> None:
+def _evaluate(arguments: argparse.Namespace) -> None:
     from kerastag.recipes.evaluate import evaluate
 
     evaluate(arguments.run_folder, arguments.data_dir)

@@ -21,7 +21,6 @@ def test_every_verb_explains_itself(verb, capsys):
     assert f"usage: kerastag {verb}" in capsys.readouterr().out
 
 
-@pytest.mark.xfail(raises=AttributeError, strict=True, reason="`_fetch` reads `url`, which a PublicFile has not")
 def test_fetch_lists_what_it_knows(capsys):
     assert main(["fetch"]) == 0
     out = capsys.readouterr().out

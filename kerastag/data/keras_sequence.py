@@ -1,6 +1,7 @@
 """The same batches as a `keras.utils.PyDataset`, for backends without TensorFlow."""
 
 import keras
+import numpy as np
 
 from kerastag.data.batches import Batches
 
@@ -21,5 +22,5 @@ class KerasBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.batches.batch(self.start + index)

@@ -1,6 +1,6 @@
 """Which clips make up batch i: class-balanced, seeded, and known without drawing the batches before it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class BalancedSampler:
         self.batch_size, self.balance, self.seed = batch_size, balance, seed
         self.empty_classes = np.flatnonzero(~targets.any(axis=0))
         if balance and len(self.empty_classes) and not allow_empty_classes:
-            named = [names[k] if names else str(k) for k in self.empty_classes]
+            named = [names[int(k)] if names else str(k) for k in self.empty_classes]
             more = f" and {len(named) - 5} more" if len(named) > 5 else ""
             raise ValueError(
                 f"`targets`: {len(named)} of {self.num_classes} classes have no clip: {', '.join(named[:5])}{more}"
@@ -82,7 +82,7 @@ class BalancedSampler:
         clips = np.concatenate([self._balanced(first, last), self._natural(all_first, all_last)])
         return clips[self._random("batch", index).permutation(len(clips))]
 
-    def batches(self, start: int, stop: int):
+    def batches(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Batches `start` to `stop - 1`, one after the other."""
         for index in range(start, stop):
             yield self.batch(index)

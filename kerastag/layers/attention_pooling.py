@@ -1,5 +1,7 @@
 """Attention over the segments of a clip: a weighted sum whose weights are learnt for each feature or class."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -53,7 +55,7 @@ class AttentionPooling(keras.layers.Layer):
     one, which leaves the weights as they are.
     """
 
-    def __init__(self, phi="sigmoid", **kwargs):
+    def __init__(self, phi: str = "sigmoid", **kwargs: Any) -> None:
         if phi not in PHI:
             raise ValueError(f"`phi` must be one of {', '.join(PHI)}; received {phi!r}")
         kwargs.setdefault("dtype", "float32")
@@ -61,7 +63,7 @@ class AttentionPooling(keras.layers.Layer):
         self.phi = phi
         self.supports_masking = True
 
-    def weights_over_segments(self, scores, mask=None):
+    def weights_over_segments(self, scores: Any, mask: Any = None) -> Any:
         """Scores `(batch, segments, features)` -> attention `p`, which sums to one over the valid segments."""
         valid = None if mask is None else ops.expand_dims(ops.cast(mask, "float32"), axis=-1)
         weights = self._unnormalised(ops.cast(scores, "float32"), valid)

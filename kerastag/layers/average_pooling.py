@@ -1,5 +1,7 @@
 """Average over the segments of a clip."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -25,7 +27,7 @@ class AveragePooling(SegmentPooling):
     embeddings).
     """
 
-    def pool(self, inputs, mask):
+    def pool(self, inputs: Any, mask: Any) -> Any:
         if mask is None:
             return ops.mean(inputs, axis=1)
         count = ops.maximum(ops.sum(mask, axis=1), 1)

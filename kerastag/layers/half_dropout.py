@@ -1,5 +1,7 @@
 """Dropout at the rate of one half, from one random bit a unit."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -30,7 +32,7 @@ class HalfDropout(keras.layers.Layer):
     Reference: Srivastava et al., 2014, scaled in training.
     """
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

@@ -1,5 +1,7 @@
 """Batch normalisation that leaves padding out of its statistics and is cheap on a CPU."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -35,7 +37,7 @@ class MaskedBatchNormalization(keras.layers.Layer):
     in bfloat16 is good to a percent where the mean is not far above the deviation, as after a dense layer.
     """
 
-    def __init__(self, momentum=0.99, epsilon=1e-3, **kwargs):
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any) -> None:
         if not 0 <= momentum <= 1:
             raise ValueError(f"`momentum` must be in [0, 1], received {momentum!r}")
         if not epsilon > 0:

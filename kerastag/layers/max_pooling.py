@@ -1,5 +1,7 @@
 """Maximum over the segments of a clip."""
 
+from typing import Any
+
 import keras
 
 from kerastag.layers.segment_pooling import SegmentPooling, extreme
@@ -24,5 +26,5 @@ class MaxPooling(SegmentPooling):
     equation 15 (on embeddings).
     """
 
-    def pool(self, inputs, mask):
+    def pool(self, inputs: Any, mask: Any) -> Any:
         return extreme(inputs, mask, 1)

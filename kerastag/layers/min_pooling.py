@@ -1,5 +1,7 @@
 """Minimum over the segments of a clip."""
 
+from typing import Any
+
 import keras
 
 from kerastag.layers.segment_pooling import SegmentPooling, extreme
@@ -23,5 +25,5 @@ class MinPooling(SegmentPooling):
     Reference: Kong et al., 2019, equation 15.
     """
 
-    def pool(self, inputs, mask):
+    def pool(self, inputs: Any, mask: Any) -> Any:
         return extreme(inputs, mask, -1)

@@ -1,5 +1,7 @@
 """What the poolings over segments share: the mask, and one vector a clip out."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,12 +14,12 @@ class SegmentPooling(keras.layers.Layer):
     `(batch, segments, 1)`, 1 for a valid segment.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
         self.input_spec = keras.layers.InputSpec(ndim=3)
 
-    def pool(self, inputs, mask):
+    def pool(self, inputs: Any, mask: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must write `pool(inputs, mask)`")
 
     def call(self, inputs, mask=None):
@@ -30,7 +32,7 @@ class SegmentPooling(keras.layers.Layer):
         return (input_shape[0], input_shape[2])
 
 
-def extreme(inputs, mask, sign):
+def extreme(inputs: Any, mask: Any, sign: int) -> Any:
     """The largest (`sign` 1) or smallest (`sign` -1) value of each feature over the valid segments."""
     largest = ops.max if sign > 0 else ops.min
     if mask is None:

@@ -17,7 +17,7 @@ def suggest_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> tuple[
     Where several give the best, the middle one. A class without a positive clip gets 0.5.
 
     >>> suggest_thresholds(np.array([[1], [1], [0]]), np.array([[0.9], [0.8], [0.2]]))
-    (0.5,)
+    (0.51,)
     """
     found = []
     for truth, scores in zip(np.asarray(targets, bool).T, probabilities.T, strict=True):

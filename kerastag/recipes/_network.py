@@ -100,11 +100,11 @@ def evaluate_network(settings: SystemSettings, build: Callable[[Any, Data], Any]
     paths = sorted((folder / "checkpoints").glob("step_*.weights.h5"))
     if len(paths) != len(settings.checkpoint_steps()):
         raise ValueError(f"{folder}: {len(paths)} checkpoints of {len(settings.checkpoint_steps())}: an unfinished run")
-    mean = ensemble.add_files(paths)
+    ensemble.add_files(paths)
     loaded = clipwise_only(keras.saving.load_model(folder / "model.keras", compile=False))
     last = predict(loaded, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
     return {
-        "ensemble": figures_of(data, mean),
+        "ensemble": figures_of(data, ensemble.mean()),
         "last": figures_of(data, last),
         "seconds": time.perf_counter() - started,
     }

@@ -118,7 +118,12 @@ def main(
     return command(settings_class, work, recipe, argv)
 
 
-def main_without_network(settings_class: type, work: Callable[[Any, Data], dict], recipe: str, argv=None) -> int:
+def main_without_network(
+    settings_class: type,
+    work: Callable[[Any, Data], dict[str, Any]],
+    recipe: str,
+    argv: Sequence[str] | None = None,
+) -> int:
     """A settings class and a function of settings and clips that gives figures -> the recipe's command."""
 
     def run(settings: Any) -> None:

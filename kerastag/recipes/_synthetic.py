@@ -11,6 +11,8 @@ import numpy as np
 from kerastag.data.batches import scale
 from kerastag.data.synthetic import synthetic_features, synthetic_labels, write_synthetic_packs
 from kerastag.metrics import Metrics
+from kerastag.models import MODELS
+from kerastag.recipes._data import Data
 from kerastag.recipes._run import NetworkSettings, open_run, run_network
 from kerastag.training.files import write_atomically
 
@@ -27,16 +29,14 @@ def synthetic_packs(folder: Path, seed: int) -> Path:
 
 def run_synthetic(settings: NetworkSettings, build: Callable[..., Any], recipe: str) -> None:
     """A recipe on the synthetic set, and ES average beside it with the same settings -> a table of both."""
-    from kerastag.recipes import es_average
-
     folder = open_run(settings, recipe)
     data_dir = synthetic_packs(folder, settings.seed)
     found: dict[str, Metrics] = {}
     if recipe != "es_average":
-        shared = {f.name: getattr(settings, f.name) for f in fields(es_average.Settings)}
-        beside = es_average.Settings(**{**shared, "run_dir": str(folder / "beside_es_average")})
+        shared = {f.name: getattr(settings, f.name) for f in fields(NetworkSettings)}
+        beside = NetworkSettings(**{**shared, "run_dir": str(folder / "beside_es_average")})
         print("ES average, beside:", file=sys.stderr)
-        found["es_average"] = run_network(beside, es_average.build, "es_average", data_dir, quiet=True)
+        found["es_average"] = run_network(beside, _es_average, "es_average", data_dir, quiet=True)
         print(f"{recipe}:", file=sys.stderr)
     found[recipe] = run_network(settings, build, recipe, data_dir, quiet=True)
     plot = _plot_clip(folder, settings.seed)
@@ -46,6 +46,10 @@ def run_synthetic(settings: NetworkSettings, build: Callable[..., Any], recipe: 
         print(f"| {name} | {figures.map:.4f} | {figures.mauc:.4f} | {figures.d_prime:.3f} |")
     print(f"\nattention over time against the truth: {plot}\nrun folder: {folder}")
     print(found[recipe].line())
+
+
+def _es_average(settings: NetworkSettings, data: Data) -> Any:
+    return MODELS["es_average"].build(**settings.network(data))
 
 
 def _plot_clip(folder: Path, seed: int) -> Path:

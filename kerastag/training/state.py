@@ -19,7 +19,7 @@ def save_state(path: Path, model: Any, progress: dict[str, Any]) -> None:
         model: built and compiled.
         progress: JSON values to keep beside, as the step.
     """
-    arrays = {f"v{i}": np.asarray(variable) for i, variable in enumerate(_variables(model))}
+    arrays: dict[str, Any] = {f"v{i}": np.asarray(variable) for i, variable in enumerate(_variables(model))}
     arrays["progress"] = np.array(json.dumps({**progress, "paths": _paths(model)}))
     write_atomically(path, lambda beside: np.savez(beside, **arrays))
 
