@@ -34,6 +34,14 @@ def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: 
     return np.concatenate(outputs)
 
 
+def without_optimizer(model: Any) -> Any:
+    """A compiled model -> a model of the same layers that is not.
+
+    Keras keeps the optimizer's variables in a compiled model's weight files, and overwrites them when it loads one.
+    """
+    return type(model)(model.input, model.output)
+
+
 class CheckpointMean:
     """Checkpoints, one after the other -> the mean of their predictions so far.
 
@@ -44,6 +52,7 @@ class CheckpointMean:
 
     def __init__(self, model: Any, predictions: Callable[[Any], np.ndarray]) -> None:
         self._model, self._predictions = model, predictions
+        self._weights = without_optimizer(model)
         self._sum: np.ndarray | None = None
         self.count = 0
 
@@ -57,7 +66,7 @@ class CheckpointMean:
         """Take in checkpoints from their files; the model's own weights are put back afterwards."""
         own = self._model.get_weights()
         for path in paths:
-            self._model.load_weights(path)
+            self._weights.load_weights(path)
             self.add(self._predictions(self._model))
         self._model.set_weights(own)
         return self.mean() if self.count else None

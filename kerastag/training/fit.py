@@ -3,7 +3,7 @@
 import csv
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kerastag.metrics import Metrics
-from kerastag.training.evaluation import CheckpointMean
+from kerastag.training.evaluation import CheckpointMean, without_optimizer
 from kerastag.training.files import write_atomically
 from kerastag.training.logs import ScalarLog
 from kerastag.training.settings import TrainingSettings
@@ -81,14 +81,14 @@ class RunCallback(keras.callbacks.Callback):
     def checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step_{step:06d}.weights.h5"
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self._log = ScalarLog(self.folder, self.step)
         self._clock = time.perf_counter()
         self._loss_sum, self._loss_steps = 0.0, 0
         self._measured_sum, self._measured_steps = 0.0, 0
         self._bar = _progress_bar(self.settings.steps, self.step)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step += 1
         mean = float(logs["loss"])  # over the steps of this process
         if not np.isfinite(mean):
@@ -110,7 +110,7 @@ class RunCallback(keras.callbacks.Callback):
         if saving:
             self._save()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         self._bar.close()
         self._log.close()
 
@@ -125,7 +125,7 @@ class RunCallback(keras.callbacks.Callback):
         self._measured_sum, self._measured_steps = self._loss_sum, self._loss_steps
         row = {"step": self.step, "loss": loss, "mAP": figures.map, "mAUC": figures.mauc, "d_prime": figures.d_prime}
         if at_checkpoint:
-            write_atomically(self.checkpoint(self.step), self.model.save_weights)
+            write_atomically(self.checkpoint(self.step), without_optimizer(self.model).save_weights)
             row["ensemble_mAP"] = self.measure(self.ensemble.add(probabilities)).map
             row["checkpoints"] = self.ensemble.count
         row["seconds"] = self.seconds + time.perf_counter() - self._clock
@@ -180,7 +180,7 @@ def fit(model: keras.Model, batches: Batches, settings: TrainingSettings, run: R
 
 
 @contextmanager
-def averaged_weights(model: keras.Model):
+def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Within it the model has the moving average of its weights, where its optimizer keeps one."""
     # Under mixed_float16 Keras wraps the optimizer, and the wrapper says that it keeps no averages.
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
@@ -198,7 +198,7 @@ def averaged_weights(model: keras.Model):
             variable.assign(value)
 
 
-def _progress_bar(steps: int, done: int):
+def _progress_bar(steps: int, done: int) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, disable=None, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kerastag.data.batches import scale
 from kerastag.data.synthetic import synthetic_features
 from kerastag.models.embedding_models import clipwise_only, decision_attention
-from kerastag.training.evaluation import CheckpointMean, predict
+from kerastag.training.evaluation import CheckpointMean, predict, without_optimizer
 
 CLIPS = synthetic_features(50, num_classes=3, num_features=4)
 
@@ -53,6 +54,27 @@ def test_the_mean_is_that_of_the_predictions_and_files_leave_the_weights_alone(m
     assert mean.mean().dtype == np.float32
     for got, wanted in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_files_leave_the_optimizer_alone_even_where_they_hold_another(model, pack, tmp_path):
+    """Keras puts a compiled model's optimizer into its weight files."""
+    model.compile("adam", "binary_crossentropy")
+    batch = scale(CLIPS.x, CLIPS.num_segments), CLIPS.targets.astype("float32")
+    model.train_on_batch(*batch)
+    model.save_weights(tmp_path / "with.weights.h5")
+    without_optimizer(model).save_weights(tmp_path / "without.weights.h5")
+    with h5py.File(tmp_path / "with.weights.h5") as one, h5py.File(tmp_path / "without.weights.h5") as other:
+        assert "optimizer" in one
+        assert "optimizer" not in other
+    predicted = predict(model, pack)
+    model.train_on_batch(*batch)
+    kept = [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+    for name in ("with", "without"):
+        mean = CheckpointMean(model, lambda m: predict(m, pack))
+        np.testing.assert_array_equal(mean.add_files([tmp_path / f"{name}.weights.h5"]), predicted)
+        for got, wanted in zip((*model.variables, *model.optimizer.variables), kept, strict=True):
+            np.testing.assert_array_equal(np.array(got), wanted)
+    assert (predict(model, pack) != predicted).any()
 
 
 def test_no_checkpoint_has_no_mean(model, pack):
