@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.models.embedding_models import clipwise_only, feature_attention
 
 
@@ -52,6 +53,7 @@ class Head:
         """Bags `(clips, segments, features)`, zeros after the last segment, and targets -> fresh weights, trained."""
         random = np.random.default_rng(seed)
         _initialise(self.model, seed)
+        self._know(bags)
         for variable, value in zip(self._train.optimizer.variables, self._fresh, strict=True):
             variable.assign(value)
         size, order = self.settings.batch_size, np.empty(0, np.int64)
@@ -60,6 +62,13 @@ class Head:
                 order = np.concatenate([order, random.permutation(len(bags))])
             rows, order = order[:size], order[size:]
             self._train.train_on_batch(*self._mixed(bags[rows], targets[rows].astype(np.float32), random))
+
+    def _know(self, bags: np.ndarray) -> None:
+        """The first normalisation begins with the statistics of the bags: its moving average has few steps to find."""
+        valid = bags[bags.any(axis=2)]  # (segments of all clips, features)
+        first = next(layer for layer in self.model.layers if isinstance(layer, MaskedBatchNormalization))
+        first.moving_mean.assign(valid.mean(axis=0))
+        first.moving_variance.assign(valid.var(axis=0))
 
     def predict(self, bags: np.ndarray) -> np.ndarray:
         """Bags -> probabilities `(clips, classes)`."""
@@ -72,10 +81,11 @@ class Head:
 
 
 def _initialise(model: keras.Model, seed: int) -> None:
-    """The weights that a model of its configuration begins with under a seed."""
+    """Weights and dropout's random state as a new model of this configuration has them under a seed."""
     keras.utils.set_random_seed(seed)
     fresh = keras.models.clone_model(model)
-    model.set_weights(fresh.get_weights())
+    for variable, value in zip(model.variables, fresh.variables, strict=True):
+        variable.assign(value)
 
 
 def tagger(embed: keras.Model, head: keras.Model) -> keras.Model:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kerastag.card import Card
 from kerastag.data.batches import Batches
@@ -31,6 +31,9 @@ class WaveformSettings(SystemSettings):
         spec_augment: blank two stripes of up to 64 frames and two of up to 8 bands while training.
     """
 
+    # Of the system, in `FRONT_ENDS`; a recipe names it.
+    front_end: ClassVar[str]
+
     steps: int = 800_000
     batch_size: int = 32
     mixup: float = 1.0
@@ -45,7 +48,7 @@ class WaveformSettings(SystemSettings):
         if self.crop_seconds < 0:
             raise ValueError(f"`crop_seconds` must be at least 0, received {self.crop_seconds}")
 
-    def network(self, data: Data, front_end: str) -> dict[str, Any]:
+    def network(self, data: Data) -> dict[str, Any]:
         """What the builders of `kerastag.models` take.
 
         Raises:
@@ -56,7 +59,7 @@ class WaveformSettings(SystemSettings):
             raise ValueError(
                 f"{pack.path}: holds embeddings; this system learns from waveforms (`kerastag pack audio`)"
             )
-        wanted = FRONT_ENDS[front_end].sample_rate
+        wanted = FRONT_ENDS[self.front_end].sample_rate
         if pack.sample_rate != wanted:
             raise ValueError(
                 f"{pack.path}: must hold waveforms of {wanted} Hz, has {pack.sample_rate} Hz; write it with "

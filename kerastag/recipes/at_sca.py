@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kerastag.card import Card
+from kerastag.models import MODELS
 from kerastag.recipes import _waveform
 from kerastag.recipes._data import Data
 
@@ -18,7 +19,7 @@ from kerastag.recipes._data import Data
 class Settings(_waveform.WaveformSettings):
     """Settings of AT_SCA; the defaults are the published run."""
 
-    front_end: ClassVar[str] = "panns"
+    front_end: ClassVar = MODELS["at_sca"].front_end
 
     def card(self, data: Data) -> Card:
         from kerastag.models.at_sca import BACKBONE
@@ -27,9 +28,7 @@ class Settings(_waveform.WaveformSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    from kerastag.models.at_sca import at_sca
-
-    return at_sca(**settings.network(data, settings.front_end))
+    return MODELS["at_sca"].build(**settings.network(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kerastag.card import Card
+from kerastag.models import MODELS
 from kerastag.recipes import _waveform
 from kerastag.recipes._data import Data
 
@@ -18,7 +19,7 @@ from kerastag.recipes._data import Data
 class Settings(_waveform.WaveformSettings):
     """Settings of CNN10; the defaults are the published run."""
 
-    front_end: ClassVar[str] = "panns"
+    front_end: ClassVar = MODELS["cnn10"].front_end
 
     def card(self, data: Data) -> Card:
         from kerastag.models.cnn10 import BACKBONE
@@ -27,9 +28,7 @@ class Settings(_waveform.WaveformSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    from kerastag.models.cnn10 import cnn10
-
-    return cnn10(**settings.network(data, settings.front_end))
+    return MODELS["cnn10"].build(**settings.network(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -113,7 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(settings: Settings) -> None:
     """Settings -> a run folder with `model.keras`, its table, class report and confusion."""
     from kerastag.recipes._custom_embed import embed, load_backbone
+    from kerastag.training.devices import deterministic
 
+    deterministic()
     clips = read_audio_list(settings.audio_dir, settings.labels)
     if clips.missing:
         print(f"missing: {len(clips.missing)} recordings: {', '.join(clips.missing)}", file=sys.stderr)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kerastag.card import Card
+from kerastag.models import MODELS
 from kerastag.recipes import _waveform
 from kerastag.recipes._data import Data
 
@@ -17,7 +18,7 @@ from kerastag.recipes._data import Data
 class Settings(_waveform.WaveformSettings):
     """Settings of MN; the default width is that of mn04."""
 
-    front_end: ClassVar[str] = "efficientat"
+    front_end: ClassVar = MODELS["mn"].front_end
     width: float = 0.4
 
     def card(self, data: Data) -> Card:
@@ -27,9 +28,7 @@ class Settings(_waveform.WaveformSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    from kerastag.models.mn import mn
-
-    return mn(**settings.network(data, settings.front_end))
+    return MODELS["mn"].build(**settings.network(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

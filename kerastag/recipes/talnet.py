@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kerastag.card import Card
+from kerastag.models import MODELS
 from kerastag.recipes import _waveform
 from kerastag.recipes._data import Data
 
@@ -18,7 +19,7 @@ from kerastag.recipes._data import Data
 class Settings(_waveform.WaveformSettings):
     """Settings of TALNet; the defaults are the published run."""
 
-    front_end: ClassVar[str] = "talnet"
+    front_end: ClassVar = MODELS["talnet"].front_end
 
     def card(self, data: Data) -> Card:
         from kerastag.models.talnet import BACKBONE
@@ -27,9 +28,7 @@ class Settings(_waveform.WaveformSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    from kerastag.models.talnet import talnet
-
-    return talnet(**settings.network(data, settings.front_end))
+    return MODELS["talnet"].build(**settings.network(data))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
