@@ -1,0 +1,253 @@
+"""A recipe's run on packs: what it leaves and prints, running it again, and every bad input in one line."""
+
+import json
+import re
+import shutil
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from kerastag.data.pack import PackWriter
+from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
+from kerastag.metrics import measure
+from kerastag.recipes import decision_attention, random_guess
+from kerastag.recipes.evaluate import evaluate
+
+LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
+SMALL = ("--steps", "6", "--batch_size", "12", "--units", "4", "--depth", "1", "--checkpoints", "2")
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packs")
+    write_synthetic_packs(folder, num_train=80, num_eval=40, num_classes=4, num_features=6)
+    return folder
+
+
+def train(data_dir, run_dir, *more):
+    arguments = ["--data_dir", str(data_dir), "--run_dir", str(run_dir), *SMALL, *map(str, more)]
+    return decision_attention.main(arguments)
+
+
+@pytest.fixture(scope="module")
+def finished(packs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert train(packs, folder) == 0
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run, to do with as one likes."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def guess(data_dir, run_dir, *more):
+    """The recipe without a network: what is wrong with data and folders shows there, in a moment."""
+    return random_guess.main(["--data_dir", str(data_dir), "--run_dir", str(run_dir), *map(str, more)])
+
+
+def error_of(capsys):
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert "Traceback" not in captured.err
+    assert ": error: " in lines[-1]
+    assert LAST_LINE.search(captured.out) is None
+    return lines[-1]
+
+
+def test_a_run_leaves_all_that_tells_of_it(finished, packs):
+    settings = json.loads((finished / "settings.json").read_text())
+    assert (settings["system"], settings["steps"], settings["units"]) == ("decision_attention", 6, 4)
+    assert {"kerastag", "python", "keras", "numpy", "machine"} <= json.loads(
+        (finished / "versions.json").read_text()
+    ).keys()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    with h5py.File(packs / "bal_train.h5") as train_pack, h5py.File(packs / "eval.h5") as eval_pack:
+        counts = {"bal_train": train_pack["y"][:].sum(axis=0), "eval": eval_pack["y"][:].sum(axis=0)}
+    assert {name: list(c) for name, c in counts.items()} == metrics["class_counts"]
+    assert sum(metrics["labels_per_clip"]["eval"].values()) == 40
+    assert metrics["labels"]["names"] == ["Sound 01", "Sound 02", "Sound 03", "Sound 04"]
+    assert metrics["checkpoint_steps"] == [1, 6]
+    assert metrics["train"]["num_clips"] == 80
+    assert (finished / "classes.csv").read_text().count("\n") == 5
+    assert (finished / "table.md").read_text().count(f"{metrics['ensemble']['map']:.4f}")
+
+
+def test_the_model_on_disk_has_the_figures_of_the_last_checkpoint(finished, packs):
+    clips = synthetic_features(40, num_classes=4, num_features=6, split="eval")
+    x = (clips.x.astype(np.float32) - 128) / 128
+    x[np.arange(10) >= clips.num_segments[:, None]] = 0
+    model = keras.saving.load_model(finished / "model.keras", compile=False)
+    found = measure(clips.targets, np.asarray(model.predict_on_batch(x)["clipwise"]))
+    last = json.loads((finished / "metrics.json").read_text())["last"]
+    assert found.map == pytest.approx(last["map"], abs=1e-6)
+    assert found.mauc == pytest.approx(last["mauc"], abs=1e-6)
+
+
+def test_a_finished_run_prints_its_results_again_and_touches_nothing(run, packs, capsys):
+    before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").iterdir()}
+    figures = (run / "metrics.json").read_bytes()
+    # Where and how often may change; the packs need not even be there.
+    assert train("gone", run, "--save_every", 3, "--in_memory", "false") == 0
+    out, err = capsys.readouterr()
+    assert "finished before" in err
+    assert LAST_LINE.fullmatch(out.splitlines()[-1])
+    assert f"mAP {json.loads(figures)['ensemble']['map']:.4f}  " in out.splitlines()[-1]
+    assert (run / "metrics.json").read_bytes() == figures
+    assert {path: path.stat().st_mtime_ns for path in (run / "checkpoints").iterdir()} == before
+
+
+def test_a_run_folder_of_other_settings_names_the_setting(run, packs, capsys):
+    settings = (run / "settings.json").read_bytes()
+    assert train(packs, run, "--learning_rate", 0.01) == 1
+    line = error_of(capsys)
+    assert str(run) in line
+    assert "`learning_rate` was 0.001, now 0.01" in line
+    assert guess(packs, run) == 1
+    assert "a run of other settings" in error_of(capsys)
+    assert (run / "settings.json").read_bytes() == settings
+
+
+def test_a_folder_of_something_else_is_left_alone(packs, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert guess(packs, tmp_path) == 1
+    assert "`run_dir` must be a run's folder or an empty one" in error_of(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "empty").mkdir()
+    assert guess(packs, tmp_path / "empty") == 0
+    assert LAST_LINE.fullmatch(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", ["settings.json", "metrics.json"])
+def test_a_damaged_file_of_a_run_is_named(run, packs, capsys, name):
+    path = run / name
+    path.write_text(path.read_text()[:20])
+    assert train(packs, run) == 1
+    line = error_of(capsys)
+    assert str(path) in line
+    assert "not a JSON file" in line
+
+
+def test_a_damaged_state_is_named(run, packs, capsys):
+    (run / "metrics.json").unlink()
+    state = run / "state.npz"
+    state.write_bytes(state.read_bytes()[:500])
+    assert train(packs, run) == 1
+    assert f"{state}: not a whole training state" in error_of(capsys)
+
+
+def test_measured_again_from_its_files_a_run_gives_the_same_figures(run, capsys):
+    kept = json.loads((run / "metrics.json").read_text())["ensemble"]
+    found = evaluate(run)
+    assert (found.map, found.mauc) == pytest.approx((kept["map"], kept["mauc"]), abs=1e-9)
+    assert LAST_LINE.fullmatch(capsys.readouterr().out.splitlines()[-1])
+    next((run / "checkpoints").iterdir()).unlink()
+    with pytest.raises(ValueError, match="1 checkpoints of 2: an unfinished run"):
+        evaluate(run)
+    with pytest.raises(FileNotFoundError, match="no settings.json: not the folder of a finished run"):
+        evaluate(run / "checkpoints")
+
+
+def test_missing_packs_and_empty_folders_are_named(packs, tmp_path, capsys):
+    assert guess(tmp_path / "nowhere", tmp_path / "a") == 1
+    assert f"{tmp_path / 'nowhere'}: no bal_train.h5 or unbal_train.h5" in error_of(capsys)
+    (tmp_path / "empty").mkdir()
+    assert guess(tmp_path / "empty", tmp_path / "b") == 1
+    assert f"{tmp_path / 'empty'}: no bal_train.h5" in error_of(capsys)
+    shutil.copy(packs / "bal_train.h5", tmp_path / "empty/bal_train.h5")
+    assert guess(tmp_path / "empty", tmp_path / "c") == 1
+    assert f"{tmp_path / 'empty/eval.h5'}: no such pack" in error_of(capsys)
+    (tmp_path / "empty/eval.h5").write_bytes((packs / "eval.h5").read_bytes()[:3000])
+    assert guess(tmp_path / "empty", tmp_path / "d") == 1
+    assert f"{tmp_path / 'empty/eval.h5'}: not an HDF5 file, truncated or damaged" in error_of(capsys)
+    # A failed start is no run: when the packs have come, the same command works.
+    shutil.copy(packs / "eval.h5", tmp_path / "empty/eval.h5")
+    assert guess(tmp_path / "empty", tmp_path / "d") == 0
+
+
+def test_held_out_clips_take_the_place_of_the_evaluation(packs, tmp_path, capsys):
+    (tmp_path / "packs").mkdir()
+    shutil.copy(packs / "bal_train.h5", tmp_path / "packs/bal_train.h5")
+    assert guess(tmp_path / "packs", tmp_path / "run", "--hold_out", 0.25) == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["evaluated"] == "held out"
+    assert metrics["ensemble"]["num_clips"] == pytest.approx(20, abs=3)
+    assert "| held out | mAP" in capsys.readouterr().out
+
+
+@pytest.fixture
+def without_class_2(packs, tmp_path):
+    folder = shutil.copytree(packs, tmp_path / "packs")
+    with h5py.File(folder / "bal_train.h5", "r+") as file:
+        targets = file["y"][:]
+        targets[:, 2] = False
+        file["y"][:] = targets
+    return folder
+
+
+def test_a_class_without_clips_is_one_line_and_left_out_on_demand(without_class_2, tmp_path, capsys):
+    assert train(without_class_2, tmp_path / "a") == 1
+    assert "1 of 4 classes have no clip: Sound 03" in error_of(capsys)
+    assert train(without_class_2, tmp_path / "b", "--skip_corrupt", "true") == 0
+    out, err = capsys.readouterr()
+    assert "left out of balancing, no clip: Sound 03" in err
+    assert LAST_LINE.fullmatch(out.splitlines()[-1])
+    assert json.loads((tmp_path / "b/metrics.json").read_text())["class_counts"]["bal_train"][2] == 0
+
+
+@pytest.fixture
+def with_nan(packs, tmp_path):
+    """The same clips in float packs, three of the training clips with a value that is none."""
+    for split, count in (("bal_train", 80), ("eval", 40)):
+        clips = synthetic_features(count, num_classes=4, num_features=6, split=split)
+        x = (clips.x.astype(np.float32) - 128) / 128
+        if split == "bal_train":
+            x[7, 0, 0], x[9, 0, 5], x[70, 0, 1] = np.nan, np.inf, -np.inf
+        with PackWriter(tmp_path / f"packs/{split}.h5", num_classes=4, features=6, dtype="float32") as writer:
+            writer.append(x, clips.num_segments, clips.targets, clips.ids)
+            writer.finish()
+    return tmp_path / "packs"
+
+
+def test_nan_in_a_float_pack_is_one_line_and_left_out_on_demand(with_nan, tmp_path, capsys):
+    assert train(with_nan, tmp_path / "a") == 1
+    line = error_of(capsys)
+    assert f"{with_nan / 'bal_train.h5'}: key x, row 7: NaN or infinity (3 of 80 rows have one)" in line
+    assert train(with_nan, tmp_path / "b", "--skip_corrupt", "true") == 0
+    out, err = capsys.readouterr()
+    assert f"{with_nan / 'bal_train.h5'}: left out 3 clips with NaN or infinity, rows 7, 9, 70" in err
+    assert LAST_LINE.fullmatch(out.splitlines()[-1])
+    assert json.loads((tmp_path / "b/metrics.json").read_text())["train"]["num_clips"] == 77
+
+
+def test_classes_without_a_positive_clip_are_left_out_of_the_figures_and_named(packs, tmp_path, capsys):
+    folder = shutil.copytree(packs, tmp_path / "packs")
+    with h5py.File(folder / "eval.h5", "r+") as file:
+        targets = file["y"][:]
+        targets[:, 1] = False
+        file["y"][:] = targets
+    assert guess(folder, tmp_path / "run") == 0
+    assert "left out, no positive clip in eval: Sound 02" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["ensemble"]["average_precision"][1] is None
+
+
+def test_several_training_packs_are_read_as_one(packs, tmp_path):
+    folder = shutil.copytree(packs, tmp_path / "packs")
+    shutil.copy(folder / "bal_train.h5", folder / "unbal_train.h5")
+    assert train(folder, tmp_path / "run", "--precision", "mixed_bfloat16", "--mixup", 0.5, "--ema", 0.9) == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["train"]["num_clips"] == 160
+    assert set(metrics["class_counts"]) == {"bal_train", "unbal_train", "eval"}
+
+
+def test_the_guess_is_what_chance_gives(packs, tmp_path, capsys):
+    write_synthetic_packs(tmp_path / "packs", num_train=10, num_eval=4000, num_classes=4, num_features=2)
+    assert guess(tmp_path / "packs", tmp_path / "run") == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    prior = np.array(metrics["class_counts"]["eval"]) / 4000
+    assert metrics["ensemble"]["mauc"] == pytest.approx(0.5, abs=0.02)
+    assert metrics["ensemble"]["map"] == pytest.approx(prior.mean(), abs=0.02)
+    assert metrics["ensemble"]["d_prime"] == pytest.approx(0, abs=0.07)
