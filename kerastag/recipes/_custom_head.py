@@ -11,6 +11,8 @@ import numpy as np
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.models.embedding_models import clipwise_only, feature_attention
 
+_MOMENTUM = 0.9  # of the normalisations: a few hundred steps are too few for averages of a hundred
+
 
 @dataclass(frozen=True)
 class HeadSettings:
@@ -43,6 +45,9 @@ class Head:
             depth=settings.depth,
             dropout=settings.dropout,
         )
+        for layer in self.model.layers:
+            if isinstance(layer, MaskedBatchNormalization):
+                layer.momentum = _MOMENTUM
         self._train = clipwise_only(self.model)
         rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
         self._train.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())
