@@ -207,7 +207,7 @@ def _read_cache(file: Path) -> Embedded | None:
 
 
 def _write_cache(file: Path, made: Embedded) -> None:
-    arrays = {"clip": made.clip, "readable": made.readable}
+    arrays: dict[str, Any] = {"clip": made.clip, "readable": made.readable}
     for kind, bags in made.bags.items():
         arrays |= {kind: np.concatenate(bags), f"{kind}_ends": np.cumsum([len(bag) for bag in bags])}
     arrays["errors"] = np.array(made.errors, dtype=str)

@@ -20,7 +20,7 @@ from kerastag.metrics import Metrics, class_report, measure
 from kerastag.recipes._command import command
 from kerastag.recipes._data import Data, load
 from kerastag.training.files import write_atomically, write_json
-from kerastag.training.settings import RunSettings, TrainingSettings
+from kerastag.training.settings import TrainingSettings
 
 # Where and how often, not what: two runs that differ in these are the same run.
 _NOT_WHAT = ("data_dir", "run_dir", "in_memory", "save_every")
@@ -157,7 +157,7 @@ def run_network(settings: SystemSettings, build: Build, recipe: str, data_dir: P
     return finish(folder, data, train_network(settings, build, data, folder), quiet)
 
 
-def open_run(settings: RunSettings, recipe: str) -> Path:
+def open_run(settings: Any, recipe: str) -> Path:
     """Settings -> the run's folder with `settings.json` and `versions.json` in it.
 
     Raises:

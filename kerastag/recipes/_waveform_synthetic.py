@@ -24,7 +24,8 @@ def _tone(t: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def _harmonics(t: np.ndarray, random: np.random.Generator) -> np.ndarray:
     base = random.uniform(150, 300)
-    return sum(np.sin(2 * np.pi * base * k * t) / k for k in range(1, 8)) / 2
+    k = np.arange(1, 8)[:, None]
+    return (np.sin(2 * np.pi * base * k * t) / k).sum(axis=0) / 2
 
 
 def _rising(t: np.ndarray, random: np.random.Generator) -> np.ndarray:

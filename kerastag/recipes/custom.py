@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -407,12 +408,9 @@ def _report(folder: Path, study: _Study, found: dict[str, Any], thresholds: tupl
     lines = [*_table(study, found), "", *reports.look_alikes(counts, study.names)]
     rows = [["", *study.names], *([name, *row] for name, row in zip(study.names, counts.tolist(), strict=True))]
     confused = "".join(",".join(map(str, row)) + "\n" for row in rows)
-    for name, text in (
-        ("classes.csv", classes),
-        ("confusion.csv", confused),
-        ("table.md", "\n".join(lines) + "\n"),
-    ):
-        write_atomically(folder / name, lambda path, text=text: path.write_text(text))
+    table = "\n".join(lines) + "\n"
+    for name, text in (("classes.csv", classes), ("confusion.csv", confused), ("table.md", table)):
+        write_atomically(folder / name, partial(Path.write_text, data=text))
     summary = {**found, "figures": figures.as_dict(), "classes": list(study.names), "thresholds": list(thresholds)}
     summary |= {"errors": list(study.embedded.errors), "missing": list(study.clips.missing)}
     write_json(folder / "metrics.json", summary)
