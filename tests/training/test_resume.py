@@ -1,0 +1,168 @@
+"""Kill -9 at any moment, the same command again: the same run to the last bit. With real processes."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from checks import ROOT
+from kerastag.data.synthetic import write_synthetic_packs
+
+PLAIN = """
+steps = 60
+save_every = 7
+batch_size = 16
+units = 4
+depth = 1
+checkpoints = 3
+evaluate_every = 15
+"""
+EVERYTHING = (
+    PLAIN
+    + """
+mixup = 0.5
+ema = 0.9
+schedule = "cosine"
+warmup_steps = 5
+weight_decay = 0.01
+label_smoothing = 0.05
+balance = 0.7
+"""
+)
+
+# Kills its own process for good when a file is renamed for the n-th time: just before, or just after.
+KILLED = """
+import os, runpy, signal, sys
+replace, seen = os.replace, 0
+def killing(source, target):
+    global seen
+    seen += str(target).endswith({name!r})
+    if seen == {count} and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+    if seen == {count}:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = killing
+sys.argv[1:] = {argv!r}
+runpy.run_module("kerastag.recipes.feature_attention", run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    write_synthetic_packs(folder / "packs", num_train=80, num_eval=30, num_classes=4, num_features=6)
+    (folder / "plain.toml").write_text(PLAIN)
+    (folder / "everything.toml").write_text(EVERYTHING)
+    return folder
+
+
+def arguments(folder, config, run):
+    packs = str(folder / "packs")
+    return ["--config", str(folder / f"{config}.toml"), "--data_dir", packs, "--run_dir", str(folder / run)]
+
+
+def start(folder, config, run):
+    command = [sys.executable, "-m", "kerastag.recipes.feature_attention", *arguments(folder, config, run)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(folder, config, run):
+    """Run to the end -> what it said on standard error."""
+    process = start(folder, config, run)
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == 0, out + err
+    assert (folder / run / "metrics.json").exists()
+    return err
+
+
+def kill_at(folder, config, run, name, count, before):
+    code = KILLED.format(name=name, count=count, before=before, argv=arguments(folder, config, run))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=900
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not (folder / run / "metrics.json").exists()
+
+
+def saved_step(run):
+    with np.load(run / "state.npz") as arrays:
+        return json.loads(str(arrays["progress"]))["step"]
+
+
+def check_same_run(one, other):
+    """Weights, optimizer, random states, checkpoints, figures and log of both runs."""
+    with np.load(one / "state.npz") as a, np.load(other / "state.npz") as b:
+        assert a.files == b.files
+        assert len(a.files) > 20
+        for key in set(a.files) - {"progress"}:
+            np.testing.assert_array_equal(a[key], b[key])
+    checkpoints = sorted(path.name for path in (one / "checkpoints").glob("step_*"))
+    assert len(checkpoints) == 3
+    for name in checkpoints:
+        check_same_weights(one / "checkpoints" / name, other / "checkpoints" / name)
+    for run in (one, other):
+        with zipfile.ZipFile(run / "model.keras") as archive:
+            (run / "of_model.weights.h5").write_bytes(archive.read("model.weights.h5"))
+    check_same_weights(one / "of_model.weights.h5", other / "of_model.weights.h5")
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, other)]
+    for found in metrics:
+        del found["seconds"]
+    assert metrics[0] == metrics[1]
+    logs = [list(csv.DictReader((run / "log.csv").read_text().splitlines())) for run in (one, other)]
+    steps = [int(row["step"]) for row in logs[0]]
+    assert steps == [12, 15, 30, 36, 45, 60]
+    for column in ("step", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints"):
+        assert [row[column] for row in logs[0]] == [row[column] for row in logs[1]]
+
+
+def check_same_weights(one, other):
+    def arrays(path):
+        found = {}
+        with h5py.File(path) as file:
+            file.visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+        return found
+
+    first, second = arrays(one), arrays(other)
+    assert first.keys() == second.keys()
+    assert first
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def test_killed_while_saving_and_between_checkpoint_and_state(folder):
+    """With mixup, averaged weights, a cosine after a warm-up, weight decay, label smoothing, half-balanced batches."""
+    kill_at(folder, "everything", "killed", "state.npz", 4, before=True)  # the state of step 28 is written beside
+    assert saved_step(folder / "killed") == 21
+    assert list((folder / "killed").glob(".*.state.npz"))
+    # Step 36 is a checkpoint, and its log is out of date; the state is that of step 35.
+    kill_at(folder, "everything", "killed", "step_000036.weights.h5", 1, before=False)
+    assert saved_step(folder / "killed") == 35
+    assert (folder / "killed/checkpoints/step_000036.weights.h5").exists()
+    assert "resumed at step 35 of 60" in finish(folder, "everything", "killed")
+    finish(folder, "everything", "whole")
+    check_same_run(folder / "killed", folder / "whole")
+
+
+def test_killed_from_outside_whenever_it_is(folder):
+    run = folder / "killed_outside"
+    process = start(folder, "plain", "killed_outside")
+    while process.poll() is None and not ((run / "state.npz").exists() and saved_step(run) >= 14):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert not (run / "metrics.json").exists()
+    step = saved_step(run)
+    assert f"resumed at step {step} of 60" in finish(folder, "plain", "killed_outside")
+    finish(folder, "plain", "whole_plain")
+    check_same_run(run, folder / "whole_plain")
