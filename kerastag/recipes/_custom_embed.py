@@ -18,7 +18,7 @@ from kerastag import audio
 from kerastag.card import Card
 from kerastag.data.audio_lists import AudioList
 from kerastag.layers.patchwise import Patchwise
-from kerastag.tagger import PRESETS, _imported
+from kerastag.tagger import model_file
 from kerastag.training.files import write_atomically
 
 KINDS = ("frames", "seconds")
@@ -51,9 +51,7 @@ def load_backbone(name: str) -> Backbone:
         FileNotFoundError: no such file.
         ValueError: it has no card, does not hear waveforms, or embeds nothing.
     """
-    path = _imported(name) if name in PRESETS else Path(name)
-    if not path.is_file():
-        raise FileNotFoundError(f"`model` must be a .keras file or one of {', '.join(PRESETS)}, received {name!r}")
+    path = model_file(name)
     card = Card.read(path)
     for module in pkgutil.iter_modules(kerastag.layers.__path__):
         import_module(f"kerastag.layers.{module.name}")  # so that Keras finds the classes that the file names
