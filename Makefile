@@ -12,7 +12,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo         install into $(VENV), train attention beside averaging on synthetic clips, print the table"
-	@echo "make test         all tests and doctests on TensorFlow, then layers and models on JAX"
+	@echo "make test         all tests and doctests on TensorFlow, then layers and embedding models on JAX"
 	@echo "make test-legacy  the same tests beside TensorFlow 2.16, tensorflow-io and tflite-runtime (Python 3.11)"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       rewrite the code as ruff would have it"
@@ -24,7 +24,7 @@ demo: $(VENV)/.train
 
 test: $(VENV)/.dev
 	$(PY) $(PYTEST) $(PYTEST_ARGS)
-	KERAS_BACKEND=jax $(PY) $(PYTEST) tests/layers tests/models kerastag/layers kerastag/models $(PYTEST_ARGS)
+	KERAS_BACKEND=jax $(PY) $(PYTEST) tests/layers tests/models/test_embedding_models.py kerastag/layers $(PYTEST_ARGS)
 
 test-legacy: $(LEGACY)/.tfio
 	$(LEGACY)/bin/python $(PYTEST) $(PYTEST_ARGS)
