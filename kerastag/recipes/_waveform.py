@@ -32,7 +32,7 @@ class WaveformSettings(SystemSettings):
     """
 
     # Of the system, in `FRONT_ENDS`; a recipe names it.
-    front_end: ClassVar[str]
+    front_end: ClassVar[Any]
 
     steps: int = 800_000
     batch_size: int = 32
