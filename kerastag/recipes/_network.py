@@ -17,7 +17,7 @@ from kerastag.recipes._run import SystemSettings, figures_of
 from kerastag.training.devices import deterministic, scope
 from kerastag.training.evaluation import CheckpointMean, predict
 from kerastag.training.files import write_atomically
-from kerastag.training.fit import RunCallback, compiled, fit
+from kerastag.training.fit import Predictions, RunCallback, compiled, fit
 
 
 def train_network(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
@@ -26,7 +26,7 @@ def train_network(settings: SystemSettings, build: Callable[[Any, Data], Any], d
     run = RunCallback(
         settings,
         folder,
-        predictions=lambda m: predict(m, data.evaluation, data.evaluation_rows, settings.prediction_batch_size),
+        predictions=predictions(settings, data),
         measure=lambda probabilities: figures_of(data, probabilities),
         prior=float(data.targets.mean(axis=0)[data.targets.any(axis=0)].mean()),
     )
@@ -77,6 +77,11 @@ def batches(settings: SystemSettings, data: Data) -> Callable[[int, int], Any]:
     return lambda start, stop: KerasBatches(made, start, stop)
 
 
+def predictions(settings: SystemSettings, data: Data) -> Predictions:
+    """Settings and clips -> the function that gives a model's probabilities of the clips to measure on."""
+    return lambda model: predict(model, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
+
+
 def measure_training(settings: SystemSettings, data: Data, model: Any) -> Metrics:
     """Class-wise figures on the clips that were trained on, for figure 7."""
     probabilities = predict(model, data.train, data.train_rows, settings.prediction_batch_size)
@@ -94,17 +99,15 @@ def evaluate_network(settings: SystemSettings, build: Callable[[Any, Data], Any]
     started = time.perf_counter()
     _, model = build_models(settings, build, data)
     model.compile()
-    ensemble = CheckpointMean(
-        model, lambda m: predict(m, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
-    )
+    predicted = predictions(settings, data)
+    ensemble = CheckpointMean(model, predicted)
     paths = sorted((folder / "checkpoints").glob("step_*.weights.h5"))
     if len(paths) != len(settings.checkpoint_steps()):
         raise ValueError(f"{folder}: {len(paths)} checkpoints of {len(settings.checkpoint_steps())}: an unfinished run")
     ensemble.add_files(paths)
     loaded = clipwise_only(keras.saving.load_model(folder / "model.keras", compile=False))
-    last = predict(loaded, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
     return {
         "ensemble": figures_of(data, ensemble.mean()),
-        "last": figures_of(data, last),
+        "last": figures_of(data, predicted(loaded)),
         "seconds": time.perf_counter() - started,
     }

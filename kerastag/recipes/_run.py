@@ -128,9 +128,7 @@ def main_without_network(
 
     def run(settings: Any) -> None:
         folder = open_run(settings, recipe)
-        if (done := _finished(folder)) is not None:
-            print(f"{folder}: finished before; its results stand", file=sys.stderr)
-            report(folder, done)
+        if _finished_before(folder) is not None:
             return
         data_dir = settings.data_dir
         if data_dir is None:
@@ -148,9 +146,8 @@ def main_without_network(
 def run_network(settings: SystemSettings, build: Build, recipe: str, data_dir: Path, quiet: bool = False) -> Metrics:
     """Settings, a builder and packs -> a trained, measured run in its folder; returns the figures of the ensemble."""
     folder = open_run(settings, recipe)
-    if (done := _finished(folder)) is not None:
-        print(f"{folder}: finished before; its results stand", file=sys.stderr)
-        return report(folder, done, quiet)
+    if (before := _finished_before(folder, quiet)) is not None:
+        return before
     from kerastag.recipes._network import train_network
 
     data = load(settings, data_dir)
@@ -265,9 +262,13 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a JSON file ({error})") from error
 
 
-def _finished(folder: Path) -> dict[str, Any] | None:
+def _finished_before(folder: Path, quiet: bool = False) -> Metrics | None:
+    """The figures of a run that was finished earlier, reported again; None for one that was not."""
     path = folder / "metrics.json"
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    print(f"{folder}: finished before; its results stand", file=sys.stderr)
+    return report(folder, read_json(path), quiet)
 
 
 def _metrics(found: Mapping[str, Any]) -> Metrics:

@@ -75,7 +75,7 @@ class RunCallback(keras.callbacks.Callback):
             return
         progress = load_state(path, model)
         self.step, self.seconds, self.rows = progress["step"], progress["seconds"], progress["rows"]
-        self.ensemble.add_files([p for s in self._checkpoints() if s <= self.step for p in [self.checkpoint(s)]])
+        self.ensemble.add_files([self.checkpoint(step) for step in self._checkpoints() if step <= self.step])
         print(f"resumed at step {self.step:,} of {self.settings.steps:,}", file=sys.stderr)
 
     def checkpoint(self, step: int) -> Path:
