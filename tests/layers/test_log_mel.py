@@ -6,7 +6,7 @@ import pytest
 
 from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly
 from kerastag.dsp import FRONT_ENDS
-from kerastag.layers.log_mel import LogMel
+from kerastag.layers.log_mel import TRANSFORMS, LogMel
 
 NAMES = sorted(FRONT_ENDS)
 
@@ -29,21 +29,23 @@ def tolerance(name):
     return 1e-3 if FRONT_ENDS[name].log == "decibel" else 1e-4
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_numpy(name):
+def test_equals_numpy(name, transform):
     waveforms = signals(FRONT_ENDS[name].sample_rate)
-    actual, expected = outputs(LogMel(name), waveforms), FRONT_ENDS[name].log_mel(waveforms)
+    actual, expected = outputs(LogMel(name, transform), waveforms), FRONT_ENDS[name].log_mel(waveforms)
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance(name))
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_numpy_on_a_sine_down_to_the_rounding_of_float32(name):
+def test_equals_numpy_on_a_sine_down_to_the_rounding_of_float32(name, transform):
     """A full-scale sine leaves most bands 70 dB and more below its own: there float32 has no digits left."""
     front_end = FRONT_ENDS[name]
     time = np.arange(front_end.sample_rate) / front_end.sample_rate
     sine = (0.9 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)[None]
-    actual, expected = outputs(LogMel(name), sine), front_end.log_mel(sine)
+    actual, expected = outputs(LogMel(name, transform), sine), front_end.log_mel(sine)
     decibels = expected if front_end.log == "decibel" else expected * front_end.scale * 10 / np.log(10)
     decibels = decibels * (2 if front_end.spectrum == "magnitude" else 1)
     loud = decibels > decibels.max(axis=-1, keepdims=True) - 70
@@ -52,17 +54,19 @@ def test_equals_numpy_on_a_sine_down_to_the_rounding_of_float32(name):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=200 * tolerance(name))
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", NAMES)
-def test_batch_equals_items(name):
-    check_batch_equals_items(LogMel(name), signals(FRONT_ENDS[name].sample_rate, 0.3), atol=1e-5)
+def test_batch_equals_items(name, transform):
+    check_batch_equals_items(LogMel(name, transform), signals(FRONT_ENDS[name].sample_rate, 0.3), atol=1e-5)
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("samples", [1, 160, 700])
-def test_short_waveforms_equal_numpy(name, samples):
+def test_short_waveforms_equal_numpy(name, samples, transform):
     waveform = signals(16_000)[:, -samples:]
     np.testing.assert_allclose(
-        outputs(LogMel(name), waveform), FRONT_ENDS[name].log_mel(waveform), rtol=0, atol=tolerance(name)
+        outputs(LogMel(name, transform), waveform), FRONT_ENDS[name].log_mel(waveform), rtol=0, atol=tolerance(name)
     )
 
 
@@ -78,11 +82,12 @@ def test_is_float32_under_any_policy(policy):
 
 def test_saves_and_tells_its_config():
     check_layer_saves_exactly(LogMel("efficientat"), signals(32_000, 0.3))
-    check_config_round_trip(LogMel("panns"))
+    check_config_round_trip(LogMel("panns", "two_step"))
 
 
-def test_the_length_may_stay_open():
-    model = keras.Sequential([keras.Input((None,)), LogMel("panns")])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_the_length_may_stay_open(transform):
+    model = keras.Sequential([keras.Input((None,)), LogMel("panns", transform)])
     assert model.output_shape == (None, None, 64)
     for seconds in (0.01, 0.4):
         waveform = signals(32_000, seconds)
@@ -98,20 +103,22 @@ def test_output_shape_is_known_without_data():
 def test_what_it_cannot_take_is_refused():
     with pytest.raises(ValueError, match=r"`front_end` must be one of panns, .* Received: 'mel'"):
         LogMel("mel")
+    with pytest.raises(ValueError, match=r"`transform` must be one of fft, two_step. Received: 'dct'"):
+        LogMel("panns", "dct")
     with pytest.raises(ValueError, match=r"axes \(batch, samples\).*\(2, 3, 4\)"):
         LogMel("panns")(np.zeros((2, 3, 4), np.float32))
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TFLite is converted on the TensorFlow backend")
-@pytest.mark.parametrize("name", NAMES)
-def test_converts_to_builtin_operations(name, tmp_path):
+@pytest.mark.parametrize(("name", "transform"), [("panns", "fft"), *((name, "two_step") for name in NAMES)])
+def test_converts_to_builtin_operations(name, transform, tmp_path):
     """In float log-mel, 5e-4 at most from NumPy on something like speech, loud and quiet; decibels to 5e-3."""
     tf = pytest.importorskip("tensorflow")
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
     front_end = FRONT_ENDS[name]
     waveforms = signals(front_end.sample_rate)
     archive = keras.export.ExportArchive()
-    model = keras.Sequential([keras.Input((waveforms.shape[1],), batch_size=1), LogMel(name)])
+    model = keras.Sequential([keras.Input((waveforms.shape[1],), batch_size=1), LogMel(name, transform)])
     archive.track(model)
     archive.add_endpoint("serve", model, [tf.TensorSpec((1, waveforms.shape[1]), tf.float32)])
     archive.write_out(tmp_path / "saved", verbose=False)

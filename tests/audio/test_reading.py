@@ -7,32 +7,15 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-import warnings
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio.signals import sine, write
 from checks import SHARED, run_python
 from kerastag import audio
-
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg on the PATH")
-
-
-def sine(frames, rate, hz=440.0, level=0.5):
-    return (level * np.sin(2 * np.pi * hz * np.arange(frames) / rate)).astype(np.float32)
-
-
-def write(path, samples, rate=16_000, container="WAV", subtype="PCM_16"):
-    soundfile.write(path, samples, rate, format=container, subtype=subtype)
-    return path
-
-
-@pytest.fixture
-def clip(tmp_path):
-    return write(tmp_path / "clip.wav", sine(32_000, 16_000))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
@@ -150,78 +133,6 @@ def test_hours_are_read_in_constant_memory(tmp_path):
     assert len(last) == 16_000
 
 
-@given(
-    samples=st.integers(1, 3000),
-    length=st.integers(1, 800),
-    hop=st.integers(1, 1500),
-    cuts=st.lists(st.integers(0, 3000)),
-)
-def test_windows_cover_the_waveform(samples, length, hop, cuts):
-    waveform = np.arange(1, samples + 1, dtype=np.float32) / 4096
-    parts = np.split(waveform, sorted(cut for cut in cuts if cut < samples))
-    for found in (
-        list(audio.windows(waveform, 1000, length / 1000, hop / 1000)),
-        list(audio._windows(iter(parts), 1000, length, hop)),
-    ):
-        starts = [round(window.start_seconds * 1000) for window in found]
-        assert starts == [index * hop for index in range(len(found))]
-        for start, (_, window, valid_seconds) in zip(starts, found, strict=True):
-            valid = round(valid_seconds * 1000)
-            assert 1 <= valid <= length == len(window)
-            np.testing.assert_array_equal(window[:valid], waveform[start : start + valid])
-            assert not window[valid:].any()
-            assert valid == min(length, samples - start)
-        ends = [start + length for start in starts]
-        assert all(end < samples for end in ends[:-1])
-        assert ends[-1] >= samples or starts[-1] + hop >= samples
-
-
-def test_windows_of_a_file_are_those_of_its_waveform(clip):
-    from_file = list(audio.windows(clip, 16_000, 0.7, 0.3))
-    from_array = list(audio.windows(audio.load(clip, 16_000), 16_000, 0.7, 0.3))
-    assert len(from_file) == len(from_array) == 6
-    for one, other in zip(from_file, from_array, strict=True):
-        assert (one.start_seconds, one.valid_seconds) == (other.start_seconds, other.valid_seconds)
-        np.testing.assert_array_equal(one.waveform, other.waveform)
-
-
-def test_a_window_is_the_callers_own(clip):
-    windows = audio.windows(clip, 16_000, 1.0, 0.5)
-    next(windows).waveform[:] = 9
-    assert next(windows).waveform.max() < 1
-
-
-@pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3"])
-def test_a_truncated_file_gives_what_is_there_and_a_warning(tmp_path, container):
-    subtype = "MPEG_LAYER_III" if container == "MP3" else "PCM_16"
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 80_000)
-    path = write(tmp_path / "clip", noise, 16_000, container, subtype)
-    whole = audio.load(path, 16_000)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(audio.AudioWarning, match=r"clip: truncated or damaged: 2\.\d\d s of the 5\.00 s in its header"):
-        part = audio.load(path, 16_000)
-    assert 30_000 < len(part) <= 40_000
-    np.testing.assert_array_equal(part[:30_000], whole[:30_000])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        audio.load(path, 16_000, duration_seconds=1.0)  # asks for nothing that is missing
-
-
-def test_a_truncated_ogg_gives_what_is_there_and_a_warning(tmp_path):
-    path = write(tmp_path / "clip.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 480_000), 16_000, "OGG", "VORBIS")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(audio.AudioWarning, match="truncated: its stream has no end"):
-        assert 100_000 < len(audio.load(path, 16_000)) < 300_000
-
-
-@pytest.mark.parametrize("size", [0xFFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_F000])
-def test_a_wav_written_to_a_pipe_has_no_length_and_needs_none(clip, size):
-    data = bytearray(clip.read_bytes())
-    data[40:44] = struct.pack("<I", size)
-    clip.write_bytes(data)
-    assert len(audio.load(clip, 16_000)) == 32_000
-
-
 def test_standard_input_is_read_to_its_end(clip):
     with clip.open("rb") as stream:
         np.testing.assert_array_equal(audio.read_stream(stream, 32_000), audio.load(clip, 32_000))
@@ -285,24 +196,6 @@ def test_a_file_that_vanishes_before_it_is_read_is_named(clip):
         next(windows)
 
 
-@pytest.mark.parametrize(
-    ("at", "value", "message"),
-    [
-        (22, struct.pack("<H", 0), "Channel count is zero"),
-        (22, struct.pack("<H", 65_535), "Too many channels"),
-        (24, struct.pack("<I", 1), "its sample rate must be an integer from 1000 to 1000000 Hz. Received: 1$"),
-        (24, struct.pack("<I", 2**31 - 1), "Received: 2147483647$"),
-    ],
-)
-def test_absurd_headers_are_refused(clip, monkeypatch, at, value, message):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    data = bytearray(clip.read_bytes())
-    data[at : at + len(value)] = value
-    clip.write_bytes(data)
-    with pytest.raises(ValueError, match=message):
-        audio.load(clip, 16_000)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_nan_and_infinity_are_refused_with_their_time(tmp_path, value, channels):
@@ -333,33 +226,6 @@ def test_hot_float_files_pass_as_they_are(tmp_path):
     assert audio.check(waveform).remarks[-1] == "peak 1.70 is beyond full scale"
 
 
-def test_levels_of_a_sine_of_silence_of_dc_and_of_clipping():
-    levels = audio.check(sine(16_000, 16_000, level=0.5))
-    assert levels.peak == pytest.approx(0.5, abs=1e-3)
-    assert levels.rms == pytest.approx(0.5 / np.sqrt(2), abs=1e-4)
-    assert levels.mean == pytest.approx(0, abs=1e-4)
-    assert levels.remarks == ()
-    assert audio.check(np.zeros(100, np.float32)).remarks == ("silent",)
-    assert audio.check(sine(16_000, 16_000) + np.float32(0.1)).remarks == ("DC offset of 0.100",)
-    clipped = audio.check(np.clip(sine(16_000, 16_000, level=2.0), -1, 1))
-    assert clipped.remarks == ("66.5 % of the samples are clipped",)
-
-
-@pytest.mark.parametrize(
-    ("waveform", "message"),
-    [
-        (np.zeros(9, np.int16), "divide 16-bit samples by 32768. Received: int16"),
-        ([0.0, 1.0], "array of float samples .* Received: list"),
-        (np.zeros((2, 9), np.float32), r"shape \(samples,\), at least one. Received: \(2, 9\)"),
-        (np.zeros(0, np.float32), r"Received: \(0,\)"),
-        (np.array([0, 0, np.nan], np.float32), "NaN or infinity at sample 2"),
-    ],
-)
-def test_an_array_that_is_no_waveform_is_refused(waveform, message):
-    with pytest.raises(ValueError, match=message):
-        audio.check(waveform)
-
-
 def test_arguments_out_of_range_are_refused_where_they_arrive(clip):
     for rate in (0, 999, 1_000_001, 16_000.5):
         with pytest.raises(ValueError, match="`sample_rate` must be an integer from 1000 to 1000000 Hz"):
@@ -374,79 +240,6 @@ def test_arguments_out_of_range_are_refused_where_they_arrive(clip):
         audio.windows(clip, 16_000, float("nan"))
     with pytest.raises(ValueError, match="`hop_seconds` must be at least one sample"):
         audio.windows(clip, 16_000, 1.0, 0)
-
-
-def by_ffmpeg(source, target, *options):
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-y", "-i", source, *options, target], check=True, stdin=subprocess.DEVNULL
-    )
-    return target
-
-
-@needs_ffmpeg
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("clip.m4a", ["-c:a", "aac"]),
-        ("clip.webm", ["-c:a", "libopus"]),
-        ("clip.mka", ["-c:a", "pcm_s16le"]),
-        ("video.mp4", ["-f", "lavfi", "-i", "testsrc=duration=2:size=32x32", "-c:a", "aac"]),
-    ],
-)
-def test_ffmpeg_reads_the_rest(tmp_path, name, options):
-    clip = write(tmp_path / "clip.wav", sine(96_000, 48_000), 48_000)
-    path = by_ffmpeg(clip, tmp_path / name, *options)
-    waveform = audio.load(path, 16_000)
-    assert abs(len(waveform) - 32_000) < 1600  # what the encoder pads
-    spectrum = np.abs(np.fft.rfft(waveform[4000:20_000]))
-    assert spectrum.argmax() == 440
-    assert 0.4 < np.abs(waveform[4000:20_000]).max() < 0.6
-    part = audio.load(path, 16_000, offset_seconds=0.5, duration_seconds=0.25)
-    assert len(part) == 4000
-    np.testing.assert_allclose(part[400:-400], waveform[8400:11_600], rtol=0, atol=2e-3)
-
-
-@needs_ffmpeg
-def test_ffmpeg_opens_no_playlist(tmp_path, clip):
-    path = tmp_path / "list.m4a"
-    path.write_text(f"#EXTM3U\n#EXTINF:1,\n{clip}\n")
-    with pytest.raises(ValueError, match="must be audio with at least one sample"):
-        audio.load(path, 16_000)
-
-
-@needs_ffmpeg
-def test_a_truncated_webm_gives_what_is_there_and_a_warning(tmp_path):
-    clip = write(tmp_path / "clip.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 240_000), 48_000)
-    path = by_ffmpeg(clip, tmp_path / "clip.webm", "-c:a", "libopus")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(audio.AudioWarning, match="damaged, ffmpeg says"):
-        assert 16_000 < len(audio.load(path, 16_000)) < 60_000
-
-
-@needs_ffmpeg
-def test_a_video_without_sound_is_refused(tmp_path):
-    path = tmp_path / "silent.mp4"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=duration=1:size=32x32", path]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    with pytest.raises(ValueError, match=r"silent\.mp4: must be audio with at least one sample"):
-        audio.load(path, 16_000)
-
-
-@needs_ffmpeg
-def test_ffmpeg_ends_when_nobody_reads_on(tmp_path):
-    clip = write(tmp_path / "clip.wav", sine(4_800_000, 48_000), 48_000)
-    path = by_ffmpeg(clip, tmp_path / "clip.mka", "-c:a", "pcm_s16le")
-    blocks = audio.blocks(path, 48_000, 1.0)
-    assert len(next(blocks)) == 48_000
-    blocks.close()  # would hang, or leave a process and a ResourceWarning, if ffmpeg were waited for
-
-
-def test_without_ffmpeg_the_message_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    path = tmp_path / "clip.m4a"
-    path.write_bytes(b"\x00\x00\x00\x20ftypM4A " + bytes(100))
-    with pytest.raises(ValueError, match=r"clip\.m4a: .* need the program ffmpeg on the PATH: install it"):
-        audio.load(path, 16_000)
 
 
 def test_imports_neither_scipy_nor_a_framework():

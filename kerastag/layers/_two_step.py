@@ -1,0 +1,100 @@
+"""The Fourier transform of overlapping frames in two steps that a device does fast: a convolution and a product."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from kerastag.dsp import FrontEnd
+
+_MOST_COLUMNS = 32
+
+
+class TwoStep(NamedTuple):
+    """The constants of `spectrum`.
+
+    With `fft_length = inner * columns`, sample `n = columns * n1 + n2` and bin `k = k1 + inner * k2`:
+
+        u[n2, k1] = sum over n1 of hann[n] * x[n] * e^(-2πi n k1 / fft_length)         (a depthwise convolution)
+        X[k]      = sum over n2 of u[n2, k1] * e^(-2πi n2 k2 / columns)                (a matrix product)
+
+    of which `k1 <= inner / 2` is enough, because x is real.
+
+    Args:
+        columns: samples in a row; the waveform is an image of rows.
+        inner: the length of the first step's transform.
+        kernel: of the convolution over rows, (taps, 1, columns, 2 * (inner // 2 + 1)).
+        product: (2 * columns, 2 * columns): real and imaginary part of every n2 -> of every k2.
+        bins: the bin of `rfft` at each place of the result, ((inner // 2 + 1) * columns,); -1 where it stands already.
+    """
+
+    columns: int
+    inner: int
+    kernel: np.ndarray
+    product: np.ndarray
+    bins: np.ndarray
+
+
+@functools.lru_cache(maxsize=32)
+def two_step(front_end: FrontEnd) -> TwoStep:
+    """A front end -> the constants; a row of samples has as many of them as the hop and the transform allow."""
+    shared = math.gcd(front_end.hop_length, front_end.fft_length)
+    columns = min(_MOST_COLUMNS, shared & -shared)
+    length, inner = front_end.fft_length, front_end.fft_length // columns
+    taps = -(-front_end.window_length // columns)
+    samples, low = np.arange(taps * columns), np.arange(inner // 2 + 1)
+    window = np.pad(front_end.window.astype(np.float64), (0, len(samples) - front_end.window_length))
+    first = window[:, None] * _turns(samples, low, length)
+    first = first.reshape(taps, 1, columns, len(low))
+    second = _turns(np.arange(columns), np.arange(columns), columns)
+    product = np.block([[second.real, second.imag], [-second.imag, second.real]])
+    kernel = np.concatenate([first.real, first.imag], axis=-1)
+    return TwoStep(columns, inner, kernel.astype(np.float32), product.astype(np.float32), _bins(length, columns))
+
+
+def spectrum(front_end: FrontEnd, waveform: Any) -> Any:
+    """Padded waveform (batch, samples) -> power of every frame, (batch, frames, places), in the order of `bins`."""
+    plan = two_step(front_end)
+    stride, low = front_end.hop_length // plan.columns, plan.inner // 2 + 1
+    image = _rows(waveform, plan, front_end)
+    parts = ops.depthwise_conv(image, plan.kernel, strides=stride, padding="valid", data_format="channels_last")
+    frames = parts.shape[1] if parts.shape[1] is not None else ops.shape(parts)[1]
+    # All low bins of the first step side by side, so that one product serves them: (low, batch * frames, 2 * columns)
+    parts = ops.reshape(parts, (-1, plan.columns, 2, low))
+    parts = ops.reshape(ops.transpose(parts, (3, 0, 2, 1)), (-1, 2 * plan.columns))
+    parts = ops.square(ops.matmul(parts, plan.product))
+    power = parts[:, : plan.columns] + parts[:, plan.columns :]
+    power = ops.transpose(ops.reshape(power, (low, -1, plan.columns)), (1, 0, 2))
+    return ops.reshape(power, (-1, frames, low * plan.columns))
+
+
+def mel_matrix(front_end: FrontEnd) -> np.ndarray:
+    """The front end's mel matrix with its rows in the order of `bins`; zeros for a bin that stands already."""
+    bins = two_step(front_end).bins
+    return np.where(bins[:, None] >= 0, front_end.mel_matrix[bins], np.float32(0))
+
+
+def _rows(waveform: Any, plan: TwoStep, front_end: FrontEnd) -> Any:
+    """(batch, samples) -> (batch, rows, 1, columns): the rows that whole frames cover."""
+    missing = len(plan.kernel) * plan.columns - front_end.window_length
+    if missing:
+        waveform = ops.pad(waveform, [[0, 0], [0, missing]])
+    samples = waveform.shape[1] if waveform.shape[1] is not None else ops.shape(waveform)[1]
+    frames = 1 + (samples - missing - front_end.window_length) // front_end.hop_length
+    covered = (frames - 1) * front_end.hop_length + front_end.window_length + missing
+    return ops.reshape(waveform[:, :covered], (-1, covered // plan.columns, 1, plan.columns))
+
+
+def _turns(left: np.ndarray, right: np.ndarray, length: int) -> np.ndarray:
+    """`e^(-2πi left right / length)`, exact for whole turns."""
+    return np.exp(-2j * np.pi * (np.outer(left, right) % length) / length)
+
+
+def _bins(length: int, columns: int) -> np.ndarray:
+    inner = length // columns
+    bins = (np.arange(inner // 2 + 1)[:, None] + inner * np.arange(columns)).ravel()
+    bins = np.minimum(bins, length - bins)
+    first = np.unique(bins, return_index=True)[1]
+    return np.where(np.isin(np.arange(len(bins)), first), bins, -1)
