@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-import kerastag
-from kerastag.data.careful_file import CarefulFile, writing
+from kerastag.data.careful_file import CarefulFile
 from kerastag.data.pack_digest import SCAN_ROWS, PackDigest, as_bytes, digest_rows
+from kerastag.data.resumable_file import ResumableFile
 
 __all__ = ["FORMAT_VERSION", "PackWriter"]
 
 FORMAT_VERSION = 1
-_KEYS = ("x", "num_segments", "y", "video_id_list")
 _X_CHUNK_ROWS = 64
 _Y_CHUNK_ROWS = 1024
 
 
-class PackWriter:
+class PackWriter(ResumableFile):
     """Batches of clips -> one HDF5 pack, written beside as `NAME.h5.partial` and renamed when finished.
 
     `checkpoint` makes what was appended so far survive a kill: a writer opened with the same
@@ -43,6 +40,8 @@ class PackWriter:
             None never resumes.
     """
 
+    _keys = ("x", "num_segments", "y", "video_id_list")
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -59,22 +58,13 @@ class PackWriter:
             raise ValueError(f"`segments` must be 1 to 255, received {segments}")
         if np.dtype(dtype) not in (np.uint8, np.float32):
             raise ValueError(f"`dtype` must be uint8 or float32, received {np.dtype(dtype)}")
-        self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        self._sorted = self.path.with_name(self.path.name + ".sorted")
         self.skipped: list[str] = []
         self._shapes = (segments, features), num_classes, np.dtype(dtype), id_bytes
-        self._attributes, self._fingerprint = dict(attributes or {}), fingerprint
-        self._digest = PackDigest()
+        self._attributes, self._digest = dict(attributes or {}), PackDigest()
         self._sources: list[tuple[str, int]] = []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._disk = CarefulFile.of(self.partial)
-        self._file = (self._resume() if fingerprint is not None else None) or self._create()
+        super().__init__(Path(path), fingerprint)
+        self._sorted = self.path.with_name(self.path.name + ".sorted")
         self.resumed_files = len(self._sources)
-        self._saved = self.resumed_files > 0
-
-    def __len__(self) -> int:
-        return self._file["x"].shape[0]
 
     def append(
         self,
@@ -112,14 +102,11 @@ class PackWriter:
             raise ValueError(
                 f"`num_segments` must be 1 to {shape[0]}, received {num_segments.min()} to {num_segments.max()}"
             )
-        start, stop = len(self), len(self) + len(x)
-        with self._writing():
-            if ids.dtype.itemsize > self._file["video_id_list"].dtype.itemsize:
-                self._widen_ids(ids.dtype.itemsize)
-            for key, values in zip(_KEYS, (x, num_segments, targets, ids), strict=True):
-                self._file[key].resize(stop, axis=0)
-                self._file[key][start:stop] = values
-        self._digest.update(x, num_segments, targets, ids)
+        if ids.dtype.itemsize > self._file["video_id_list"].dtype.itemsize:
+            self._widen_ids(ids.dtype.itemsize)
+        columns = (x, num_segments, targets, ids)
+        self._append(dict(zip(self._keys, columns, strict=True)))
+        self._digest.update(*columns)
 
     def file_done(self, name: str, rows: int) -> None:
         """Notes that the source file `name` ends after `rows` rows of the pack."""
@@ -127,19 +114,7 @@ class PackWriter:
 
     def checkpoint(self) -> None:
         """Makes the rows of all finished source files survive a kill from here on; call it between files."""
-        state = {
-            "fingerprint": self._fingerprint,
-            "rows": len(self),
-            "digest": self._digest.hexdigest(),
-            "skipped": self.skipped,
-            "sources": self._sources,
-        }
-        with self._writing():
-            if "state" in self._file:
-                del self._file["state"]
-            self._file["state"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
-            self._file.flush()
-        self._saved = self._fingerprint is not None
+        self._checkpoint(digest=self._digest.hexdigest(), skipped=self.skipped, sources=self._sources)
 
     def finish(self) -> str:
         """Writes the attributes, puts clips into the order of their source files' names, renames -> the digest.
@@ -149,44 +124,24 @@ class PackWriter:
         """
         if not len(self):
             raise ValueError(f"{self.path}: no clip to write")
-        with self._writing():
-            names = [name for name, _ in self._sources]
-            if names != sorted(names):
+        names = [name for name, _ in self._sources]
+        if names != sorted(names):
+            with self._writing():
                 self._reorder()
-            if "state" in self._file:
-                del self._file["state"]
-            digest = self._digest.hexdigest()
-            if self.skipped:
+        digest = self._digest.hexdigest()
+        if self.skipped:
+            with self._writing():
                 self._file["skipped"] = self.skipped
-            written = {"format": "kerastag features", "format_version": FORMAT_VERSION, "digest": digest}
-            self._file.attrs.update(self._attributes | written | {"kerastag_version": kerastag.__version__})
-            self._file.close()
-        self._disk.close()
-        self.partial.replace(self.path)
+        written = {"format": "kerastag features", "format_version": FORMAT_VERSION, "digest": digest}
+        self._put_in_place(self._attributes | written)
         return digest
 
     def close(self) -> None:
-        """Closes without finishing; a partial file stays when a checkpoint lets the next run go on with it."""
-        with suppress(OSError, RuntimeError):  # of a pack that is given up
-            self._file.close()
-        self._disk.close()
-        if not self._saved:
-            self.partial.unlink(missing_ok=True)
+        super().close()
         self._sorted.unlink(missing_ok=True)
 
-    def __enter__(self) -> PackWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _writing(self) -> AbstractContextManager[None]:
-        return writing(self._disk)
-
-    def _create(self) -> h5py.File:
+    def _create_datasets(self, file: h5py.File) -> None:
         (segments, features), num_classes, dtype, id_bytes = self._shapes
-        self._disk.truncate(0)
-        file = h5py.File(self._disk, "w")
         rows, y_rows = _X_CHUNK_ROWS, _Y_CHUNK_ROWS
         file.create_dataset(
             "x", (0, segments, features), dtype, maxshape=(None, segments, features), chunks=(rows, segments, features)
@@ -202,30 +157,19 @@ class PackWriter:
         )
         file.create_dataset("video_id_list", (0,), f"S{id_bytes}", maxshape=(None,), chunks=(y_rows,))
         file.create_dataset("num_segments", (0,), np.uint8, maxshape=(None,), chunks=(y_rows,))
-        return file
 
-    def _resume(self) -> h5py.File | None:
-        file = None
-        try:
-            file = h5py.File(self._disk, "r+")
-            state = json.loads(file["state"][:].tobytes())
-            digest = digest_rows(file, state["rows"])
-            if state["fingerprint"] != self._fingerprint or state["digest"] != digest.hexdigest():
-                raise ValueError("another source, or rows damaged")
-            for key in _KEYS:
-                file[key].resize(state["rows"], axis=0)
-        except Exception:  # whatever a kill left behind: the rows can always be read again from their source
-            if file is not None:
-                file.close()
-            return None
+    def _restore(self, file: h5py.File, state: dict[str, Any]) -> None:
+        digest = digest_rows(file, state["rows"])
+        if state["digest"] != digest.hexdigest():
+            raise ValueError("rows are damaged")
         self.skipped, self._digest = state["skipped"], digest
         self._sources = [(name, rows) for name, rows in state["sources"]]
-        return file
 
     def _widen_ids(self, id_bytes: int) -> None:
-        names = self._file["video_id_list"][:].astype(f"S{id_bytes}")
-        del self._file["video_id_list"]
-        self._file.create_dataset("video_id_list", data=names, maxshape=(None,), chunks=(_Y_CHUNK_ROWS,))
+        with self._writing():
+            names = self._file["video_id_list"][:].astype(f"S{id_bytes}")
+            del self._file["video_id_list"]
+            self._file.create_dataset("video_id_list", data=names, maxshape=(None,), chunks=(_Y_CHUNK_ROWS,))
 
     def _reorder(self) -> None:
         """A source that lists its files unsorted: copies their rows, file after file, into a sorted partial."""
@@ -238,7 +182,9 @@ class PackWriter:
         self._file, self._digest = self._create(), PackDigest()
         with arrived_disk, arrived:
             for batch in _batched(((start, stop) for _, start, stop in spans), SCAN_ROWS):
-                self.append(*(np.concatenate([arrived[key][start:stop] for start, stop in batch]) for key in _KEYS))
+                self.append(
+                    *(np.concatenate([arrived[key][start:stop] for start, stop in batch]) for key in self._keys)
+                )
         self._sorted.replace(self.partial)
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,8 +14,9 @@ from checks import ROOT
 from kerastag import audio
 from kerastag.__main__ import main
 from kerastag.data import audio_pack
-from kerastag.data.audio_lists import read_tree
-from kerastag.data.audio_pack import AudioPack, is_audio_pack, pack_audio, to_int16
+from kerastag.data.audio_lists import AudioList, Recording, read_tree
+from kerastag.data.audio_pack import AudioPack, is_audio_pack, pack_audio, pack_waveforms, to_int16
+from kerastag.labels import LabelSet
 
 RATE = 8_000
 
@@ -191,3 +193,32 @@ def test_the_command_counts_and_lists_what_is_missing(tree, tmp_path, capsys):
     said = capsys.readouterr()
     assert "p.h5: 1 clips, 2 classes, 1 missing" in said.out
     assert "missing: gone.wav" in said.err
+
+
+def test_waveforms_that_a_function_makes_are_packed_and_a_stopped_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_pack, "_AT_A_TIME", 2)
+    clips = tuple(Recording(Path(f"{i}.wav"), f"{i}.wav", (i % 2,)) for i in range(6))
+    made = AudioList(clips, LabelSet.from_names(["even", "odd"]), (), "made")
+    asked = []
+
+    def waveform(i, last=3):
+        asked.append(i)
+        if i > last:
+            raise KeyboardInterrupt
+        return np.full(80, i / 10)
+
+    settings = {"sample_rate": RATE, "clip_seconds": 0.01, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        pack_waveforms(made, waveform, tmp_path / "made.h5", fingerprint="seed 0", **settings)
+    asked.clear()
+    report = pack_waveforms(made, lambda i: waveform(i, 9), tmp_path / "made.h5", fingerprint="seed 0", **settings)
+    assert sorted(asked) == [4, 5]
+    assert report.clips == 6
+    with AudioPack(report.path) as pack:
+        np.testing.assert_array_equal(pack.rows(range(6))[0][:, 7], to_int16(np.arange(6) / 10))
+        assert pack.targets[:, 1].tolist() == [False, True] * 3
+    with pytest.raises(KeyboardInterrupt):
+        pack_waveforms(made, waveform, tmp_path / "made.h5", fingerprint="seed 0", **settings)
+    asked.clear()
+    pack_waveforms(made, lambda i: waveform(i, 9), tmp_path / "made.h5", fingerprint="seed 1", **settings)
+    assert sorted(asked) == list(range(6))
