@@ -1,1 +1,10 @@
 """Keras layers, written in `keras.ops` alone: they run on every Keras backend. One public layer a file."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+
+def register_layers() -> None:
+    """Import every layer, so that Keras finds the class that a file names."""
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")

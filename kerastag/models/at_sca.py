@@ -1,34 +1,20 @@
 """AT-SCA: CNN10 with spatial and channel-wise attention."""
 
-from typing import Any
+from functools import partial
 
 import keras
-from keras import layers
 
 from kerastag.layers.spatial_channel_attention import SpatialChannelAttention
-from kerastag.models._panns import conv_block, max_mean_head, mean_over_frequency, normalise_input
-from kerastag.models.backbone import Backbone, check_rate, check_width, scaled
-from kerastag.models.cnn10 import CHANNELS
+from kerastag.models import cnn10
+from kerastag.models._panns import max_mean_head
+from kerastag.models.backbone import Backbone
 
 
-def build_features(
-    log_mel: Any,
-    *,
-    width: float = 1.0,
-    block_dropout: float = 0.2,
-    augment: keras.layers.Layer | None = None,
-) -> Any:
-    """Log-mel -> the features of AT-SCA: `(batch, frames // 16, 512 · width)`."""
-    check_width(width)
-    check_rate("block_dropout", block_dropout)
-    x = normalise_input(log_mel, augment)
-    for block, channels in enumerate(CHANNELS, start=1):
-        x = conv_block(x, scaled(channels, width), name=f"conv_block{block}")
-        x = SpatialChannelAttention(name=f"attention{block}")(x)
-        x = layers.Dropout(block_dropout, name=f"conv_block{block}_drop")(x)
-    return mean_over_frequency(x)
+def _attention(block: int) -> keras.layers.Layer:
+    return SpatialChannelAttention(name=f"attention{block}")
 
 
+build_features = partial(cnn10.build_features, after_block=_attention)
 BACKBONE = Backbone("panns", 16, build_features, max_mean_head)
 
 

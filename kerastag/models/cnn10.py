@@ -1,5 +1,6 @@
 """CNN10 of PANNs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,13 +18,18 @@ def build_features(
     width: float = 1.0,
     block_dropout: float = 0.2,
     augment: keras.layers.Layer | None = None,
+    after_block: Callable[[int], keras.layers.Layer] | None = None,
 ) -> Any:
-    """Log-mel -> the features of CNN10: `(batch, frames // 16, 512 · width)`."""
+    """Log-mel -> the features of CNN10: `(batch, frames // 16, 512 · width)`.
+
+    `after_block` gives the layer after the pooling of block 1 to 4; None for none.
+    """
     check_width(width)
     check_rate("block_dropout", block_dropout)
     x = normalise_input(log_mel, augment)
     for block, channels in enumerate(CHANNELS, start=1):
         x = conv_block(x, scaled(channels, width), name=f"conv_block{block}")
+        x = after_block(block)(x) if after_block else x
         x = layers.Dropout(block_dropout, name=f"conv_block{block}_drop")(x)
     return mean_over_frequency(x)
 

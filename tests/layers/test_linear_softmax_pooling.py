@@ -1,7 +1,5 @@
 """Linear softmax pooling against its formula, its mask and its corners."""
 
-from importlib.util import find_spec
-
 import keras
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from checks import (
     check_layer_saves_exactly,
     check_masked_padding_changes_nothing,
     outputs_of,
-    run_python,
 )
 from kerastag.layers.linear_softmax_pooling import LinearSoftmaxPooling
 
@@ -48,18 +45,6 @@ def test_is_float32_under_half_precision():
     output = outputs_of(layer, small)["0"]
     assert output.dtype == np.float32
     np.testing.assert_allclose(output, 1e-4, rtol=1e-3)  # 1e-8 would be zero in float16
-
-
-@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
-def test_jax_agrees(tmp_path):
-    np.save(tmp_path / "p.npy", P)
-    code = f"""
-import numpy as np
-from kerastag.layers.linear_softmax_pooling import LinearSoftmaxPooling
-np.save({str(tmp_path / "y.npy")!r}, np.asarray(LinearSoftmaxPooling()(np.load({str(tmp_path / "p.npy")!r}))))
-"""
-    run_python(code, env={"KERAS_BACKEND": "jax"})
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), outputs_of(LinearSoftmaxPooling(), P)["0"], rtol=1e-6)
 
 
 def test_inputs_without_frames_are_refused():

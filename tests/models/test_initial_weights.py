@@ -1,0 +1,70 @@
+"""A model begins with the weights of another: which layers, which files, and what is refused."""
+
+import numpy as np
+import pytest
+
+from checks import run_python
+from kerastag.models.cnn10 import cnn10
+from kerastag.models.initial_weights import take_weights
+from kerastag.models.mn import mn
+from kerastag.models.talnet import talnet
+
+WIDTH = 0.0625
+
+
+def weights(model):
+    """By layer, in order."""
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+def marked(model):
+    model.set_weights([np.full(w.shape, 0.1 * i, np.float32) for i, w in enumerate(model.get_weights(), start=1)])
+    return model
+
+
+@pytest.mark.parametrize(("build", "classifier"), [(cnn10, "fc_audioset"), (mn, "classifier"), (talnet, "classifier")])
+def test_all_but_the_classifier_of_other_classes(build, classifier):
+    model, source = build(4, width=WIDTH), marked(build(7, width=WIDTH, input="waveform"))
+    before = weights(model)[classifier]
+    assert take_weights(model, source) == (classifier,)
+    got, given = weights(model), weights(source)
+    for name in got:
+        for ours, theirs in zip(got[name], before if name == classifier else given[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_everything_where_the_classes_are_as_many(tmp_path):
+    model, source = cnn10(4, width=WIDTH), marked(cnn10(4, width=WIDTH, name="other"))
+    source.save(tmp_path / "other.keras")
+    assert take_weights(model, tmp_path / "other.keras") == ()
+    for ours, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_file_may_hold_layers_that_nobody_has_imported(tmp_path):
+    code = """
+import sys
+from kerastag.models.cnn10 import cnn10
+from kerastag.models.initial_weights import take_weights
+if {0}:
+    from kerastag.layers.spec_augment import SpecAugment
+    cnn10(4, width=0.0625, augment=SpecAugment()).save("model.keras")
+else:
+    assert "kerastag.layers.spec_augment" not in sys.modules
+    print(take_weights(cnn10(4, width=0.0625), "model.keras"))
+"""
+    run_python(code.format(True), cwd=tmp_path)
+    assert run_python(code.format(False), cwd=tmp_path).strip() == "()"
+
+
+def test_what_does_not_fit_is_refused_by_name(tmp_path):
+    model = cnn10(4, width=WIDTH)
+    with pytest.raises(ValueError, match="layer `conv_block1_conv1` has weights .*: another width"):
+        take_weights(model, cnn10(4, width=2 * WIDTH))
+    with pytest.raises(ValueError, match="`initial_weights`: mn: has no layer `bn0`: not this backbone"):
+        take_weights(model, mn(4, width=WIDTH))
+    with pytest.raises(FileNotFoundError, match=r"`initial_weights`: .*none\.keras: no such file"):
+        take_weights(model, tmp_path / "none.keras")
+    (tmp_path / "broken.keras").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match=r"broken\.keras: is no Keras model that can be loaded"):
+        take_weights(model, tmp_path / "broken.keras")
