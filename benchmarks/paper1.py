@@ -15,6 +15,7 @@ from pathlib import Path
 RUNS: dict[str, tuple[int, ...]] = {
     "feature_attention_balanced": (0, 1, 2),
     "es_average_balanced": (0, 1, 2),
+    "es_average_balanced_natural": (0, 1, 2),
     "es_average_balanced_mixup": (0, 1, 2),
     "random_guess": (0,),
     "google_baseline_balanced": (0,),

@@ -1,10 +1,12 @@
 """From the command line to a recipe's settings, and from an error to one line."""
 
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
@@ -18,7 +20,8 @@ def command(settings_class: type, work: Callable[[Any], object], recipe: str, ar
     """A settings class and what to do with settings -> the exit status of the command.
 
     Flags override the TOML of `--config`, which overrides the defaults. Without `--config` and `--data_dir` the TOML
-    is `RECIPE_synthetic`. `--smoke` then cuts the run to three small steps; `--debug` shows tracebacks.
+    is `RECIPE_synthetic`. `--smoke` then cuts the run to three small steps, in a folder of its own that each such run
+    begins anew; `--debug` shows tracebacks.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on its start are no news
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -26,8 +29,7 @@ def command(settings_class: type, work: Callable[[Any], object], recipe: str, ar
     try:
         settings = parse(settings_class, recipe, [a for a in argv if a not in ("--debug", "--smoke")])
         if smoke:
-            cut = {name: value for name, value in _FEW_STEPS.items() if hasattr(settings, name)}
-            settings = type(settings)(**{**{f.name: getattr(settings, f.name) for f in fields(settings)}, **cut})
+            settings = _few_steps(settings, recipe)
         work(settings)
     except KeyboardInterrupt:
         print(f"{recipe}: interrupted; the same command goes on from the last saved state", file=sys.stderr)
@@ -38,6 +40,17 @@ def command(settings_class: type, work: Callable[[Any], object], recipe: str, ar
         print(f"{recipe}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
+
+
+def _few_steps(settings: Any, recipe: str) -> Any:
+    """Settings -> the same, cut to three small steps; without a `run_dir` in an empty folder, for smoke alone."""
+    kept = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    cut: dict[str, Any] = {name: value for name, value in _FEW_STEPS.items() if name in kept}
+    if kept.get("run_dir", "") is None:
+        folder = Path("runs", recipe, "smoke")
+        shutil.rmtree(folder, ignore_errors=True)
+        cut["run_dir"] = str(folder)
+    return type(settings)(**{**kept, **cut})
 
 
 def parse(settings_class: type, recipe: str, argv: Sequence[str]) -> Any:
@@ -61,7 +74,11 @@ def parse(settings_class: type, recipe: str, argv: Sequence[str]) -> Any:
     )
     parser.add_argument("--config", action="config", help="TOML file, or the name of one that comes with kerastag.")
     parser.add_class_arguments(settings_class, None)
-    parser.add_argument("--smoke", action="store_true", help="Three steps of a tiny batch, the model at full size.")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="Three steps of a tiny batch, the model at full size; in runs/NAME/smoke, unless told otherwise.",
+    )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     for path in [argv[i + 1] for i, a in enumerate(argv[:-1]) if a == "--config"]:
         try:

@@ -1,11 +1,9 @@
 """Recordings -> what a pretrained backbone makes of them: embeddings of output frames, of seconds and of the clip."""
 
 import hashlib
-import pkgutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,11 @@ import keras
 import numpy as np
 from keras import ops
 
-import kerastag.layers
 from kerastag import audio
 from kerastag.card import Card
 from kerastag.data.audio_lists import AudioList
 from kerastag.layers.patchwise import Patchwise
+from kerastag.models.loading import load_network
 from kerastag.tagger import model_file
 from kerastag.training.files import write_atomically
 
@@ -53,13 +51,7 @@ def load_backbone(name: str) -> Backbone:
     """
     path = model_file(name)
     card = Card.read(path)
-    for module in pkgutil.iter_modules(kerastag.layers.__path__):
-        import_module(f"kerastag.layers.{module.name}")  # so that Keras finds the classes that the file names
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # a damaged file can end in any error of zipfile, json, h5py or Keras
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: is no Keras model that can be loaded ({reason})") from error
+    model = load_network(path)
     outputs = model.output if isinstance(model.output, dict) else {}
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 2 or not {"framewise", "embedding"} <= outputs.keys():
         raise ValueError(f"{path}: must hear waveforms and give `framewise` and `embedding`; outputs {sorted(outputs)}")

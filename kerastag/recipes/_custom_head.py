@@ -10,6 +10,7 @@ import numpy as np
 
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.models.embedding_models import clipwise_only, feature_attention
+from kerastag.training.state import build_optimizer
 
 _MOMENTUM = 0.9  # of the normalisations: a few hundred steps are too few for averages of a hundred
 
@@ -51,7 +52,7 @@ class Head:
         self._train = clipwise_only(self.model)
         rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
         self._train.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())
-        self._train.optimizer.build(self._train.trainable_variables)
+        build_optimizer(self._train)
         self._fresh = [np.array(v) for v in self._train.optimizer.variables]
 
     def train(self, bags: np.ndarray, targets: np.ndarray, seed: int) -> None:
@@ -130,6 +131,7 @@ def fine_tune(
     trained = clipwise_only(model)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     trained.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())
+    build_optimizer(trained)
     random, order = np.random.default_rng(seed), np.empty(0, np.int64)
     samples = int(np.median([len(waveform) for waveform in waveforms]))
     for _ in range(steps):

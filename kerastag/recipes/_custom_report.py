@@ -3,10 +3,17 @@
 import csv
 import io
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerastag.metrics import Metrics
+from kerastag.metrics import Metrics, measure
+from kerastag.training.files import write_atomically, write_json
+
+if TYPE_CHECKING:
+    from kerastag.recipes._custom_study import Study
 
 _CANDIDATES = np.linspace(0.02, 0.98, 97)
 
@@ -68,3 +75,56 @@ def look_alikes(counts: np.ndarray, names: Sequence[str], most: int = 8) -> list
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [divmod(int(i), len(counts)) for i in order]
     return [f"{names[k]} heard as {names[j]}: {wrong[k, j]} of {counts[k].sum()}" for k, j in pairs if wrong[k, j]]
+
+
+def write_report(folder: Path, study: "Study", found: dict[str, Any], thresholds: tuple[float, ...]) -> None:
+    """What was found -> the files of the run's folder, and the table on standard output."""
+    all_seeds = found.pop("probabilities")
+    targets = np.tile(study.targets[study.evaluated], (len(all_seeds), 1))
+    probabilities = all_seeds.reshape(-1, all_seeds.shape[-1])
+    known = np.flatnonzero(targets.any(axis=0))
+    figures = measure(targets[:, known], probabilities[:, known])
+    counts = confusion(targets, probabilities)
+    classes = class_table(
+        targets[:, known],
+        probabilities[:, known],
+        [thresholds[k] for k in known],
+        [study.names[k] for k in known],
+        figures,
+    )
+    lines = [*_table(study, found), "", *look_alikes(counts, study.names)]
+    rows = [["", *study.names], *([name, *row] for name, row in zip(study.names, counts.tolist(), strict=True))]
+    confused = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    table = "\n".join(lines) + "\n"
+    for name, text in (("classes.csv", classes), ("confusion.csv", confused), ("table.md", table)):
+        write_atomically(folder / name, partial(Path.write_text, data=text))
+    summary = {**found, "figures": figures.as_dict(), "classes": list(study.names), "thresholds": list(thresholds)}
+    summary |= {"errors": list(study.embedded.errors), "missing": list(study.clips.missing)}
+    write_json(folder / "metrics.json", summary)
+    print("\n".join([*lines, "", classes, f"run folder: {folder}", figures.line()]))
+
+
+def _table(study: "Study", found: dict[str, Any]) -> list[str]:
+    what = "accuracy" if study.single else "mAP"
+    numbers = range(1, len(found["kinds"]) + 1)
+    lines = [
+        f"{len(study.evaluated)} clips, {len(study.clips.labels)} classes; "
+        f"embedding {found['embedding_seconds']:.0f} s, all {found['seconds']:.0f} s",
+        "",
+    ]
+    if not found["folds"]:
+        return [*lines, "no cross-validation: what follows is measured on the clips that were trained on"]
+    lines.append(f"| {what} | {' | '.join(f'fold {n}' for n in numbers)} | mean |")
+    lines.append("| --- " * (len(numbers) + 2) + "|")
+    name = "attention head, backbone fine-tuned" if study.settings.fine_tune else "attention head, backbone frozen"
+    for seed, scores in zip(study.settings.seeds, found["folds"], strict=True):
+        lines.append(_row(f"{name}, seed {seed}", scores))
+    lines.append(_row(f"{name}, mean of {len(found['folds'])}", np.mean(found["folds"], axis=0)))
+    if found["logistic"]:
+        lines.append(_row("logistic regression on whole-clip embeddings", found["logistic"]))
+    lines.append(f"| segments of a bag | {' | '.join(found['kinds'])} | |")
+    return lines
+
+
+def _row(name: str, scores: Sequence[float]) -> str:
+    return f"| {name} | {' | '.join(f'{score:.4f}' for score in scores)} | {np.mean(scores):.4f} |"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerastag.card import Card, write_card
 from kerastag.data.sampler import BalancedSampler
 from kerastag.metrics import Metrics, measure
-from kerastag.models.embedding_models import clipwise_only
+from kerastag.models.two_stream import STREAMS, training_part
 from kerastag.recipes._data import Data
 from kerastag.recipes._run import SystemSettings, figures_of
 from kerastag.training.devices import deterministic, scope
@@ -36,6 +37,8 @@ def train_network(settings: SystemSettings, build: Callable[[Any, Data], Any], d
     return {
         "ensemble": figures_of(data, run.ensemble.mean()),
         "last": figures_of(data, last),
+        **stream_figures(data, run.ensemble.mean()),
+        **settings.further_figures(data, full),
         **({"train": measure_training(settings, data, model)} if settings.measures_training else {}),
         "steps": settings.steps,
         "checkpoint_steps": list(settings.checkpoint_steps()),
@@ -51,7 +54,7 @@ def build_models(settings: SystemSettings, build: Callable[[Any, Data], Any], da
     keras.config.set_dtype_policy(settings.precision)
     with scope():
         full = build(settings, data)
-        return full, clipwise_only(full)
+        return full, training_part(full)
 
 
 def batches(settings: SystemSettings, data: Data) -> Callable[[int, int], Any]:
@@ -82,6 +85,13 @@ def predictions(settings: SystemSettings, data: Data) -> Predictions:
     return lambda model: predict(model, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
 
 
+def stream_figures(data: Data, probabilities: np.ndarray) -> dict[str, Metrics]:
+    """Probabilities of the clips to measure on -> the figures of each stream by itself, where there are several."""
+    if probabilities.ndim == 2:
+        return {}
+    return {name: figures_of(data, probabilities[..., stream]) for stream, name in enumerate(STREAMS, start=1)}
+
+
 def measure_training(settings: SystemSettings, data: Data, model: Any) -> Metrics:
     """Class-wise figures on the clips that were trained on, for figure 7."""
     probabilities = predict(model, data.train, data.train_rows, settings.prediction_batch_size)
@@ -105,9 +115,11 @@ def evaluate_network(settings: SystemSettings, build: Callable[[Any, Data], Any]
     if len(paths) != len(settings.checkpoint_steps()):
         raise ValueError(f"{folder}: {len(paths)} checkpoints of {len(settings.checkpoint_steps())}: an unfinished run")
     ensemble.add_files(paths)
-    loaded = clipwise_only(keras.saving.load_model(folder / "model.keras", compile=False))
+    loaded = keras.saving.load_model(folder / "model.keras", compile=False)
     return {
         "ensemble": figures_of(data, ensemble.mean()),
-        "last": figures_of(data, predicted(loaded)),
+        "last": figures_of(data, predicted(training_part(loaded))),
+        **stream_figures(data, ensemble.mean()),
+        **settings.further_figures(data, loaded),
         "seconds": time.perf_counter() - started,
     }

@@ -19,7 +19,7 @@ from kerastag.data.sampler import BalancedSampler
 from kerastag.metrics import Metrics, class_report, measure
 from kerastag.recipes._command import command
 from kerastag.recipes._data import Data, load
-from kerastag.training.files import write_atomically, write_json
+from kerastag.training.files import remove_leftovers, write_atomically, write_json
 from kerastag.training.settings import TrainingSettings
 
 # Where and how often, not what: two runs that differ in these are the same run.
@@ -47,6 +47,10 @@ class SystemSettings(TrainingSettings):
     def card(self, data: Data) -> Card | None:
         """What goes into `model.keras` beside the weights."""
         return None
+
+    def further_figures(self, data: Data, model: Any) -> dict[str, Any]:
+        """What else is measured of the trained model: objects of `metrics.json` by name."""
+        return {}
 
 
 @dataclass(kw_only=True)
@@ -175,6 +179,7 @@ def open_run(settings: Any, recipe: str) -> Path:
         raise ValueError(
             f"{folder}: `run_dir` must be a run's folder or an empty one; it has files and no settings.json"
         )
+    remove_leftovers(folder)
     write_json(path, resolved)
     write_json(folder / "versions.json", versions())
     return folder
@@ -192,8 +197,9 @@ def versions() -> dict[str, str]:
 
 
 def figures_of(data: Data, probabilities: np.ndarray) -> Metrics:
-    """Probabilities of the clips to measure on -> their figures."""
-    return measure(data.targets, probabilities, data.labels.names)
+    """Probabilities of the clips to measure on, the first of several streams' -> their figures."""
+    clipwise = probabilities if probabilities.ndim == 2 else probabilities[..., 0]
+    return measure(data.targets, clipwise, data.labels.names)
 
 
 def summary(data: Data, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,6 +249,7 @@ def _table(metrics: Mapping[str, Any]) -> list[str]:
         rows = {
             "mean of the checkpoints' predictions": metrics["ensemble"],
             "last checkpoint (model.keras)": metrics["last"],
+            **{f"{name} stream alone": metrics[name] for name in ("global", "local") if metrics.get(name)},
         }
     lines = [f"| {metrics['evaluated']} | mAP | mAUC | d-prime |", "| --- | --- | --- | --- |"]
     for name, found in rows.items():

@@ -98,12 +98,15 @@ def main(settings_class: type, build: _run.Build, recipe: str, argv: Sequence[st
 
 
 def _on_made_up_sounds(settings: WaveformSettings, build: Callable[..., Any], recipe: str) -> None:
-    """A recipe on short synthesised sounds, at the sample rate that its front end needs."""
-    from kerastag.recipes._waveform_synthetic import write_sound_packs
+    """A recipe on scenes of two seconds with synthesised sounds, at the sample rate that its front end needs."""
+    from kerastag.data.mixing import SceneRules
+    from kerastag.data.synthetic_events import write_synthetic_scenes
 
     folder = _run.open_run(settings, recipe)
     data_dir = Path(folder) / "synthetic"
     if not (data_dir / "eval.h5").exists():
         print("making the synthetic sounds", file=sys.stderr)
-        write_sound_packs(data_dir, sample_rate=FRONT_ENDS[settings.front_end].sample_rate, seed=settings.seed)
+        sample_rate = FRONT_ENDS[settings.front_end].sample_rate
+        rules = SceneRules(scene_seconds=2.0, max_event_seconds=1.0, max_events=2)
+        write_synthetic_scenes(data_dir, sample_rate=sample_rate, rules=rules, seed=settings.seed)
     run_network(settings, build, recipe, data_dir)

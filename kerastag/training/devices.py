@@ -1,6 +1,7 @@
 """Where training runs: several GPUs of one machine when they are visible, and the same numbers every time."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import keras
 
@@ -20,6 +21,11 @@ def scope() -> AbstractContextManager:
     elif backend == "jax" and len(keras.distribution.list_devices()) > 1:
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     return nullcontext()
+
+
+def scope_of(model: Any) -> AbstractContextManager[object]:
+    """The context that a model was built in, for variables that belong with its own."""
+    return model.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else nullcontext()
 
 
 def deterministic() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from kerastag.data.batches import scale
@@ -17,11 +18,11 @@ class Rows(Protocol):
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
-def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: int = 512) -> np.ndarray:
-    """A model with one output over clips of a pack -> probabilities, float32 `(clips, classes)`.
+def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: int = 512) -> Any:
+    """A model over clips of a pack -> what it gives, float32: probabilities `(clips, classes)` as a rule.
 
     Args:
-        model: embeddings or waveforms -> probabilities.
+        model: embeddings or waveforms -> probabilities, or a list of outputs.
         pack: where the clips are.
         rows: row numbers in the order wanted, or None for all.
         batch_size: clips at a time.
@@ -30,8 +31,8 @@ def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: 
     outputs = []
     for start in range(0, len(rows), batch_size):
         x, lengths, _ = pack.rows(rows[start : start + batch_size])
-        outputs.append(np.asarray(model.predict_on_batch(scale(x, lengths)), np.float32))
-    return np.concatenate(outputs)
+        outputs.append(model.predict_on_batch(scale(x, lengths)))
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts).astype(np.float32), *outputs)
 
 
 def without_optimizer(model: Any) -> Any:

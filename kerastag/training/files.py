@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,35 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """A folder -> the same without what processes that were killed had half written in it.
+
+    What a process that still runs is writing stays.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in (".4194305.state.npz", "state.npz"):  # no process has that number
+    ...     folder.joinpath(name).touch()
+    >>> remove_leftovers(folder)
+    >>> [path.name for path in folder.iterdir()]
+    ['state.npz']
+    """
+    for path in folder.rglob(".*"):
+        written_by = re.match(r"\.(\d{1,9})\.", path.name)
+        if written_by and path.is_file() and not _runs(int(written_by[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -12,11 +12,13 @@ import keras
 import numpy as np
 
 from kerastag.metrics import Metrics
+from kerastag.training.devices import scope_of
 from kerastag.training.evaluation import CheckpointMean, without_optimizer
 from kerastag.training.files import write_atomically
 from kerastag.training.logs import ScalarLog
 from kerastag.training.settings import TrainingSettings
-from kerastag.training.state import load_state, save_state
+from kerastag.training.state import build_optimizer, load_state, save_state
+from kerastag.training.stream_loss import StreamLoss
 
 Batches = Callable[[int, int], Any]
 Predictions = Callable[[keras.Model], np.ndarray]
@@ -24,7 +26,7 @@ _ALARM_AFTER = 0.1  # of the steps: by then a model that learns has left its pri
 
 
 def compiled(model: keras.Model, settings: TrainingSettings) -> keras.Model:
-    """A model -> the model with Adam and the binary cross-entropy on the clip (eq. 2 and 8)."""
+    """A model -> the model with Adam and the binary cross-entropy on the clip, of each of its streams."""
     rate: Any = settings.learning_rate
     if settings.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(
@@ -36,8 +38,9 @@ def compiled(model: keras.Model, settings: TrainingSettings) -> keras.Model:
     elif settings.warmup_steps:
         rate = keras.optimizers.schedules.PolynomialDecay(rate / settings.warmup_steps, settings.warmup_steps, rate)
     average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
-    optimizer = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None, **average)
-    model.compile(optimizer, keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing))
+    with scope_of(model):  # an optimizer belongs to the devices that it is made for
+        optimizer = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None, **average)
+        model.compile(optimizer, StreamLoss(label_smoothing=settings.label_smoothing))
     return model
 
 
@@ -64,6 +67,7 @@ class RunCallback(keras.callbacks.Callback):
         self.settings, self.folder, self.prior = settings, folder, prior
         self.predictions, self.measure = predictions, measure
         self.step, self.seconds = 0, 0.0
+        self._loss_sum, self._loss_steps = 0.0, 0  # of the steps since the last row
         self.rows: list[dict[str, Any]] = []
         self.last: np.ndarray | None = None
 
@@ -75,6 +79,7 @@ class RunCallback(keras.callbacks.Callback):
             return
         progress = load_state(path, model)
         self.step, self.seconds, self.rows = progress["step"], progress["seconds"], progress["rows"]
+        self._loss_sum, self._loss_steps = progress.get("loss_sum", 0.0), progress.get("loss_steps", 0)
         self.ensemble.add_files([self.checkpoint(step) for step in self._checkpoints() if step <= self.step])
         print(f"resumed at step {self.step:,} of {self.settings.steps:,}", file=sys.stderr)
 
@@ -84,19 +89,19 @@ class RunCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._log = ScalarLog(self.folder, self.step)
         self._clock = time.perf_counter()
-        self._loss_sum, self._loss_steps = 0.0, 0
-        self._measured_sum, self._measured_steps = 0.0, 0
+        self._process_sum = 0.0
         self._bar = _progress_bar(self.settings.steps, self.step)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step += 1
-        mean = float(logs["loss"])  # over the steps of this process
-        if not np.isfinite(mean):
+        process_sum = float(logs["loss"]) * (batch + 1)  # Keras has the mean over the steps of this process
+        if not np.isfinite(process_sum):
             raise FloatingPointError(
                 f"the loss is not finite at step {self.step}: lower `learning_rate`, or use `precision` float32"
             )
-        self._loss_steps = batch + 1
-        self._loss_sum = mean * self._loss_steps
+        self._loss_sum += process_sum - self._process_sum
+        self._loss_steps += 1
+        self._process_sum = process_sum
         self._bar.update(1)
         at_checkpoint = self.step in self._checkpoints()
         at_end = self.step == self.settings.steps
@@ -121,8 +126,8 @@ class RunCallback(keras.callbacks.Callback):
         probabilities = self.predictions(self.model)
         figures = self.measure(probabilities)
         self.last = probabilities
-        loss = (self._loss_sum - self._measured_sum) / max(1, self._loss_steps - self._measured_steps)
-        self._measured_sum, self._measured_steps = self._loss_sum, self._loss_steps
+        loss = self._loss_sum / self._loss_steps
+        self._loss_sum, self._loss_steps = 0.0, 0
         row = {"step": self.step, "loss": loss, "mAP": figures.map, "mAUC": figures.mauc, "d_prime": figures.d_prime}
         if at_checkpoint:
             write_atomically(self.checkpoint(self.step), without_optimizer(self.model).save_weights)
@@ -133,15 +138,20 @@ class RunCallback(keras.callbacks.Callback):
         self._write_log()
         self._log.write(row)
         mean = f"   mean of {row['checkpoints']}: {row['ensemble_mAP']:.4f}" if at_checkpoint else ""
-        self._bar.write(f"step {self.step:6,}  loss {loss:.5f}  {figures.line()}{mean}")
+        self._say(f"step {self.step:6,}  loss {loss:.5f}  {figures.line()}{mean}")
         if self.step >= _ALARM_AFTER * self.settings.steps and self.step > 100 and figures.map < 1.5 * self.prior:
-            self._bar.write(f"warning: mAP {figures.map:.4f} is that of a guess ({self.prior:.4f}): nothing is learnt")
+            self._say(f"warning: mAP {figures.map:.4f} is that of a guess ({self.prior:.4f}): nothing is learnt")
+
+    def _say(self, line: str) -> None:
+        self._bar.write(line, file=sys.stderr)  # progress: standard output is for the results
 
     def _save(self) -> None:
         progress = {
             "step": self.step,
             "seconds": self.seconds + time.perf_counter() - self._clock,
             "rows": self.rows,
+            "loss_sum": self._loss_sum,
+            "loss_steps": self._loss_steps,
         }
         save_state(self.folder / "state.npz", self.model, progress)
 
@@ -169,6 +179,7 @@ def fit(model: keras.Model, batches: Batches, settings: TrainingSettings, run: R
     Raises:
         FloatingPointError: the loss is not finite.
     """
+    build_optimizer(model)
     run.restore(model)
     left = settings.steps - run.step
     if left:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastag.training.devices import scope_of
 from kerastag.training.files import write_atomically
 
 
@@ -46,9 +47,19 @@ def load_state(path: Path, model: Any) -> dict[str, Any]:
     return progress
 
 
-def _variables(model: Any) -> list[Any]:
-    if not model.optimizer.built:  # building the one of mixed_float16 twice would reset its loss scale
+def build_optimizer(model: Any) -> None:
+    """A compiled model -> the same with its optimizer's variables, which Keras else makes within the first step.
+
+    A function of TensorFlow that makes variables is traced twice: a run would begin that much later.
+    """
+    if model.optimizer.built:  # building the one of mixed_float16 twice would reset its loss scale
+        return
+    with scope_of(model):
         model.optimizer.build(model.trainable_variables)
+
+
+def _variables(model: Any) -> list[Any]:
+    build_optimizer(model)
     return [*model.variables, *model.optimizer.variables]
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -149,6 +150,38 @@ def test_smoke_cuts_any_settings_to_three_small_steps(toml):
     settings, status = run(["--config", toml("steps = 90\nwarmup_steps = 30\nrate = 2\n"), "--smoke"])
     assert status == 0
     assert settings == Settings(steps=3, batch_size=8, warmup_steps=0, rate=2.0)
+
+
+@dataclass(kw_only=True)
+class Placed:
+    """Settings of a run that has a folder.
+
+    Args:
+        run_dir: folder of the run.
+        steps: mini-batches.
+    """
+
+    run_dir: str | None = None
+    steps: int = 50
+
+
+def test_smoke_has_a_folder_of_its_own_begun_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = []
+
+    def work(settings):
+        made.append(Path(settings.run_dir))
+        made[-1].mkdir(parents=True)
+        (made[-1] / "metrics.json").touch()
+
+    for _ in range(2):  # the second finds nothing of the first
+        assert command(Placed, work, "nothing", ["--smoke"]) == 0
+    assert made == [Path("runs/nothing/smoke")] * 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kept").touch()
+    assert command(Placed, lambda s: made.append(Path(s.run_dir)), "nothing", ["--smoke", "--run_dir", "mine"]) == 0
+    assert made[-1] == Path("mine")
+    assert (tmp_path / "mine/kept").exists()
 
 
 def test_help_says_what_every_setting_does(capsys):

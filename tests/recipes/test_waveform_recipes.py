@@ -2,31 +2,66 @@
 
 import importlib
 import json
+import pkgutil
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
 import pytest
 
+import kerastag.recipes
 from checks import SHARED
+from kerastag._configs import config_names
 from kerastag.card import Card
 from kerastag.data.audio_lists import AudioList, read_tree
-from kerastag.data.audio_pack import AudioPack, pack_audio
+from kerastag.data.audio_pack import pack_audio
+from kerastag.data.mixing import SceneRules
 from kerastag.data.synthetic import write_synthetic_packs
-from kerastag.recipes._waveform_synthetic import SOUNDS, synthetic_clip, write_sound_packs
+from kerastag.data.synthetic_events import SYNTHETIC_EVENTS, write_synthetic_scenes
+from kerastag.dsp import FRONT_ENDS
+from kerastag.models import MODELS
+from kerastag.recipes._command import parse
+from kerastag.recipes._data import load
+from kerastag.recipes._network import batches, build_models
+from kerastag.recipes._waveform import WaveformSettings
 from kerastag.recipes.evaluate import evaluate
+from kerastag.training.fit import compiled
 
 NAMES = ("cnn10", "resnet38", "talnet", "at_sca", "mn")
+RULES = SceneRules(scene_seconds=2.0, max_event_seconds=1.0, max_events=2)
+
+
+NARROW = {"width": 0.0625, "batch_size": 2, "crop_seconds": 1.0, "clip_seconds": 0.5}
+# What says nothing of the model and its batches.
+ASIDE = ("data_dir", "run_dir", "train_packs", "steps", "evaluate_every", "checkpoints", *NARROW)
 
 
 def recipe(name):
     return importlib.import_module(f"kerastag.recipes.{name}")
 
 
+def tomls_by_model():
+    """TOMLs that make the same narrow model and batches, together: a recipe and their names.
+
+    Less those that `test_trains_and_leaves_a_tagger` runs.
+    """
+    names = [module.name for module in pkgutil.iter_modules(kerastag.recipes.__path__) if module.name[0] != "_"]
+    names = [name for name in names if issubclass(getattr(recipe(name), "Settings", object), WaveformSettings)]
+    groups = {}
+    for toml in sorted(set(config_names("recipes")) - {f"{name}_synthetic" for name in NAMES}):
+        name = max((name for name in names if f"{toml}_".startswith(f"{name}_")), key=len, default=None)
+        if name is not None:
+            values = asdict(parse(recipe(name).Settings, name, ["--config", toml]))
+            alike = name, repr(sorted((key, value) for key, value in values.items() if key not in ASIDE))
+            groups.setdefault(alike, []).append(toml)
+    return [pytest.param(name, tomls, id="+".join(tomls)) for (name, _), tomls in groups.items()]
+
+
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory):
     folders = {rate: tmp_path_factory.mktemp(f"packs_{rate}") for rate in (16_000, 32_000)}
     for rate, folder in folders.items():
-        write_sound_packs(folder, sample_rate=rate, num_train=24, num_eval=12)
+        write_synthetic_scenes(folder, sample_rate=rate, counts={"bal_train": 24, "eval": 12}, rules=RULES)
     return folders
 
 
@@ -38,17 +73,37 @@ def arguments(name, packs, run_dir, *more):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_and_leaves_a_tagger(name, packs, tmp_path, capsys):
-    assert recipe(name).main(arguments(name, packs, tmp_path / "run")) == 0
+    assert recipe(name).main(["--config", f"{name}_synthetic", *arguments(name, packs, tmp_path / "run")]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("mAP 0.")
     found = json.loads((tmp_path / "run/metrics.json").read_text())
     assert found["evaluated"] == "eval"
-    assert found["labels"]["names"] == list(SOUNDS)
+    assert found["labels"]["names"] == list(SYNTHETIC_EVENTS)
     card = Card.read(tmp_path / "run/model.keras")
-    assert card.labels.names == tuple(SOUNDS)
+    assert card.labels.names == tuple(SYNTHETIC_EVENTS)
     assert card.sample_rate == (16_000 if name == "talnet" else 32_000)
     assert card.window_seconds == 2
     model = keras.saving.load_model(tmp_path / "run/model.keras", compile=False)
-    assert model(np.zeros((1, card.sample_rate), "float32"))["clipwise"].shape == (1, len(SOUNDS))
+    assert model(np.zeros((1, card.sample_rate), "float32"))["clipwise"].shape == (1, len(SYNTHETIC_EVENTS))
+
+
+@pytest.mark.parametrize(("name", "tomls"), tomls_by_model())
+def test_a_toml_makes_a_model_that_learns_from_its_batches(name, tomls, packs, tmp_path):
+    """One step of a narrow model, at the TOML's own precision, mixing and masking; full widths are built elsewhere."""
+    settings = parse(recipe(name).Settings, name, ["--config", tomls[0]])
+    narrow = {key: value for key, value in NARROW.items() if hasattr(settings, key)}
+    settings = replace(settings, **narrow, train_packs=("bal_train",))
+    if getattr(settings, "initial_weights", None):
+        MODELS[settings.backbone].build(num_classes=3, width=settings.width).save(tmp_path / "theirs.keras")
+        settings = replace(settings, initial_weights=str(tmp_path / "theirs.keras"))
+    data = load(settings, packs[FRONT_ENDS[settings.front_end].sample_rate])
+    _, model = build_models(settings, recipe(name).build, data)
+    waveforms, targets = next(iter(batches(settings, data)(0, 1)))
+    model = compiled(model, settings)
+    model.run_eagerly = True
+    before = [weight.numpy() for weight in model.trainable_weights]
+    assert np.isfinite(model.train_on_batch(waveforms, targets))
+    moved = [not np.array_equal(weight, old) for weight, old in zip(model.trainable_weights, before, strict=True)]
+    assert sum(moved) > len(moved) / 4  # zero gammas keep the branches of ResNet38 still in the first step
 
 
 def test_measured_again_from_its_files_gives_the_same(packs, tmp_path):
@@ -95,16 +150,6 @@ def test_packs_of_another_rate_or_kind_are_refused_by_name(packs, tmp_path, caps
 def test_settings_out_of_range(packs, tmp_path, capsys, flag, value):
     assert recipe("mn").main(["--data_dir", str(packs[32_000]), f"--{flag}", value]) == 1
     assert f"`{flag}` must be" in capsys.readouterr().err
-
-
-def test_synthetic_sounds_are_seeded_and_all_there(tmp_path):
-    first, again = (synthetic_clip(16_000, np.random.default_rng(5)) for _ in range(2))
-    np.testing.assert_array_equal(first[0], again[0])
-    assert first[1] == again[1]
-    write_sound_packs(tmp_path, sample_rate=16_000, num_train=60, num_eval=8)
-    with AudioPack(tmp_path / "bal_train.h5") as pack:
-        assert pack.targets.any(axis=0).all()
-        assert set(pack.targets.sum(axis=1)) == {1, 2}
 
 
 @pytest.mark.real

@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from checks import ROOT
-from kerastag.training.files import write_atomically, write_json
+from kerastag.training.files import remove_leftovers, write_atomically, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -66,3 +67,15 @@ def test_json_is_strict(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"map": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text())["map"] == 0.5
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    (tmp_path / "checkpoints").mkdir()
+    left = [f".{ended.pid}.state.npz", f"checkpoints/.{ended.pid}.step_000007.weights.h5"]
+    kept = [f".{os.getpid()}.state.npz", ".1e5.npz", ".hidden", f"{ended.pid}.npz", "state.npz"]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(kept)

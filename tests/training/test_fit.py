@@ -121,6 +121,13 @@ def test_the_loss_of_a_row_is_the_mean_since_the_row_before(packs, tmp_path):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_progress_goes_to_standard_error(packs, tmp_path, capsys):
+    run(packs, TrainingSettings(steps=4, batch_size=12, evaluate_every=2, checkpoints=1), tmp_path)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split()[1] for line in err.splitlines() if line.startswith("step ")] == ["2", "4"]
+
+
 def test_the_ensemble_is_the_mean_of_what_the_checkpoint_files_predict(finished, packs):
     folder, settings, _, done = finished
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
@@ -214,5 +221,4 @@ def test_a_model_that_learns_nothing_is_warned_of(packs, tmp_path, capsys):
             predictions=lambda m, constant=constant: np.zeros_like(targets, float) if constant else targets * 1.0,
             prior=prior,
         )
-        captured = capsys.readouterr()
-        assert ("is that of a guess" in captured.out + captured.err) == warned
+        assert ("is that of a guess" in capsys.readouterr().err) == warned

@@ -123,6 +123,8 @@ def check_same_run(one, other):
     assert steps == [12, 15, 30, 36, 45, 60]
     for column in ("step", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints"):
         assert [row[column] for row in logs[0]] == [row[column] for row in logs[1]]
+    losses = [[float(row["loss"]) for row in log] for log in logs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # Keras sums each process's losses in float32
 
 
 def check_same_weights(one, other):
@@ -149,6 +151,7 @@ def test_killed_while_saving_and_between_checkpoint_and_state(folder):
     assert saved_step(folder / "killed") == 35
     assert (folder / "killed/checkpoints/step_000036.weights.h5").exists()
     assert "resumed at step 35 of 60" in finish(folder, "everything", "killed")
+    assert not list((folder / "killed").rglob(".*.npz")), "what was half written when it was killed"
     finish(folder, "everything", "whole")
     check_same_run(folder / "killed", folder / "whole")
 

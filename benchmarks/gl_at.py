@@ -1,0 +1,154 @@
+"""Every run behind RESULTS.md's tables of GL-AT, one after the other, on scenes mixed from a folder of recordings.
+
+    python benchmarks/gl_at.py --audio_dir shared/data/esc10 --runs RUNS [--only NAME ...] [--valid]
+
+What is finished is left as it is and what was interrupted goes on where it stopped, so the same command may be given
+again and again. Ends with the tables. `--list` shows the runs. Scenes of folds 1 to 4 are trained on, those of fold 5
+are measured on; a tenth of the recordings of folds 1 to 4 is kept for the pack `valid`, on which `--valid` measures
+instead, in folders of its own: step counts are chosen there.
+
+Each backbone is trained alone and with GL-AT at equal steps, batches and rates, and alone again with as many operations
+as both streams take: N * tau = 15 s beside the clip's 10, so 2.5 times (`benchmarks/two_streams.py` counts them). From
+scratch that is a wider backbone, by the root of 2.5; from published weights, which have their width, it is 2.5 times
+the steps. A frozen global stream begins with the backbone that was trained alone, as its choice needs a classifier.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+WIDER = 2.5**0.5
+COUNTS = {"bal_train": 1500, "valid": 200, "eval": 500}
+SPLITS = ("bal_train=1,2,3,4:90%", "valid=1,2,3,4:10%", "eval=5")
+EVERY = {
+    "train_packs": '["bal_train"]',
+    "batch_size": 16,
+    "mixup": 0.0,
+    "spec_augment": "false",
+    "schedule": "cosine",
+    "warmup_steps": 20,
+    "checkpoints": 1,  # so short a run is still learning at a fifth of its steps
+}
+# What fits ten minutes of two cores: width and steps.
+SIZES = {
+    "mn": {"width": 0.4, "steps": 400},
+    "cnn10": {"width": 0.25, "steps": 400},
+    "talnet": {"width": 0.25, "steps": 400},
+    "resnet38": {"width": 0.125, "steps": 400},
+    "at_sca": {"width": 0.25, "steps": 400},
+}
+PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "initial_weights": "mn04_as"}
+
+
+def runs() -> dict[str, tuple[dict, tuple[int, ...]]]:
+    """Name -> flags and seeds. The order is that of what one wants to know first."""
+    found = {}
+
+    def compare(name: str, flags: dict, rival: dict, seeds: tuple[int, ...]) -> None:
+        found[f"{name}_alone"] = {**flags, "streams": "global"}, seeds
+        found[f"{name}_gl_at"] = flags, seeds
+        found[f"{name}_rival"] = {**flags, "streams": "global", **rival}, seeds
+
+    compare("mn04_pretrained", PRETRAINED, {"steps": round(2.5 * PRETRAINED["steps"])}, (0, 1, 2))
+    for backbone, size in SIZES.items():
+        flags = {"backbone": backbone, **size}
+        seeds = (0, 1, 2) if backbone in ("mn", "cnn10") else (0,)
+        compare(backbone, flags, {"width": round(WIDER * size["width"], 3)}, seeds)
+    for name, flags in (("mn04_pretrained", PRETRAINED), ("cnn10", {"backbone": "cnn10", **SIZES["cnn10"]})):
+        found |= {f"{name}_clips_{n}": ({**flags, "num_clips": n}, (0,)) for n in (1, 2, 3, 4, 6, 7)}
+        found |= {f"{name}_seconds_{t}": ({**flags, "clip_seconds": t}, (0,)) for t in (1, 2, 4, 5)}
+    trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
+    found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
+    found["mn04_pretrained_spread"] = {**PRETRAINED, "suppress_radius_seconds": 1.0}, (0,)
+    return found
+
+
+def make_scenes(audio_dir: Path, folder: Path, sample_rate: int) -> Path:
+    """A folder of recordings -> the folder of its scenes at a rate, made when they are not all there."""
+    scenes = folder / f"scenes_{sample_rate}"
+    if not all((scenes / f"{split}.tsv").is_file() for split in COUNTS):
+        words = ["--audio_dir", str(audio_dir), "--output", str(scenes), "--sample_rate", str(sample_rate)]
+        words += [word for split in SPLITS for word in ("--split", split)]
+        words += ["--count", *(f"{split}={count}" for split, count in COUNTS.items())]
+        subprocess.run([sys.executable, "-m", "kerastag", "scenes", *words], check=True)
+    return scenes
+
+
+def train(flags: dict, seed: int, data_dir: Path, folder: Path, eval_pack: str) -> None:
+    """One run, unless it is finished."""
+    if (folder / "metrics.json").exists():
+        return
+    print(f"== {folder}", flush=True)
+    all_flags = {**EVERY, **flags, "seed": seed, "data_dir": data_dir, "run_dir": folder}
+    all_flags |= {"evaluate_every": all_flags["steps"]}
+    all_flags |= {"eval_pack": eval_pack} if eval_pack != "eval" else {}
+    if flags.get("initial_weights") in runs():  # of this driver's own, which comes before
+        all_flags["initial_weights"] = folder.parents[1] / flags["initial_weights"] / folder.name / "model.keras"
+    words = [word for name, value in all_flags.items() for word in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "-m", "kerastag.recipes.gl_at", *words], check=False, stdout=subprocess.DEVNULL)
+
+
+def spread(values: list[float]) -> str:
+    """The mean, and the standard deviation where there are several."""
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def row(name: str, found: list[dict]) -> str:
+    """The runs of one name -> their line of the table."""
+
+    def figure(part: str, key: str) -> str:
+        values = [run[part][key] for run in found if run.get(part)]
+        return spread(values) if values else "–"
+
+    windows = [run["localisation"]["all"] for run in found if run.get("localisation")]
+    inside = "–"
+    if windows:
+        centre, chance = (statistics.mean(w[key] for w in windows) for key in ("centre", "centre_chance"))
+        inside = f"{centre:.3f} ({chance:.3f})"
+    minutes = statistics.mean(run["seconds"] for run in found) / 60
+    parts = [figure("ensemble", key) for key in ("map", "mauc", "d_prime")]
+    streams = [figure(part, "map") for part in ("global", "local")]
+    return " | ".join([f"| {name}", str(len(found)), *parts, *streams, inside, f"{minutes:.1f} |"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--audio_dir", type=Path, required=True, help="folder/class/*.ogg with folds in the names")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of scenes and of run folders")
+    parser.add_argument("--only", nargs="+", choices=runs(), metavar="NAME", help="these runs alone")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
+    parser.add_argument("--valid", action="store_true", help="measure on the held-out recordings of the training folds")
+    parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
+    arguments = parser.parse_args()
+    eval_pack = "valid" if arguments.valid else "eval"
+    unfinished, table = [], []
+    for name, (flags, seeds) in runs().items():
+        if arguments.only and name not in arguments.only:
+            continue
+        found = []
+        for seed in arguments.seeds or seeds:
+            folder = arguments.runs / eval_pack / name / f"seed_{seed}"
+            if not arguments.list:
+                rate = 16_000 if flags["backbone"] == "talnet" else 32_000
+                train(flags, seed, make_scenes(arguments.audio_dir, arguments.runs, rate), folder, eval_pack)
+            done = (folder / "metrics.json").exists()
+            if arguments.list:
+                print(f"{'finished' if done else 'to do   '}  {folder}  {flags}")
+            if done:
+                found.append(json.loads((folder / "metrics.json").read_text()))
+            else:
+                unfinished.append(folder)
+        if found:
+            table.append(row(name, found))
+    if table:
+        header = "| run | seeds | mAP | mAUC | d-prime | global mAP | local mAP | centre inside (chance) | minutes |"
+        print("\n".join([header, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |", *table]))
+    return bool(unfinished and not arguments.list)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Where the local stream listened, against where the events are."""
+
+from typing import Any
+
+import numpy as np
+
+from kerastag.recipes._data import Data
+from kerastag.recipes._run import SystemSettings
+
+
+def localised(settings: SystemSettings, data: Data, model: Any) -> dict[str, Any]:
+    """A two-stream model, and clips beside whose packs a table of events lies -> `localisation` of its windows.
+
+    Nothing where there is no such table, as beside packs of AudioSet.
+    """
+    paths = [pack.path.with_suffix(".tsv") for pack in data.evaluation.packs]
+    if len(paths) != 1 or not paths[0].is_file():
+        return {}
+    from kerastag.detection import localisation, read_events
+
+    names = data.evaluation.packs[0].ids[data.evaluation_rows]
+    start_seconds, classes = chosen_windows(settings, data, model)
+    cut = model.get_layer("select")
+    duration_seconds = data.train.x_shape[1] / data.train.packs[0].sample_rate
+    events = read_events(paths[0], list(names), data.labels)
+    found = localisation(events, start_seconds, classes, cut.clip_seconds, duration_seconds)
+    return {"localisation": found.as_dict()}
+
+
+def chosen_windows(settings: SystemSettings, data: Data, model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A two-stream model over the clips to measure on -> where its windows begin and whose they are, `(clips, N)`."""
+    import keras
+
+    from kerastag.training.evaluation import predict
+
+    # Of these two outputs: the local stream does not run.
+    choosing = keras.Model(model.input, [model.output[name] for name in ("start_seconds", "classes")])
+    found = predict(choosing, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
+    return found[0], found[1].astype(int)
+
+
+def localisation_line(found: dict[str, Any]) -> str:
+    """The object `localisation` of `metrics.json` -> one line of it.
+
+    >>> figures = {"positives": 9, "chosen": 8, "centre": 0.875, "centre_chance": 0.5, "overlap": 1.0}
+    >>> localisation_line({"all": {**figures, "overlap_chance": 0.75}})
+    'windows of classes that sound: centre inside an event 0.875 (chance 0.500), overlap 1.000 (chance 0.750), 8 of 9'
+    """
+    f = found["all"]
+    names = ("centre", "centre_chance", "overlap", "overlap_chance")
+    shares = ["-" if f[name] is None else f"{f[name]:.3f}" for name in names]
+    return (
+        f"windows of classes that sound: centre inside an event {shares[0]} (chance {shares[1]}), "
+        f"overlap {shares[2]} (chance {shares[3]}), {f['chosen']} of {f['positives']}"
+    )
