@@ -1,0 +1,178 @@
+"""The parity gate: an exported file against Keras, in one table and one JSON, before the file is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerastag.export import probes
+from kerastag.export.clips import Clips
+from kerastag.export.device import Use, measure_use
+from kerastag.export.serving import Served
+from kerastag.export.target import Tolerance
+from kerastag.metrics import measure
+
+__all__ = ["ParityError", "Report", "check"]
+
+Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+THREADS = (1, 2)
+
+
+class ParityError(ValueError):
+    """An exported file that is further from Keras than its target allows."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured of one exported file.
+
+    Args:
+        name: of the file or folder.
+        target: of the export.
+        size_bytes: of the file, or of all files in the folder.
+        differences: output -> probe -> largest difference to Keras; for an embedding as a share of its largest value.
+        tolerances: output -> largest difference that the target allows.
+        map_keras, map_file: mAP on the evaluation clips; None without them.
+        map_loss_allowed: mAP that the target allows to lose.
+        clips: evaluation clips, 0 without them.
+        use: threads -> what running it takes.
+        window_seconds: seconds of sound in one window.
+    """
+
+    name: str
+    target: str
+    size_bytes: int
+    differences: Mapping[str, Mapping[str, float]]
+    tolerances: Mapping[str, float]
+    map_keras: float | None
+    map_file: float | None
+    map_loss_allowed: float
+    clips: int
+    use: Mapping[int, Use]
+    window_seconds: float
+
+    @property
+    def map_loss(self) -> float | None:
+        """mAP that the file has lost; below zero where it gained."""
+        return None if self.map_keras is None or self.map_file is None else self.map_keras - self.map_file
+
+    def faults(self) -> list[str]:
+        """What is over the target's tolerance, one line each; none when the file may be kept."""
+        found = []
+        for output, by_probe in self.differences.items():
+            probe, worst = max(by_probe.items(), key=lambda item: (math.isnan(item[1]), item[1]))
+            if not worst <= self.tolerances[output]:
+                found.append(f"`{output}` differs by {worst:.2g} on {probe}, allowed {self.tolerances[output]:.2g}")
+        if self.map_loss is not None and not self.map_loss <= self.map_loss_allowed:
+            found.append(f"mAP loses {self.map_loss:.4f}, allowed {self.map_loss_allowed:.4f}")
+        return found
+
+    def table(self) -> str:
+        """Everything in one Markdown table."""
+        rows = [("size", f"{self.size_bytes / 1e6:.3f} MB", "")]
+        for output, by_probe in self.differences.items():
+            probe, worst = max(by_probe.items(), key=lambda item: item[1])
+            rows.append((f"{output}, largest difference", f"{worst:.1e} ({probe})", f"{self.tolerances[output]:.1e}"))
+        if self.map_loss is not None:
+            rows.append((f"mAP of {self.clips} clips, Keras", f"{self.map_keras:.4f}", ""))
+            rows.append(("mAP, this file", f"{self.map_file:.4f}", f"{self.map_loss_allowed:.4f} less"))
+        for threads, use in self.use.items():
+            window = f"{self.window_seconds:g} s of sound, {threads} thread{'s' * (threads > 1)}"
+            rows.append((window, f"{use.milliseconds:.2f} ms", ""))
+        if self.use:
+            rows.append(("peak memory of its process", f"{max(use.peak_mb for use in self.use.values()):.0f} MB", ""))
+        lines = [f"| {self.name} ({self.target}) | measured | allowed |", "| --- | --- | --- |"]
+        return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "size_bytes": self.size_bytes,
+            "differences": {output: dict(by_probe) for output, by_probe in self.differences.items()},
+            "tolerances": dict(self.tolerances),
+            "map": {"keras": self.map_keras, "file": self.map_file, "allowed_loss": self.map_loss_allowed},
+            "clips": self.clips,
+            "use": {str(threads): use._asdict() for threads, use in self.use.items()},
+            "window_seconds": self.window_seconds,
+        }
+
+
+def check(
+    path: Path,
+    name: str,
+    target: str,
+    tolerance: Tolerance,
+    run: Run,
+    served: Served,
+    clips: Clips | None = None,
+) -> Report:
+    """A file just written and what runs it -> what was measured of it.
+
+    Args:
+        path: where the file is now.
+        name: what it shall be called.
+        target: of the export.
+        tolerance: of the target.
+        run: inputs (batch, ...) -> outputs by name.
+        served: what the file was made from.
+        clips: evaluation clips, on which mAP is measured before and after.
+
+    Raises:
+        ParityError: the file is over a tolerance; the message says by how much.
+    """
+    differences = _differences(run, served)
+    before, after = (None, None) if clips is None else _map_before_and_after(run, served, clips)
+    report = Report(
+        name=name,
+        target=target,
+        size_bytes=_size(path),
+        differences=differences,
+        tolerances={output: tolerance.of(output, served.input == "waveform") for output in differences},
+        map_keras=before,
+        map_file=after,
+        map_loss_allowed=tolerance.map_loss,
+        clips=0 if clips is None else len(clips),
+        use={},
+        window_seconds=served.card.window_seconds,
+    )
+    if faults := report.faults():
+        raise ParityError(f"{name}: not kept, too far from Keras: {'; '.join(faults)}")
+    use = {threads: measure_use(path, threads) for threads in THREADS}
+    return Report(**{**vars(report), "use": use})
+
+
+def _differences(run: Run, served: Served) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for probe, given in probes.inputs(served).items():
+        expected, actual = reference(served, given), run(given)
+        for output, wanted in expected.items():
+            scale = 1.0 if output in ("clipwise", "framewise") else max(1e-6, float(np.abs(wanted).max()))
+            difference = float(np.abs(actual[output] - wanted).max()) / scale
+            found.setdefault(output, {})[probe] = difference
+    return found
+
+
+def reference(served: Served, given: np.ndarray) -> dict[str, np.ndarray]:
+    """Inputs (batch, ...) -> what Keras says."""
+    return {name: np.asarray(value) for name, value in served.reference.predict_on_batch(given).items()}
+
+
+def _map_before_and_after(run: Run, served: Served, clips: Clips) -> tuple[float, float]:
+    if "clipwise" not in served.reference.output:
+        raise ValueError("`evaluation` needs a model with the output `clipwise`")
+    before, after = [], []
+    for batch in clips.batches():
+        before.append(reference(served, batch)["clipwise"])
+        after.append(run(batch)["clipwise"])
+    return tuple(measure(clips.targets, np.concatenate(scores)).map for scores in (before, after))  # type: ignore
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())

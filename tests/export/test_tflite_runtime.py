@@ -1,0 +1,29 @@
+"""What the current converter wrote for tflite-runtime 2.14, run by it: in the old stack, by `make test-legacy`."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerastag.edge import runtime
+
+FOLDER = Path(os.environ.get("KERASTAG_LEGACY_MODELS", ""))
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("tflite_runtime") is None, reason="needs tflite-runtime (Python 3.11)"),
+    pytest.mark.skipif(
+        not os.environ.get("KERASTAG_LEGACY_MODELS"), reason="needs the files that `make test-legacy` writes"
+    ),
+]
+
+
+@pytest.mark.parametrize("name", ["feature_attention", "cnn10"])
+def test_the_old_interpreter_says_what_keras_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "PACKAGES", ("tflite_runtime.interpreter",))
+    model = runtime.LiteRTModel(FOLDER / f"{name}.tflite", 1)
+    with np.load(FOLDER / f"{name}.npz") as kept:
+        given, expected = kept["given"], kept["clipwise"]
+    actual = model(given)["clipwise"]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=0.03)
+    assert expected.std(axis=0).max() > 0.03  # so that the bound means something
