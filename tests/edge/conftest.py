@@ -1,0 +1,176 @@
+"""Small real models, each converted once a session with TensorFlow's converter, their cards inside."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edge.models import (
+    FEATURES,
+    FRAMES_PER_OUTPUT,
+    FRONT_END,
+    SEGMENT_FRAMES,
+    WAVEFORM_SAMPLES,
+    WINDOW_FRAMES,
+    card,
+    weights,
+)
+
+from kerastag.card import Card, write_card
+from kerastag.edge.runtime import PACKAGES
+from kerastag.labels import LabelSet
+
+Convert = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
+    """(name, function of one tensor -> dict of tensors, input's name and shape, card, Keras model whose weights the
+    function reads) -> a `.tflite` file."""
+    for package in PACKAGES:
+        try:
+            __import__(package)
+            break
+        except ImportError:
+            continue
+    else:
+        pytest.skip("needs a LiteRT interpreter (extra `edge` or `edge-legacy`)")
+    tf = pytest.importorskip("tensorflow")
+    import keras
+
+    def converted(
+        name: str, function: Callable[[Any], Any], input: str, shape: tuple[int, ...], card: Card, network: Any = None
+    ) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        spec = tf.TensorSpec(shape, tf.float32, name=input)
+        if network is None:
+            signature = tf.function(function, input_signature=[spec]).get_concrete_function()
+            tf.saved_model.save(tf.Module(), str(folder / "saved"), signatures=signature)
+        else:
+            archive = keras.export.ExportArchive()
+            archive.track(network)
+            archive.add_endpoint("serve", function, input_signature=[spec])
+            archive.write_out(folder / "saved", verbose=False)
+        path = folder / f"{name}.tflite"
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved")).convert())
+        write_card(path, card)
+        return path
+
+    return converted
+
+
+@pytest.fixture(scope="session")
+def clip_model(convert: Convert) -> Path:
+    """Log-mel of one second -> clipwise, which every value of it changes, and framewise of 0.08 s each."""
+    import tensorflow as tf
+
+    clip, frame = weights(WINDOW_FRAMES, 64, 3), weights(FRAMES_PER_OUTPUT, 64, 3, seed=1)
+
+    def tag(log_mel: Any) -> dict[str, Any]:
+        padded = tf.pad(log_mel, [[0, 0], [0, -WINDOW_FRAMES % FRAMES_PER_OUTPUT], [0, 0]])
+        outputs = tf.reshape(padded, (-1, FRAMES_PER_OUTPUT * 64)) @ frame.reshape(-1, 3)
+        return {
+            "clipwise": tf.sigmoid(tf.reshape(log_mel, (1, -1)) @ clip.reshape(-1, 3)),
+            "framewise": tf.sigmoid(outputs)[None],
+        }
+
+    spacing = FRAMES_PER_OUTPUT / FRONT_END.frames_per_second
+    return convert(
+        "clip", tag, "log_mel", (1, WINDOW_FRAMES, 64), card(window_seconds=1.015, seconds_per_frame=spacing)
+    )
+
+
+@pytest.fixture(scope="session")
+def waveform_model(convert: Convert) -> Path:
+    """One second of samples -> clipwise alone."""
+    import tensorflow as tf
+
+    ramp = weights(WAVEFORM_SAMPLES, 3)
+    return convert(
+        "waveform",
+        lambda waveform: {"output_0": tf.sigmoid(100 * waveform @ ramp)},  # Keras's name of an only output
+        "waveform",
+        (1, WAVEFORM_SAMPLES),
+        card(front_end={}),
+    )
+
+
+@pytest.fixture(scope="session")
+def embedder(convert: Convert) -> Path:
+    """Log-mel of 0.24 s -> five features; it knows no classes."""
+    import tensorflow as tf
+
+    matrix = weights(SEGMENT_FRAMES * 64, FEATURES, seed=2)
+    return convert(
+        "embedder",
+        lambda log_mel: {"embedding": tf.tanh(tf.reshape(log_mel, (1, -1)) @ matrix)},
+        "log_mel",
+        (1, SEGMENT_FRAMES, 64),
+        card(labels=None, window_seconds=SEGMENT_FRAMES / 100),
+    )
+
+
+@pytest.fixture(scope="session")
+def head_network() -> Any:
+    """Feature-level attention of paper 1 over five features, in Keras."""
+    keras = pytest.importorskip("keras")
+    from kerastag.models import MODELS
+
+    keras.utils.set_random_seed(3)
+    network = MODELS["feature_attention"].build(num_classes=3, num_features=FEATURES, units=8, depth=1)
+    for weight in network.weights:
+        if weight.name == "kernel":
+            weight.assign(1.5 * weight.numpy())  # so that every segment moves the probabilities
+    return network
+
+
+@pytest.fixture(scope="session")
+def head(convert: Convert, head_network: Any) -> Path:
+    """That network on ten segments."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TFLite is converted from the TensorFlow backend")
+    return convert(
+        "head",
+        lambda embedding: head_network(embedding, training=False),
+        "embedding",
+        (1, 10, FEATURES),
+        card(front_end={}, window_seconds=10 * SEGMENT_FRAMES / 100),
+        network=head_network,
+    )
+
+
+@pytest.fixture(scope="session")
+def loudness_model(convert: Convert) -> Path:
+    """Log-mel of one second -> one class, above one half where it is louder than -40 dB or so; framewise of 0.08 s."""
+    import tensorflow as tf
+
+    def tag(log_mel: Any) -> dict[str, Any]:
+        padded = tf.pad(log_mel, [[0, 0], [0, -WINDOW_FRAMES % FRAMES_PER_OUTPUT], [0, 0]], constant_values=-5.0)
+        level = tf.reduce_mean(tf.reshape(padded, (1, -1, FRAMES_PER_OUTPUT * 64)), axis=2, keepdims=True)
+        framewise = tf.sigmoid(5 * (level + 2))
+        return {"clipwise": tf.reduce_max(framewise, axis=1), "framewise": framewise}
+
+    spacing = FRAMES_PER_OUTPUT / FRONT_END.frames_per_second
+    labels = LabelSet.from_names(["Loud"])
+    return convert("loudness", tag, "log_mel", (1, WINDOW_FRAMES, 64), card(labels=labels, seconds_per_frame=spacing))
+
+
+@pytest.fixture(scope="session")
+def loud_model(convert: Convert) -> Path:
+    """Log-mel of one second -> low tones are `Bark`, high ones `Rain`, anything loud `Speech`; 0.1 s a frame."""
+    import tensorflow as tf
+
+    bands = np.zeros((64, 3), np.float32)
+    bands[:20, 0], bands[44:, 1], bands[:, 2] = 1 / 20, 1 / 20, 1 / 64
+
+    def tag(log_mel: Any) -> dict[str, Any]:
+        frames = tf.sigmoid(
+            2 * (tf.reduce_mean(tf.reshape(log_mel, (1, 10, 10, 64)), axis=2) @ bands + [2.5, 3.2, 2.5])
+        )
+        return {"clipwise": tf.reduce_max(frames, axis=1), "framewise": frames}
+
+    spoken = card(seconds_per_frame=0.1, thresholds=(0.5, 0.5, 0.9), origin="three loudnesses")
+    return convert("loud", tag, "log_mel", (1, WINDOW_FRAMES, 64), spoken)

@@ -1,0 +1,25 @@
+"""Results and events as a stream would give them, for the tests of what takes them."""
+
+import numpy as np
+
+from kerastag.edge.reports import EventReport, ResultReport, TagReport
+
+MOMENT = 1_795_000_000.25  # 2026-11-18T11:06:40.250Z
+
+
+def result(*probabilities, start=0.0, time=None, lost=0.0):
+    names = ("Bark", "Rain, heavy", "Speech")[: len(probabilities)]
+    tags = sorted(zip(names, probabilities, strict=True), key=lambda tag: -tag[1])
+    return ResultReport(
+        start,
+        start + 1.0,
+        time,
+        tuple(TagReport(n, f"/m/{n[0]}", p) for n, p in tags),
+        names,
+        np.array(probabilities),
+        lost,
+    )
+
+
+def event(name="Bark", onset=1.0, offset=None, time=None):
+    return EventReport(name, f"/m/{name[0]}", onset, offset, time, 0.75, 0.5)

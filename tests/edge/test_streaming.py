@@ -1,0 +1,294 @@
+"""StreamingTagger: any cut gives the same; rates, channels, gaps, clocks; what is refused, and that it then goes on."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import soxr
+from edge.models import card
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from checks import run_python
+from kerastag.card import write_card
+from kerastag.dsp import FRONT_ENDS
+from kerastag.edge import Block, BoundedAudioQueue, StreamingTagger
+from kerastag.edge import streaming as module
+from kerastag.edge.clock import StreamClock
+from kerastag.events import EventRules, EventTracker
+
+RATE = 16_000
+NOISE = (0.1 * np.random.default_rng(0).standard_normal((48_000, 2))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def taggers(clip_model, waveform_model, embedder, head):
+    """One of each kind; `flush` makes each as new."""
+    return {
+        "log_mel": StreamingTagger(clip_model, hop_seconds=0.16),
+        "waveform": StreamingTagger(waveform_model, hop_seconds=0.21),
+        "incremental": StreamingTagger(embedder, head),
+    }
+
+
+def hear(tagger, samples, rate, cuts=(), **arguments):
+    blocks = np.split(samples, sorted(cuts))
+    return [result for block in blocks for result in tagger.feed(block, rate, **arguments)] + tagger.flush()
+
+
+def check_same(results, expected):
+    assert len(results) == len(expected)
+    for result, other in zip(results, expected, strict=True):
+        for name in set(result._fields) - {"began_at"}:
+            np.testing.assert_array_equal(getattr(result, name), getattr(other, name), err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
+@settings(max_examples=12)
+@given(
+    rate=st.sampled_from([16_000, 44_100]),
+    samples=st.integers(0, 48_000),
+    cuts=st.lists(st.integers(0, 48_000), max_size=10),
+    stereo=st.booleans(),
+)
+def test_any_cut_of_the_audio_gives_the_same_results(taggers, kind, rate, samples, cuts, stereo):
+    audio = NOISE[:samples] if stereo else NOISE[:samples, 0]
+    whole = hear(taggers[kind], audio, rate)
+    check_same(hear(taggers[kind], audio, rate, [cut % (samples + 1) for cut in cuts]), whole)
+    assert bool(whole) == bool(samples)
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
+def test_sample_by_sample(taggers, kind):
+    audio = NOISE[:6_000, 0]
+    check_same(hear(taggers[kind], audio, RATE, range(6_000)), hear(taggers[kind], audio, RATE))
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
+def test_another_rate_and_channels_give_what_their_resampled_mean_gives(taggers, kind):
+    resampled = soxr.resample(NOISE.mean(axis=1, dtype=np.float32), 44_100, RATE, quality="HQ")
+    results, expected = hear(taggers[kind], NOISE, 44_100), hear(taggers[kind], resampled, RATE)
+    check_same(results, expected)
+
+
+def test_the_first_result_comes_with_the_first_hop(taggers):
+    """Its audio, and at most the rest of a window that is no whole output frame, and the filter of the resampler."""
+    for kind, wait in {"log_mel": 0.16 + 0.04, "waveform": 0.21, "incremental": 0.24}.items():
+        for rate, filtered in ((RATE, 0.0), (44_100, 0.05)):
+            samples = round((wait + filtered + 0.025) * rate)
+            assert len(taggers[kind].feed(NOISE[:samples, 0], rate)) == 1, kind
+            taggers[kind].flush()
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
+def test_lost_audio_moves_the_time_stamps_on_exactly(taggers, kind):
+    tagger = taggers[kind]
+    whole = [result.end_seconds for result in hear(tagger, NOISE[:, 0], RATE)[:-1]]
+    before = tagger.stats()
+    first = tagger.feed(NOISE[:16_000, 0], RATE)
+    after = tagger.feed(NOISE[16_000:, 0], RATE, lost_samples=3_600 * 44_100 // 2)  # not whole hops
+    lost_seconds = 3_600 * 44_100 / 2 / RATE
+    ends = [result.end_seconds for result in first + after]
+    hop = tagger.hop_seconds
+    places = np.array(ends) / hop - whole[0] / hop
+    np.testing.assert_allclose(places, np.round(places), atol=1e-6)  # on the one grid of the stream
+    gaps = np.diff(ends)
+    assert np.sum(gaps > 1.5 * hop) == 1
+    assert lost_seconds - hop < gaps.max() < lost_seconds + 2 * hop + 0.1
+    last = (tagger.flush() or after)[-1]
+    assert last.end_seconds == pytest.approx(3 + lost_seconds, abs=hop / 2 + 0.03)
+    assert sum(result.lost_seconds for result in [*first, *after]) == pytest.approx(lost_seconds)
+    stats = tagger.stats()
+    assert stats.lost_seconds - before.lost_seconds == pytest.approx(lost_seconds)
+    assert stats.gaps - before.gaps == 1
+    assert stats.audio_seconds - before.audio_seconds == pytest.approx(3.0)
+
+
+def test_a_short_gap_counts_as_silence(taggers):
+    tagger = taggers["waveform"]
+    tagger.feed(NOISE[:8_000, 0], RATE)
+    results = tagger.feed(NOISE[:8_000, 0], RATE, lost_samples=1_000) + tagger.flush()
+    silence = np.zeros(1_000, np.float32)
+    expected = hear(tagger, np.concatenate([NOISE[:8_000, 0], silence, NOISE[:8_000, 0]]), RATE)
+    np.testing.assert_array_equal(results[-1].probabilities, expected[-1].probabilities)
+    assert results[-1].end_seconds == expected[-1].end_seconds
+
+
+def test_a_rate_that_changes_is_no_gap(taggers):
+    """One second at the model's rate, one at twice that: the last window is the second one, resampled."""
+    tagger = taggers["waveform"]
+    before, second = tagger.stats(), NOISE[:32_000, 0]
+    results = tagger.feed(NOISE[:16_000, 0], RATE) + tagger.feed(second, 2 * RATE) + tagger.flush()
+    assert (results[-1].start_seconds, results[-1].end_seconds) == (1.0, 2.0)
+    assert len(results) == 10  # nine hops of 0.21 s, and the rest
+    assert tagger.stats().gaps == before.gaps
+    alone = hear(tagger, second, 2 * RATE)[-1]
+    np.testing.assert_array_equal(results[-1].probabilities, alone.probabilities)
+
+
+def test_many_gaps_and_rates_do_not_drift(taggers):
+    tagger, random, seconds = taggers["log_mel"], np.random.default_rng(1), 0.0
+    last = None
+    for rate in itertools.islice(itertools.cycle([16_000, 44_100, 8_000]), 60):
+        samples, lost = int(random.integers(1, 9_000)), int(random.integers(0, 3_000))
+        seconds += (samples + lost) / rate
+        for result in tagger.feed(NOISE[:samples, 0], rate, lost_samples=lost):
+            last = result
+            assert result.end_seconds <= seconds
+    last = (tagger.flush() or [last])[-1]
+    assert last.end_seconds == pytest.approx(seconds, abs=0.03)  # VGGish's front end has no frame at the last 15 ms
+
+
+def test_frames_make_events(taggers):
+    """What the tracker of events takes, gaps included."""
+    tagger = taggers["log_mel"]
+    tracker = EventTracker(len(tagger.labels), tagger.seconds_per_frame, EventRules(0.5))
+    events = []
+    for lost in (0, 0, RATE, 100 * RATE):
+        for result in tagger.feed(NOISE[:16_000, 0], RATE, lost_samples=lost):
+            events += tracker.update(result.framewise_start_seconds, result.framewise)
+    for result in tagger.flush():
+        events += tracker.update(result.framewise_start_seconds, result.framewise)
+    events += tracker.flush()
+    ended = [event for event in events if event.offset_seconds is not None]
+    assert ended
+    heard = [(0, 2), (3, 4), (104, 105)]
+    for event in ended:
+        assert any(start - 0.1 <= event.onset_seconds < event.offset_seconds <= end + 0.1 for start, end in heard)
+
+
+def test_sleep_is_a_gap_and_the_time_of_day_is_right_after_it(clip_model, monkeypatch):
+    clocks = {"now": 100.0, "wall": 1e9}
+    monkeypatch.setattr(
+        module, "StreamClock", lambda gap: StreamClock(gap, lambda: clocks["now"], lambda: clocks["wall"])
+    )
+    tagger, results = StreamingTagger(clip_model, hop_seconds=0.16), []
+    for step in range(20):
+        if step == 10:
+            clocks["now"] += 3_600  # the machine slept
+            clocks["wall"] += 3_600
+        captured_at = clocks["now"]
+        clocks["now"] += 0.2
+        clocks["wall"] += 0.2
+        results += tagger.feed(NOISE[:3_200, 0], RATE, captured_at=captured_at)
+    assert results[-1].end_seconds == pytest.approx(3_604, abs=0.2)
+    assert all(result.began_at == pytest.approx(1e9) for result in results)
+    assert tagger.stats().lost_seconds == pytest.approx(3_600)
+    assert tagger.stats().latency_p99 < 0.5
+
+
+def test_a_late_processor_loses_the_oldest_audio_and_knows_how_much(clip_model):
+    tagger, queue = StreamingTagger(clip_model, hop_seconds=0.16), BoundedAudioQueue(1.0)
+    for _ in range(50):
+        queue.put(Block(NOISE[:1_600, 0], RATE))
+    queue.close()
+    results = list(tagger.run(queue))
+    assert results[-1].end_seconds == pytest.approx(5.0, abs=0.03)
+    assert results[0].end_seconds > 4
+    assert tagger.stats().lost_seconds == pytest.approx(4.0) == queue.dropped_seconds
+
+
+def test_a_block_that_is_no_sound_counts_as_lost_and_the_stream_goes_on(clip_model):
+    tagger = StreamingTagger(clip_model, hop_seconds=0.16)
+    bad = np.full(1_600, np.nan, np.float32)
+    blocks = [Block(bad if step in (3, 4, 19) else NOISE[:1_600, 0], RATE) for step in range(20)]
+    results = list(tagger.run(blocks))
+    assert tagger.stats().lost_seconds == pytest.approx(0.2)  # with nothing after it, the last one is missing to none
+    assert results[-1].end_seconds == pytest.approx(1.9, abs=0.03)
+    assert all(np.isfinite(result.probabilities).all() for result in results)
+
+
+def test_a_refused_block_changes_nothing(clip_model):
+    tagger, audio = StreamingTagger(clip_model, hop_seconds=0.16), NOISE[:16_000, 0]
+    expected = hear(tagger, audio, RATE)
+    results = tagger.feed(audio[:5_000], RATE)
+    refused = [
+        ((np.full(9, np.nan, np.float32), RATE), {}, "must be finite"),
+        ((np.zeros(9, np.int16), RATE), {}, "divide 16-bit samples by 32768"),
+        ((audio, 999), {}, "`sample_rate` must be an integer from 1000 to 1000000 Hz"),
+        ((audio, 44_100.5), {}, "`sample_rate` must be an integer"),
+        ((audio, RATE), {"lost_samples": 0.5}, "`lost_samples` must be an integer"),
+        ((audio, RATE), {"lost_samples": -1}, "`lost_samples` must be an integer of at least 0, received -1"),
+    ]
+    for arguments, named, message in refused:
+        with pytest.raises(ValueError, match=message):
+            tagger.feed(*arguments, **named)
+    check_same(results + tagger.feed(audio[5_000:], np.float64(RATE)) + tagger.flush(), expected)
+
+
+def test_silence_is_heard(taggers):
+    for tagger in taggers.values():
+        results = hear(tagger, np.zeros(RATE, np.float32), RATE)
+        assert all(np.isfinite(result.probabilities).all() for result in results)
+
+
+def test_stats_count_what_was_heard(clip_model):
+    tagger = StreamingTagger(clip_model, hop_seconds=0.16)
+    assert math.isnan(tagger.stats().real_time_factor)
+    results = hear(tagger, NOISE, 44_100)
+    stats = tagger.stats()
+    assert stats.audio_seconds == pytest.approx(len(NOISE) / 44_100)
+    assert stats.results == len(results)
+    assert stats.real_time_factor == pytest.approx(stats.busy_seconds / stats.audio_seconds)
+    assert 0 < stats.latency_p50 <= stats.latency_p95 <= stats.latency_p99 <= stats.latency_max
+    assert stats.resident_bytes > 1e6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "message"),
+    [
+        (["clip"], {"mode": "fast"}, "`mode` must be one of auto, windowed, incremental, received 'fast'"),
+        (["clip"], {"mode": "incremental"}, "`mode` 'incremental' needs a `head`, received None"),
+        (["embedder", "head"], {"mode": "windowed"}, "`mode` 'windowed' takes no `head`"),
+        (["embedder"], {}, "embedder.tflite: must give `clipwise`; an embedder needs a `head`"),
+        (["head"], {}, "head.tflite: must have one input, waveform or log_mel, received embedding"),
+        (["embedder", "clip"], {}, "clip.tflite: must have one input, embedding, received log_mel"),
+        (["clip", "head"], {}, "clip.tflite: must give `embedding` for a head to hear"),
+        (["embedder", "head"], {"hop_seconds": 0.25}, "`hop_seconds` must be at most a segment, 0.24, received 0.25"),
+        (["clip"], {"gap_seconds": 0}, "`gap_seconds` must be above 0"),
+        (["clip"], {"num_threads": 0}, "`num_threads` must be at least 1, received 0"),
+    ],
+)
+def test_files_and_arguments_that_do_not_fit_are_named(clip_model, embedder, head, arguments, named, message):
+    files = {"clip": clip_model, "embedder": embedder, "head": head}
+    with pytest.raises(ValueError, match=message):
+        StreamingTagger(*(files[name] for name in arguments), **named)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": None}, "clip.tflite: its card names no classes"),
+        ({"front_end": {}}, "clip.tflite: it hears log-mel, but its card has no `front_end`"),
+        (
+            {"sample_rate": 32_000},
+            r"must hear 64 log-mel bands at 16000 Hz.*Received: input \(1, 100, 64\), card 32000",
+        ),
+    ],
+)
+def test_a_card_that_does_not_fit_its_model_is_refused(clip_model, tmp_path, changed, message):
+    path = tmp_path / "clip.tflite"
+    path.write_bytes(clip_model.read_bytes())
+    write_card(path, card(**changed))
+    with pytest.raises(ValueError, match=message):
+        StreamingTagger(path)
+
+
+def test_a_head_for_another_front_end_is_refused(embedder, head, tmp_path):
+    path = tmp_path / "other.tflite"
+    path.write_bytes(head.read_bytes())
+    write_card(path, card(front_end=FRONT_ENDS["talnet"].as_dict()))
+    with pytest.raises(ValueError, match="other.tflite: was trained on embeddings from talnet log-mel, .*has vggish"):
+        StreamingTagger(embedder, path)
+
+
+def test_the_device_loads_numpy_soxr_and_the_interpreter_only(clip_model):
+    heavy = ("keras", "tensorflow", "jax", "scipy", "sklearn", "h5py", "soundfile", "tqdm", "matplotlib")
+    code = f"""
+import sys, numpy as np, kerastag.edge
+interpreters = [m for m in sys.modules if m.startswith(("ai_edge_litert", "tflite_runtime"))]
+results = kerastag.edge.StreamingTagger({str(clip_model)!r}).feed(np.zeros(20_000, np.float32), 16_000)
+print(interpreters, len(results), [m for m in {heavy} if m in sys.modules])
+"""
+    assert run_python(code).strip().endswith("[] 1 []")
