@@ -5,15 +5,18 @@ PYTHON311 ?= python3.11
 VENV ?= .venv
 PY := $(VENV)/bin/python
 LEGACY := $(VENV)-legacy
-PYTEST := -m pytest -rs --timeout=300 --durations=10
+# Processes that share the tests, a file each; 0 is this one alone.
+WORKERS ?= 2
+PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-legacy lint format bench clean distclean
+.PHONY: help demo test test-legacy soak lint format bench clean distclean
 
 help:
 	@echo "make demo         install into $(VENV), train attention beside averaging on synthetic clips, print the table"
 	@echo "make test         all tests and doctests on TensorFlow, then layers and embedding models on JAX"
 	@echo "make test-legacy  the same tests beside TensorFlow 2.16, tensorflow-io and tflite-runtime (Python 3.11)"
+	@echo "make soak         a day of audio through the streaming tagger as fast as it goes: memory, losses, time stamps"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       rewrite the code as ruff would have it"
 	@echo "make bench        a training step timed; with FEATURES=features.tar.gz packing and batches too"
@@ -26,8 +29,12 @@ test: $(VENV)/.dev
 	$(PY) $(PYTEST) $(PYTEST_ARGS)
 	KERAS_BACKEND=jax $(PY) $(PYTEST) tests/layers tests/models/test_embedding_models.py kerastag/layers $(PYTEST_ARGS)
 
-test-legacy: $(LEGACY)/.tfio
-	$(LEGACY)/bin/python $(PYTEST) $(PYTEST_ARGS)
+test-legacy: $(LEGACY)/.tfio $(VENV)/.dev
+	$(PY) tests/export/legacy_models.py $(LEGACY)/models
+	KERASTAG_LEGACY_MODELS=$(LEGACY)/models $(LEGACY)/bin/python $(PYTEST) $(PYTEST_ARGS)
+
+soak: $(VENV)/.dev
+	KERASTAG_SOAK_HOURS=24 $(PY) -m pytest -s tests/edge/test_soak.py
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
@@ -61,10 +68,10 @@ $(VENV)/.train: setup.cfg pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/.dev: setup.cfg pyproject.toml | $(PY)
-	$(PY) $(PIP) --editable '.[train,jax,edge,dev]'
+	$(PY) $(PIP) --editable '.[train,jax,export,mic,mqtt,dev]'
 	@touch $@ $(VENV)/.train
 
 $(LEGACY)/.tfio: setup.cfg pyproject.toml
 	$(PYTHON311) -m venv $(LEGACY)
-	$(LEGACY)/bin/python $(PIP) --editable '.[tfio,edge-legacy,test]'
+	$(LEGACY)/bin/python $(PIP) --editable '.[tfio,edge-legacy,mic,mqtt,test]'
 	@touch $@

@@ -30,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kerastag", description="Weakly labelled audio tagging.")
     parser.add_argument("--version", action="version", version=f"kerastag {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_add_tag, _add_import, _add_pack, _add_fetch, _add_evaluate):
+    add_first = _add_tag, _add_import, _add_pack, _add_scenes, _add_fetch, _add_evaluate
+    for add in (*add_first, _add_when, _add_export, _add_stream):
         add(verbs)
     return parser
 
@@ -155,6 +156,45 @@ def _pack_audio(arguments: argparse.Namespace) -> None:
             print(f"{what}: {name}", file=sys.stderr)
 
 
+def _add_scenes(verbs: Any) -> None:
+    parser = _verb(verbs, "scenes", _scenes, "recordings of single sounds -> weakly labelled scenes with a truth")
+    parser.add_argument("--audio_dir", help="folder/class/*.ogg, or where the paths of --labels begin")
+    parser.add_argument("--synthetic", action="store_true", help="mix five classes of synthesised sounds instead")
+    parser.add_argument("--output", required=True, help="folder for SPLIT.h5, a pack, and SPLIT.tsv, its events")
+    parser.add_argument("--labels", help="CSV of path,labels and perhaps fold")
+    parser.add_argument("--classes", help="class list that fixes the classes and their order")
+    parser.add_argument(
+        "--split",
+        action="append",
+        metavar="NAME=FOLDS[:SHARE%]",
+        help="which recordings a split takes, once a split: bal_train=1,2,3,4 or valid=1,2:10%% or eval=20%%; folds "
+        "are the CSV's, or stand before the first - of a file name (otherwise bal_train=80%% and eval=20%%)",
+    )
+    parser.add_argument("--count", nargs="+", default=[], metavar="[NAME=]N", help="scenes a split (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="scenes are the same for the same seed (%(default)s)")
+    parser.add_argument("--sample_rate", type=int, default=32_000, help="Hz, of what is stored (%(default)s)")
+    parser.add_argument("--background_dir", help="recordings to sound behind; otherwise noise, pink to brown")
+    parser.add_argument("--audio", action="store_true", help="write SPLIT/NAME.wav too")
+    parser.add_argument("--jams", action="store_true", help="write SPLIT/NAME.jams too")
+    parser.add_argument(
+        "--skip_corrupt", action="store_true", help="leave out recordings that cannot be read or are silent"
+    )
+    parser.add_argument("--scene_seconds", type=float, help="length of a scene (10)")
+    parser.add_argument("--min_events", type=int, help="fewest events of a scene (1)")
+    parser.add_argument("--max_events", type=int, help="most events of a scene (4)")
+    parser.add_argument("--max_event_seconds", type=float, help="longer sounds are cut (5)")
+    parser.add_argument("--max_overlap", type=int, help="most events that sound at once (3)")
+    parser.add_argument("--snr_db", type=float, nargs=2, metavar=("LOW", "HIGH"), help="over the background (0 20)")
+    parser.add_argument("--background_db", type=float, nargs=2, metavar=("LOW", "HIGH"), help="its level (-55 -35)")
+
+
+def _scenes(arguments: argparse.Namespace) -> None:
+    from kerastag._scenes_command import write_scenes_as_asked
+
+    for report in write_scenes_as_asked(arguments):
+        print(report)
+
+
 def _add_fetch(verbs: Any) -> None:
     parser = _verb(verbs, "fetch", _fetch, "a public file -> kerastag's cache folder")
     parser.add_argument("name", nargs="?", help="which file; without it, the list of them")
@@ -181,6 +221,62 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from kerastag.recipes.evaluate import evaluate
 
     evaluate(arguments.run_folder, arguments.data_dir)
+
+
+def _add_export(verbs: Any) -> None:
+    parser = _verb(verbs, "export", _export, "a model -> a file for a device or a server, measured against Keras")
+    parser.add_argument("model", metavar="MODEL|RUN", help="a .keras file, a name of public weights, or a run's folder")
+    parser.add_argument("--target", required=True, metavar="NAME", help="a name out of export/targets, or a TOML file")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the .tflite file, or the SavedModel's folder")
+    parser.add_argument("--evaluation", metavar="DIR|PACK", help="clips on which mAP is measured before and after")
+    parser.add_argument(
+        "--representative", metavar="DIR|PACK", help="recordings that set the ranges of the targets int8 and int16x8"
+    )
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from kerastag.export.target import read_target
+
+    target = read_target(arguments.target)  # before a framework loads
+    from kerastag.export.export import export
+    from kerastag.tagger import model_file
+
+    model = Path(arguments.model) if Path(arguments.model).is_dir() else model_file(arguments.model)
+    report = export(
+        model, target, arguments.output, evaluation=arguments.evaluation, recordings=arguments.representative
+    )
+    print(report.table())
+
+
+def _add_stream(verbs: Any) -> None:
+    from kerastag._stream_command import add_flags, stream
+
+    add_flags(_verb(verbs, "stream", stream, "live audio -> the sounds in it, as they come"))
+
+
+def _add_when(verbs: Any) -> None:
+    text = "a tagger over clips with a truth -> how well it says when each class sounds"
+    parser = _verb(verbs, "when", _when, text)
+    parser.add_argument("model", metavar="MODEL", help="a .keras or .tflite file, or predictions (.npz)")
+    parser.add_argument("--pack", required=True, metavar="EVAL.h5", help="the clips to measure on")
+    parser.add_argument("--events", metavar="TSV", help="filename onset offset event_label (default: beside the pack)")
+    thresholds = parser.add_mutually_exclusive_group()
+    thresholds.add_argument("--tune", metavar="VALID.h5", help="choose thresholds on this other pack and its events")
+    thresholds.add_argument("--threshold", type=float, help="one for all classes (default: the card's)")
+    parser.add_argument("--by", choices=("event", "segment"), default="event", help="which F1 --tune looks at")
+    parser.add_argument("--smoothing_seconds", type=float, default=0.0, help="median filter (%(default)s)")
+    parser.add_argument("--min_seconds", type=float, default=0.0, help="shortest event (%(default)s)")
+    parser.add_argument("--max_gap_seconds", type=float, default=0.0, help="longest pause in an event (%(default)s)")
+    parser.add_argument("--clip_seconds", type=float, help="of the sub-clips that MODEL chooses, if it does not say")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there, too")
+
+
+def _when(arguments: argparse.Namespace) -> None:
+    from kerastag._when_command import measure_when
+
+    print(measure_when(arguments))
 
 
 if __name__ == "__main__":

@@ -100,6 +100,20 @@ def check_masked_padding_changes_nothing(
             np.testing.assert_allclose(got, value[0], atol=atol, rtol=rtol, err_msg=f"output {name!r}, item {index}")
 
 
+def awake(model: Any) -> Any:
+    """Give every weight a value of its own: fresh BatchNorms and zero gammas would hide mistakes."""
+    rng = np.random.default_rng(3)
+    for weight in model.weights:
+        if "seed" in weight.path:
+            continue
+        positive = weight.path.endswith(("gamma", "moving_variance"))
+        residual = weight.path.endswith("gamma") and not weight.numpy().any()
+        noise = rng.uniform(0.5, 1.5, weight.shape) if positive else weight.numpy() + rng.normal(0, 0.1, weight.shape)
+        # A residual branch is scaled by zero at first; at full scale sixteen of them would saturate every class.
+        weight.assign((0.2 * noise if residual else noise).astype(np.float32))
+    return model
+
+
 def outputs_of(called: Callable[..., Any], inputs: Any, mask: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Call a layer, a model or a function and return its outputs as NumPy arrays by name (or by position)."""
     import keras

@@ -3,6 +3,8 @@
 import os
 
 # These libraries read their environment once, at import: so this comes before any of them.
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core to itself, whatever the process that started it has set
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")

@@ -13,7 +13,7 @@ from kerastag.card import Card
 MN04 = SHARED / "data/weights/mn04_as_mAP_432.pt"
 
 
-@pytest.mark.parametrize("verb", ["tag", "import", "pack", "fetch", "evaluate"])
+@pytest.mark.parametrize("verb", ["tag", "import", "pack", "scenes", "fetch", "evaluate", "when"])
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
