@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from kerastag.edge.stats import Histogram, resident_bytes
+from checks import run_python
+from kerastag.edge.stats import Histogram
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.95, 0.99, 1.0])
@@ -32,7 +33,12 @@ def test_values_beyond_the_bins_are_kept_in_the_last_ones():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_resident_memory_is_what_is_resident():
-    before = resident_bytes()
-    large = np.ones(30_000_000, np.uint8)
-    assert 25e6 < resident_bytes() - before < 60e6
-    assert large[0] == 1
+    # A fresh process: in this one the allocator may have that much to spare.
+    code = """
+import numpy as np
+from kerastag.edge.stats import resident_bytes
+before = resident_bytes()
+large = np.ones(30_000_000, np.uint8)
+print(resident_bytes() - before)
+"""
+    assert 25e6 < int(run_python(code)) < 40e6

@@ -226,9 +226,10 @@ x = np.load({str(tmp_path / "x.npy")!r})
 model = keras.saving.load_model({str(tmp_path / "model.keras")!r})
 np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.asarray(v) for k, v in model.predict_on_batch(x).items()}})
 trained = training_part(model)
-trained.compile(keras.optimizers.Adam(1e-2), StreamLoss())
-losses = trained.fit(x, np.eye(4, dtype="float32"), epochs=4, batch_size=4, verbose=0).history["loss"]
-assert losses[-1] < losses[0], losses
+keras.utils.set_random_seed(0)
+trained.compile(keras.optimizers.Adam(3e-3), StreamLoss())
+losses = trained.fit(x, np.eye(4, dtype="float32"), epochs=40, batch_size=4, verbose=0).history["loss"]
+assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10]), losses  # dropout and masks make single steps jump
 print(keras.backend.backend())
 """
     env = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
