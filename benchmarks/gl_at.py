@@ -115,6 +115,48 @@ def row(name: str, found: list[dict]) -> str:
     return " | ".join([f"| {name}", str(len(found)), *parts, *streams, inside, f"{minutes:.1f} |"])
 
 
+def plot(found: dict[str, list[dict]], output: Path) -> None:
+    """Runs by name -> mAP over N and over tau, with what the paper says of its figure 2, which prints no numbers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    panels = (
+        (axes[0], "clips", 5, "sub-clips N, of 3 s", (5, 7), "paper: rises to 5, then level"),
+        (axes[1], "seconds", 3, "length of a sub-clip, s (N = 5)", (3, 4), "paper: best at 3 to 4"),
+    )
+    for axis, key, published, label, best, said in panels:
+        axis.axvspan(best[0] - 0.25, best[1] + 0.25, alpha=0.15, color="grey", label=said)
+        for system, runs_of in _ablations(found, key, published).items():
+            values = sorted(runs_of)
+            means = [statistics.mean(runs_of[value]) for value in values]
+            (line,) = axis.plot(values, means, marker="o", label=system)
+            if alone := found.get(f"{system}_alone"):
+                level = statistics.mean(run["ensemble"]["map"] for run in alone)
+                axis.axhline(level, linestyle=":", color=line.get_color(), label=f"{system} alone")
+        axis.set_xlabel(label)
+        axis.legend(fontsize="small")
+    axes[0].set_ylabel("mAP on scenes of fold 5")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
+def _ablations(found: dict[str, list[dict]], key: str, published: int) -> dict[str, dict[int, list[float]]]:
+    """Runs by name -> system -> N or tau -> mAP of each seed; what the other runs have is the published value."""
+    by_system: dict[str, dict[int, list[float]]] = {}
+    for name, runs_of in found.items():
+        system, marker, value = name.partition(f"_{key}_")
+        if marker:
+            by_system.setdefault(system, {})[int(value)] = [run["ensemble"]["map"] for run in runs_of]
+    for system, values in by_system.items():
+        if at_published := found.get(f"{system}_gl_at"):
+            values[published] = [run["ensemble"]["map"] for run in at_published]
+    return by_system
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio_dir", type=Path, required=True, help="folder/class/*.ogg with folds in the names")
@@ -122,10 +164,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=runs(), metavar="NAME", help="these runs alone")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
     parser.add_argument("--valid", action="store_true", help="measure on the held-out recordings of the training folds")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw both ablations, as far as they are finished")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
     arguments = parser.parse_args()
     eval_pack = "valid" if arguments.valid else "eval"
-    unfinished, table = [], []
+    unfinished, table, finished = [], [], {}
     for name, (flags, seeds) in runs().items():
         if arguments.only and name not in arguments.only:
             continue
@@ -144,9 +187,12 @@ def main() -> int:
                 unfinished.append(folder)
         if found:
             table.append(row(name, found))
+            finished[name] = found
     if table:
         header = "| run | seeds | mAP | mAUC | d-prime | global mAP | local mAP | centre inside (chance) | minutes |"
         print("\n".join([header, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |", *table]))
+    if arguments.plot:
+        plot(finished, arguments.plot)
     return bool(unfinished and not arguments.list)
 
 
