@@ -30,12 +30,10 @@ from kerastag.detection import (
     segment_f1,
     tune_thresholds,
 )
-from kerastag.edge.runtime import HEARD, LiteRTModel, is_tflite
-from kerastag.events import EventRules
+from kerastag.edge.runtime import is_tflite
+from kerastag.events import EventRules, sounding_probabilities
 from kerastag.labels import LabelSet
 from kerastag.tagger import Tagger, model_file
-from kerastag.tagger.keras_model import KerasModel
-from kerastag.tagger.listening import Listener
 from kerastag.training.files import write_json
 
 __all__ = ["Heard", "measure_when"]
@@ -49,12 +47,16 @@ class Heard:
     """What a model says of the clips of a pack.
 
     Attributes:
-        framewise: probabilities, `(clips, frames, classes)`.
+        framewise: probabilities, `(clips, frames, classes)`: where a class is most probable.
+        sounding: likewise, whether a class sounds: events are found in them. Of recordings,
+            `kerastag.events.sounding_probabilities`, as a tagger and a stream have it; of embeddings, whose systems all
+            learn from segments, and of predictions, `framewise` itself.
         seconds_per_frame: from one frame to the next.
         windows: where the sub-clips that it chose begin and whose they are, `(clips, windows)`, and how long they are.
     """
 
     framewise: np.ndarray
+    sounding: np.ndarray
     seconds_per_frame: float
     windows: tuple[np.ndarray, np.ndarray, float] | None = None
 
@@ -68,11 +70,11 @@ def measure_when(arguments: Namespace) -> str:
     model = _Model(arguments.model, arguments.clip_seconds)
     truth, heard, seconds = _measured(model, arguments.pack, arguments.events)
     rules, origin = _rules(arguments, model)
-    found = EventTable.found(heard.framewise, heard.seconds_per_frame, rules)
+    found = EventTable.found(heard.sounding, heard.seconds_per_frame, rules)
     f1 = {"segment": segment_f1(truth, found), "event": event_f1(truth, found)}
     smoothing = rules.smoothing_seconds
     scores = {
-        name: psds(truth, heard.framewise, heard.seconds_per_frame, seconds, scenario, smoothing_seconds=smoothing)
+        name: psds(truth, heard.sounding, heard.seconds_per_frame, seconds, scenario, smoothing_seconds=smoothing)
         for name, scenario in (("psds_1", PSDS_1), ("psds_2", PSDS_2))
     }
     places = {"peaks": localisation(truth, *peaks(heard.framewise, heard.seconds_per_frame), 0.0, seconds)}
@@ -140,27 +142,27 @@ class _Model:
             raise ValueError(f"{self.path}: is no .npz file that can be read ({error})") from None
         if missing := [name for name in _PREDICTIONS if name not in arrays]:
             raise ValueError(f"{self.path}: must hold {' and '.join(_PREDICTIONS)}, has no {missing[0]}")
-        seconds = float(arrays["seconds_per_frame"])
+        framewise, seconds = arrays["framewise"], float(arrays["seconds_per_frame"])
         if not {"start_seconds", "classes"} <= arrays.keys():
-            return Heard(arrays["framewise"], seconds)
+            return Heard(framewise, framewise, seconds)
         clip_seconds = self._clip_seconds or float(arrays.get("clip_seconds", 0.0))
-        return Heard(arrays["framewise"], seconds, (arrays["start_seconds"], arrays["classes"], clip_seconds))
+        return Heard(framewise, framewise, seconds, (arrays["start_seconds"], arrays["classes"], clip_seconds))
 
     def _hear_waveforms(self, pack: AudioPack) -> Heard:
-        card = self.card or Card.read(self.path)
-        runtime = LiteRTModel(self.path, inputs=HEARD) if is_tflite(self.path) else KerasModel(self.path)
-        listener, tagger = Listener(runtime, card, self.name), Tagger(runtime, card, self.name)
-        seconds_per_frame = listener.frame_seconds()
-        seconds = pack.x_shape[1] / pack.sample_rate
-        if "start_seconds" not in runtime.outputs or seconds > card.window_seconds + 1e-6:
-            lines = [tagger.timeline(waveform, sample_rate=pack.sample_rate).probabilities for waveform in _clips(pack)]
-            return Heard(np.stack(lines), seconds_per_frame)
-        names = ("framewise", "start_seconds", "classes")
+        tagger, rate = Tagger.load(self.name), pack.sample_rate
+        seconds = tagger.seconds_per_frame
+        if "start_seconds" not in tagger.outputs or pack.x_shape[1] / rate > tagger.card.window_seconds + 1e-6:
+            lines = [tagger.timeline(waveform, sample_rate=rate) for waveform in _clips(pack)]
+            return Heard(
+                np.stack([line.framewise for line in lines]), np.stack([line.probabilities for line in lines]), seconds
+            )
+        names = ("framewise", "clipwise", "start_seconds", "classes")
         said = [
-            outputs for clip in _clips(pack) for _, outputs in listener.windows(clip, pack.sample_rate, *names)
+            outputs for clip in _clips(pack) for _, outputs in tagger.windows(clip, *names, sample_rate=rate)
         ]  # one window a clip
-        framewise, start_seconds, classes = (np.stack([outputs[name] for outputs in said]) for name in names)
-        return Heard(framewise, seconds_per_frame, (start_seconds, classes, self._window_length()))
+        framewise, clipwise, start_seconds, classes = (np.stack([outputs[name] for outputs in said]) for name in names)
+        sounding = sounding_probabilities(framewise, clipwise)
+        return Heard(framewise, sounding, seconds, (start_seconds, classes, self._window_length()))
 
     def _hear_embeddings(self, pack: FeaturePack) -> Heard:
         import keras
@@ -177,8 +179,9 @@ class _Model:
             said = np.array(model.predict_on_batch(scale(x, lengths)))
             said[np.arange(said.shape[1]) >= np.asarray(lengths)[:, None]] = 0  # nothing sounds in padding
             framewise.append(said)
-        seconds = self.card.seconds_per_frame if self.card else None
-        return Heard(np.concatenate(framewise), seconds or _SEGMENT_SECONDS)
+        seconds = (self.card.seconds_per_frame if self.card else None) or _SEGMENT_SECONDS
+        heard = np.concatenate(framewise)
+        return Heard(heard, heard, seconds)
 
     def _window_length(self) -> float:
         found = self._clip_seconds or _clip_seconds_in(self.path)
@@ -216,7 +219,7 @@ def _rules(arguments: Namespace, model: _Model) -> tuple[EventRules, str]:
         if Path(arguments.tune).resolve() == Path(arguments.pack).resolve():
             raise ValueError("`--tune` must be another pack than `--pack`: nothing is chosen on what is measured")
         truth, heard, _ = _measured(model, arguments.tune, None)
-        tuned = tune_thresholds(truth, heard.framewise, heard.seconds_per_frame, rules, by=arguments.by)
+        tuned = tune_thresholds(truth, heard.sounding, heard.seconds_per_frame, rules, by=arguments.by)
         return tuned, f"tuned on {arguments.tune}"
     return rules, origin
 

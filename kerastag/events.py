@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Event", "EventRules", "EventTracker", "find_events"]
+__all__ = ["Event", "EventRules", "EventTracker", "find_events", "sounding_probabilities"]
 
 _BLOCK = 256  # frames at once, so that memory stays the same however long the input
 _ROUNDING = 1e-6  # frames: 0.3 s are three frames of 0.1 s
@@ -294,6 +294,28 @@ def find_events(
     events = [*tracker.update(start_seconds, frames), *tracker.flush()]
     finished = (event for event in events if event.offset_seconds is not None)
     return sorted(finished, key=lambda event: (event.onset_seconds, event.class_index))
+
+
+def sounding_probabilities(framewise: np.ndarray | Sequence, clipwise: np.ndarray | Sequence) -> np.ndarray:
+    """What a model says of frames and of their clip -> how probable it is that a class sounds in a frame.
+
+    `min(framewise, clipwise)`: it does where the frame and the clip both say so. The frames say when. Whether at all,
+    the clip knows better: a network that learned from tags of whole clips was never told that a frame is silent, and
+    mn above all finds nearly every class in some frames of silence or speech. Where frames were learned and attention
+    chooses among them, little changes but that what the clip denies is gone. Where the clip is their average, a short
+    sound leaves it less probable than its own frames, and they are better taken alone.
+
+    Args:
+        framewise: in [0, 1], `(..., frames, classes)`.
+        clipwise: of the clip or window that the frames are part of, in [0, 1], `(..., classes)`.
+
+    Returns:
+        `(..., frames, classes)`, of the arguments' precision.
+
+    >>> sounding_probabilities([[1.0, 0.75], [0.0, 0.25]], [0.25, 0.5]).tolist()
+    [[0.25, 0.5], [0.0, 0.25]]
+    """
+    return np.minimum(framewise, np.asarray(clipwise)[..., None, :])
 
 
 class _OpenEvent:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastag.events import Event, EventRules, EventTracker, find_events
+from kerastag.events import Event, EventRules, EventTracker, find_events, sounding_probabilities
 
 LEVELS = np.array([0.0, 0.1, 0.29, 0.3, 0.45, 0.5, 0.7, 1.0])
 
@@ -206,3 +206,14 @@ def test_probabilities_that_are_none_are_refused() -> None:
         EventTracker(3, 0.5, EventRules((0.5, 0.5)))
     with pytest.raises(ValueError, match=r"must be \(frames, classes\), received shape \(2,\)"):
         find_events([0.1, 0.2], 0.5)
+
+
+def test_a_class_sounds_where_the_frame_and_its_clip_say_so():
+    rng = np.random.default_rng(0)
+    framewise, clipwise = rng.random((2, 5, 3), np.float32), rng.random((2, 3), np.float32)
+    sounding = sounding_probabilities(framewise, clipwise)
+    assert sounding.dtype == np.float32
+    for clip, frame, k in np.ndindex(framewise.shape):
+        assert sounding[clip, frame, k] == min(framewise[clip, frame, k], clipwise[clip, k])
+    np.testing.assert_array_equal(sounding_probabilities(framewise[1], clipwise[1]), sounding[1])
+    assert find_events(sounding_probabilities([[0.9], [0.9]], [0.4]), 1.0) == []

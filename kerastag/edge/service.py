@@ -9,8 +9,6 @@ from collections.abc import Callable, Generator, Sequence
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from kerastag.edge.blocks import Block, now
 from kerastag.edge.notify import Notifier
 from kerastag.edge.queue import BoundedAudioQueue
@@ -19,9 +17,9 @@ from kerastag.edge.rows import BadSamples
 from kerastag.edge.settings import StreamSettings
 from kerastag.edge.sinks import Outputs, Surroundings, open_outputs
 from kerastag.edge.sources import PcmFormat, Source, is_microphone, open_source
-from kerastag.edge.stats import Stats
+from kerastag.edge.stats import stats_line
 from kerastag.edge.streaming import Result, StreamingTagger
-from kerastag.events import Event, EventRules, EventTracker
+from kerastag.events import Event, EventRules, EventTracker, sounding_probabilities
 from kerastag.labels import LabelSet
 
 __all__ = ["StreamService", "run_stream"]
@@ -173,7 +171,7 @@ class StreamService:
         for result in results:
             self._began_at = result.began_at if live else None
             self._outputs.result(result_report(result, labels, self._classes, self._settings.top, live))
-            sounding = sounding_probabilities(result)[:, self._classes]
+            sounding = sounding_probabilities(result.framewise, result.probabilities)[:, self._classes]
             self._tell_events(self._tracker.update(result.framewise_start_seconds, sounding))
 
     def _tell_events(self, events: Sequence[Event]) -> None:
@@ -236,34 +234,6 @@ class StreamService:
 
     def _say_stats(self) -> None:
         self._report(f"stats: {stats_line(self._tagger.stats())}")
-
-
-def sounding_probabilities(result: Result) -> np.ndarray:
-    """A result -> (frames, classes): a class sounds in a frame where the frame and the whole window both say so.
-
-    The frames say when. Whether at all, the window knows better: networks that learned from tags of whole clips, mn
-    above all, find nearly every class in some frames of silence or speech.
-
-    >>> result = Result(0.0, 1.0, np.array([0.25, 0.5]), np.array([[1.0, 0.75], [0.0, 0.25]]), 0.0, 0.0, 0.0)
-    >>> sounding_probabilities(result).tolist()
-    [[0.25, 0.5], [0.0, 0.25]]
-    """
-    return np.minimum(result.framewise, result.probabilities)
-
-
-def stats_line(stats: Stats) -> str:
-    """How a stream fares, in a line."""
-    latencies = zip(("p50", "p95", "p99", "max"), stats[6:10], strict=True)
-    return ", ".join(
-        (
-            f"heard {stats.audio_seconds:.1f} s",
-            f"lost {stats.lost_seconds:.1f} s in {stats.gaps} gaps",
-            f"{stats.results} results",
-            f"real-time factor {stats.real_time_factor:.4f}",
-            "latency " + " ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in latencies),
-            f"memory {stats.resident_bytes / 1e6:.0f} MB",
-        )
-    )
 
 
 def _chosen(settings: StreamSettings, labels: LabelSet) -> list[int]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Histogram", "Stats", "resident_bytes"]
+__all__ = ["Histogram", "Stats", "resident_bytes", "stats_line"]
 
 
 class Stats(NamedTuple):
@@ -73,6 +73,21 @@ class Histogram:
             return math.nan
         place = int(np.searchsorted(self._counts.cumsum(), max(1, math.ceil(share * total))))
         return min(self._LEAST * 10 ** ((place + 1) / self._PER_DECADE), self.max)
+
+
+def stats_line(stats: Stats) -> str:
+    """How a stream fares, in a line."""
+    latencies = zip(("p50", "p95", "p99", "max"), stats[6:10], strict=True)
+    return ", ".join(
+        (
+            f"heard {stats.audio_seconds:.1f} s",
+            f"lost {stats.lost_seconds:.1f} s in {stats.gaps} gaps",
+            f"{stats.results} results",
+            f"real-time factor {stats.real_time_factor:.4f}",
+            "latency " + " ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in latencies),
+            f"memory {stats.resident_bytes / 1e6:.0f} MB",
+        )
+    )
 
 
 def resident_bytes() -> int:

@@ -25,8 +25,10 @@ class Tag(NamedTuple):
 class Timeline(NamedTuple):
     """Which class sounds when.
 
-    `seconds` (frames,) is where each output frame begins, evenly spaced; `probabilities` (frames, classes) and
-    `clipwise` (classes,) are in [0, 1]; `labels` are the classes; `duration_seconds` is how long the recording is.
+    `seconds` (frames,) is where each output frame begins, evenly spaced; `probabilities` (frames, classes), at most
+    those of the window that a frame is part of, and `clipwise` (classes,) are in [0, 1]; `labels` are the classes;
+    `duration_seconds` is how long the recording is; `framewise` (frames, classes) is what the frames say without their
+    windows: where in a recording a class is most probable, not whether it sounds.
     """
 
     seconds: np.ndarray
@@ -34,6 +36,7 @@ class Timeline(NamedTuple):
     clipwise: np.ndarray
     labels: LabelSet
     duration_seconds: float
+    framewise: np.ndarray
 
     @property
     def edges(self) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerastag.card import Card
 from kerastag.edge.runtime import HEARD, LiteRTModel, Runtime, is_tflite
+from kerastag.events import sounding_probabilities
 from kerastag.labels import LabelSet
 from kerastag.tagger.keras_model import KerasModel
 from kerastag.tagger.listening import Listener, Window
@@ -51,6 +52,8 @@ class Tagger:
     def __init__(self, runtime: Runtime, card: Card, name: str) -> None:
         self.card = card
         self.name = name
+        self.outputs = runtime.outputs
+        """Names of what the model gives."""
         self._listener = Listener(runtime, card, name)
 
     @classmethod
@@ -81,6 +84,15 @@ class Tagger:
         if self.card.labels is None:
             raise ValueError(f"{self.name}: this model knows no classes, it only embeds")
         return self.card.labels
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """From one output frame to the next.
+
+        Raises:
+            ValueError: The model has no probabilities over time.
+        """
+        return self._listener.frame_seconds()
 
     def tag(
         self,
@@ -124,7 +136,7 @@ class Tagger:
     ) -> np.ndarray:
         """Recording -> probability of every class, (classes,) float32; arguments and errors as of `tag`."""
         over_windows = Pooled(pooling)
-        for window, outputs in self._listen(source, sample_rate, "clipwise"):
+        for window, outputs in self.windows(source, "clipwise", sample_rate=sample_rate):
             over_windows.add(outputs["clipwise"], window.new_seconds)
         return over_windows.value
 
@@ -137,24 +149,26 @@ class Tagger:
     ) -> Timeline:
         """Recording -> probability of every class in every output frame; arguments and errors as of `tag`.
 
-        The clip's probabilities are in it too, so one hearing gives both. Besides, ValueError: the model has no
-        probabilities over time.
+        A class sounds in a frame where the frame and its window both say so, as
+        `kerastag.events.sounding_probabilities` has it. The clip's probabilities are in it too, so one hearing gives
+        both. Besides, ValueError: the model has no probabilities over time.
         """
-        frame_seconds = self._listener.frame_seconds()
+        frame_seconds = self.seconds_per_frame
         over_windows, whole_frames, count, last = Pooled(pooling), [], 0, None
-        for window, outputs in self._listen(source, sample_rate, "clipwise", "framewise"):
+        for window, outputs in self.windows(source, "clipwise", "framewise", sample_rate=sample_rate):
             over_windows.add(outputs["clipwise"], window.new_seconds)
             first = round(window.start_seconds / frame_seconds)
             length = (window.end_seconds - window.start_seconds) / frame_seconds
             framewise = outputs["framewise"][: math.ceil(length - 1e-6)]
-            whole = framewise[: math.floor(length + 1e-6)]
+            both = np.stack([sounding_probabilities(framewise, outputs["clipwise"]), framewise])
+            whole = both[:, : math.floor(length + 1e-6)]
             # What ends with its window has heard less than a frame: the next window's is better.
-            whole_frames.append(whole[count - first :])
-            count, last = max(count, first + len(whole)), framewise[len(whole) :]
+            whole_frames.append(whole[:, count - first :])
+            count, last = max(count, first + whole.shape[1]), both[:, whole.shape[1] :]
             end = window.end_seconds
-        probabilities = np.concatenate([*whole_frames, last])
+        probabilities, framewise = np.concatenate([*whole_frames, last], axis=1)
         seconds = frame_seconds * np.arange(len(probabilities))
-        return Timeline(seconds, probabilities, over_windows.value, self.labels, end)
+        return Timeline(seconds, probabilities, over_windows.value, self.labels, end, framewise)
 
     def embed(
         self,
@@ -184,9 +198,24 @@ class Tagger:
         heard = self._listener.windows(source, sample_rate, "embedding", segment_seconds=segment_seconds)
         return np.stack([outputs["embedding"] for _, outputs in heard])
 
-    def _listen(
-        self, source: str | os.PathLike[str] | np.ndarray, sample_rate: int | None, *names: str
+    def windows(
+        self,
+        source: str | os.PathLike[str] | np.ndarray,
+        *names: str,
+        sample_rate: int | None = None,
     ) -> Iterator[tuple[Window, Mapping[str, np.ndarray]]]:
-        """Each window of a recording with what the model says of it; a model that only embeds is refused."""
+        """Recording -> each of its windows in order, with what the model's outputs of these names say of it.
+
+        What `tag` and `timeline` are made of, and the way to outputs of a model's own, such as where the windows of
+        GL-AT lie.
+
+        Args:
+            source: As of `tag`.
+            names: Some of `outputs`.
+            sample_rate: As of `tag`.
+
+        Raises:
+            ValueError: As of `tag`; the model has no output of that name.
+        """
         _ = self.labels
         return self._listener.windows(source, sample_rate, *names)

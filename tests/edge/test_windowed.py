@@ -72,7 +72,7 @@ def test_a_recording_of_at_most_a_window_ends_with_what_the_tagger_says_of_it(cl
         timeline = Tagger.load(clip_model).timeline(NOISE[:samples], sample_rate=RATE)
         np.testing.assert_allclose(last[-1].probabilities, timeline.clipwise, atol=1e-6)
         framewise = np.concatenate([result.framewise for result in fed + last])
-        np.testing.assert_allclose(framewise, timeline.probabilities, atol=1e-6)
+        np.testing.assert_allclose(framewise, timeline.framewise, atol=1e-6)
 
 
 def test_a_model_of_samples_hears_windows_of_samples(waveform_model):

@@ -30,14 +30,14 @@ class Loudness:
     """A model whose answers are known: a frame of `frame` samples has the probability of its largest sample.
 
     Class 0 is that, class 1 its half, class 2 nothing; a last, partial frame answers 1 for class 2, as an artefact of
-    its padding. The clip has its frames' maximum; the embedding is (mean, number of samples).
+    its padding. The clip has its frames' maximum, or a share of it; the embedding is (mean, number of samples).
     """
 
     input = "waveform"
     outputs = ("clipwise", "framewise", "embedding")
 
-    def __init__(self, frame=1_600, length=None):
-        self.frame, self.length, self.batches = frame, length, []
+    def __init__(self, frame=1_600, length=None, share=1.0):
+        self.frame, self.length, self.share, self.batches = frame, length, np.float32(share), []
 
     def __call__(self, batch):
         self.batches.append(batch.shape)
@@ -47,7 +47,7 @@ class Loudness:
         framewise = np.stack([peak, peak / 2, np.zeros_like(peak)], axis=2).astype(np.float32)
         framewise[:, -1, 2] = padded.shape[1] > batch.shape[1]
         embedding = np.stack([batch.mean(axis=1), np.full(len(batch), batch.shape[1])], axis=1)
-        return {"clipwise": framewise[:, :, :2].max(axis=1), "framewise": framewise, "embedding": embedding}
+        return {"clipwise": self.share * framewise.max(axis=1), "framewise": framewise, "embedding": embedding}
 
 
 def loudness(window_seconds=1.05, **settings):
@@ -76,6 +76,26 @@ def test_frames_of_all_windows_stand_on_one_even_grid(seconds, fixed):
     assert timeline.duration_seconds == pytest.approx(seconds, abs=1 / RATE)
     assert (np.diff(timeline.edges) > 0).all()
     assert timeline.edges[-1] == timeline.duration_seconds
+
+
+def test_a_class_sounds_in_a_frame_where_its_window_says_so_too():
+    """Here the clip says a quarter of what its loudest frame says."""
+    tagger, _ = loudness(window_seconds=1.0, share=0.25)
+    peaks = np.float32([0.05, 0.1, 0.15, 0.4, 0.15, 0.1, 0.05, 0, 0, 0, 0.1, 0.8, 0.6, 0.3, 0.2, 0.2, 0.1, 0, 0, 0.05])
+    timeline = tagger.timeline(np.repeat(peaks, 1_600), sample_rate=RATE)
+    np.testing.assert_array_equal(timeline.framewise[:, 0], peaks)
+    expected = np.concatenate([np.minimum(peaks[:10], np.float32(0.1)), np.minimum(peaks[10:], np.float32(0.2))])
+    np.testing.assert_array_equal(timeline.probabilities[:, 0], expected)
+
+
+def test_windows_say_whatever_the_model_says():
+    tagger, model = loudness(window_seconds=1.0)
+    assert (tagger.outputs, tagger.seconds_per_frame) == (model.outputs, 0.1)
+    heard = list(tagger.windows(ramp(2.5), "embedding", sample_rate=RATE))
+    assert [(w.start_seconds, w.end_seconds) for w, _ in heard] == [(0, 1), (1, 2), (1.5, 2.5)]
+    assert [said.keys() for _, said in heard] == 3 * [{"embedding"}]
+    with pytest.raises(ValueError, match="loudness: this model has no output `local`"):
+        next(tagger.windows(ramp(1), "local", sample_rate=RATE))
 
 
 @pytest.mark.parametrize("seconds", [0.7, 1.05, 2.0, 3.33])
@@ -218,7 +238,9 @@ def test_a_keras_file_gives_what_its_model_gives(small):
     np.testing.assert_allclose(tagger.probabilities(waveform, sample_rate=32_000), expected["clipwise"][0], atol=1e-6)
     np.testing.assert_allclose(tagger.embed(waveform, sample_rate=32_000), expected["embedding"][0], atol=1e-5)
     timeline = tagger.timeline(waveform, sample_rate=32_000)
-    np.testing.assert_allclose(timeline.probabilities, expected["framewise"][0], atol=1e-6)
+    np.testing.assert_allclose(timeline.framewise, expected["framewise"][0], atol=1e-6)
+    sounding = np.minimum(expected["framewise"][0], expected["clipwise"])
+    np.testing.assert_allclose(timeline.probabilities, sounding, atol=1e-6)
 
 
 def test_a_model_of_log_mel_hears_the_same(small, tmp_path):
@@ -240,11 +262,11 @@ def test_ten_milliseconds_and_more_are_heard(small):
     tagger = Tagger.load(small)
     for samples in (1, 320, 3_000):
         timeline = tagger.timeline(np.zeros(samples, np.float32), sample_rate=32_000)
-        assert timeline.probabilities.shape == (1, 3)
+        assert timeline.probabilities.shape == timeline.framewise.shape == (1, 3)
 
 
 def test_files_that_are_no_model_are_refused(small, tmp_path):
-    with pytest.raises(FileNotFoundError, match="must be a file or one of mn04_as, .*received 'mn03_as'"):
+    with pytest.raises(FileNotFoundError, match="must be a file or one of .*mn04_as, .*received 'mn03_as'"):
         Tagger.load("mn03_as")
     with pytest.raises(ValueError, match="must be a .keras or .tflite file, received a folder"):
         Tagger.load(tmp_path)
@@ -310,7 +332,7 @@ def test_a_tflite_file_gives_what_keras_gives(small, lite):
         expected = keras_model.timeline(waveform[:samples], sample_rate=32_000)
         got = lite_model.timeline(waveform[:samples], sample_rate=32_000)
         np.testing.assert_array_equal(got.seconds, expected.seconds)
-        np.testing.assert_allclose(got.probabilities[:same], expected.probabilities[:same], atol=1e-5)
+        np.testing.assert_allclose(got.framewise[:same], expected.framewise[:same], atol=1e-5)
     np.testing.assert_allclose(
         lite_model.probabilities(waveform[:64_000], sample_rate=32_000),
         keras_model.probabilities(waveform[:64_000], sample_rate=32_000),
@@ -380,5 +402,7 @@ def test_time_of_the_telephone_before_the_speech(mn04):
     early, late = timeline.seconds < 2.2, timeline.seconds > 2.5
     speech, bell = (timeline.probabilities[:, timeline.labels.index(name)] for name in ("Speech", "Telephone"))
     assert speech[late].mean() > 5 * speech[early].mean()
-    assert bell[early].max() > 0.5 > bell[late].max()
+    alone = timeline.framewise[:, timeline.labels.index("Telephone")]
+    assert alone[early].max() > 0.5 > alone[late].max()
+    assert bell[early].max() == pytest.approx(TOP_TAGS["R9_ZSCveAHg_7s"]["Telephone"], abs=5e-4)
     assert timeline.duration_seconds == pytest.approx(len(audio.load(path, 32_000)) / 32_000)
