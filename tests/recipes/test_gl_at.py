@@ -10,6 +10,7 @@ from checks import SHARED, needs_shared
 from kerastag.card import Card
 from kerastag.data.mixing import SceneRules
 from kerastag.data.synthetic_events import write_synthetic_scenes
+from kerastag.labels import LabelSet
 from kerastag.models.cnn10 import cnn10
 from kerastag.recipes import gl_at
 from kerastag.recipes._data import load
@@ -156,20 +157,33 @@ def test_bad_settings_are_one_line(scenes, tmp_path, capsys, flags, message):
     assert len(said.strip().splitlines()) == 1
 
 
+# What AudioSet calls the ten sounds of ESC-10, in its order.
+HEARD = ("Dog", "Rain", "Ocean", "Baby cry, infant cry", "Clock", "Sneeze", "Helicopter", "Chainsaw",
+         "Chicken, rooster", "Fire")  # fmt: skip
+
+
 @pytest.mark.real
 @needs_shared
 def test_published_weights_choose_windows_inside_events_before_any_training(tmp_path, monkeypatch):
-    """mn04 has heard such sounds: after a few steps most of its windows lie where ESC-10's events are."""
+    """mn04 has heard such sounds: with its own classifier of them, its windows lie where ESC-10's events are."""
     from kerastag.data.scene_splits import Split
     from kerastag.data.scenes import make_scenes
     from kerastag.fetch import fetch
+    from kerastag.models.loading import load_network
+    from kerastag.tagger import model_file
 
     monkeypatch.setenv("KERASTAG_HOME", str(tmp_path / "home"))
     fetch("mn04_as", from_file=SHARED / "data/weights/mn04_as_mAP_432.pt")
-    splits = [Split("bal_train", ("1", "2", "3", "4")), Split("eval", ("5",))]
-    make_scenes(SHARED / "data/esc10", tmp_path, splits=splits, counts={"bal_train": 60, "eval": 40}, progress=False)
-    flags = ["--backbone", "mn", "--width", "0.4", "--initial_weights", "mn04_as", "--mixup", "0"]
-    few = ["--steps", "12", "--batch_size", "8", "--checkpoints", "1", "--learning_rate", "1e-3"]
-    assert gl_at.main(["--data_dir", str(tmp_path), "--run_dir", str(tmp_path / "run"), *flags, *few]) == 0
-    found = metrics(tmp_path / "run")["localisation"]["all"]
-    assert found["centre"] > found["centre_chance"]
+    splits, counts = [Split("bal_train", ("1",)), Split("eval", ("5",))], {"bal_train": 1, "eval": 12}
+    rules = SceneRules(max_event_seconds=2.0)
+    make_scenes(SHARED / "data/esc10", tmp_path, splits=splits, counts=counts, rules=rules, progress=False)
+    settings = gl_at.Settings(backbone="mn", width=0.4, initial_weights="mn04_as", num_clips=10)
+    data = load(settings, tmp_path)
+    model = gl_at.build(settings, data)
+    published = load_network(model_file("mn04_as")).get_layer("classifier").get_weights()
+    heard = [LabelSet.audioset().index(name) for name in HEARD]
+    model.get_layer("global_stream").get_layer("classifier").set_weights([w[..., heard] for w in published])
+    found = localised(settings, data, model)["localisation"]["all"]
+    assert found["chosen"] == found["positives"] >= 20
+    # Three standard deviations of windows that lie anywhere.
+    assert found["centre"] > found["centre_chance"] + 3 * 0.5 / np.sqrt(found["chosen"])
