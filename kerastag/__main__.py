@@ -228,6 +228,12 @@ def _add_export(verbs: Any) -> None:
     parser.add_argument("model", metavar="MODEL|RUN", help="a .keras file, a name of public weights, or a run's folder")
     parser.add_argument("--target", required=True, metavar="NAME", help="a name out of export/targets, or a TOML file")
     parser.add_argument("--output", required=True, metavar="FILE", help="the .tflite file, or the SavedModel's folder")
+    parser.add_argument(
+        "--segment_seconds",
+        type=float,
+        metavar="S",
+        help="write the embedder alone, of segments so long: what `stream` hears with before a --head",
+    )
     parser.add_argument("--evaluation", metavar="DIR|PACK", help="clips on which mAP is measured before and after")
     parser.add_argument(
         "--representative", metavar="DIR|PACK", help="recordings that set the ranges of the targets int8 and int16x8"
@@ -245,7 +251,12 @@ def _export(arguments: argparse.Namespace) -> None:
 
     model = Path(arguments.model) if Path(arguments.model).is_dir() else model_file(arguments.model)
     report = export(
-        model, target, arguments.output, evaluation=arguments.evaluation, recordings=arguments.representative
+        model,
+        target,
+        arguments.output,
+        segment_seconds=arguments.segment_seconds,
+        evaluation=arguments.evaluation,
+        recordings=arguments.representative,
     )
     print(report.table())
 

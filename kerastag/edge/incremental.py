@@ -10,6 +10,8 @@ from kerastag.edge.runtime import LiteRTModel
 
 __all__ = ["IncrementalMode"]
 
+_LENGTHS_APART = 0.02  # of a segment's length: a front end hears a little beyond the last frame's begin
+
 
 class IncrementalMode(Mode):
     """Rows -> embeddings of segments -> the head's probabilities of the last of them, each segment.
@@ -23,7 +25,8 @@ class IncrementalMode(Mode):
         embedder: Hears samples or log-mel frames of one segment and gives `embedding`.
         head: Hears `embedding` (1, segments, features) and gives `clipwise`.
         grid: What a row is.
-        hop_seconds: From the begin of one segment to the next, rounded to whole rows; None is their length.
+        hop_seconds: From the begin of one segment to the next, rounded to whole rows; None is what the head has learned
+            (`seconds_per_frame` of its card), or their length where its card does not say.
         eight_bit: Whether embeddings are whole numbers from 0 to 255, of which the head has learned
             `(x - 128) / 128`, as it is with AudioSet's.
 
@@ -38,9 +41,13 @@ class IncrementalMode(Mode):
         self, embedder: LiteRTModel, head: LiteRTModel, grid: Grid, hop_seconds: float | None, eight_bit: bool
     ) -> None:
         self._embedder, self._head, self._eight_bit = embedder, head, eight_bit
-        _check_fit(embedder, head)
         self._segment = embedder.shape[1]
-        hop = self._segment if hop_seconds is None else max(1, grid.rows(hop_seconds))
+        learned = head.card.seconds_per_frame or grid.seconds(self._segment)
+        _check_fit(embedder, head, grid.seconds(self._segment), learned)
+        if hop_seconds is None:
+            hop = min(self._segment, grid.rows(learned))
+        else:
+            hop = max(1, grid.rows(hop_seconds))
         if hop > self._segment:
             longest = grid.seconds(self._segment)
             raise ValueError(f"`hop_seconds` must be at most a segment, {longest:g}, received {hop_seconds!r}")
@@ -87,7 +94,7 @@ class IncrementalMode(Mode):
         self._count = left + 1
 
 
-def _check_fit(embedder: LiteRTModel, head: LiteRTModel) -> None:
+def _check_fit(embedder: LiteRTModel, head: LiteRTModel, segment_seconds: float, learned_seconds: float) -> None:
     if "embedding" not in embedder.outputs:
         raise ValueError(f"{embedder.path}: must give `embedding` for a head to hear. Received: {embedder.outputs}")
     names = [model.card.front_end.get("name") for model in (embedder, head)]
@@ -95,9 +102,18 @@ def _check_fit(embedder: LiteRTModel, head: LiteRTModel) -> None:
         raise ValueError(
             f"{head.path}: was trained on embeddings from {names[1]} log-mel, {embedder.path} has {names[0]}"
         )
+    if abs(segment_seconds - learned_seconds) > _LENGTHS_APART * learned_seconds:
+        heard = f"{embedder.path} hears {segment_seconds:g} s"
+        raise ValueError(f"{head.path}: was trained on segments of {learned_seconds:g} s, {heard}")
     features = embedder.output_shapes["embedding"][-1]
     if len(head.shape) != 3 or head.shape[2] != features:
         raise ValueError(
             f"{head.path}: must hear `embedding` (1, segments, {features}), which {embedder.path} gives. "
             f"Received: {head.shape}"
+        )
+    weights = [model.card.versions.get("embedder") for model in (embedder, head)]
+    if None not in weights and weights[0] != weights[1]:
+        raise ValueError(
+            f"{head.path}: was trained on embeddings of other weights ({weights[1]}) than those of {embedder.path} "
+            f"({weights[0]}); export both from one run"
         )

@@ -14,6 +14,7 @@ from kerastag.card import write_card
 from kerastag.edge.runtime import LiteRTModel
 from kerastag.export import parity, tflite
 from kerastag.export.clips import evaluation_clips, representative
+from kerastag.export.embedder import embedder
 from kerastag.export.metadata import with_metadata
 from kerastag.export.quantisation import quantise
 from kerastag.export.saved_model import next_version, runner, write_saved_model
@@ -29,6 +30,7 @@ def export(
     target: Target,
     output: str | os.PathLike[str],
     *,
+    segment_seconds: float | None = None,
     evaluation: str | os.PathLike[str] | None = None,
     recordings: str | os.PathLike[str] | None = None,
 ) -> parity.Report:
@@ -41,6 +43,8 @@ def export(
         model: a `.keras` file with its card, or the folder of a run.
         target: what to write, from `read_target`.
         output: the `.tflite` file; of a SavedModel the folder, in which the next numeric version is made.
+        segment_seconds: write the embedder alone, from a segment of this length to its `embedding`: what
+            `kerastag stream` hears with before an attention head. None writes the whole model.
         evaluation: a pack, or a folder with `eval.h5`, on which mAP is measured before and after.
         recordings: a folder of recordings, or a pack, from which `int8` and `int16x8` take their ranges.
 
@@ -52,7 +56,10 @@ def export(
     """
     output = Path(output)
     _check(target, output, recordings)
-    served = serve(read_source(model), target)
+    if segment_seconds is not None and target.window_seconds:
+        raise ValueError(f"`segment_seconds` needs a target without `window_seconds`, received {target.name}")
+    source = read_source(model)
+    served = serve(source if segment_seconds is None else embedder(source, segment_seconds), target)
     clips = None if evaluation is None else evaluation_clips(evaluation, served)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:

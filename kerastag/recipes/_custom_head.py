@@ -1,15 +1,19 @@
 """Bags of embeddings -> feature-level attention trained on them, and the model from waveform to tags that results."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from kerastag.card import Card, write_card
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.models.embedding_models import clipwise_only, feature_attention
+from kerastag.models.fingerprint import fingerprint
+from kerastag.recipes._custom_embed import Backbone
+from kerastag.training.files import write_atomically
 from kerastag.training.state import build_optimizer
 
 _MOMENTUM = 0.9  # of the normalisations: a few hundred steps are too few for averages of a hundred
@@ -153,13 +157,34 @@ def _crop(waveform: np.ndarray, samples: int, random: np.random.Generator) -> np
     return np.pad(waveform, (start, spare - start))
 
 
-def save_tagger(model: keras.Model, path: Path, card: Any) -> None:
+def save_tagger(model: keras.Model, path: Path, card: Card) -> None:
     """A tagger and its card -> a `.keras` file, written beside and renamed."""
-    from kerastag.card import write_card
-    from kerastag.training.files import write_atomically
 
     def write(beside: Path) -> None:
         model.save(beside)
         write_card(beside, card)
 
     write_atomically(path, write)
+
+
+def save_parts(backbone: Backbone, head: keras.Model, folder: Path, card: Card) -> None:
+    """The two parts of a tagger of seconds -> `embedder.keras` and `head.keras`, which know that they are a pair.
+
+    Args:
+        backbone: whose embeddings of seconds the head has learned.
+        head: from embeddings to tags.
+        folder: to write them into.
+        card: of the tagger.
+    """
+    embedder = keras.Model(backbone.clip.input, {"embedding": backbone.clip.output}, name="embedder")
+    pair = {**card.versions, "embedder": fingerprint(embedder)}
+    alone = Card(
+        labels=None,
+        sample_rate=card.sample_rate,
+        window_seconds=backbone.seconds["seconds"],
+        front_end=card.front_end,
+        origin=card.origin,
+        versions=pair,
+    )
+    save_tagger(embedder, folder / "embedder.keras", alone)
+    save_tagger(head, folder / "head.keras", replace(card, versions=pair))

@@ -101,7 +101,13 @@ def write_report(folder: Path, study: "Study", found: dict[str, Any], thresholds
     summary = {**found, "figures": figures.as_dict(), "classes": list(study.names), "thresholds": list(thresholds)}
     summary |= {"errors": list(study.embedded.errors), "missing": list(study.clips.missing)}
     write_json(folder / "metrics.json", summary)
-    print("\n".join([*lines, "", classes, f"run folder: {folder}", figures.line()]))
+    print("\n".join([*lines, "", classes, _for_a_device(folder), f"run folder: {folder}", figures.line()]))
+
+
+def _for_a_device(folder: Path) -> str:
+    if not (folder / "head.keras").is_file():
+        return "--segments seconds would make the two parts that `kerastag stream --model EMBEDDER --head HEAD` takes"
+    return f"to `kerastag export`, then to stream: --model {folder / 'embedder.keras'} --head {folder / 'head.keras'}"
 
 
 def _table(study: "Study", found: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from kerastag.labels import LabelSet
 from kerastag.metrics import measure
 from kerastag.recipes._custom_background import background_clips
 from kerastag.recipes._custom_embed import Backbone, Embedded, waveform_of
-from kerastag.recipes._custom_head import Head, HeadSettings, fine_tune, save_tagger, tagger
+from kerastag.recipes._custom_head import Head, HeadSettings, fine_tune, save_parts, save_tagger, tagger
 from kerastag.recipes._custom_report import suggest_thresholds
 from kerastag.recipes._run import versions
 
@@ -159,7 +159,11 @@ class Study:
         return scores
 
     def save(self, folder: Path, found: dict[str, Any]) -> tuple[float, ...]:
-        """Train on all clips and write `model.keras` -> the thresholds that its card suggests."""
+        """Train on all clips and write `model.keras` -> the thresholds that its card suggests.
+
+        Where bags are of seconds, its two parts are written too, `embedder.keras` and `head.keras`: a device can run
+        them one after the other, each second once.
+        """
         kind = max(set(found["kinds"]), key=found["kinds"].count)
         train = np.flatnonzero(self.usable)
         bags = self.embedded.padded(kind)
@@ -170,12 +174,19 @@ class Study:
             model = tagger(self.backbone.embed[kind], self.head(kind).model)
         if found["probabilities"] is None:
             found["probabilities"] = self.head(kind).predict(bags[self.evaluated])[None]
-        probabilities, repeats = found["probabilities"], len(found["probabilities"])
+        card = self.card(kind, len(train), found["probabilities"])
+        save_tagger(model, folder / "model.keras", card)
+        if kind == "seconds":
+            save_parts(self.backbone, self.head(kind).model, folder, card)
+        return card.thresholds or ()
+
+    def card(self, kind: str, num_clips: int, probabilities: np.ndarray) -> Card:
+        """What `model.keras` is; its thresholds are those of the best F1 of `probabilities` (seeds, clips, classes)."""
         thresholds = suggest_thresholds(
-            np.tile(self.targets[self.evaluated], (repeats, 1)), probabilities.reshape(-1, len(self.names))
+            np.tile(self.targets[self.evaluated], (len(probabilities), 1)), probabilities.reshape(-1, len(self.names))
         )
         origin = self.backbone.card
-        card = Card(
+        return Card(
             labels=LabelSet.from_names(self.names),
             sample_rate=origin.sample_rate,
             window_seconds=origin.window_seconds,
@@ -183,8 +194,6 @@ class Study:
             front_end=origin.front_end,
             thresholds=thresholds,
             thresholds_origin="best F1 on held-out clips" if self.settings.folds else "best F1 on the training clips",
-            origin=f"{len(train)} clips of {self.clips.source} on {origin.origin or self.settings.model}",
+            origin=f"{num_clips} clips of {self.clips.source} on {origin.origin or self.settings.model}",
             versions=versions(),
         )
-        save_tagger(model, folder / "model.keras", card)
-        return thresholds

@@ -3,6 +3,7 @@
 A pretrained backbone embeds every recording; feature-level attention, `h_j = sum over segments of q(x)_j u(x)_j` (Kong
 et al., 2019, eq. 20 to 24), learns the classes from the bags of embeddings. Cross-validation measures it, beside a
 logistic regression on whole-clip embeddings; a last training on all clips gives `model.keras`, from waveform to tags.
+With bags of seconds it gives `embedder.keras` and `head.keras` too, of which a device runs each second once.
 """
 
 import sys
@@ -32,8 +33,8 @@ class Settings:
             column `fold`: the first number of names like ESC's (`1-100032-A.ogg`), or else folds that share out every
             class, with files of one stem before the last `-` or `_` kept together.
         seeds: of the trainings; figures are given for each.
-        segments: what a bag is made of: output frames of one pass, seconds, or whichever is better on held-out
-            training clips.
+        segments: what a bag is made of: output frames of one pass, seconds (what `kerastag stream --head` needs), or
+            whichever is better on held-out training clips.
         background: a class for everything else: `made_up` silence and faint noise, a folder of recordings, or `none`.
         max_seconds: how much of a longer recording is heard.
         fine_tune: then train the backbone too, end to end.
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(settings: Settings) -> None:
-    """Settings -> a run folder with `model.keras`, its table, class report and confusion."""
+    """Settings -> a run folder with `model.keras` and perhaps its two parts, table, class report and confusion."""
     from kerastag.recipes._custom_embed import embed, load_backbone
     from kerastag.recipes._custom_report import write_report
     from kerastag.recipes._custom_study import Study

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from edge.models import FEATURES, FRONT_END, SEGMENT_FRAMES, weights
+from edge.models import FEATURES, FRONT_END, SEGMENT_FRAMES, card, weights
 
+from kerastag.card import write_card
 from kerastag.edge import LiteRTModel, StreamingTagger
 
 RATE = 16_000
@@ -117,3 +118,46 @@ def test_eight_bit_embeddings_are_scaled_as_the_packs_are(embedder, head, head_n
     fed = stream(StreamingTagger(embedder, head, eight_bit=True), NOISE[:20_000])
     expected = head_network.predict_on_batch(scaled[None])["clipwise"][0]
     np.testing.assert_allclose(fed[-1].probabilities, expected, rtol=0, atol=KERAS)
+
+
+def with_card(model, folder, **fields):
+    """The same file with another card."""
+    path = folder / model.name
+    path.write_bytes(model.read_bytes())
+    write_card(path, card(**fields))
+    return path
+
+
+def test_the_head_says_how_far_apart_segments_are(embedder, head, tmp_path):
+    """An embedder of 0.24 s and a head of 0.236 s: so much may a front end hear beyond a segment."""
+    near = with_card(head, tmp_path, front_end={}, seconds_per_frame=0.236)
+    assert StreamingTagger(embedder, near).hop_seconds == pytest.approx(0.24)
+    assert StreamingTagger(embedder, near, hop_seconds=0.1).hop_seconds == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"seconds_per_frame": 0.96},
+            r"head.tflite: was trained on segments of 0.96 s, .*embedder.tflite hears 0.24 s",
+        ),
+        (
+            {"seconds_per_frame": 0.25},
+            r"head.tflite: was trained on segments of 0.25 s, .*embedder.tflite hears 0.24 s",
+        ),
+        ({"front_end": {"name": "panns"}}, r"head.tflite: was trained on embeddings from panns log-mel, .* has vggish"),
+        (
+            {"versions": {"embedder": "b1"}},
+            r"head.tflite: was trained on embeddings of other weights \(b1\) than .*\(a0",
+        ),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_one_line(embedder, head, tmp_path, fields, message):
+    other = with_card(head, tmp_path, **fields)
+    hears = with_card(embedder, tmp_path, labels=None, window_seconds=SEGMENT_FRAMES / 100, versions={"embedder": "a0"})
+    with pytest.raises(ValueError, match=message) as caught:
+        StreamingTagger(hears, other)
+    assert "\n" not in str(caught.value)
+    pair = with_card(head, tmp_path, seconds_per_frame=SEGMENT_FRAMES / 100, versions={"embedder": "a0"})
+    assert stream(StreamingTagger(hears, pair), NOISE[:8_000])

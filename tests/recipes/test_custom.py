@@ -140,6 +140,25 @@ def test_bags_are_what_the_model_itself_computes(sounds, backbone, kind, tmp_pat
     assert not embedded.padded(kind)[0, len(embedded.bags[kind][0]) :].any()
 
 
+def test_a_tagger_of_seconds_comes_with_its_two_parts(sounds, backbone, tmp_path, capsys):
+    """A backbone that was trained too: the parts are those of this run, not the backbone that it began with."""
+    fine = ("--fine_tune", "true", "--fine_tune_steps", "2", "--fine_tune_batch_size", "4", "--steps", "5")
+    assert run(sounds, backbone, tmp_path / "run", "--segments", "seconds", "--folds", "0", *fine) == 0
+    names = ("model", "embedder", "head")
+    whole, embedder, head = (keras.saving.load_model(tmp_path / f"run/{name}.keras") for name in names)
+    said, hears, tags = (Card.read(tmp_path / f"run/{name}.keras") for name in names)
+    waveform = audio.load(next((sounds / "hums").glob("*.wav")), 32_000)[:64_000]
+    bag = np.stack([embedder(second[None])["embedding"][0] for second in waveform.reshape(2, 32_000)])
+    assert np.abs(bag - keras.saving.load_model(backbone)(waveform[None, :32_000])["embedding"]).max() > 1e-3
+    for name in ("clipwise", "framewise"):
+        np.testing.assert_allclose(head(bag[None])[name], whole(waveform[None])[name], rtol=0, atol=1e-5)
+    assert (tags.labels, tags.thresholds, tags.seconds_per_frame) == (said.labels, said.thresholds, 1.0)
+    assert (hears.labels, hears.window_seconds, hears.front_end) == (None, 1.0, said.front_end)
+    assert tags.versions["embedder"] == hears.versions["embedder"]
+    parts = f"--model {tmp_path / 'run/embedder.keras'} --head {tmp_path / 'run/head.keras'}"
+    assert parts in capsys.readouterr().out
+
+
 def test_a_bad_recording_is_left_out_and_named(sounds, backbone, tmp_path, capsys):
     folder = shutil.copytree(sounds, tmp_path / "sounds")
     (folder / "hums/1-999-A.wav").write_bytes(b"not audio")
@@ -147,6 +166,8 @@ def test_a_bad_recording_is_left_out_and_named(sounds, backbone, tmp_path, capsy
     assert "left out: " in (said := capsys.readouterr()).err
     assert "1-999-A.wav" in said.err
     assert "27 clips, 3 classes" in said.out
+    assert "--segments seconds would make the two parts" in said.out
+    assert not (tmp_path / "run/head.keras").exists()
 
 
 def test_folds_of_names_columns_patterns_and_none(sounds, tmp_path):
@@ -226,3 +247,48 @@ def test_mn04_tells_sounds_of_esc10_apart(tmp_path):
     more = ("--labels", str(tmp_path / "some.csv"), "--segments", "frames")
     assert run(root, weights, tmp_path / "run", *more) == 0
     assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text())["folds"]) > 0.8
+
+
+@pytest.mark.real
+def test_the_parts_stream_what_the_tagger_says(tmp_path, capsys, monkeypatch):
+    """From recordings to results on a device: mn04 and a head of three classes, exported and streamed."""
+    pytest.importorskip("ai_edge_litert")
+    from kerastag.__main__ import main
+    from kerastag.edge import StreamingTagger
+    from kerastag.export import parity
+    from kerastag.export.embedder import embedder
+    from kerastag.export.source import read_source
+    from kerastag.weights.efficientat import import_efficientat
+
+    monkeypatch.setattr(parity, "measure_use", lambda path, threads: parity.Use(1.0, 2.0))
+    root = SHARED / "data" / "esc10"
+    weights = import_efficientat(SHARED / "data/weights/mn04_as_mAP_432.pt", tmp_path / "mn04.keras")
+    paths = [sorted((root / kind).glob("*.ogg"))[0] for kind in ("001 - Dog bark", "002 - Rain", "009 - Rooster")]
+    rows = [f"{path.relative_to(root)},{path.parent.name[6:]}" for path in paths]
+    (tmp_path / "some.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
+    flags = ("--labels", str(tmp_path / "some.csv"), "--segments", "seconds", "--folds", "0", "--background", "none")
+    folder = tmp_path / "run"
+    assert run(root, weights, folder, *flags) == 0
+    files = {name: tmp_path / f"{name}.tflite" for name in ("embedder", "head")}
+    for name, output in files.items():
+        assert main(["export", str(folder / f"{name}.keras"), "--target", "float32", "--output", str(output)]) == 0
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    for path in paths:
+        waveform = audio.load(path, 32_000)
+        expected = {name: np.asarray(value)[0] for name, value in model(waveform[None]).items()}
+        tagger = StreamingTagger(files["embedder"], files["head"])
+        results = [*tagger.feed(waveform, 32_000), *tagger.flush()]
+        framewise = np.concatenate([result.framewise for result in results])
+        np.testing.assert_allclose(framewise, expected["framewise"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(results[-1].probabilities, expected["clipwise"], rtol=0, atol=1e-4)
+        assert tagger.labels.names[int(expected["clipwise"].argmax())] == path.parent.name[6:]
+    capsys.readouterr()
+    command = ["stream", "--model", str(files["embedder"]), "--head", str(files["head"]), "--source", str(paths[2])]
+    assert main([*command, "--output", "json:-"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    tops = [line["tags"][0]["name"] for line in lines if line["type"] == "result"]
+    assert len(tops) == 5
+    assert tops[-1] == "Rooster"
+    # The backbone was frozen: cut out of the public weights, the embedder fits this head as well.
+    same = embedder(read_source(weights), 1.0).card.versions["embedder"]
+    assert same == Card.read(files["head"]).versions["embedder"]
