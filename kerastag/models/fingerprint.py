@@ -22,7 +22,7 @@ def fingerprint(network: Any) -> str:
     >>> one = keras.layers.Dense(2, kernel_initializer="ones")
     >>> one.build((None, 3))
     >>> before = fingerprint(one)
-    >>> one.bias.assign([0.0, 1e-6])
+    >>> _ = one.bias.assign([0.0, 1e-6])
     >>> before == fingerprint(one)
     False
     """
