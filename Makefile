@@ -5,9 +5,9 @@ PYTHON311 ?= python3.11
 VENV ?= .venv
 PY := $(VENV)/bin/python
 LEGACY := $(VENV)-legacy
-# Processes that share the tests, a file each; 0 is this one alone.
+# Processes that share the tests, a file each, in order: the doctests come last and fill what is left; 0 is this one alone.
 WORKERS ?= 2
-PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile
+PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test test-legacy soak lint format bench clean distclean
