@@ -11,6 +11,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from training.killed_runs import Death, start
 
 from checks import ROOT
 from kerastag.data.synthetic import write_synthetic_packs
@@ -37,23 +38,6 @@ balance = 0.7
 """
 )
 
-# Kills its own process for good when a file is renamed for the n-th time: just before, or just after.
-KILLED = """
-import os, runpy, signal, sys
-replace, seen = os.replace, 0
-def killing(source, target):
-    global seen
-    seen += str(target).endswith({name!r})
-    if seen == {count} and {before}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-    if seen == {count}:
-        os.kill(os.getpid(), signal.SIGKILL)
-os.replace = killing
-sys.argv[1:] = {argv!r}
-runpy.run_module("kerastag.recipes.feature_attention", run_name="__main__")
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -69,28 +53,30 @@ def arguments(folder, config, run):
     return ["--config", str(folder / f"{config}.toml"), "--data_dir", packs, "--run_dir", str(folder / run)]
 
 
-def start(folder, config, run):
-    command = [sys.executable, "-m", "kerastag.recipes.feature_attention", *arguments(folder, config, run)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 def finish(folder, config, run):
-    """Run to the end -> what it said on standard error."""
-    process = start(folder, config, run)
-    out, err = process.communicate(timeout=900)
-    assert process.returncode == 0, out + err
+    """Run to the end -> what it said."""
+    said = folder / f"{run}.txt"
+    process = start(arguments(folder, config, run), said)
+    process.join(300)
+    assert process.exitcode == 0, said.read_text()
     assert (folder / run / "metrics.json").exists()
-    return err
+    return said.read_text()
+
+
+def finish_whole(folder, config, run):
+    """Run to the end as a user would, in a process that begins with nothing, with a hash seed of its own."""
+    command = [sys.executable, "-m", "kerastag.recipes.feature_attention", *arguments(folder, config, run)]
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def kill_at(folder, config, run, name, count, before):
-    code = KILLED.format(name=name, count=count, before=before, argv=arguments(folder, config, run))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=900
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    said = folder / f"{run}.txt"
+    process = start(arguments(folder, config, run), said, Death(name, count, before))
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL, said.read_text()
     assert not (folder / run / "metrics.json").exists()
 
 
@@ -152,18 +138,18 @@ def test_killed_while_saving_and_between_checkpoint_and_state(folder):
     assert (folder / "killed/checkpoints/step_000036.weights.h5").exists()
     assert "resumed at step 35 of 60" in finish(folder, "everything", "killed")
     assert not list((folder / "killed").rglob(".*.npz")), "what was half written when it was killed"
-    finish(folder, "everything", "whole")
+    finish_whole(folder, "everything", "whole")
     check_same_run(folder / "killed", folder / "whole")
 
 
 def test_killed_from_outside_whenever_it_is(folder):
     run = folder / "killed_outside"
-    process = start(folder, "plain", "killed_outside")
-    while process.poll() is None and not ((run / "state.npz").exists() and saved_step(run) >= 14):
+    process = start(arguments(folder, "plain", "killed_outside"), folder / "killed_outside.txt")
+    while process.exitcode is None and not ((run / "state.npz").exists() and saved_step(run) >= 14):
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    process.kill()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
     assert not (run / "metrics.json").exists()
     step = saved_step(run)
     assert f"resumed at step {step} of 60" in finish(folder, "plain", "killed_outside")
