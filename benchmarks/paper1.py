@@ -14,6 +14,7 @@ from pathlib import Path
 # TOML in recipes/ -> seeds. The order is that of what one wants to know first.
 RUNS: dict[str, tuple[int, ...]] = {
     "feature_attention_balanced": (0, 1, 2),
+    "feature_attention_balanced_natural": (0, 1, 2),
     "es_average_balanced": (0, 1, 2),
     "es_average_balanced_natural": (0, 1, 2),
     "es_average_balanced_mixup": (0, 1, 2),

@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     number = {"type": float, "metavar": "P"}
     seconds = {"type": float, "metavar": "S"}
     parser.add_argument("--config", metavar="TOML", help="settings, by the names of these flags; flags win")
-    flag("model", "a .tflite file: a tagger, or with --head an embedder", metavar="TFLITE")
+    flag("model", "a .tflite tagger, or with --head an embedder (default: esc10, in the package)", metavar="TFLITE")
     flag("head", "a .tflite file from embeddings to tags", metavar="TFLITE")
     flag("source", "mic, mic:NAME, mic:NUMBER, a recording, a URL (rtsp://...), or - for raw PCM or WAV (default: mic)")
     flag(

@@ -10,7 +10,7 @@ import pytest
 from checks import ROOT, run_python
 
 PACKAGE = ROOT / "kerastag"
-LEAVES = ("labels", "card", "audio", "dsp", "events", "fetch", "_configs")
+LEAVES = ("boxed", "labels", "card", "audio", "dsp", "events", "fetch", "_configs")
 # Modules that only those need who have installed an extra.
 OPTIONAL = ("tensorflow", "tensorflow_io", "jax", "ai_edge_litert", "tflite_runtime", "apache_beam")
 

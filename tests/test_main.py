@@ -41,7 +41,7 @@ def test_fetch_takes_a_copy_and_says_where_it_is(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tag", "x.wav", "--model", "gone.keras"], "`model` must be a file or one of mn04_as"),
+        (["tag", "x.wav", "--model", "gone.keras"], "`model` must be a file or one of esc10, mn04_as"),
         (["tag", "x.wav", "--top", "0"], "`--top` must be at least 1"),
         (["import", "efficientat", "gone.pt", "--output", "x.keras"], "gone.pt"),
         (["import", "panns", "gone.pth", "--output", "x.keras"], "gone.pth"),

@@ -27,7 +27,7 @@ usage() {
 usage: sudo sh install.sh [--wheel FILE.whl] [--model FILE.tflite] [--head FILE.tflite] [--no-start]
        sudo sh install.sh --uninstall [--purge]
   --wheel FILE     kerastag as built by `python -m build`; without it, what the package index has
-  --model FILE     the tagger, or with --head an embedder; needed once, a later call may give a new one
+  --model FILE     the tagger, or with --head an embedder; without it the one before, or the one in the package
   --head FILE      from embeddings to tags
   --no-start       enable the service, but do not start it now
   --uninstall      stop and remove the service, its environment and its models
@@ -107,6 +107,9 @@ install_kerastag() {
     runs tflite_runtime || fail 'no LiteRT interpreter runs here'
 }
 
+# The tagger that comes with the package.
+boxed_model() { "$PREFIX/venv/bin/python" -c 'from kerastag.boxed import BOXED, boxed_or_path as p; print(p(BOXED))'; }
+
 # A file appears whole: the service may be reading the old one.
 put() { # mode group source target
     install -m "$1" -o root -g "$2" "$3" "$4.new" && mv -f "$4.new" "$4"
@@ -116,6 +119,7 @@ install_files() {
     install -d -m 755 "$PREFIX/models"
     install -d -m 750 -o root -g "$OWNER" "$CONFIG"
     install -d -m 750 -o "$OWNER" -g "$OWNER" "$STATE"
+    [ -n "$MODEL" ] || [ -e "$PREFIX/models/model.tflite" ] || MODEL=$(boxed_model)
     [ -z "$MODEL" ] || put 644 root "$MODEL" "$PREFIX/models/model.tflite"
     [ -z "$HEAD" ] || put 644 root "$HEAD" "$PREFIX/models/head.tflite"
     if [ ! -e "$CONFIG/kerastag.toml" ]; then
@@ -165,7 +169,6 @@ if [ "$ACTION" = uninstall ]; then
     uninstall
     exit 0
 fi
-[ -n "$MODEL" ] || [ -e "$PREFIX/models/model.tflite" ] || fail 'needs --model FILE.tflite the first time'
 install_packages
 make_user
 install_kerastag

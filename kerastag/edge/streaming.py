@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerastag.boxed import boxed_or_path
 from kerastag.card import Card
 from kerastag.dsp import FrontEnd
 from kerastag.edge.blocks import Block
@@ -37,7 +38,8 @@ class Result(NamedTuple):
         probabilities: (classes,) float32 in [0, 1].
         framewise: (frames, classes): probabilities over time of what is new since the last result, frame after frame
             `StreamingTagger.seconds_per_frame` apart; across results they follow each other without a seam, but for
-            gaps in the audio. What `kerastag.events.EventTracker.update` takes.
+            gaps in the audio. With `probabilities`, by `kerastag.events.sounding_probabilities`, what
+            `EventTracker.update` takes.
         framewise_start_seconds: Where the first of them begins.
         began_at: Second 0 of the stream in seconds since 1970, as the wall's clock says now.
         lost_seconds: Audio that went missing since the last result.
@@ -65,7 +67,8 @@ class StreamingTagger:
     or more is not said. One thread at a time may use it.
 
     Args:
-        model: A `.tflite` file with its card: a tagger from `waveform` or `log_mel`; or, with a head, an embedder.
+        model: A `.tflite` file with its card: a tagger from `waveform` or `log_mel`; or, with a head, an embedder; or
+            `BOXED`, the model in the package.
         head: A `.tflite` file from `embedding` (1, segments, features) to `clipwise`, its card with the classes.
         mode: `"windowed"`, `"incremental"`, or `"auto"`: incremental with a head.
         hop_seconds: From one result to the next, rounded to whole output frames of the model (windowed; None is 1 s) or
@@ -96,7 +99,7 @@ class StreamingTagger:
         self.mode = _mode(mode, head)
         if hop_seconds is not None and not 0 < hop_seconds < math.inf:
             raise ValueError(f"`hop_seconds` must be above 0, received {hop_seconds!r}")
-        self._model = LiteRTModel(model, num_threads, HEARD)
+        self._model = LiteRTModel(boxed_or_path(model), num_threads, HEARD)
         self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",))
         self.card: Card = (self._head or self._model).card
         """Of what names the classes."""

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kerastag import __version__, fetch
+from kerastag.boxed import BOXED, boxed_or_path
 from kerastag.card import Card
 
 __all__ = ["PRESETS", "model_file"]
@@ -19,18 +20,19 @@ _SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
     **{name: ("panns", (name,)) for name in ("panns_cnn10", "panns_resnet38")},
     "vggish": ("vggish", ("vggish_checkpoint", "vggish_pca")),
 }
-PRESETS = tuple(_SOURCES)
-"""Names of published weights that `Tagger.load` takes."""
+PRESETS = (BOXED, *_SOURCES)
+"""Names that `Tagger.load` takes: the model in the box, and published weights."""
 
 
 def model_file(model: str | os.PathLike[str]) -> Path:
-    """A model file, or the name of published weights -> the file; those are fetched and imported when first used.
+    """A model file, or a name -> the file; published weights are fetched and imported when they are first used.
 
     Args:
         model: Path of a `.keras` or `.tflite` file, or one of `PRESETS`.
 
     Returns:
-        The path, or that of the preset's `.keras` file in the cache, made when it is missing or outdated.
+        The path; of `BOXED` that in the package; of published weights that of their `.keras` file in the cache, made
+        when it is missing or outdated.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -39,9 +41,11 @@ def model_file(model: str | os.PathLike[str]) -> Path:
 
     >>> model_file("mn03_as")
     Traceback (most recent call last):
-    FileNotFoundError: `model` must be a file or one of mn04_as, ... received 'mn03_as'
+    FileNotFoundError: `model` must be a file or one of esc10, mn04_as, ... received 'mn03_as'
     """
     name = os.fspath(model)
+    if name == BOXED:
+        return boxed_or_path(name)
     if name in _SOURCES:
         return _imported(name)
     if Path(name).is_dir():

@@ -44,7 +44,7 @@ report = "events"
         ("model =", "stream.toml: is no TOML: Invalid value"),
         ("treshold = 1", "stream.toml: `treshold` is no setting; did you mean `threshold`?"),
         ('model = "a"\nx = 1', "stream.toml: `x` is no setting, received none of model, head"),
-        ("", "stream.toml: `model` must name a .tflite file, received none"),
+        ('model = ""', "stream.toml: `model` must name a .tflite file or be esc10, received none"),
         ('model = "a"\ntop = 0', "stream.toml: `top` must be at least 1, received 0"),
         ('model = "a"\ntop = 1.5', "`top` must be a whole number, received 1.5"),
         ('model = "a"\ntop = true', "`top` must be a whole number, received True"),
