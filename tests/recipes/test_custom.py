@@ -226,7 +226,7 @@ def test_faulty_settings_are_one_line(sounds, backbone, tmp_path, capsys, flags,
 
 def test_a_model_that_is_none(sounds, tmp_path, capsys):
     assert run(sounds, tmp_path / "none.keras", tmp_path / "a") == 1
-    assert "`model` must be a file or one of mn04_as" in capsys.readouterr().err
+    assert "`model` must be a file or one of esc10, mn04_as" in capsys.readouterr().err
     (tmp_path / "bad.keras").write_bytes(b"no zip")
     assert run(sounds, tmp_path / "bad.keras", tmp_path / "b") == 1
     assert "bad.keras: has no card, or is damaged" in capsys.readouterr().err

@@ -91,7 +91,8 @@ def test_a_toml_makes_a_model_that_learns_from_its_batches(name, tomls, packs, t
     """One step of a narrow model, at the TOML's own precision, mixing and masking; full widths are built elsewhere."""
     settings = parse(recipe(name).Settings, name, ["--config", tomls[0]])
     narrow = {key: value for key, value in NARROW.items() if hasattr(settings, key)}
-    settings = replace(settings, **narrow, train_packs=("bal_train",))
+    # Warming up begins at a rate of zero.
+    settings = replace(settings, **narrow, train_packs=("bal_train",), warmup_steps=0)
     if getattr(settings, "initial_weights", None):
         MODELS[settings.backbone].build(num_classes=3, width=settings.width).save(tmp_path / "theirs.keras")
         settings = replace(settings, initial_weights=str(tmp_path / "theirs.keras"))
