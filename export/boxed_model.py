@@ -4,8 +4,9 @@
 
 ESC-10 is a folder a class of Ogg files whose names begin with their fold, as its authors publish it. Scenes are mixed
 from folds 1 to 4, nine tenths of the recordings to train on and one to choose thresholds on, and from fold 5 to measure
-on; `recipes/gl_at_esc10.toml` trains; the export is target `int8_dynamic`. What is finished in FOLDER is left as it is,
-and what was interrupted goes on. `--smoke` does all of it in small and leaves the package alone.
+on; `recipes/gl_at_esc10.toml` trains; target `tflite_runtime` exports, in 8 bits for both interpreters. What is
+finished in FOLDER is left as it is, and what was interrupted goes on. `--smoke` does all of it in small and leaves the
+package alone.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def make(audio_dir: Path, work: Path, smoke: bool) -> tuple[Path, dict]:
         words = ["--config", "gl_at_esc10", "--data_dir", scenes, "--run_dir", run]
         kerastag(*words, *(["--smoke"] if smoke else []), module="kerastag.recipes.gl_at")
     model, when = work / f"{BOXED}.tflite", work / "when.json"
-    kerastag("export", run / "model.keras", "--target", "int8_dynamic", "--output", model, "--evaluation", scenes)
+    kerastag("export", run / "model.keras", "--target", "tflite_runtime", "--output", model, "--evaluation", scenes)
     # Of the file that is shipped; chosen on `valid`, measured on `eval`.
     tune = ["--tune", scenes / "valid.h5", "--by", "segment"]
     kerastag("when", model, "--pack", scenes / "eval.h5", *tune, "--json", when)
@@ -87,7 +88,8 @@ def text(model: Path, known: dict) -> str:
     return f"""# `{BOXED}`: the model in the box
 
 Ten sounds, from a waveform of {card.window_seconds:g} s at {card.sample_rate:,} Hz: {", ".join(card.labels.names)}.
-GL-AT on MN, {settings["width"]:g} of its width, weights in 8 bits, the front end inside: {export["size_bytes"] / 1e6:.2f} MB.
+GL-AT on MN, {settings["width"]:g} of its width, weights in 8 bits, the front end
+inside: {export["size_bytes"] / 1e6:.2f} MB.
 
 Made, as this text was, by `python export/boxed_model.py --audio_dir ESC10` on {machine()}.
 

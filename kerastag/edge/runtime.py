@@ -12,7 +12,7 @@ import numpy as np
 
 from kerastag.card import Card
 
-__all__ = ["HEARD", "INPUTS", "OUTPUTS", "PACKAGES", "LiteRTModel", "Runtime", "is_tflite", "only_input"]
+__all__ = ["HEARD", "INPUTS", "NEEDS", "OUTPUTS", "PACKAGES", "LiteRTModel", "Runtime", "is_tflite", "only_input"]
 
 HEARD = ("waveform", "log_mel")
 """Inputs of a model that hears."""
@@ -20,6 +20,8 @@ INPUTS = (*HEARD, "embedding")
 """Names that a model's one input may have: what it takes."""
 PACKAGES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 """Where the interpreter is looked for, the first one first."""
+NEEDS = "interpreter"
+"""Among a card's versions: the one package whose interpreter computes the file rightly, where there is but one."""
 OUTPUTS = ("clipwise", "framewise", "embedding")
 """Names of outputs that are read."""
 
@@ -56,7 +58,7 @@ class LiteRTModel:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is no whole model, has no card or other inputs, or its card names another number of
-            classes than it has; the interpreter cannot run it.
+            classes than it has; the interpreter cannot run it, or would run it wrongly.
         ImportError: No interpreter is installed.
     """
 
@@ -67,7 +69,7 @@ class LiteRTModel:
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"`num_threads` must be at least 1, received {num_threads!r}")
         self.card = _card(self.path)
-        interpreter = _load(self.path, num_threads)
+        interpreter = _load(self.path, num_threads, self.card.versions.get(NEEDS))
         signatures = interpreter.get_signature_list()
         if len(signatures) != 1:
             raise ValueError(f"{self.path}: must have one signature, received {len(signatures)}")
@@ -133,14 +135,19 @@ def _card(path: Path) -> Card:
     return Card.read(path)  # it stands at the file's end: a truncated file, at which tflite-runtime dies, has none
 
 
-def _load(path: Path, num_threads: int | None) -> Any:
+def _load(path: Path, num_threads: int | None, needed: str | None) -> Any:
     interpreter_class = _interpreter_class(path)
+    package = interpreter_class.__module__.partition(".")[0]
+    if needed not in (None, package):
+        raise ValueError(
+            f"{path}: must be run by {needed}, found {package}, which would take it and compute something else; "
+            "`python -m kerastag export --target tflite_runtime` makes a file for both"
+        )
     try:
         interpreter = interpreter_class(model_path=os.fspath(path), num_threads=num_threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:  # a damaged file, or an operation that this interpreter does not know
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        package = interpreter_class.__module__.partition(".")[0]
         raise ValueError(f"{path}: is damaged, or no model that {package} runs ({reason})") from None
     return interpreter
 

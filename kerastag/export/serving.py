@@ -11,6 +11,7 @@ import keras
 from kerastag import __version__
 from kerastag.card import Card
 from kerastag.dsp import FrontEnd
+from kerastag.edge.runtime import NEEDS
 from kerastag.export.source import Source, rebuilt
 from kerastag.export.target import Target
 from kerastag.layers.log_mel import LogMel
@@ -112,6 +113,8 @@ def _card(source: Source, target: Target) -> Card:
     """The card of the file: what trained the model stays in it, what wrote it is added."""
     versions = {**source.card.versions, "kerastag": __version__}
     versions |= {f"export {name}": metadata.version(name) for name in ("keras", "tensorflow")}
+    if target.quantisation.startswith("int") and target.runtime != "tflite_runtime":
+        versions[NEEDS] = "ai_edge_litert"  # the older one loads such files, and its numbers are wrong
     origin = "; ".join(filter(None, [source.card.origin, f"exported as {target.name}"]))
     window = target.window_seconds or source.card.window_seconds
     return dataclasses.replace(source.card, window_seconds=window, origin=origin, versions=versions)

@@ -10,7 +10,7 @@ import pytest
 from export.small_models import CLASSES, card_of, needs_quantiser, saved
 
 from kerastag.card import Card
-from kerastag.edge.runtime import LiteRTModel
+from kerastag.edge.runtime import NEEDS, LiteRTModel
 from kerastag.export import parity
 from kerastag.export.export import export
 from kerastag.export.graph import operations
@@ -53,6 +53,7 @@ def test_the_card_travels_inside(exported: tuple[Path, parity.Report]) -> None:
     assert card.labels == CLASSES
     assert card.origin == "made in a test; exported as float32"
     assert {"kerastag", "export keras", "export tensorflow"} <= card.versions.keys()
+    assert NEEDS not in card.versions
 
 
 @needs_quantiser
@@ -67,6 +68,7 @@ def test_int8_takes_its_ranges_from_a_pack_and_is_measured_on_one(
     assert report.map_keras != report.map_file
     assert "QUANTIZE" in {operation.kind for operation in operations(output.read_bytes())}
     assert "mAP of 40 clips, Keras" in report.table()
+    assert Card.read(output).versions[NEEDS] == "ai_edge_litert"
 
 
 def test_over_its_tolerance_nothing_is_left_and_the_old_file_stays(heads: Path, tmp_path: Path) -> None:

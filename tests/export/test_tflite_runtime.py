@@ -1,5 +1,6 @@
 """What the current converter wrote for tflite-runtime 2.14, run by it: in the old stack, by `make test-legacy`."""
 
+import dataclasses
 import importlib.util
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kerastag.card import Card, write_card
 from kerastag.edge import runtime
 
 FOLDER = Path(os.environ.get("KERASTAG_LEGACY_MODELS", ""))
@@ -27,3 +29,13 @@ def test_the_old_interpreter_says_what_keras_says(name: str, monkeypatch: pytest
     actual = model(given)["clipwise"]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=0.003)
     assert expected.std(axis=0).max() > 5 * 0.003  # so that the bound means something
+
+
+def test_it_is_not_given_what_it_would_compute_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "PACKAGES", ("tflite_runtime.interpreter",))
+    path = tmp_path / "new.tflite"
+    path.write_bytes((FOLDER / "feature_attention.tflite").read_bytes())
+    card = Card.read(path)
+    write_card(path, dataclasses.replace(card, versions={**card.versions, runtime.NEEDS: "ai_edge_litert"}))
+    with pytest.raises(ValueError, match=r"new.tflite: must be run by ai_edge_litert, found tflite_runtime"):
+        runtime.LiteRTModel(path)
