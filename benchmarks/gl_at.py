@@ -40,7 +40,8 @@ SIZES = {
     "resnet38": {"width": 0.125, "steps": 400},
     "at_sca": {"width": 0.25, "steps": 400},
 }
-PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "initial_weights": "mn04_as"}
+# The rate of the backbone alone on `valid`, of 2e-4, 1e-3 and 3e-3: 0.8404, 0.9342 and 0.9301 mAP.
+PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "learning_rate": 1e-3, "initial_weights": "mn04_as"}
 
 
 def runs() -> dict[str, tuple[dict, tuple[int, ...]]]:
