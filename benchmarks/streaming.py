@@ -235,10 +235,10 @@ def log_mel_tagger(model: str) -> Any:
     import keras
 
     from kerastag.layers.log_mel import LogMel
-    from kerastag.tagger import Tagger, model_file
+    from kerastag.models.loading import load_network
+    from kerastag.tagger import model_file
 
-    Tagger.load(model)  # so that Keras knows the layers' classes
-    network = keras.saving.load_model(model_file(model), compile=False)
+    network = load_network(model_file(model))
     front_ends = [layer for layer in network.layers if isinstance(layer, LogMel)]
     return keras.Model(front_ends[0].output, network.output) if front_ends else network
 

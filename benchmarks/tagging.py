@@ -113,28 +113,12 @@ def measure(what: str, model: str, recording: str) -> dict[str, float]:
 
 
 def convert(model: str, output: Path) -> None:
-    """A Keras model for one window of the card -> TFLite with builtin operations, the card appended."""
-    import keras
-    import tensorflow as tf
+    """A Keras model for one window of its card -> TFLite in float32."""
+    from kerastag.export.export import export
+    from kerastag.export.target import read_target
+    from kerastag.tagger import model_file
 
-    from kerastag.card import Card, write_card
-    from kerastag.tagger import Tagger, model_file
-
-    path = model_file(model)
-    Tagger.load(path)  # so that Keras knows the layers' classes
-    network, card = keras.saving.load_model(path, compile=False), Card.read(path)
-    samples = round(card.window_seconds * card.sample_rate)
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    archive.add_endpoint(
-        "serve",
-        lambda waveform: network(waveform, training=False),
-        input_signature=[tf.TensorSpec((1, samples), tf.float32, name="waveform")],
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        archive.write_out(folder, verbose=False)
-        output.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
-    write_card(output, card)
+    export(model_file(model), read_target("float32"), output)
 
 
 if __name__ == "__main__":

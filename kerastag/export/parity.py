@@ -171,7 +171,8 @@ def _map_before_and_after(run: Run, served: Served, clips: Clips) -> tuple[float
     for batch in clips.batches():
         before.append(reference(served, batch)["clipwise"])
         after.append(run(batch)["clipwise"])
-    return tuple(measure(clips.targets, np.concatenate(scores)).map for scores in (before, after))  # type: ignore
+    map_before, map_after = (measure(clips.targets, np.concatenate(scores)).map for scores in (before, after))
+    return map_before, map_after
 
 
 def _size(path: Path) -> int:

@@ -50,6 +50,24 @@ def saved(model: Any, card: Card, path: Path) -> Path:
     return path
 
 
+def without_measuring(patch: pytest.MonkeyPatch) -> None:
+    """Exports need no process of their own: time and memory are measured once, in test_export.py."""
+    from kerastag.export import parity
+
+    patch.setattr(parity, "measure_use", lambda path, threads: parity.Use(1.0, 2.0))
+
+
+def exported_unmeasured(model: Path, target: str, output: Path) -> Path:
+    """A model and the name of a target -> the exported file or folder."""
+    from kerastag.export.export import export
+    from kerastag.export.target import read_target
+
+    with pytest.MonkeyPatch.context() as patch:
+        without_measuring(patch)
+        export(model, read_target(target), output)
+    return output
+
+
 @pytest.fixture(scope="session")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Embeddings -> tags: attention over 10 segments of 128 features."""

@@ -6,12 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from export.small_models import built, card_of, saved, trained
+from export.small_models import built, card_of, saved, trained, without_measuring
 
 from kerastag.__main__ import main
 from kerastag.card import Card
 from kerastag.edge import LiteRTModel, StreamingTagger
-from kerastag.export import parity
 from kerastag.export.embedder import embedder
 from kerastag.export.export import export
 from kerastag.export.source import Source, read_source, rebuilt
@@ -34,7 +33,7 @@ def tones() -> np.ndarray:
 @pytest.fixture(autouse=True)
 def no_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time and memory of an exported file are measured in other tests."""
-    monkeypatch.setattr(parity, "measure_use", lambda path, threads: parity.Use(1.0, 2.0))
+    without_measuring(monkeypatch)
 
 
 @pytest.fixture(scope="module")

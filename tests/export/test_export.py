@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from export.small_models import CLASSES, card_of, needs_quantiser, saved
+from export.small_models import CLASSES, card_of, needs_quantiser, saved, without_measuring
 
 from kerastag.card import Card
 from kerastag.edge.runtime import NEEDS, LiteRTModel
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 @pytest.fixture(autouse=True)
 def no_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time and memory are measured of `exported`, which is made before; others need not."""
-    monkeypatch.setattr(parity, "measure_use", lambda path, threads: parity.Use(1.0, 2.0))
+    without_measuring(monkeypatch)
 
 
 @pytest.fixture(scope="module")

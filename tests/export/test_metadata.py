@@ -8,14 +8,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from export.small_models import CLASSES
+from export.small_models import CLASSES, exported_unmeasured
 
 from checks import run_python
 from kerastag.card import Card
 from kerastag.edge.runtime import LiteRTModel
-from kerastag.export import parity
-from kerastag.export.export import export
-from kerastag.export.target import read_target
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exporting needs TensorFlow")
 ASK = """
@@ -34,11 +31,7 @@ print(json.dumps({{each.category_name: each.score for each in heard.classificati
 
 @pytest.fixture(scope="module")
 def classifier(hearing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("mediapipe") / "hearing.tflite"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "measure_use", lambda path, threads: parity.Use(1.0, 2.0))
-        export(hearing, read_target("mediapipe"), output)
-    return output
+    return exported_unmeasured(hearing, "mediapipe", tmp_path_factory.mktemp("mediapipe") / "hearing.tflite")
 
 
 def test_labels_and_card_are_in_the_zip_at_its_end(classifier: Path) -> None:

@@ -8,11 +8,9 @@ import keras
 import numpy as np
 import pytest
 import soundfile
+from export.small_models import exported_unmeasured
 
 from kerastag.card import Card
-from kerastag.export import parity
-from kerastag.export.export import export
-from kerastag.export.target import read_target
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exporting needs TensorFlow")
 RATE = 32_000
@@ -20,11 +18,7 @@ RATE = 32_000
 
 @pytest.fixture(scope="module")
 def folder(hearing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("served") / "hearing"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "measure_use", lambda path, threads: parity.Use(1.0, 2.0))
-        export(hearing, read_target("saved_model"), output)
-    return output
+    return exported_unmeasured(hearing, "saved_model", tmp_path_factory.mktemp("served") / "hearing")
 
 
 @pytest.fixture(scope="module")
