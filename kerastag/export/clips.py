@@ -78,6 +78,9 @@ def evaluation_clips(path: str | os.PathLike[str], served: Served) -> Clips:
 def representative(path: str | os.PathLike[str], served: Served) -> Iterator[np.ndarray]:
     """A folder of recordings or a pack -> inputs (1, ...), a hundred at most, spread evenly over what is there.
 
+    They come in a random order, the same each time: the quantiser's moving average of ranges forgets the first ones,
+    and a folder's files lie class by class.
+
     Raises:
         FileNotFoundError: there is nothing of the name.
         ValueError: there is no recording in the folder, or the model takes embeddings.
@@ -85,8 +88,7 @@ def representative(path: str | os.PathLike[str], served: Served) -> Iterator[np.
     path = Path(path)
     if path.is_file():
         clips = Clips(path, served)
-        rows = np.unique(np.linspace(0, len(clips) - 1, min(len(clips), _MOST_REPRESENTATIVE)).astype(int))
-        for batch in clips.batches(rows):
+        for batch in clips.batches(_spread(len(clips))):
             yield from (given[None] for given in batch)
         return
     if not path.is_dir():
@@ -96,10 +98,15 @@ def representative(path: str | os.PathLike[str], served: Served) -> Iterator[np.
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _AUDIO)
     if not files:
         raise ValueError(f"`representative`: {path}: no recording in it ({', '.join(_AUDIO)})")
-    for index in np.unique(np.linspace(0, len(files) - 1, min(len(files), _MOST_REPRESENTATIVE)).astype(int)):
+    for index in _spread(len(files)):
         seconds = served.card.window_seconds
         sound = audio.load(files[index], served.card.sample_rate, duration_seconds=seconds)
         yield _heard(sound[None], served)
+
+
+def _spread(count: int) -> np.ndarray:
+    rows = np.unique(np.linspace(0, count - 1, min(count, _MOST_REPRESENTATIVE)).astype(int))
+    return np.random.default_rng(0).permutation(rows)
 
 
 def _heard(waveforms: np.ndarray, served: Served) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-__all__ = ["PRODUCTS", "Operation", "last_products", "operations"]
+__all__ = ["PRODUCTS", "Operation", "last_products", "operations", "outputs"]
 
 PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
 """Operations that multiply by weights."""
@@ -47,6 +47,14 @@ def operations(content: bytes) -> list[Operation]:
                 )
             )
     return found
+
+
+def outputs(content: bytes) -> set[str]:
+    """The content of a `.tflite` file -> names of the tensors that it gives out."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content)
+    return {_text(graph.tensors[index].name) for graph in model.subgraphs for index in graph.outputs}
 
 
 def last_products(found: list[Operation]) -> list[Operation]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastag.export.graph import PRODUCTS, last_products, operations
+from kerastag.export.graph import PRODUCTS, Operation, last_products, operations, outputs
 from kerastag.export.target import Target
 
 __all__ = ["quantise"]
@@ -20,9 +20,10 @@ __all__ = ["quantise"]
 _BITS = 8
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 # What stands between convolutions and loses little in few bits. Sums, means and divisions of pooling and attention stay
-# float: in 8 bits they cost an attention model more mAP than all its weights together.
+# float: in 8 bits they cost an attention model more mAP than all its weights together. So does hard swish, which the
+# interpreter has no fast kernel for in 8 bits.
 _BETWEEN = ("ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD", "RESHAPE")
-_BETWEEN_IN_8_BITS = ("HARD_SWISH", "RELU")
+_BETWEEN_IN_8_BITS = ("RELU",)
 _ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
 
 
@@ -30,8 +31,9 @@ def quantise(content: bytes, target: Target, front_ends: Sequence[str], recordin
     """The content of a float32 `.tflite` file -> that of a quantised one.
 
     Dense layers and convolutions are quantised by output channel. What the probabilities are taken from keeps its
-    activations in float32 in every target: in 8 bits all rare classes would be equal. With `"int8_dynamic"` the
-    weights of convolutions are 8 bits too, but computed with in float32, which is faster and closer.
+    activations in float32 in every target: in 8 bits all rare classes would be equal. So does what reads an output,
+    such as the layer after an embedding. With `"int8_dynamic"` the weights of convolutions are 8 bits too, but computed
+    with in float32, which is faster and closer.
 
     Args:
         content: with one signature that has one input.
@@ -71,8 +73,11 @@ class _Recipe:
 
         self._work, self._target, self._names = work, target, qtyping.TFLOperationName
         self._algorithms, self._granularity = AlgorithmName, qtyping.QuantGranularity
-        self._products = [operation for operation in operations(content) if operation.kind in PRODUCTS]
-        self._last = last_products(operations(content))
+        given_out, self._operations = outputs(content), operations(content)
+        self._products = [operation for operation in self._operations if operation.kind in PRODUCTS]
+        # The quantiser gives out 8 bits where a quantised layer reads what the file gives out.
+        of_outputs = [product for product in self._products if given_out.intersection(product.inputs)]
+        self._in_float = [*last_products(self._operations), *of_outputs]
 
     def write(self, front_ends: Sequence[str]) -> None:
         """Everything as the target says, then what differs."""
@@ -85,14 +90,27 @@ class _Recipe:
             bits = _ACTIVATION_BITS[quantisation]
             for name in (*_WEIGHTED, *_BETWEEN, *(_BETWEEN_IN_8_BITS if bits == _BITS else ())):
                 self._work.add_static_config(".*", getattr(self._names, name), bits, _BITS)
-            for operation in self._last:
+            for operation in self._in_float:
                 self._keep(_scope(operation.outputs))
                 self._dynamic(_scope(operation.outputs))
+            for operation in self._apart():
+                self._keep(_scope(operation.outputs))
         for operation in self._products:
             if operation.weights < self._target.smallest_weights:
                 self._small(_scope(operation.outputs))
         for scope in [*(rf"(^|[/;]){re.escape(name)}(_\d+)?/" for name in front_ends), *self._target.keep_float]:
             self._keep(scope)
+
+    def _apart(self) -> list[Operation]:
+        """What would be quantised between layers that stay float: rounded for nothing."""
+        large = [each for each in self._products if each.weights >= self._target.smallest_weights]
+        of_large = {name for each in large for name in (*each.inputs, *each.outputs)}
+        between = (*_BETWEEN, *_BETWEEN_IN_8_BITS)
+        return [
+            each
+            for each in self._operations
+            if each.kind in between and not of_large.intersection((*each.inputs, *each.outputs))
+        ]
 
     def _dynamic(self, scope: str) -> None:
         # tflite-runtime 2.14 knows dense weights with one scale only.

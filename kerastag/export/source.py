@@ -21,7 +21,7 @@ __all__ = ["Source", "read_source", "rebuilt"]
 # AudioSet's embeddings, which the systems of paper 1 take: 10 patches of 96 frames of the VGGish front end.
 _SEGMENT_SECONDS = 0.96
 _SEGMENTS = 10
-_LOW_PRECISION = ("bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
+_FLOATS = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
 
 
 class Source(NamedTuple):
@@ -53,28 +53,29 @@ def read_source(path: str | os.PathLike[str]) -> Source:
     return Source(rebuilt(_load(file)), card, file)
 
 
-def rebuilt(network: keras.Model, **of_front_ends: Any) -> keras.Model:
-    """A network -> the same with the same weights, every layer in float32, and its `LogMel` layers set so.
+def rebuilt(network: keras.Model, dtype: str = "float32", **of_front_ends: Any) -> keras.Model:
+    """A network -> the same with the same weights, every layer in one precision, and its `LogMel` layers set so.
 
     Args:
         network: built with Keras's functional interface.
+        dtype: `"float32"` or `"float64"`.
         of_front_ends: arguments of `LogMel`, such as `transform`.
     """
-    copy = type(network).from_config(_changed(network.get_config(), of_front_ends))
+    copy = type(network).from_config(_changed(network.get_config(), dtype, of_front_ends))
     copy.set_weights(network.get_weights())
     return copy
 
 
-def _changed(config: Any, of_front_ends: dict[str, Any]) -> Any:
+def _changed(config: Any, dtype: str, of_front_ends: dict[str, Any]) -> Any:
     if isinstance(config, list | tuple):
-        return type(config)(_changed(item, of_front_ends) for item in config)
+        return type(config)(_changed(item, dtype, of_front_ends) for item in config)
     if not isinstance(config, dict):
         return config
-    config = {key: _changed(value, of_front_ends) for key, value in config.items()}
-    if config.get("dtype") in _LOW_PRECISION:  # inputs, and operations that cast
-        config["dtype"] = "float32"
+    config = {key: _changed(value, dtype, of_front_ends) for key, value in config.items()}
+    if config.get("dtype") in _FLOATS:  # inputs, and operations that cast
+        config["dtype"] = dtype
     if config.get("class_name") == "DTypePolicy":
-        config["config"] = {**config["config"], "name": "float32"}
+        config["config"] = {**config["config"], "name": dtype}
     if config.get("class_name") == "LogMel":
         config["config"] = {**config["config"], **of_front_ends}
     return config

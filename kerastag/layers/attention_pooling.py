@@ -65,9 +65,16 @@ class AttentionPooling(keras.layers.Layer):
 
     def weights_over_segments(self, scores: Any, mask: Any = None) -> Any:
         """Scores `(batch, segments, features)` -> attention `p`, which sums to one over the valid segments."""
-        valid = None if mask is None else ops.expand_dims(ops.cast(mask, "float32"), axis=-1)
-        weights = self._unnormalised(ops.cast(scores, "float32"), valid)
+        scores, valid = self._exactly(scores), self._valid(mask)
+        weights = self._unnormalised(scores, valid)
         return weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), SMALLEST_WEIGHT)
+
+    def _exactly(self, tensor):
+        """In float32, or in float64 where that is the layer's type."""
+        return ops.cast(tensor, keras.backend.result_type(self.compute_dtype, "float32"))
+
+    def _valid(self, mask):
+        return None if mask is None else ops.expand_dims(self._exactly(mask), axis=-1)
 
     def _unnormalised(self, scores, valid):
         weights = PHI[self.phi](scores, valid) + SMALLEST_WEIGHT
@@ -77,8 +84,7 @@ class AttentionPooling(keras.layers.Layer):
         values, scores = inputs
         if isinstance(mask, list | tuple):
             mask = next((given for given in mask if given is not None), None)
-        valid = None if mask is None else ops.expand_dims(ops.cast(mask, "float32"), axis=-1)
-        weights = self._unnormalised(scores, valid)
+        weights = self._unnormalised(scores, self._valid(mask))
         # One division a clip, not one a segment.
         return ops.sum(weights * values, axis=1) / ops.maximum(ops.sum(weights, axis=1), SMALLEST_WEIGHT)
 

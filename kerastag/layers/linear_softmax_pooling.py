@@ -34,7 +34,7 @@ class LinearSoftmaxPooling(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        probabilities = ops.cast(inputs, "float32")
+        probabilities = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
         if mask is not None:
             probabilities = ops.where(ops.expand_dims(mask, -1), probabilities, 0.0)
         total = ops.sum(probabilities, axis=1)
@@ -46,4 +46,5 @@ class LinearSoftmaxPooling(keras.layers.Layer):
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> keras.KerasTensor:
         if len(inputs.shape) != 3:
             raise ValueError(f"`inputs` must have shape (batch, frames, classes), received {tuple(inputs.shape)}")
-        return keras.KerasTensor((inputs.shape[0], inputs.shape[2]), dtype="float32")
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        return keras.KerasTensor((inputs.shape[0], inputs.shape[2]), dtype=dtype)

@@ -103,7 +103,8 @@ def _convolve(x: Any, channels: int | None, size: int, *, activation: str | None
 
 def _squeeze_excite(x: Any, *, name: str) -> Any:
     channels = x.shape[-1]
-    gate = layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name=f"{name}_mean")(x)
+    # One axis after the other: TFLite adds one value after the next, and a sum of thousands loses its last digits.
+    gate = ops.mean(ops.mean(ops.cast(x, "float32"), axis=2, keepdims=True), axis=1, keepdims=True)
     gate = layers.Dense(rounded(channels // REDUCTION), activation="relu", name=f"{name}_fc1")(gate)
     gate = layers.Dense(channels, name=f"{name}_fc2")(gate)
     return layers.Multiply(name=f"{name}_scale")([x, sigmoid(f"{name}_gate")(gate)])

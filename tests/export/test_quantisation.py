@@ -7,14 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from export.small_models import needs_quantiser
+import soundfile
+from export.small_models import built, card_of, needs_quantiser
 
 from kerastag.card import write_card
 from kerastag.edge.runtime import LiteRTModel
+from kerastag.export.clips import representative
 from kerastag.export.graph import PRODUCTS, operations
 from kerastag.export.quantisation import quantise
 from kerastag.export.serving import Served, serve
-from kerastag.export.source import read_source
+from kerastag.export.source import Source, read_source
 from kerastag.export.target import Target, read_target
 from kerastag.export.tflite import convert, for_tflite_runtime
 
@@ -116,6 +118,55 @@ def test_keep_float_is_a_regular_expression_over_tensors(heard: tuple[Served, by
     kept = {name for name, (kind, _) in found.items() if kind == "FLOAT32" and "front_end" not in name}
     assert len(kept) == 4  # two convolutions a block
     assert all("conv_block1" in name or "conv_block2" in name for name in kept)
+
+
+@pytest.fixture(scope="module")
+def mn_in_8_bits() -> tuple[Served, bytes, bytes]:
+    """What is served, before and after; log-mel in, and an embedding that a layer reads and the file gives out."""
+    target = dataclasses.replace(read_target("int8"), input="log_mel", smallest_weights=400)
+    source = Source(built("mn", width=0.1), card_of("efficientat", 1.2, 0.32), Path("mn.keras"))
+    served = serve(source, target)
+    content = convert(served)
+    seen = np.random.default_rng(0).standard_normal((10, 1, *served.shape)).astype(np.float32)
+    return served, content, quantise(content, target, served.front_ends, seen)
+
+
+def test_what_a_file_gives_out_is_float_though_a_layer_reads_it(
+    mn_in_8_bits: tuple[Served, bytes, bytes], tmp_path: Path
+) -> None:
+    served, _, small = mn_in_8_bits
+    given = np.random.default_rng(1).standard_normal((1, *served.shape)).astype(np.float32)
+    given_out = outputs(small, served, given, tmp_path)
+    assert {name: value.dtype for name, value in given_out.items()} == dict.fromkeys(
+        ("clipwise", "framewise", "embedding"), np.float32
+    )
+    wanted = served.reference.predict_on_batch(given)
+    assert np.abs(given_out["embedding"] - wanted["embedding"]).max() < 0.2 * np.abs(wanted["embedding"]).max()
+
+
+def test_between_layers_that_stay_float_nothing_is_rounded(mn_in_8_bits: tuple[Served, bytes, bytes]) -> None:
+    found = operations(mn_in_8_bits[2])
+    maker = {name: each.kind for each in found for name in each.outputs}
+    readers = {name: {other.kind for other in found if name in other.inputs} for name in maker}
+    alone = [
+        each
+        for each in found
+        if maker.get(each.inputs[0]) == "QUANTIZE" and readers.get(each.outputs[0]) == {"DEQUANTIZE"}
+    ]
+    assert {each.kind for each in alone} <= set(PRODUCTS)
+    assert [each.kind for each in found].count("QUANTIZE") > 3  # large layers are in 8 bits
+
+
+def test_recordings_come_in_no_order_of_their_names(hearing: Path, tmp_path: Path) -> None:
+    served = serve(read_source(hearing), Target(name="float32", input="waveform"))
+    levels = np.arange(1, 31) / 100
+    for index, level in enumerate(levels):
+        sound = np.full(served.samples, level, np.float32)
+        soundfile.write(tmp_path / f"{index:02}.wav", sound, served.card.sample_rate, subtype="FLOAT")
+    heard = [float(each.max()) for each in representative(tmp_path, served)]
+    assert sorted(heard) == pytest.approx(list(levels))
+    assert abs(np.corrcoef(heard, np.arange(30))[0, 1]) < 0.4
+    assert heard == [float(each.max()) for each in representative(tmp_path, served)]
 
 
 def weights(content: bytes) -> dict[str, tuple[str, int]]:
