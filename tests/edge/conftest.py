@@ -159,6 +159,30 @@ def loudness_model(convert: Convert) -> Path:
 
 
 @pytest.fixture(scope="session")
+def loudness_parts(convert: Convert) -> tuple[Path, Path]:
+    """The same loudness incrementally: an embedder of 0.24 s, whose one feature is 0 in silence, and a head on ten."""
+    import tensorflow as tf
+
+    def embed(log_mel: Any) -> dict[str, Any]:
+        level = tf.reduce_mean(tf.reshape(log_mel, (1, -1, FRAMES_PER_OUTPUT * 64)), axis=2)
+        return {"embedding": tf.nn.relu(5 + tf.reduce_max(level, axis=1, keepdims=True))}
+
+    def tag(embedding: Any) -> dict[str, Any]:
+        framewise = tf.sigmoid(5 * (embedding - 3))
+        return {"clipwise": tf.reduce_max(framewise, axis=1), "framewise": framewise}
+
+    segment = SEGMENT_FRAMES / FRONT_END.frames_per_second
+    embedder = card(labels=None, window_seconds=segment)
+    head = card(
+        labels=LabelSet.from_names(["Loud"]), front_end={}, window_seconds=10 * segment, seconds_per_frame=segment
+    )
+    return (
+        convert("loudness_embedder", embed, "log_mel", (1, SEGMENT_FRAMES, 64), embedder),
+        convert("loudness_head", tag, "embedding", (1, 10, 1), head),
+    )
+
+
+@pytest.fixture(scope="session")
 def loud_model(convert: Convert) -> Path:
     """Log-mel of one second -> low tones are `Bark`, high ones `Rain`, anything loud `Speech`; 0.1 s a frame."""
     import tensorflow as tf
