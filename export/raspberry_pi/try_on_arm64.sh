@@ -1,17 +1,17 @@
 #!/bin/bash
 # An arm64 Debian in emulation: do the wheels of a device install, and does a stream there give this machine's events?
-#   sudo bash try_on_arm64.sh MODEL.tflite RECORDING [WORK_DIR]
-# Needs debootstrap, qemu-user-static, qemu-system-arm, cpio, a package index, 5 GB in WORK_DIR, and Python 3.11
-# with pip as `python3` (PYTHON=... names another). MODEL should be one that tflite-runtime runs. A quarter of an hour;
-# times in emulation say nothing of a Pi.
+#   sudo bash try_on_arm64.sh RECORDING [WORK_DIR [MODEL.tflite]]
+# Without MODEL it is the one in the package, which the installer takes too; another should be one that tflite-runtime
+# runs. Needs debootstrap, qemu-user-static, qemu-system-arm, cpio, a package index, 5 GB in WORK_DIR, and Python 3.11
+# with pip as `python3` (PYTHON=... names another). Twenty minutes; times in emulation say nothing of a Pi.
 set -Eeuo pipefail
 export TF_CPP_MIN_LOG_LEVEL=3
 
-[ $# -ge 2 ] || { sed -n '2,6p' "$0"; exit 2; }
-MODEL=$(realpath "$1")
-RECORDING=$(realpath "$2")
-WORK=$(realpath -m "${3:-/tmp/kerastag-arm64}")
+[ $# -ge 1 ] || { sed -n '2,6p' "$0"; exit 2; }
 CHECKOUT=$(cd "$(dirname "$0")/../.." && pwd)
+RECORDING=$(realpath "$1")
+WORK=$(realpath -m "${2:-/tmp/kerastag-arm64}")
+MODEL=$(realpath "${3:-$CHECKOUT/kerastag/boxed/esc10.tflite}")
 PYTHON=${PYTHON:-python3}
 mkdir -p "$WORK"
 for program in git cpio debootstrap dpkg-deb qemu-aarch64-static qemu-system-aarch64 "$PYTHON"; do
@@ -67,14 +67,14 @@ PY
 }
 
 # Kernel, and a root in memory whose first process is the stream; what that prints comes over the serial line.
-machine() { # folder of packages
-    local root=$WORK/root-bookworm image=$WORK/image kernel
+machine() { # suite, folder of packages
+    local root=$WORK/root-$1 image=$WORK/image kernel
     kernel=$(ls "$root"/boot/vmlinuz-*)
     rm -rf "$image" && mkdir -p "$image"/{proc,sys,dev,tmp,w}
     [ -e "$image/dev/console" ] || mknod -m 600 "$image/dev/console" c 5 1
     tar -C "$root" -c --exclude=./boot --exclude=./lib/modules --exclude=./var --exclude=./dev --exclude=./usr/share . | tar -C "$image" -x
-    cp -a "$image"/bin/. "$image/usr/bin/"
-    cp -a "$1" "$image/w/packages"
+    [ -L "$image/bin" ] || cp -a "$image"/bin/. "$image/usr/bin/"
+    cp -a "$2" "$image/w/packages"
     cp "$MODEL" "$image/w/model.tflite"
     cp "$RECORDING" "$image/w/recording"
     cat >"$image/init" <<'INIT'
@@ -126,7 +126,10 @@ for row in "bookworm 3.11 edge-legacy" "bookworm 3.11 edge" "trixie 3.13 edge"; 
     fi
 done
 
-echo "== a whole arm64 machine: Bookworm's kernel, Python 3.11, ai-edge-litert"
-machine "$WORK/packages-3.11-edge"
-compare "  stream" edge "$WORK/machine.jsonl" || FAILED=1
+echo "== whole arm64 machines: the suite's own kernel and Python, ai-edge-litert"
+for row in "bookworm 3.11" "trixie 3.13"; do
+    read -r suite version <<<"$row"
+    machine "$suite" "$WORK/packages-$version-edge"
+    compare "  stream on $suite" edge "$WORK/machine.jsonl" || FAILED=1
+done
 exit "$FAILED"
