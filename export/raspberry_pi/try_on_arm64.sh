@@ -99,7 +99,7 @@ INIT
 echo "== the wheel"
 rm -rf "$WORK/source" "$WORK/dist" && mkdir "$WORK/source"
 git -C "$CHECKOUT" archive HEAD | tar -x -C "$WORK/source"
-"$PYTHON" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$WORK/dist" "$WORK/source"
+"$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$WORK/dist" "$WORK/source"
 WHEEL=$(ls "$WORK"/dist/kerastag-*.whl)
 STREAM=(-m kerastag stream --model "$MODEL" --source "$RECORDING" --output "json:-" --top 10)
 
