@@ -21,6 +21,7 @@ import numpy as np
 
 ROUNDS = 60
 HEARS = ("float32", "float16", "int8_dynamic", "int8", "tflite_runtime")
+LEVELS = (1.0, 0.05, 0.005)
 INPUTS = ("waveform", "log_mel")
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["mn04_as"], help=".keras files, presets or runs")
     parser.add_argument("--targets", nargs="+", default=list(HEARS), help=f"default: {' '.join(HEARS)}")
     parser.add_argument("--packs", help="folder with eval.h5 and bal_train.h5, for models of embeddings")
-    parser.add_argument("--recordings", help="folder of recordings, for the ranges of int8 of the models that hear")
+    parser.add_argument("--recordings", help="folder or pack of recordings, for the ranges of int8 of models that hear")
     parser.add_argument("--audio_pack", help="evaluation pack of waveforms, for the models that hear")
     parser.add_argument("--yamnet", default="../shared/data/weights/yamnet.tflite", help="left out where it is absent")
     parser.add_argument("--output", default="runs/export", help="where the files go (default: runs/export)")
@@ -40,7 +41,8 @@ def main() -> None:
     print(environment())
     rows = [row for model in arguments.models for row in exports(model, arguments)]
     timed = in_turns([row["path"] for row in rows if "path" in row], arguments)
-    print("\n| file | size | mAP, Keras | mAP, file | ms a window | ms a second of sound | YAMNet's |")
+    print(f"\nmAP at {', '.join(map(str, LEVELS))} of the recordings' level\n")
+    print("| file | size | mAP, Keras | lost by the file | ms a window | ms a second of sound | YAMNet's |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     yamnet = timed.get("yamnet")
     for row in rows:
@@ -52,28 +54,43 @@ def main() -> None:
 
 def exports(model: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A model -> one row a target and input, with the report, or with what the gate said."""
+    from kerastag.edge.runtime import LiteRTModel
+    from kerastag.export.clips import evaluation_clips
     from kerastag.export.export import export
+    from kerastag.export.parity import map_of, reference
+    from kerastag.export.serving import serve
     from kerastag.export.source import read_source
     from kerastag.export.target import read_target
     from kerastag.tagger import model_file
 
     path = Path(model) if Path(model).is_dir() else model_file(model)
-    embeds = read_source(path).network.inputs[0].name == "embedding"
-    rows = []
+    source = read_source(path)
+    embeds = source.network.inputs[0].name == "embedding"
+    levels = LEVELS[:1] if embeds else LEVELS
+    rows: list[dict[str, Any]] = []
+    before: dict[tuple[str, float], float] = {}
     for name in arguments.targets:
         for given in ("embedding",) if embeds else INPUTS:
             target = dataclasses.replace(read_target(name), input=given)
             output = Path(arguments.output, f"{path.parent.name}_{path.stem}_{given}_{name}.tflite")
             packs = arguments.packs if embeds else arguments.audio_pack
             ranges = Path(packs, "bal_train.h5") if embeds and packs else arguments.recordings
-            row: dict[str, Any] = {"name": output.stem}
+            row: dict[str, Any] = {"name": output.stem, "maps": []}
+            rows.append(row)
             try:
-                report = export(path, target, output, evaluation=packs, recordings=ranges)
-                row |= {"path": output, "report": report}
+                report = export(path, target, output, recordings=ranges)
             except (ValueError, ImportError) as error:
                 row["refused"] = str(error)
-            print(row.get("refused") or report.table(), file=sys.stderr, flush=True)
-            rows.append(row)
+                print(row["refused"], file=sys.stderr, flush=True)
+                continue
+            print(report.table(), file=sys.stderr, flush=True)
+            row["path"] = output
+            served = serve(source, target)
+            for level in levels if packs else ():
+                clips = evaluation_clips(packs, served, level)
+                if (given, level) not in before:
+                    before[given, level] = map_of(lambda batch, served=served: reference(served, batch), clips)
+                row["maps"].append((before[given, level], map_of(LiteRTModel(output), clips)))
     return rows
 
 
@@ -117,11 +134,12 @@ def line(row: dict[str, Any], timed: dict[str, tuple[float, float]], yamnet: tup
     """A row of the table."""
     if "refused" in row:
         return f"| {row['name']} | refused: {row['refused']} | | | | | |"
-    report, (milliseconds, seconds) = row["report"], timed[row["name"]]
-    before, after = (f"{value:.4f}" if value is not None else "–" for value in (report.map_keras, report.map_file))
+    milliseconds, seconds = timed[row["name"]]
+    before = " / ".join(f"{keras:.4f}" for keras, _ in row["maps"]) or "–"
+    lost = " / ".join(f"{keras - file:.4f}" for keras, file in row["maps"]) or "–"
     beside = f"{milliseconds / seconds / (yamnet[0] / yamnet[1]):.2f}" if yamnet else "–"
     times = f"{milliseconds:.2f} | {milliseconds / seconds:.3f} | {beside}"
-    return f"| {row['name']} | {row_size(row['path'])} | {before} | {after} | {times} |"
+    return f"| {row['name']} | {row_size(row['path'])} | {before} | {lost} | {times} |"
 
 
 def row_size(path: Path) -> str:

@@ -28,14 +28,15 @@ class Clips:
     Args:
         path: of the pack, waveforms or embeddings.
         served: what they are for.
+        level: factor on the samples of recordings, above 0; what is left is in 16-bit steps, as a microphone gives it.
 
     Raises:
         FileNotFoundError: there is no such pack.
         ValueError: the pack holds something else than the model takes, or other classes.
     """
 
-    def __init__(self, path: Path, served: Served) -> None:
-        self._served = served
+    def __init__(self, path: Path, served: Served, level: float = 1.0) -> None:
+        self._served, self._level = served, level
         self._pack: Any
         if is_audio_pack(path):
             self._pack = AudioPack(path)
@@ -65,14 +66,17 @@ class Clips:
             given = scale(stored, lengths)
             if self._served.input == "embedding":
                 yield _fitted(given, self._served.shape[0])
-            else:
+            elif self._level == 1:
                 yield _heard(given, self._served)
+            else:
+                quiet = np.rint(32_767 * self._level * given) / np.float32(32_768)
+                yield _heard(quiet.astype(np.float32), self._served)
 
 
-def evaluation_clips(path: str | os.PathLike[str], served: Served) -> Clips:
-    """An evaluation pack, or a folder with `eval.h5` in it -> its clips."""
+def evaluation_clips(path: str | os.PathLike[str], served: Served, level: float = 1.0) -> Clips:
+    """An evaluation pack, or a folder with `eval.h5` in it -> its clips, at a level."""
     path = Path(path)
-    return Clips(path / "eval.h5" if path.is_dir() else path, served)
+    return Clips(path / "eval.h5" if path.is_dir() else path, served, level)
 
 
 def representative(path: str | os.PathLike[str], served: Served) -> Iterator[np.ndarray]:

@@ -18,7 +18,7 @@ from kerastag.export.source import rebuilt
 from kerastag.export.target import Tolerance
 from kerastag.metrics import measure
 
-__all__ = ["ParityError", "Report", "check"]
+__all__ = ["ParityError", "Report", "check", "map_of", "reference"]
 
 Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 THREADS = (1, 2)
@@ -141,7 +141,9 @@ def check(
     """
     tolerances = {output: tolerance.of(output, served.input == "waveform") for output in served.reference.output}
     differences, roundings = _differences(run, served, tolerances)
-    before, after = (None, None) if clips is None else _map_before_and_after(run, served, clips)
+    before = after = None
+    if clips is not None:
+        before, after = map_of(lambda given: reference(served, given), clips), map_of(run, clips)
     report = Report(
         name=name,
         target=target,
@@ -197,15 +199,19 @@ def reference(served: Served, given: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in served.reference.predict_on_batch(given).items()}
 
 
-def _map_before_and_after(run: Run, served: Served, clips: Clips) -> tuple[float, float]:
-    if "clipwise" not in served.reference.output:
-        raise ValueError("`evaluation` needs a model with the output `clipwise`")
-    before, after = [], []
+def map_of(run: Run, clips: Clips) -> float:
+    """Something that runs, and evaluation clips -> its mAP on them.
+
+    Raises:
+        ValueError: it gives no `clipwise`.
+    """
+    scores = []
     for batch in clips.batches():
-        before.append(reference(served, batch)["clipwise"])
-        after.append(run(batch)["clipwise"])
-    map_before, map_after = (measure(clips.targets, np.concatenate(scores)).map for scores in (before, after))
-    return map_before, map_after
+        given = run(batch)
+        if "clipwise" not in given:
+            raise ValueError("`evaluation` needs a model with the output `clipwise`")
+        scores.append(given["clipwise"])
+    return measure(clips.targets, np.concatenate(scores)).map
 
 
 def _size(path: Path) -> int:
