@@ -199,69 +199,43 @@ def plain_log_mel(front_end: Any, waveform: np.ndarray) -> np.ndarray:
 
 
 def convert(model: str | None, folder: Path) -> None:
-    """Ten seconds of audio; as .tflite files the tagger, the same as an embedder of a second, and an attention head."""
-    import keras
+    """Ten seconds of audio; as .tflite files the tagger, its embedder of a second, and an untrained attention head."""
+    import dataclasses
 
-    from kerastag.card import Card
-    from kerastag.dsp import FRONT_ENDS
-    from kerastag.labels import LabelSet
+    from kerastag.card import Card, write_card
+    from kerastag.edge.runtime import LiteRTModel
+    from kerastag.export.export import export
+    from kerastag.export.target import read_target
     from kerastag.models import MODELS
-    from kerastag.models.mn import mn
+    from kerastag.tagger import model_file
 
     bursts = np.repeat(np.random.default_rng(0).uniform(0, 0.2, 20), DEVICE_RATE // 2)
     audio = (bursts * np.random.default_rng(1).standard_normal(len(bursts))).clip(-1, 1)
     np.save(folder / "audio.npy", audio.astype(np.float32))
+    tagger = untrained_mn04(folder / "tagger.keras") if model is None else model_file(model)
+    float32 = read_target("float32")
+    hears = dataclasses.replace(float32, input="log_mel")
+    export(tagger, dataclasses.replace(hears, outputs=("clipwise", "framewise")), folder / "windowed.tflite")
+    export(tagger, hears, folder / "embedder.tflite", segment_seconds=1.0)
+    embedder = LiteRTModel(folder / "embedder.tflite")
+    head = MODELS["feature_attention"].build(num_features=embedder.output_shapes["embedding"][-1])
+    head.save(folder / "head.keras")
+    pair = {"embedder": embedder.card.versions["embedder"]}
+    write_card(folder / "head.keras", dataclasses.replace(Card.read(tagger), seconds_per_frame=1.0, versions=pair))
+    export(folder / "head.keras", float32, folder / "head.tflite")
+
+
+def untrained_mn04(path: Path) -> Path:
+    """Where to write it -> mn04 with random weights, which cost a device what trained ones do."""
+    from kerastag.card import Card, write_card
+    from kerastag.dsp import FRONT_ENDS
+    from kerastag.labels import LabelSet
+    from kerastag.models.mn import mn
+
     front_end = FRONT_ENDS["efficientat"]
-    tagger = mn(527, width=0.4) if model is None else log_mel_tagger(model)
-    features = int(tagger.output["embedding"].shape[-1])
-    fields = {"sample_rate": front_end.sample_rate, "front_end": front_end.as_dict()}
-    card = Card(LabelSet.audioset(), window_seconds=10.0, seconds_per_frame=0.32, **fields)
-    outputs = {name: tagger.output[name] for name in ("clipwise", "framewise")}
-    write(keras.Model(tagger.input, outputs), (1_000, 128), folder / "windowed.tflite", card)
-    card = Card(None, window_seconds=1.0, **fields)
-    write(
-        keras.Model(tagger.input, {"embedding": tagger.output["embedding"]}),
-        (100, 128),
-        folder / "embedder.tflite",
-        card,
-    )
-    head = MODELS["feature_attention"].build(num_features=features)
-    card = Card(LabelSet.audioset(), window_seconds=10.0, seconds_per_frame=1.0, **fields)
-    write(head, (10, features), folder / "head.tflite", card)
-
-
-def log_mel_tagger(model: str) -> Any:
-    """An mn tagger of waveforms or log-mel -> the same from log-mel."""
-    import keras
-
-    from kerastag.layers.log_mel import LogMel
-    from kerastag.models.loading import load_network
-    from kerastag.tagger import model_file
-
-    network = load_network(model_file(model))
-    front_ends = [layer for layer in network.layers if isinstance(layer, LogMel)]
-    return keras.Model(front_ends[0].output, network.output) if front_ends else network
-
-
-def write(network: Any, shape: tuple[int, int], path: Path, card: Any) -> None:
-    """A network for one clip of that shape -> TFLite with builtin operations, the card inside."""
-    import keras
-    import tensorflow as tf
-
-    from kerastag.card import write_card
-
-    name = "log_mel" if shape[1] == 128 else "embedding"
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    archive.add_endpoint(
-        "serve",
-        lambda given: network(given, training=False),
-        input_signature=[tf.TensorSpec((1, *shape), tf.float32, name=name)],
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        archive.write_out(folder, verbose=False)
-        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
-    write_card(path, card)
+    mn(527, width=0.4).save(path)
+    write_card(path, Card(LabelSet.audioset(), front_end.sample_rate, 10.0, 0.32, front_end.as_dict()))
+    return path
 
 
 if __name__ == "__main__":
