@@ -1,86 +1,18 @@
-"""Framewise probabilities -> events: when a class begins and ends. One copy, for scoring and for streaming."""
+"""Framewise probabilities as they come -> events as they begin and end, in memory that does not grow."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Event", "EventRules", "EventTracker", "find_events", "sounding_probabilities"]
+from kerastag.events.rules import Event, EventRules
+
+__all__ = ["EventTracker"]
 
 _BLOCK = 256  # frames at once, so that memory stays the same however long the input
 _ROUNDING = 1e-6  # frames: 0.3 s are three frames of 0.1 s
-
-
-@dataclass(frozen=True)
-class Event:
-    """One sound of one class.
-
-    Attributes:
-        class_index: which class.
-        onset_seconds: where its first frame begins.
-        offset_seconds: where its last frame ends; None while it still sounds.
-        peak_probability: the highest smoothed probability of its frames so far.
-        mean_probability: their average; frames of bridged gaps do not count.
-    """
-
-    class_index: int
-    onset_seconds: float
-    offset_seconds: float | None
-    peak_probability: float
-    mean_probability: float
-
-
-@dataclass(frozen=True)
-class EventRules:
-    """When a probability becomes an event, and when it stops being one.
-
-    In this order: the median over `smoothing_seconds` around each frame; a class is heard from the first frame that
-    reaches its onset threshold to the last before one below its offset threshold; stretches with at most
-    `max_gap_seconds` between them are one; what lies less than `refractory_seconds` after the end of the last event of
-    the class is cut off; what is then shorter than `min_seconds` is left out. Seconds count in whole frames.
-
-    Args:
-        onset_thresholds: probability in [0, 1], one for all classes or one a class, such as a card's `thresholds`.
-        offset_thresholds: likewise, at most the onset threshold; None is half of it.
-        smoothing_seconds: length of the median filter, rounded to an odd number of frames; 0 is none. The first and
-            the last frame are repeated beyond the ends.
-        min_seconds: shortest event, at least 0.
-        max_gap_seconds: longest pause inside an event, at least 0.
-        refractory_seconds: shortest time from the end of an event to the next of its class, at least 0.
-
-    Raises:
-        ValueError: an argument out of range.
-
-    >>> EventRules((0.5, 0.2)).offset_thresholds
-    (0.25, 0.1)
-    """
-
-    onset_thresholds: float | Sequence[float] = 0.5
-    offset_thresholds: float | Sequence[float] | None = None
-    smoothing_seconds: float = 0.0
-    min_seconds: float = 0.0
-    max_gap_seconds: float = 0.0
-    refractory_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        onset = _plain("onset_thresholds", self.onset_thresholds)
-        if self.offset_thresholds is None:
-            offset = tuple(p / 2 for p in onset) if isinstance(onset, tuple) else onset / 2
-        else:
-            offset = _plain("offset_thresholds", self.offset_thresholds)
-        on, off = np.atleast_1d(onset), np.atleast_1d(offset)
-        if len(on) != len(off) and 1 not in (len(on), len(off)):
-            raise ValueError(f"`offset_thresholds` must be one or {len(on)}, received {len(off)}")
-        if (off > on).any():
-            raise ValueError(f"`offset_thresholds` must be at most `onset_thresholds`, received {offset} and {onset}")
-        object.__setattr__(self, "onset_thresholds", onset)
-        object.__setattr__(self, "offset_thresholds", offset)
-        for name in ("smoothing_seconds", "min_seconds", "max_gap_seconds", "refractory_seconds"):
-            if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise ValueError(f"`{name}` must be at least 0, received {value}")
 
 
 class EventTracker:
@@ -266,58 +198,6 @@ class EventTracker:
         return [event.report(k, event.end_seconds)]
 
 
-def find_events(
-    probabilities: np.ndarray | Sequence,
-    seconds_per_frame: float,
-    rules: EventRules | None = None,
-    start_seconds: float = 0.0,
-) -> list[Event]:
-    """The framewise probabilities of a recording -> its events, by onset and class.
-
-    Args:
-        probabilities: in [0, 1], `(frames, classes)`.
-        seconds_per_frame: from one frame to the next, above 0.
-        rules: what an event is.
-        start_seconds: where the first frame begins.
-
-    Raises:
-        ValueError: another shape, a value outside [0, 1], or thresholds of another number of classes.
-
-    >>> rules = EventRules(onset_thresholds=0.5, offset_thresholds=0.3)
-    >>> [(e.onset_seconds, e.offset_seconds) for e in find_events([[0.4], [0.6], [0.4], [0.1]], 0.25, rules)]
-    [(0.25, 0.75)]
-    """
-    frames = np.asarray(probabilities, float)
-    if frames.ndim != 2:
-        raise ValueError(f"`probabilities` must be (frames, classes), received shape {frames.shape}")
-    tracker = EventTracker(frames.shape[1], seconds_per_frame, rules)
-    events = [*tracker.update(start_seconds, frames), *tracker.flush()]
-    finished = (event for event in events if event.offset_seconds is not None)
-    return sorted(finished, key=lambda event: (event.onset_seconds, event.class_index))
-
-
-def sounding_probabilities(framewise: np.ndarray | Sequence, clipwise: np.ndarray | Sequence) -> np.ndarray:
-    """What a model says of frames and of their clip -> how probable it is that a class sounds in a frame.
-
-    `min(framewise, clipwise)`: it does where the frame and the clip both say so. The frames say when. Whether at all,
-    the clip knows better: a network that learned from tags of whole clips was never told that a frame is silent, and
-    mn above all finds nearly every class in some frames of silence or speech. Where frames were learned and attention
-    chooses among them, little changes but that what the clip denies is gone. Where the clip is their average, a short
-    sound leaves it less probable than its own frames, and they are better taken alone.
-
-    Args:
-        framewise: in [0, 1], `(..., frames, classes)`.
-        clipwise: of the clip or window that the frames are part of, in [0, 1], `(..., classes)`.
-
-    Returns:
-        `(..., frames, classes)`, of the arguments' precision.
-
-    >>> sounding_probabilities([[1.0, 0.75], [0.0, 0.25]], [0.25, 0.5]).tolist()
-    [[0.25, 0.5], [0.0, 0.25]]
-    """
-    return np.minimum(framewise, np.asarray(clipwise)[..., None, :])
-
-
 class _OpenEvent:
     """What is known of an event that may go on."""
 
@@ -336,17 +216,6 @@ class _OpenEvent:
 
     def report(self, class_index: int, offset_seconds: float | None) -> Event:
         return Event(class_index, self.onset_seconds, offset_seconds, self._peak, self._sum / self._frames)
-
-
-def _plain(name: str, values: float | Sequence[float]) -> float | tuple[float, ...]:
-    """Thresholds as a number or a tuple, checked."""
-    try:
-        array = np.asarray(values, float)
-    except (TypeError, ValueError):
-        array = np.full(1, np.nan)
-    if array.ndim > 1 or not array.size or not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(f"`{name}` must be in [0, 1], one or one a class, received {values!r}")
-    return tuple(array.tolist()) if array.ndim else float(array)
 
 
 def _per_class(name: str, values: float | Sequence[float] | None, num_classes: int) -> np.ndarray:
