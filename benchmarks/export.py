@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["mn04_as"], help=".keras files, presets or runs")
     parser.add_argument("--targets", nargs="+", default=list(HEARS), help=f"default: {' '.join(HEARS)}")
+    parser.add_argument("--inputs", nargs="+", default=list(INPUTS), choices=INPUTS, help="of models that hear")
     parser.add_argument("--packs", help="folder with eval.h5 and bal_train.h5, for models of embeddings")
     parser.add_argument("--recordings", help="folder or pack of recordings, for the ranges of int8 of models that hear")
     parser.add_argument("--audio_pack", help="evaluation pack of waveforms, for the models that hear")
@@ -70,7 +71,7 @@ def exports(model: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     before: dict[tuple[str, float], float] = {}
     for name in arguments.targets:
-        for given in ("embedding",) if embeds else INPUTS:
+        for given in ("embedding",) if embeds else arguments.inputs:
             target = dataclasses.replace(read_target(name), input=given)
             output = Path(arguments.output, f"{path.parent.name}_{path.stem}_{given}_{name}.tflite")
             packs = arguments.packs if embeds else arguments.audio_pack
