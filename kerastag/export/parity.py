@@ -21,6 +21,7 @@ from kerastag.metrics import measure
 __all__ = ["ParityError", "Report", "check", "map_of", "reference"]
 
 Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+_ByProbe = dict[str, dict[str, float]]
 THREADS = (1, 2)
 ROUNDINGS = 3
 """How many times as far from the exact result as Keras in float32 a file may be, where that is over its tolerance."""
@@ -164,9 +165,6 @@ def check(
     return Report(**{**vars(report), "use": use})
 
 
-_ByProbe = dict[str, dict[str, float]]
-
-
 def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> tuple[_ByProbe, _ByProbe]:
     """Output -> probe -> difference to Keras, and Keras's own rounding where that is what the difference comes from."""
     found: _ByProbe = {output: {} for output in tolerances}
@@ -176,9 +174,12 @@ def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> t
         for output, wanted in expected.items():
             found[output][probe] = _difference(output, actual[output], wanted)
         over = [output for output in expected if found[output][probe] > tolerances[output]]
-        for output, exact in _exact(served, given).items() if over and served.input != "waveform" else ():
-            own, its = (_difference(output, value[output], exact) for value in (expected, actual))
-            if output in over and its <= ROUNDINGS * own:
+        if not over or served.input == "waveform":
+            continue
+        exact = _exact(served, given)
+        for output in over:
+            own, its = (_difference(output, said[output], exact[output]) for said in (expected, actual))
+            if its <= ROUNDINGS * own:
                 roundings.setdefault(output, {})[probe] = own
     return found, roundings
 
