@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerastag.export import probes
@@ -169,6 +170,7 @@ def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> t
     """Output -> probe -> difference to Keras, and Keras's own rounding where that is what the difference comes from."""
     found: _ByProbe = {output: {} for output in tolerances}
     roundings: _ByProbe = {}
+    network: keras.Model | None = None
     for probe, given in probes.inputs(served).items():
         expected, actual = reference(served, given), run(given)
         for output, wanted in expected.items():
@@ -176,7 +178,8 @@ def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> t
         over = [output for output in expected if found[output][probe] > tolerances[output]]
         if not over or served.input == "waveform":
             continue
-        exact = _exact(served, given)
+        network = network or rebuilt(served.reference, dtype="float64")  # a hundred million times more exact
+        exact = {name: np.asarray(value) for name, value in network(given.astype(np.float64), training=False).items()}
         for output in over:
             own, its = (_difference(output, said[output], exact[output]) for said in (expected, actual))
             if its <= ROUNDINGS * own:
@@ -187,12 +190,6 @@ def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> t
 def _difference(output: str, actual: np.ndarray, wanted: np.ndarray) -> float:
     scale = 1.0 if output in ("clipwise", "framewise") else max(1e-6, float(np.abs(wanted).max()))
     return float(np.abs(actual - wanted).max()) / scale
-
-
-def _exact(served: Served, given: np.ndarray) -> dict[str, np.ndarray]:
-    """Inputs (batch, ...) -> what the network says in float64, a hundred million times more exact than float32."""
-    network = rebuilt(served.reference, dtype="float64")
-    return {name: np.asarray(value) for name, value in network(given.astype(np.float64), training=False).items()}
 
 
 def reference(served: Served, given: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """The gate: how far a file may be from Keras, and what is Keras's own rounding."""
 
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -37,7 +36,7 @@ def apart_from_exact(served: Served, times: float) -> parity.Run:
     return run
 
 
-def checked(served: Served, run: parity.Run, path: Path, **use: Any) -> parity.Report:
+def checked(served: Served, run: parity.Run, path: Path) -> parity.Report:
     path.write_bytes(b"the file")
     return parity.check(path, "cancelling.tflite", "float32", Tolerance(), run, served)
 

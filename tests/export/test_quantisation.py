@@ -121,20 +121,19 @@ def test_keep_float_is_a_regular_expression_over_tensors(heard: tuple[Served, by
 
 
 @pytest.fixture(scope="module")
-def mn_in_8_bits() -> tuple[Served, bytes, bytes]:
-    """What is served, before and after; log-mel in, and an embedding that a layer reads and the file gives out."""
+def mn_in_8_bits() -> tuple[Served, bytes]:
+    """What is served, and the 8-bit file; log-mel in, an embedding out that a layer reads too."""
     target = dataclasses.replace(read_target("int8"), input="log_mel", smallest_weights=400)
     source = Source(built("mn", width=0.1), card_of("efficientat", 1.2, 0.32), Path("mn.keras"))
     served = serve(source, target)
-    content = convert(served)
     seen = np.random.default_rng(0).standard_normal((10, 1, *served.shape)).astype(np.float32)
-    return served, content, quantise(content, target, served.front_ends, seen)
+    return served, quantise(convert(served), target, served.front_ends, seen)
 
 
 def test_what_a_file_gives_out_is_float_though_a_layer_reads_it(
-    mn_in_8_bits: tuple[Served, bytes, bytes], tmp_path: Path
+    mn_in_8_bits: tuple[Served, bytes], tmp_path: Path
 ) -> None:
-    served, _, small = mn_in_8_bits
+    served, small = mn_in_8_bits
     given = np.random.default_rng(1).standard_normal((1, *served.shape)).astype(np.float32)
     given_out = outputs(small, served, given, tmp_path)
     assert {name: value.dtype for name, value in given_out.items()} == dict.fromkeys(
@@ -144,8 +143,8 @@ def test_what_a_file_gives_out_is_float_though_a_layer_reads_it(
     assert np.abs(given_out["embedding"] - wanted["embedding"]).max() < 0.2 * np.abs(wanted["embedding"]).max()
 
 
-def test_between_layers_that_stay_float_nothing_is_rounded(mn_in_8_bits: tuple[Served, bytes, bytes]) -> None:
-    found = operations(mn_in_8_bits[2])
+def test_between_layers_that_stay_float_nothing_is_rounded(mn_in_8_bits: tuple[Served, bytes]) -> None:
+    found = operations(mn_in_8_bits[1])
     maker = {name: each.kind for each in found for name in each.outputs}
     readers = {name: {other.kind for other in found if name in other.inputs} for name in maker}
     alone = [
