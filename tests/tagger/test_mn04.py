@@ -1,0 +1,71 @@
+"""Tagger: real weights on real recordings, against what PyTorch gives."""
+
+import os
+
+import numpy as np
+import pytest
+
+from checks import SHARED
+from kerastag import audio
+from kerastag.labels import LabelSet
+from kerastag.tagger import PRESETS, Tagger
+
+DEMO = ("R9_ZSCveAHg_7s", "speech", "typing", "music")
+TOP_TAGS = {
+    "R9_ZSCveAHg_7s": {"Speech": 0.822, "Telephone bell ringing": 0.231, "Telephone": 0.219},
+    "speech": {"Speech": 0.805, "Door": 0.304},
+    "typing": {"Computer keyboard": 0.897, "Typing": 0.879},
+    "music": {"Music": 0.567, "Speech": 0.116},
+}
+
+
+@pytest.fixture(scope="module")
+def mn04(tmp_path_factory):
+    """The preset, from the weights that one has fetched."""
+    from kerastag.fetch import fetch
+
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("home")
+    patch.setenv("KERASTAG_HOME", os.fspath(home))
+    fetch("mn04_as", from_file=SHARED / "data/weights/mn04_as_mAP_432.pt")
+    yield Tagger.load("mn04_as")
+    patch.undo()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", DEMO)
+def test_mn04_hears_what_pytorch_hears(mn04, name):
+    golden = np.load(SHARED / "data/golden/mn04_as.npz")
+    path = SHARED / f"data/audio/{name}.wav"
+    np.testing.assert_allclose(mn04.probabilities(path), golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
+    embedding = golden[f"{name}.embedding"]
+    assert np.abs(mn04.embed(path) - embedding).max() <= 1e-3 * np.abs(embedding).max()
+    tags = mn04.tag(path, top=len(TOP_TAGS[name]))
+    assert {tag.name: pytest.approx(tag.probability, abs=5e-4) for tag in tags} == TOP_TAGS[name]
+    assert [tag.name for tag in tags] == list(TOP_TAGS[name])
+
+
+@pytest.mark.real
+def test_a_preset_is_imported_once(mn04, monkeypatch):
+    import kerastag.weights.efficientat as reader
+
+    def refused(*arguments):
+        raise AssertionError("imported again")
+
+    monkeypatch.setattr(reader, "import_efficientat", refused)
+    assert Tagger.load("mn04_as").labels == LabelSet.audioset()
+    assert "mn04_as" in PRESETS
+
+
+@pytest.mark.real
+def test_time_of_the_telephone_before_the_speech(mn04):
+    """In the demo recording the bell rings in the first two seconds, and someone speaks from 2.5 s on."""
+    path = SHARED / "data/audio/R9_ZSCveAHg_7s.wav"
+    timeline = mn04.timeline(path)
+    early, late = timeline.seconds < 2.2, timeline.seconds > 2.5
+    speech, bell = (timeline.probabilities[:, timeline.labels.index(name)] for name in ("Speech", "Telephone"))
+    assert speech[late].mean() > 5 * speech[early].mean()
+    alone = timeline.framewise[:, timeline.labels.index("Telephone")]
+    assert alone[early].max() > 0.5 > alone[late].max()
+    assert bell[early].max() == pytest.approx(TOP_TAGS["R9_ZSCveAHg_7s"]["Telephone"], abs=5e-4)
+    assert timeline.duration_seconds == pytest.approx(len(audio.load(path, 32_000)) / 32_000)

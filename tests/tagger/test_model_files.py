@@ -1,0 +1,158 @@
+"""Tagger: model files of every format, what they give and which are refused."""
+
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from checks import run_python
+from kerastag.card import Card, write_card
+from kerastag.dsp import FRONT_ENDS
+from kerastag.labels import LabelSet
+from kerastag.tagger import Tagger
+
+CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
+
+
+def save_small(path, input="waveform", **card):
+    from kerastag.models.mn import mn
+
+    mn(3, width=0.1, input=input).save(path)
+    front_end = FRONT_ENDS["efficientat"]
+    fields = {"window_seconds": 2.0, "seconds_per_frame": 0.32, "front_end": front_end.as_dict(), **card}
+    write_card(path, Card(CLASSES, front_end.sample_rate, **fields))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return save_small(tmp_path_factory.mktemp("models") / "small.keras")
+
+
+def test_a_keras_file_gives_what_its_model_gives(small):
+    import keras
+
+    waveform = np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32)
+    expected = keras.saving.load_model(small).predict(waveform[None], verbose=0)
+    tagger = Tagger.load(small)
+    np.testing.assert_allclose(tagger.probabilities(waveform, sample_rate=32_000), expected["clipwise"][0], atol=1e-6)
+    np.testing.assert_allclose(tagger.embed(waveform, sample_rate=32_000), expected["embedding"][0], atol=1e-5)
+    timeline = tagger.timeline(waveform, sample_rate=32_000)
+    np.testing.assert_allclose(timeline.framewise, expected["framewise"][0], atol=1e-6)
+    sounding = np.minimum(expected["framewise"][0], expected["clipwise"])
+    np.testing.assert_allclose(timeline.probabilities, sounding, atol=1e-6)
+
+
+def test_a_model_of_log_mel_hears_the_same(small, tmp_path):
+    import keras
+
+    path = save_small(tmp_path / "log_mel.keras", input="log_mel")
+    weights = keras.saving.load_model(small).get_weights()
+    model = keras.saving.load_model(path)
+    model.set_weights(weights)
+    card = Card.read(path)
+    model.save(path)
+    write_card(path, card)
+    waveform = np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32)
+    expected = Tagger.load(small).probabilities(waveform, sample_rate=32_000)
+    np.testing.assert_allclose(Tagger.load(path).probabilities(waveform, sample_rate=32_000), expected, atol=1e-4)
+
+
+def test_ten_milliseconds_and_more_are_heard(small):
+    tagger = Tagger.load(small)
+    for samples in (1, 320, 3_000):
+        timeline = tagger.timeline(np.zeros(samples, np.float32), sample_rate=32_000)
+        assert timeline.probabilities.shape == timeline.framewise.shape == (1, 3)
+
+
+def test_files_that_are_no_model_are_refused(small, tmp_path):
+    with pytest.raises(FileNotFoundError, match="must be a file or one of .*mn04_as, .*received 'mn03_as'"):
+        Tagger.load("mn03_as")
+    with pytest.raises(ValueError, match="must be a .keras or .tflite file, received a folder"):
+        Tagger.load(tmp_path)
+    (tmp_path / "text.keras").write_text("hello")
+    with pytest.raises(ValueError, match=r"text.keras: has no card, or is damaged"):
+        Tagger.load(tmp_path / "text.keras")
+    damaged = tmp_path / "damaged.keras"
+    with zipfile.ZipFile(damaged, "w") as archive:
+        archive.writestr("kerastag.json", json.dumps(Card.read(small).as_dict()))
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ValueError, match=r"damaged.keras: is no Keras model that can be loaded"):
+        Tagger.load(damaged)
+
+
+def test_a_model_of_embeddings_is_refused(tmp_path):
+    import keras
+
+    inputs = keras.Input((10, 128), name="embeddings")
+    path = tmp_path / "head.keras"
+    keras.Model(inputs, keras.layers.Dense(3)(inputs)).save(path)
+    write_card(path, Card(CLASSES, 16_000, 10.0))
+    with pytest.raises(ValueError, match="must have one input, waveform or log_mel, received embeddings"):
+        Tagger.load(path)
+
+
+def test_log_mel_without_its_front_end_is_refused(tmp_path):
+    path = save_small(tmp_path / "bare.keras", input="log_mel", front_end={})
+    with pytest.raises(ValueError, match="it hears log-mel, but its card has no `front_end`"):
+        Tagger.load(path)
+
+
+@pytest.fixture(scope="module")
+def lite(small, tmp_path_factory):
+    """The small model for one window, converted with builtin operations only, its card appended."""
+    pytest.importorskip("ai_edge_litert")
+    tf = pytest.importorskip("tensorflow")
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("TFLite is converted from the TensorFlow backend")
+    folder = tmp_path_factory.mktemp("lite")
+    model, card = keras.saving.load_model(small), Card.read(small)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serve",
+        lambda waveform: model(waveform, training=False),
+        input_signature=[tf.TensorSpec((1, 64_000), tf.float32, name="waveform")],
+    )
+    archive.write_out(folder / "saved", verbose=False)
+    path = folder / "small.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved")).convert())
+    write_card(path, card)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tflite_file_gives_what_keras_gives(small, lite):
+    waveform = np.random.default_rng(0).normal(0, 0.1, 150_000).astype(np.float32)
+    keras_model, lite_model = Tagger.load(small), Tagger.load(lite)
+    # The longer one's last window begins at 2.88 s and gives what follows 3.84 s: a fixed length ends it with zeros.
+    for samples, same in ((64_000, 7), (150_000, 12)):
+        expected = keras_model.timeline(waveform[:samples], sample_rate=32_000)
+        got = lite_model.timeline(waveform[:samples], sample_rate=32_000)
+        np.testing.assert_array_equal(got.seconds, expected.seconds)
+        np.testing.assert_allclose(got.framewise[:same], expected.framewise[:same], atol=1e-5)
+    np.testing.assert_allclose(
+        lite_model.probabilities(waveform[:64_000], sample_rate=32_000),
+        keras_model.probabilities(waveform[:64_000], sample_rate=32_000),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tflite_file_needs_no_framework(lite):
+    code = f"""
+import sys, numpy as np
+from kerastag.tagger import Tagger
+tags = Tagger.load({os.fspath(lite)!r}).tag(np.zeros(80_000, np.float32), sample_rate=32_000)
+print(len(tags), [m for m in ("keras", "tensorflow", "scipy", "sklearn") if m in sys.modules])
+"""
+    assert run_python(code).strip().endswith("3 []")
+
+
+def test_importing_it_loads_no_framework():
+    code = "import sys, kerastag.tagger; print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
+    assert run_python(code).strip() == "[]"
