@@ -96,14 +96,18 @@ def exports(model: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def in_turns(paths: list[Path], arguments: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    """Files -> median milliseconds of a window, and its seconds, all files run one after the other in each round."""
+    """Files -> median milliseconds of a window, and its seconds, all files run one after the other in each round.
+
+    Of a head in two the window is a segment: that is what a stream runs each time.
+    """
     from kerastag.edge.runtime import LiteRTModel
+    from kerastag.export.device import on_noise
 
     runs = {}
     for path in paths:
         model = LiteRTModel(path, arguments.threads)
-        given = (0.1 * np.random.default_rng(0).standard_normal(model.shape)).astype(np.float32)
-        runs[path.stem] = (lambda model=model, given=given: model(given)), model.card.window_seconds
+        seconds = model.card.window_seconds if model.split is None else model.card.seconds_per_frame
+        runs[path.stem] = on_noise(model), seconds
     if Path(arguments.yamnet).is_file():
         runs["yamnet"] = yamnet(Path(arguments.yamnet), arguments.threads), 0.975
     taken: dict[str, list[float]] = {name: [] for name in runs}

@@ -222,7 +222,7 @@ def convert(model: str | None, folder: Path) -> None:
     head.save(folder / "head.keras")
     pair = {"embedder": embedder.card.versions["embedder"]}
     write_card(folder / "head.keras", dataclasses.replace(Card.read(tagger), seconds_per_frame=1.0, versions=pair))
-    export(folder / "head.keras", float32, folder / "head.tflite")
+    export(folder / "head.keras", read_target("streaming_head"), folder / "head.tflite")
 
 
 def untrained_mn04(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kerastag.edge.head import WholeHead
 from kerastag.edge.mode import Mode, Said
 from kerastag.edge.rows import Grid
 from kerastag.edge.runtime import LiteRTModel
@@ -16,10 +17,11 @@ _LENGTHS_APART = 0.02  # of a segment's length: a front end hears a little beyon
 class IncrementalMode(Mode):
     """Rows -> embeddings of segments -> the head's probabilities of the last of them, each segment.
 
-    What an embedder makes of rows `[k * hop, k * hop + segment)` is remembered; the head hears the last embeddings, as
-    many as its input takes (ten, in paper 1), in order of time. Until there are so many, zeros stand after them, which
-    the head masks. A segment of which less than half was heard is none; a rest of half a segment or more, before a gap
-    or at the end, is completed with silence. After a gap, embeddings older than the bag is long are forgotten.
+    What an embedder makes of rows `[k * hop, k * hop + segment)` is remembered, or what a head in two parts has made of
+    it; the head hears the last ones, as many as its input takes (ten, in paper 1), in order of time. Until there are so
+    many, zeros stand after them, which the head masks. A segment of which less than half was heard is none; a rest of
+    half a segment or more, before a gap or at the end, is completed with silence. After a gap, embeddings older than
+    the bag is long are forgotten.
 
     Args:
         embedder: Hears samples or log-mel frames of one segment and gives `embedding`.
@@ -40,7 +42,8 @@ class IncrementalMode(Mode):
     def __init__(
         self, embedder: LiteRTModel, head: LiteRTModel, grid: Grid, hop_seconds: float | None, eight_bit: bool
     ) -> None:
-        self._embedder, self._head, self._eight_bit = embedder, head, eight_bit
+        self._embedder, self._eight_bit = embedder, eight_bit
+        self._head = head.split or WholeHead(head, head.shape)
         self._segment = embedder.shape[1]
         learned = head.card.seconds_per_frame or grid.seconds(self._segment)
         _check_fit(embedder, head, grid.seconds(self._segment), learned)
@@ -52,7 +55,7 @@ class IncrementalMode(Mode):
             longest = grid.seconds(self._segment)
             raise ValueError(f"`hop_seconds` must be at most a segment, {longest:g}, received {hop_seconds!r}")
         super().__init__(grid.silence, self._segment, self._segment, self._segment, hop)
-        self._bag = np.zeros(head.shape, np.float32)
+        self._bag = np.zeros(self._head.bag_shape, np.float32)
         self._count = 0
         self._starts = np.zeros(head.shape[1], np.int64)  # the first row of each segment in the bag
         self._input = np.zeros(embedder.shape, np.float32)
@@ -75,19 +78,17 @@ class IncrementalMode(Mode):
         self._input[0, :count] = self._ring.last(count)
         self._input[0, count:] = self._silence[0]
         embedding = self._embedder(self._input)["embedding"][0]
-        self._remember((embedding - 128) / 128 if self._eight_bit else embedding, start)
-        outputs = self._head(self._bag)
-        probabilities = outputs["clipwise"][0]
-        framewise = outputs["framewise"][0, self._count - 1] if "framewise" in outputs else probabilities
+        self._remember(self._head.keep((embedding - 128) / 128 if self._eight_bit else embedding), start)
+        probabilities, framewise = self._head.say(self._bag, self._count - 1)
         return Said(int(self._starts[0]), self.position, probabilities, framewise[None], start)
 
-    def _remember(self, embedding: np.ndarray, start: int) -> None:
+    def _remember(self, values: np.ndarray, start: int) -> None:
         size = len(self._starts)
         oldest = start - (size - 1) * self._hop
         kept = int(np.searchsorted(self._starts[: self._count], oldest))  # those before are too old
         kept = max(kept, self._count - size + 1)
         left = self._count - kept
-        for array, newest in ((self._bag[0], embedding), (self._starts, start)):
+        for array, newest in ((self._bag[0], values), (self._starts, start)):
             array[:left] = array[kept : self._count].copy()
             array[left] = newest
             array[left + 1 :] = 0

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kerastag.card import Card
+from kerastag.edge.head import SPLIT, SplitHead
 
 __all__ = ["HEARD", "INPUTS", "NEEDS", "OUTPUTS", "PACKAGES", "LiteRTModel", "Runtime", "is_tflite", "only_input"]
 
@@ -46,12 +47,13 @@ class LiteRTModel:
     The interpreter is that of ai-edge-litert, or of tflite-runtime where only that is installed; it is imported when
     the first model is loaded.
 
-    `card` is what the file says of itself, `shape` that of its input, `output_shapes` are those of its outputs by name.
+    `card` is what the file says of itself, `shape` that of its input, `output_shapes` are those of its outputs by name;
+    `split` is what hears a head in two segment by segment, None for other files.
 
     Args:
         path: The file, its card inside. It has one signature, whose one input is called `waveform` (1, samples),
-            `log_mel` (1, frames, mel_bins) or `embedding` (1, segments, features), float32. A single output
-            with a name that is none of `OUTPUTS` is `clipwise`.
+            `log_mel` (1, frames, mel_bins) or `embedding` (1, segments, features), float32;
+            or the two of a `SplitHead`. A single output with a name that is none of `OUTPUTS` is `clipwise`.
         num_threads: Threads of one call, at least 1; None leaves it to the interpreter.
         inputs: Which of `INPUTS` will do.
 
@@ -71,9 +73,12 @@ class LiteRTModel:
         self.card = _card(self.path)
         interpreter = _load(self.path, num_threads, self.card.versions.get(NEEDS))
         signatures = interpreter.get_signature_list()
-        if len(signatures) != 1:
+        self.split: SplitHead | None = None
+        if set(signatures) == set(SPLIT):
+            self.split = SplitHead(*map(interpreter.get_signature_runner, SPLIT))
+        elif len(signatures) != 1:
             raise ValueError(f"{self.path}: must have one signature, received {len(signatures)}")
-        self._run = interpreter.get_signature_runner(next(iter(signatures)))
+        self._run = self.split or interpreter.get_signature_runner(next(iter(signatures)))
         details = self._run.get_input_details()
         self.input = only_input(self.path, list(details), inputs)
         detail = details[self.input]

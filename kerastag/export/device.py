@@ -10,19 +10,27 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Use", "measure_use"]
+from kerastag.edge.runtime import LiteRTModel
+
+__all__ = ["Use", "measure_use", "on_noise"]
 
 _FEWEST_CALLS = 5
 _MOST_SECONDS = 1.0
 
 
 class Use(NamedTuple):
-    """Milliseconds of one window (median), and the largest resident memory of the process in MB."""
+    """What running a file takes.
+
+    Args:
+        milliseconds: of one window or, of a head in two, of one segment in a stream; the median.
+        peak_mb: largest resident memory of the process, MB.
+    """
 
     milliseconds: float
     peak_mb: float
@@ -47,23 +55,34 @@ def measure_use(path: Path, threads: int) -> Use:
 
 def main(path: str, threads: int) -> None:
     """Run the file on noise for a second, and print what it took."""
-    run, given = _saved_model(path) if Path(path).is_dir() else _tflite(path, threads)
+    run = _saved_model(path) if Path(path).is_dir() else _tflite(path, threads)
     taken: list[float] = []
     while len(taken) < _FEWEST_CALLS or sum(taken) < _MOST_SECONDS:
         start = time.perf_counter()
-        run(given)
+        run()
         taken.append(time.perf_counter() - start)
     print(json.dumps(Use(1e3 * float(np.median(taken[1:])), _peak_mb())._asdict()))
 
 
-def _tflite(path: str, threads: int) -> tuple[Any, np.ndarray]:
-    from kerastag.edge.runtime import LiteRTModel
+def on_noise(model: LiteRTModel) -> Callable[[], object]:
+    """A model -> what runs it once on noise: a window or, of a head in two, the next segment of a stream."""
+    noise = _noise(model.shape)
+    if (split := model.split) is None:
+        return lambda: model(noise)
+    bag = _noise(split.bag_shape)
 
-    model = LiteRTModel(path, threads)
-    return model, _noise(model.shape)
+    def next_segment() -> None:
+        bag[0, -1] = split.keep(noise[0, -1])
+        split.say(bag, bag.shape[1] - 1)
+
+    return next_segment
 
 
-def _saved_model(path: str) -> tuple[Any, Any]:
+def _tflite(path: str, threads: int) -> Callable[[], object]:
+    return on_noise(LiteRTModel(path, threads))
+
+
+def _saved_model(path: str) -> Callable[[], object]:
     import tensorflow as tf
 
     from kerastag.card import Card
@@ -73,7 +92,8 @@ def _saved_model(path: str) -> tuple[Any, Any]:
     ((name, spec),) = function.structured_input_signature[1].items()
     per_second = 1 / (card.seconds_per_frame or 1) if name == "embedding" else card.sample_rate
     shape = (1, round(card.window_seconds * per_second), *spec.shape[2:])
-    return (lambda given: (loaded, function(**{name: given}))), tf.constant(_noise(shape))
+    noise = tf.constant(_noise(shape))
+    return lambda: (loaded, function(**{name: noise}))
 
 
 def _noise(shape: tuple[int, ...]) -> np.ndarray:

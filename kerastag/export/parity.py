@@ -48,7 +48,7 @@ class Report:
         map_loss_allowed: mAP that the target allows to lose.
         clips: evaluation clips, 0 without them.
         use: threads -> what running it takes.
-        window_seconds: seconds of sound in one window.
+        window_seconds: seconds of sound in what was timed: a window, or a segment of a stream.
     """
 
     name: str
@@ -158,7 +158,7 @@ def check(
         map_loss_allowed=tolerance.map_loss,
         clips=0 if clips is None else len(clips),
         use={},
-        window_seconds=served.card.window_seconds,
+        window_seconds=served.timed_seconds,
     )
     if faults := report.faults():
         raise ParityError(f"{name}: not kept, too far from Keras: {'; '.join(faults)}")

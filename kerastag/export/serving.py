@@ -26,6 +26,7 @@ class Served(NamedTuple):
 
     `network` and `reference` take `input`, `shape` without the batch, and give the same dict of outputs; `reference`
     is the network as it was trained, in float32. `front_ends` are the names of the `LogMel` layers in `network`.
+    `split` says whether the file has two signatures, for streams.
     """
 
     network: keras.Model
@@ -34,11 +35,17 @@ class Served(NamedTuple):
     shape: tuple[int, ...]
     card: Card
     front_ends: tuple[str, ...]
+    split: bool = False
 
     @property
     def front_end(self) -> FrontEnd:
         """The front end of the card."""
         return FrontEnd.from_dict(dict(self.card.front_end))
+
+    @property
+    def timed_seconds(self) -> float:
+        """Seconds of sound in what is timed: a window, or a segment where a stream goes segment by segment."""
+        return self.card.seconds_per_frame or 0.0 if self.split else self.card.window_seconds
 
     @property
     def samples(self) -> int:
@@ -58,7 +65,7 @@ def serve(source: Source, target: Target) -> Served:
     reference = _with_outputs(_taking(network, has, wanted, card, "fft", source), target, source)
     fast = rebuilt(network, transform=target.transform)
     fast = _with_outputs(_taking(fast, has, wanted, card, target.transform, source), target, source)
-    return Served(fast, reference, wanted, _shape(network, wanted, card, source), card, _front_ends(fast))
+    return Served(fast, reference, wanted, _shape(network, wanted, card, source), card, _front_ends(fast), target.split)
 
 
 def _wanted(input: str, has: str) -> str:

@@ -86,6 +86,8 @@ class Target:
         metadata: `"mediapipe"` adds what MediaPipe's `AudioClassifier` asks for.
         runtime: `"tflite_runtime"` keeps to operations that tflite-runtime 2.14 knows.
         transform: how a front end in the file computes its spectrum, see `LogMel`.
+        split: write an attention head in two signatures, for streams: what a segment goes through alone, and what hears
+            the segments together.
         tolerance: how far the file may be from Keras.
 
     Raises:
@@ -104,6 +106,7 @@ class Target:
     metadata: str = "none"
     runtime: str = "current"
     transform: str = "two_step"
+    split: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
@@ -126,6 +129,10 @@ class Target:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"`keep_float` must hold regular expressions, received {pattern!r}: {error}") from None
+        if not isinstance(self.split, bool):
+            raise ValueError(f"`split` must be true or false, received {self.split!r}")
+        if self.split and (self.format != "tflite" or self.needs_recordings):
+            raise ValueError(f"`split` must be false with {self.format} and {self.quantisation}, received true")
         if self.format == "saved_model" and self.quantisation != "none":
             raise ValueError(f"`quantisation` of a SavedModel must be none, received {self.quantisation!r}")
 

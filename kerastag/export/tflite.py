@@ -7,15 +7,21 @@ import io
 import re
 import struct
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 
+from kerastag.edge.head import SPLIT
 from kerastag.export.graph import operations
 from kerastag.export.serving import Served
+from kerastag.export.split import halves
 
 __all__ = ["convert", "for_tflite_runtime", "foreign_operations"]
 
+_Endpoints = dict[str, tuple[Callable[[Any], Any], str, tuple[int, ...]]]
+"""Signature -> its function, the name of its input, and that input's shape without the batch."""
 _CAST = 53  # in TFLite's list of builtin operations
 _OLD_VERSIONS = {_CAST: 1}  # from boolean to float: masks
 _VERSION_FIELD = 8  # of an operator code, in the table's own list of offsets
@@ -23,16 +29,19 @@ _CUSTOM = re.compile(r"[Ff]lex\w+|custom op: \w+")
 
 
 def convert(served: Served) -> bytes:
-    """What is served -> the content of a float32 `.tflite` file, with one signature that names input and outputs.
+    """What is served -> the content of a float32 `.tflite` file, whose signature names input and outputs.
+
+    Split, it has the two signatures of `kerastag.edge.head.SplitHead`.
 
     Raises:
-        ValueError: the network needs an operation that TFLite's builtin ones do not cover.
+        ValueError: the network needs an operation that TFLite's builtin ones do not cover, or cannot be split.
     """
     import tensorflow as tf
 
+    endpoints = _halves(served) if served.split else _whole(served)
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(served, Path(folder))
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        _write_saved_model(Path(folder), endpoints)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             with contextlib.redirect_stderr(io.StringIO()):
@@ -69,15 +78,26 @@ def for_tflite_runtime(content: bytes) -> bytes:
     return bytes(lowered)
 
 
-def _write_saved_model(served: Served, folder: Path) -> None:
+def _whole(served: Served) -> _Endpoints:
+    network = served.network
+    return {"serving_default": (lambda x: network(x, training=False), served.input, served.shape)}
+
+
+def _halves(served: Served) -> _Endpoints:
+    cut = halves(served.network)
+    segments, features = served.shape
+    segment, bag = SPLIT
+    return {
+        segment: (lambda x: cut.segment(x, training=False), served.input, (1, features)),
+        bag: (cut.bag, "values", (segments, sum(cut.widths))),
+    }
+
+
+def _write_saved_model(folder: Path, endpoints: _Endpoints) -> None:
     """A static batch of 1: with an open one, slices have six axes, which TFLite does not do."""
     import tensorflow as tf
 
-    network = served.network
     archive = keras.export.ExportArchive()
-    archive.add_endpoint(
-        "serve",
-        lambda x: network(x, training=False),
-        input_signature=[tf.TensorSpec((1, *served.shape), tf.float32, name=served.input)],
-    )
+    for name, (function, input, shape) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=[tf.TensorSpec((1, *shape), tf.float32, name=input)])
     archive.write_out(str(folder), verbose=False)
