@@ -69,7 +69,8 @@ class StreamingTagger:
     Args:
         model: A `.tflite` file with its card: a tagger from `waveform` or `log_mel`; or, with a head, an embedder; or
             `BOXED`, the model in the package.
-        head: A `.tflite` file from `embedding` (1, segments, features) to `clipwise`, its card with the classes.
+        head: A `.tflite` file from `embedding` (1, segments, features) to `clipwise`, its card with the classes; target
+            `streaming_head` makes the cheapest.
         mode: `"windowed"`, `"incremental"`, or `"auto"`: incremental with a head.
         hop_seconds: From one result to the next, rounded to whole output frames of the model (windowed; None is 1 s) or
             to log-mel frames, at most a segment (incremental; None is a segment).

@@ -37,7 +37,17 @@ def test_a_target_holds_only_what_differs(name: str) -> None:
 
 
 def test_the_targets_of_the_issue_are_there() -> None:
-    wanted = {"saved_model", "float32", "float16", "int8_dynamic", "int8", "int16x8", "mediapipe", "tflite_runtime"}
+    wanted = {
+        "saved_model",
+        "float32",
+        "float16",
+        "int8_dynamic",
+        "int8",
+        "int16x8",
+        "mediapipe",
+        "tflite_runtime",
+        "streaming_head",
+    }
     assert wanted <= set(NAMES)
     assert read_target("float32").tolerance == Tolerance(
         clipwise=1e-5, framewise=1e-5, clipwise_from_waveform=5e-5, framewise_from_waveform=5e-4
