@@ -1,6 +1,6 @@
 """Every run behind RESULTS.md's tables of paper 1, one after the other.
 
-    python benchmarks/paper1.py --data_dir PACKS --runs RUNS [--only NAME ...]
+    python benchmarks/paper1.py --data_dir PACKS --runs RUNS [--only NAME ...] [--seeds S ...]
 
 What is finished is left as it is and what was interrupted goes on where it stopped, so the same command may be given
 again and again. Ends with the tables. Give `--list` to see the runs.
@@ -52,11 +52,12 @@ def main() -> int:
     parser.add_argument("--data_dir", required=True, help="folder of packs")
     parser.add_argument("--runs", type=Path, required=True, help="folder of run folders")
     parser.add_argument("--only", nargs="+", choices=RUNS, metavar="NAME", help="these runs alone")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
     arguments = parser.parse_args()
     failed, finished = [], []
     for config in arguments.only or RUNS:
-        for seed in RUNS[config]:
+        for seed in arguments.seeds or RUNS[config]:
             folder = arguments.runs / config / f"seed_{seed}"
             if not arguments.list and not (folder / "metrics.json").exists():
                 print(f"== {config}, seed {seed}", flush=True)
