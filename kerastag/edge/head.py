@@ -52,14 +52,12 @@ class SplitHead:
         self.bag_shape = tuple(int(size) for size in values["shape"])
 
     def keep(self, embedding: np.ndarray) -> np.ndarray:
-        """The embedding of a segment (features,) -> what stands for it in a bag."""
-        return self._segment(embedding=embedding[None, None])["values"][0, 0]
+        """The embedding of a segment (features,) -> what stands for it in a bag; of one of zeros, zeros: padding."""
+        return self._values(embedding) if embedding.any() else np.zeros(self.bag_shape[-1], np.float32)
 
     def say(self, bag: np.ndarray, newest: int) -> tuple[np.ndarray, np.ndarray]:
         """Bag, zeros after its last segment, and that one's place -> its probabilities and the segment's own."""
-        alone = np.zeros_like(bag)
-        alone[0, 0] = bag[0, newest]
-        return self._hear(bag), self._hear(alone)
+        return self._hear(bag), self._hear(self._alone(bag[0, newest]))
 
     def get_input_details(self) -> dict[str, dict[str, Any]]:
         """As of a signature from whole clips."""
@@ -77,15 +75,19 @@ class SplitHead:
 
     def __call__(self, embedding: np.ndarray) -> dict[str, np.ndarray]:
         """A whole clip (1, segments, features) -> its outputs; segments of zeros are padding."""
-        kept = np.stack([self.keep(segment) for segment in embedding[0]])
-        own = []
-        for values in kept:
-            alone = np.zeros(self.bag_shape, np.float32)
-            alone[0, 0] = values
-            own.append(self._hear(alone))
+        values = np.stack([self._values(segment) for segment in embedding[0]])
+        framewise = np.stack([self._hear(self._alone(each)) for each in values])
         is_padding = ~embedding[0].any(axis=-1, keepdims=True)
-        clipwise = self._hear(np.where(is_padding, np.float32(0), kept)[None])
-        return {"clipwise": clipwise[None], "framewise": np.stack(own)[None]}
+        clipwise = self._hear(np.where(is_padding, np.float32(0), values)[None])
+        return {"clipwise": clipwise[None], "framewise": framewise[None]}
+
+    def _values(self, embedding: np.ndarray) -> np.ndarray:
+        return self._segment(embedding=embedding[None, None])["values"][0, 0]
+
+    def _alone(self, values: np.ndarray) -> np.ndarray:
+        bag = np.zeros(self.bag_shape, np.float32)
+        bag[0, 0] = values
+        return bag
 
     def _hear(self, bag: np.ndarray) -> np.ndarray:
         return self._bag(values=bag)["clipwise"][0]

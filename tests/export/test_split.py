@@ -13,7 +13,7 @@ from kerastag.edge import LiteRTModel
 from kerastag.edge.head import WholeHead
 from kerastag.export import parity, probes
 from kerastag.export.export import export
-from kerastag.export.serving import serve
+from kerastag.export.serving import Served, serve
 from kerastag.export.source import Source
 from kerastag.export.target import Target, read_target
 from kerastag.export.tflite import convert
@@ -35,18 +35,16 @@ def source_of(name: str, **settings: int) -> Source:
     return Source(built(name, units=8, **settings), card_of("vggish", 9.6, 0.96), Path(f"{name}.keras"))
 
 
-def written(name: str, path: Path, target: Target = SPLIT) -> tuple[LiteRTModel, Source]:
-    source = source_of(name)
-    served = serve(source, target)
+def written(name: str, path: Path, target: Target = SPLIT) -> tuple[LiteRTModel, Served]:
+    served = serve(source_of(name), target)
     path.write_bytes(convert(served))
     write_card(path, served.card)
-    return LiteRTModel(path), source
+    return LiteRTModel(path), served
 
 
 @pytest.mark.parametrize("name", sorted(set(HEADS) - POOLED_FIRST))
 def test_every_head_says_in_two_parts_what_keras_says(name: str, tmp_path: Path) -> None:
-    model, source = written(name, tmp_path / "head.tflite")
-    served = serve(source, SPLIT)
+    model, served = written(name, tmp_path / "head.tflite")
     assert model.split is not None
     assert (model.input, model.shape) == ("embedding", (1, 10, 128))
     assert set(model.outputs) == {"clipwise", "framewise"}
@@ -74,6 +72,7 @@ def test_step_by_step_it_says_what_a_head_in_one_says(tmp_path: Path) -> None:
     assert whole.split is None
     assert model.split is not None
     segments = np.random.default_rng(1).integers(-128, 128, (4, 128)).astype(np.float32) / 128
+    segments[2] = 0  # what a whole head takes for padding
     heads = [model.split, WholeHead(whole, whole.shape)]
     bags = [np.zeros(head.bag_shape, np.float32) for head in heads]
     for newest, segment in enumerate(segments):
@@ -81,8 +80,10 @@ def test_step_by_step_it_says_what_a_head_in_one_says(tmp_path: Path) -> None:
         for head, bag in zip(heads, bags, strict=True):
             bag[0, newest] = head.keep(segment)
             said.append(head.say(bag, newest))
-        for ours, theirs in zip(*said, strict=True):
+        for output, (ours, theirs) in enumerate(zip(*said, strict=True)):
             assert ours.shape == (len(CLASSES),)
+            if output and not segment.any():
+                continue  # padding has no probabilities of its own
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
