@@ -216,15 +216,18 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    parser = _verb(verbs, "evaluate", _evaluate, "a finished run -> its figures, measured again from its files")
-    parser.add_argument("run_folder", metavar="RUN", help="the run's folder")
+    parser = _verb(verbs, "evaluate", _evaluate, "finished runs -> their figures, measured again from their files")
+    parser.add_argument("run_folders", metavar="RUN", nargs="+", help="a run's folder; of several, their mean too")
     parser.add_argument("--data_dir", help="folder of packs, when it is no longer where the run found it")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from kerastag.recipes.evaluate import evaluate
+    from kerastag.recipes.evaluate import evaluate, evaluate_together
 
-    evaluate(arguments.run_folder, arguments.data_dir)
+    if len(arguments.run_folders) == 1:
+        evaluate(arguments.run_folders[0], arguments.data_dir)
+    else:
+        evaluate_together(arguments.run_folders, arguments.data_dir)
 
 
 def _add_export(verbs: Any) -> None:

@@ -104,22 +104,31 @@ def _save(model: Any, path: Path, card: Card | None) -> None:
         write_card(path, card)
 
 
-def evaluate_network(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
-    """A finished run -> its figures, measured again from its files."""
-    started = time.perf_counter()
+def kept_ensemble(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> np.ndarray:
+    """A finished run -> the mean of its checkpoints' predictions, predicted again from their files.
+
+    Raises:
+        ValueError: checkpoints are missing.
+    """
     _, model = build_models(settings, build, data)
     model.compile()
-    predicted = predictions(settings, data)
-    ensemble = CheckpointMean(model, predicted)
+    ensemble = CheckpointMean(model, predictions(settings, data))
     paths = sorted((folder / "checkpoints").glob("step_*.weights.h5"))
     if len(paths) != len(settings.checkpoint_steps()):
         raise ValueError(f"{folder}: {len(paths)} checkpoints of {len(settings.checkpoint_steps())}: an unfinished run")
     ensemble.add_files(paths)
+    return ensemble.mean()
+
+
+def evaluate_network(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
+    """A finished run -> its figures, measured again from its files."""
+    started = time.perf_counter()
+    ensemble = kept_ensemble(settings, build, data, folder)
     loaded = keras.saving.load_model(folder / "model.keras", compile=False)
     return {
-        "ensemble": figures_of(data, ensemble.mean()),
-        "last": figures_of(data, predicted(training_part(loaded))),
-        **stream_figures(data, ensemble.mean()),
+        "ensemble": figures_of(data, ensemble),
+        "last": figures_of(data, predictions(settings, data)(training_part(loaded))),
+        **stream_figures(data, ensemble),
         **settings.further_figures(data, loaded),
         "seconds": time.perf_counter() - started,
     }

@@ -9,11 +9,14 @@ import keras
 import numpy as np
 import pytest
 
-from kerastag.data.pack import PackWriter
+from kerastag.__main__ import main
+from kerastag.data.batches import scale
+from kerastag.data.pack import FeaturePack, PackWriter
 from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
 from kerastag.metrics import measure
+from kerastag.models.embedding_models import clipwise_only
 from kerastag.recipes import decision_attention, random_guess
-from kerastag.recipes.evaluate import evaluate
+from kerastag.recipes.evaluate import evaluate, evaluate_together
 
 LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
 SMALL = ("--steps", "6", "--batch_size", "12", "--units", "4", "--depth", "1", "--checkpoints", "2")
@@ -149,6 +152,38 @@ def test_measured_again_from_its_files_a_run_gives_the_same_figures(run, capsys)
         evaluate(run)
     with pytest.raises(FileNotFoundError, match="no settings.json: not the folder of a finished run"):
         evaluate(run / "checkpoints")
+
+
+def test_several_runs_are_measured_together(packs, finished, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert train(packs, other, "--seed", 1) == 0
+    alone = [evaluate(folder) for folder in (finished, other)]
+    capsys.readouterr()
+    assert main(["evaluate", str(finished), str(other)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for folder, figures, line in zip((finished, other), alone, lines[2:], strict=False):
+        assert line == f"| {folder} | {figures.map:.4f} | {figures.mauc:.4f} | {figures.d_prime:.3f} |"
+    # By hand: the checkpoints of both, each with the same weight.
+    x, lengths, targets = FeaturePack.open(packs / "eval.h5").rows(np.arange(40))
+    models = [keras.saving.load_model(folder / "model.keras", compile=False) for folder in (finished, other)]
+    scores = []
+    for model, folder in zip(models, (finished, other), strict=True):
+        for path in sorted((folder / "checkpoints").glob("step_*.weights.h5")):
+            clipwise_only(model).load_weights(path)
+            scores.append(np.asarray(model(scale(x, lengths))["clipwise"]))
+    assert len(scores) == 4
+    assert lines[-1] == measure(targets, np.mean(scores, axis=0)).line()
+
+
+def test_runs_that_cannot_be_measured_together_are_named(packs, finished, tmp_path):
+    assert train(packs, tmp_path / "held_out", "--hold_out", "0.25") == 0
+    with pytest.raises(ValueError, match=f"{tmp_path / 'held_out'}: was measured on other clips than {finished}"):
+        evaluate_together([finished, tmp_path / "held_out"])
+    assert guess(packs, tmp_path / "guess") == 0
+    with pytest.raises(ValueError, match=r"guess: kerastag.recipes.random_guess has no network whose predictions"):
+        evaluate_together([tmp_path / "guess", finished])
+    with pytest.raises(ValueError, match="`folders` must hold a run, received none"):
+        evaluate_together([])
 
 
 def test_missing_packs_and_empty_folders_are_named(packs, tmp_path, capsys):
