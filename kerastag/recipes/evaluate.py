@@ -46,7 +46,7 @@ def evaluate_together(folders: Sequence[str | Path], data_dir: str | Path | None
         FileNotFoundError: no such run, or its packs are gone.
         ValueError: a run is not finished, has no network, or was measured on other clips or classes than the first.
     """
-    total, first = 0.0, None
+    total, first = np.zeros(()), None
     print("| run | mAP | mAUC | d-prime |\n| --- | --- | --- | --- |")
     for folder in folders:
         run = _Kept.read(Path(folder), data_dir)
@@ -57,7 +57,7 @@ def evaluate_together(folders: Sequence[str | Path], data_dir: str | Path | None
         _print_row(str(folder), figures_of(run.data, predicted))
     if first is None:
         raise ValueError("`folders` must hold a run, received none")
-    together = figures_of(first.data, np.asarray(total / len(folders), np.float32))
+    together = figures_of(first.data, (total / len(folders)).astype(np.float32))
     _print_row(f"mean of the {len(folders)}", together)
     print(together.line())
     return together
