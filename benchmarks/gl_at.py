@@ -63,6 +63,7 @@ def runs() -> dict[str, tuple[dict, tuple[int, ...]]]:
         found |= {f"{name}_seconds_{t}": ({**flags, "clip_seconds": t}, (0,)) for t in (1, 2, 4, 5)}
     trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
     found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
+    found["mn04_pretrained_max"] = {**PRETRAINED, "sub_clip_pooling": "max"}, (0, 1, 2)
     found["mn04_pretrained_spread"] = {**PRETRAINED, "suppress_radius_seconds": 1.0}, (0,)
     return found
 

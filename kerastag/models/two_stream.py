@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -29,6 +30,7 @@ def gl_at(
     input: str = "log_mel",
     select: str = "log_mel",
     suppress_radius_seconds: float = 0.0,
+    sub_clip_pooling: str = "max_average",
     freeze_global: bool = False,
     initial_weights: str | os.PathLike[str] | keras.Model | None = None,
     augment: keras.layers.Layer | None = None,
@@ -40,7 +42,7 @@ def gl_at(
     The global stream hears the clip: `global`, `framewise`. `ClassWiseClipSelect` cuts N sub-clips around the frames
     where its most probable classes are most probable. The local stream, of the same architecture with weights of its
     own, hears each sub-clip, and `local = P(its probabilities)`. `clipwise = P(global, local)`. P is the mean of the
-    maximum and the average.
+    maximum and the average, unless `sub_clip_pooling` makes the first of the two the maximum alone.
 
     Args:
         num_classes: Whole number above zero.
@@ -52,6 +54,8 @@ def gl_at(
         select: What sub-clips are cut from: `"log_mel"`, so that the front end runs once, or `"waveform"`, which
             needs waveform input: then the local stream's front end hears each sub-clip by itself.
         suppress_radius_seconds: As of `ClassWiseClipSelect`; 0 is the paper.
+        sub_clip_pooling: Over the sub-clips: `"max_average"`, the paper's P, or `"max"`. In the average a class counts
+            less for every sub-clip that was cut for another one and does not hold it.
         freeze_global: Whether the global stream stays as it is: its weights and its normalisation's averages do not
             train, and it has no dropout and no augmentation.
         initial_weights: The backbone alone, a model or its `.keras` file, whose weights both streams begin with. Where
@@ -75,8 +79,11 @@ def gl_at(
 
     Reference: Wang et al., A global-local attention framework for weakly labelled audio tagging, 2021, equations 1 to
     3 and section 2.2. `freeze_global`, `initial_weights` and `suppress_radius_seconds` are what its public code does
-    and its text does not say.
+    and its text does not say; `sub_clip_pooling="max"` is ours.
     """
+    if sub_clip_pooling not in SUB_CLIP_POOLINGS:
+        names = ", ".join(SUB_CLIP_POOLINGS)
+        raise ValueError(f"`sub_clip_pooling` must be one of {names}, received {sub_clip_pooling!r}")
     check_count("num_classes", num_classes)
     part = backbone_of(backbone)
     front_end = FRONT_ENDS[part.front_end]
@@ -100,7 +107,7 @@ def gl_at(
     if select == "waveform":
         each = LogMel(front_end, name="local_front_end")(each)
     by_clip = ops.reshape(local_stream(each)["clipwise"], (-1, sub_clips.shape[1], num_classes))
-    local = pooled(by_clip)
+    local = SUB_CLIP_POOLINGS[sub_clip_pooling](by_clip)
     outputs = {
         "clipwise": pooled(ops.stack([heard["clipwise"], local], axis=1)),
         "global": heard["clipwise"],
@@ -135,6 +142,13 @@ def pooled(probabilities: Any) -> Any:
     [[0.75]]
     """
     return 0.5 * (ops.max(probabilities, axis=1) + ops.mean(probabilities, axis=1))
+
+
+SUB_CLIP_POOLINGS: dict[str, Callable[[Any], Any]] = {
+    "max_average": pooled,
+    "max": lambda probabilities: ops.max(probabilities, axis=1),
+}
+"""What makes one of the probabilities of all sub-clips."""
 
 
 def training_part(model: keras.Model) -> keras.Model:

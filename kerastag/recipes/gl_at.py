@@ -27,6 +27,7 @@ class Settings(_waveform.WaveformSettings):
         clip_seconds: length of a sub-clip.
         select: what sub-clips are cut from: `log_mel` runs the front end once, `waveform` once a stream.
         suppress_radius_seconds: frames so near to a chosen one are left out for the classes still to choose.
+        sub_clip_pooling: of the probabilities of the sub-clips: `max_average`, the paper's, or `max`.
         freeze_global: leave the global stream as `initial_weights` have it, and train the local one.
         initial_weights: what the streams begin with: a `.keras` file of the backbone or the name of published weights.
         learning_rate: of Adam, at its highest; 0 takes 1e-3 from scratch and 2e-4 from `initial_weights`.
@@ -38,6 +39,7 @@ class Settings(_waveform.WaveformSettings):
     clip_seconds: float = 3.0
     select: Literal["log_mel", "waveform"] = "log_mel"
     suppress_radius_seconds: float = 0.0
+    sub_clip_pooling: Literal["max_average", "max"] = "max_average"
     freeze_global: bool = False
     initial_weights: str | None = None
     learning_rate: float = 0.0
@@ -88,6 +90,7 @@ def build(settings: Settings, data: Data) -> Any:
         clip_seconds=settings.clip_seconds,
         select=settings.select,
         suppress_radius_seconds=settings.suppress_radius_seconds,
+        sub_clip_pooling=settings.sub_clip_pooling,
         freeze_global=settings.freeze_global,
         initial_weights=alone,
     )

@@ -36,7 +36,7 @@ def pooled(x):
     return 0.5 * x.max(axis=1) + 0.5 * x.mean(axis=1)
 
 
-def by_hand(model, x, clip_seconds, rate):
+def by_hand(model, x, clip_seconds, rate, pooled_windows=pooled):
     """The two streams of a model, put together in NumPy."""
     heard = outputs_of(model.get_layer("global_stream"), x)
     frames, length = heard["framewise"].shape[1], round(clip_seconds * rate)
@@ -46,7 +46,7 @@ def by_hand(model, x, clip_seconds, rate):
         centres = (over_time[:, best].argmax(axis=0) + 0.5) * len(clip) / frames
         begin = np.clip(np.floor(centres - length / 2), 0, len(clip) - length).astype(int)
         windows = np.stack([clip[start : start + length] for start in begin])
-        local.append(pooled(outputs_of(model.get_layer("local_stream"), windows)["clipwise"][None])[0])
+        local.append(pooled_windows(outputs_of(model.get_layer("local_stream"), windows)["clipwise"][None])[0])
         starts.append(begin / rate)
         classes.append(best)
     both = pooled(np.stack([heard["clipwise"], local], axis=1))
@@ -73,6 +73,17 @@ def test_two_streams_put_together_by_hand(backbone):
     assert len(np.unique(got["start_seconds"])) > 1
     weights = [{id(weight) for weight in model.get_layer(f"{s}_stream").weights} for s in ("global", "local")]
     assert not weights[0] & weights[1]
+
+
+def test_the_maximum_over_sub_clips_instead_of_the_papers_pooling():
+    model, x = small("talnet", sub_clip_pooling="max"), log_mel("talnet")
+    got = outputs_of(model, x)
+    expected = by_hand(model, x, 0.8, FRONT_ENDS["talnet"].frames_per_second, lambda each: each.max(axis=1))
+    for name in ("local", "clipwise"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    paper = small("talnet")
+    paper.set_weights(model.get_weights())
+    assert (got["local"] - outputs_of(paper, x)["local"]).max() > 1e-3, "what was compared above differs"
 
 
 def test_the_registry_has_a_row_for_every_backbone():
@@ -252,6 +263,7 @@ print(keras.backend.backend())
         ({"select": "frames"}, "`select` must be one of log_mel, waveform, received 'frames'"),
         ({"select": "waveform"}, "`select` must be 'log_mel' where `input` is not 'waveform', received 'waveform'"),
         ({"input": "audio"}, "`input` must be one of log_mel, waveform, received 'audio'"),
+        ({"sub_clip_pooling": "mean"}, "`sub_clip_pooling` must be one of max_average, max, received 'mean'"),
         ({"suppress_radius_seconds": -0.5}, "`suppress_radius_seconds` must be a number of at least 0"),
         ({"initial_weights": "nowhere.keras"}, "`initial_weights`: nowhere.keras: no such file"),
     ],
