@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,8 +32,8 @@ def no_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     without_measuring(monkeypatch)
 
 
-def source_of(name: str, **settings: int) -> Source:
-    return Source(built(name, units=8, **settings), card_of("vggish", 9.6, 0.96), Path(f"{name}.keras"))
+def source_of(name: str) -> Source:
+    return Source(built(name, units=8), card_of("vggish", 9.6, 0.96), Path(f"{name}.keras"))
 
 
 def written(name: str, path: Path, target: Target = SPLIT) -> tuple[LiteRTModel, Served]:
@@ -96,7 +97,6 @@ def test_its_weights_are_there_once_and_the_next_segment_is_what_is_timed(
     monkeypatch.undo()  # it is measured for once
     report = export(file, read_target("streaming_head"), tmp_path / "head.tflite")
     assert report.size_bytes < 1.1 * network.count_params() + 20_000
-
     assert "| 0.96 s of sound, 1 thread |" in report.table()
     assert 0 < report.use[1].milliseconds < 1_000
 
@@ -109,6 +109,6 @@ def test_its_weights_are_there_once_and_the_next_segment_is_what_is_timed(
         ({"split": True, "format": "saved_model"}, "`split` must be false with saved_model and none, received true"),
     ],
 )
-def test_a_target_that_cannot_be_split_is_refused(wrong: dict[str, object], message: str) -> None:
+def test_a_target_that_cannot_be_split_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Target(name="mine", **wrong)  # type: ignore[arg-type]
+        Target(name="mine", **wrong)
