@@ -9,7 +9,6 @@ pack of recordings: clips a second into float32 batches of 32 whole clips with m
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from kerastag._environment import prepare_tensorflow
+
+prepare_tensorflow()
 
 _PACKING = """
 import json, resource, sys, time

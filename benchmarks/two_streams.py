@@ -9,14 +9,15 @@ left out.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from kerastag._environment import prepare_tensorflow
+
+prepare_tensorflow()
 
 SECONDS = 10.0
 NUM_CLASSES = 10

@@ -1,17 +1,17 @@
 """The `kerastag` command: one thin subcommand a verb. Each imports what it needs when it runs."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kerastag import __version__
+from kerastag._environment import prepare_tensorflow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Arguments -> the exit status; an error is one line on standard error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on its start are no news
+    prepare_tensorflow()
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)

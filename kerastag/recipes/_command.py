@@ -1,6 +1,5 @@
 """From the command line to a recipe's settings, and from an error to one line."""
 
-import os
 import shutil
 import sys
 import warnings
@@ -12,6 +11,7 @@ from typing import Any
 import jsonargparse
 
 from kerastag._configs import config_names, config_path
+from kerastag._environment import prepare_tensorflow
 
 _FEW_STEPS = {"steps": 3, "batch_size": 8, "evaluate_every": 0, "checkpoints": 2, "warmup_steps": 0}
 
@@ -23,7 +23,7 @@ def command(settings_class: type, work: Callable[[Any], object], recipe: str, ar
     is `RECIPE_synthetic`. `--smoke` then cuts the run to three small steps, in a folder of its own that each such run
     begins anew; `--debug` shows tracebacks.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on its start are no news
+    prepare_tensorflow()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug, smoke = (flag in argv for flag in ("--debug", "--smoke"))
     try:
