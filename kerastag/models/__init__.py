@@ -8,9 +8,10 @@ Reading the registry loads no framework; building a model does.
 ['gl_at_talnet', 'talnet']
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from typing import Any, NamedTuple
 
 
@@ -43,8 +44,15 @@ class Entry:
 
     def build(self, **settings: Any) -> Any:
         """Settings of the model -> a new `keras.Model` with outputs `clipwise` and `framewise`."""
-        function = getattr(import_module(f"kerastag.models.{self.module}"), self.builder)
-        return function(**{**self.settings, **settings})
+        return self._function()(**{**self.settings, **settings})
+
+    def dropout_rates(self) -> dict[str, float]:
+        """The builder's arguments that are rates of dropout -> what they are where nothing is said."""
+        arguments = signature(self._function()).parameters.values()
+        return {each.name: each.default for each in arguments if each.name.endswith("dropout")}
+
+    def _function(self) -> Callable[..., Any]:
+        return getattr(import_module(f"kerastag.models.{self.module}"), self.builder)
 
 
 def _embedding(builder: str, *figures: float, **settings: Any) -> Entry:

@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from kerastag.dsp import FRONT_ENDS
 from kerastag.recipes._gl_at_windows import localisation_line
 from kerastag.recipes._run import open_run, read_json, run_network
 
@@ -22,7 +21,7 @@ def on_made_up_scenes(settings: Any, build: Callable[..., Any], recipe: str) -> 
         from kerastag.data.synthetic_events import write_synthetic_scenes
 
         print("making the synthetic scenes", file=sys.stderr)
-        rate = FRONT_ENDS[settings.front_end].sample_rate
+        rate = settings.front_end.sample_rate
         rules = SceneRules(max_events=3, snr_db=(10.0, 25.0))
         write_synthetic_scenes(data_dir, sample_rate=rate, counts=COUNTS, rules=rules, seed=settings.seed)
     runs = {"both": folder}

@@ -7,28 +7,19 @@ On all of AudioSet, mAP / mAUC / d-prime: published .390 / .970 / 2.652;
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from kerastag.card import Card
-from kerastag.models import MODELS
 from kerastag.recipes import _waveform
-from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
 class Settings(_waveform.WaveformSettings):
     """Settings of AT_SCA; the defaults are the published run."""
 
-    front_end: ClassVar = MODELS["at_sca"].front_end
-
-    def card(self, data: Data) -> Card:
-        from kerastag.models.at_sca import BACKBONE
-
-        return self.waveform_card(data, BACKBONE)
+    backbone: ClassVar = "at_sca"
 
 
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["at_sca"].build(**settings.network(data))
+build = _waveform.build
 
 
 def main(argv: Sequence[str] | None = None) -> int:

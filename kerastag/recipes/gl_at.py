@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kerastag.card import Card
 from kerastag.models import MODELS
 from kerastag.recipes import _run, _waveform
 from kerastag.recipes._data import Data
@@ -33,7 +32,7 @@ class Settings(_waveform.WaveformSettings):
         learning_rate: of Adam, at its highest; 0 takes 1e-3 from scratch and 2e-4 from `initial_weights`.
     """
 
-    backbone: Literal["talnet", "cnn10", "resnet38", "at_sca", "mn"] = "cnn10"
+    backbone: Literal["talnet", "cnn10", "resnet38", "at_sca", "mn"] = "cnn10"  # type: ignore[misc]
     streams: Literal["both", "global"] = "both"
     num_clips: int = 5
     clip_seconds: float = 3.0
@@ -50,15 +49,6 @@ class Settings(_waveform.WaveformSettings):
         super().__post_init__()
         if self.freeze_global and not self.initial_weights:
             raise ValueError("`freeze_global` must come with `initial_weights`: what never learns cannot choose")
-
-    @property
-    def front_end(self) -> str:  # type: ignore[override]
-        return str(MODELS[self.backbone].front_end)
-
-    def card(self, data: Data) -> Card:
-        from kerastag.models.two_stream import backbone_of
-
-        return self.waveform_card(data, backbone_of(self.backbone))
 
     def further_figures(self, data: Data, model: Any) -> dict[str, Any]:
         from kerastag.recipes._gl_at_windows import localised

@@ -6,29 +6,20 @@ EfficientAT's own mn04 reaches .432 mAP on all of AudioSet, taught by a larger n
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from kerastag.card import Card
-from kerastag.models import MODELS
 from kerastag.recipes import _waveform
-from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
 class Settings(_waveform.WaveformSettings):
     """Settings of MN; the default width is that of mn04."""
 
-    front_end: ClassVar = MODELS["mn"].front_end
+    backbone: ClassVar = "mn"
     width: float = 0.4
 
-    def card(self, data: Data) -> Card:
-        from kerastag.models.mn import BACKBONE
 
-        return self.waveform_card(data, BACKBONE)
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["mn"].build(**settings.network(data))
+build = _waveform.build
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,28 +7,19 @@ On all of AudioSet, mAP / mAUC / d-prime: published .434 / .974 / 2.737;
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from kerastag.card import Card
-from kerastag.models import MODELS
 from kerastag.recipes import _waveform
-from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
 class Settings(_waveform.WaveformSettings):
     """Settings of RESNET38; the defaults are the published run."""
 
-    front_end: ClassVar = MODELS["resnet38"].front_end
-
-    def card(self, data: Data) -> Card:
-        from kerastag.models.resnet38 import BACKBONE
-
-        return self.waveform_card(data, BACKBONE)
+    backbone: ClassVar = "resnet38"
 
 
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["resnet38"].build(**settings.network(data))
+build = _waveform.build
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,28 +7,19 @@ On all of AudioSet, mAP / mAUC / d-prime: published .362 / .965 / 2.554;
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from kerastag.card import Card
-from kerastag.models import MODELS
 from kerastag.recipes import _waveform
-from kerastag.recipes._data import Data
 
 
 @dataclass(kw_only=True)
 class Settings(_waveform.WaveformSettings):
     """Settings of TALNet; the defaults are the published run."""
 
-    front_end: ClassVar = MODELS["talnet"].front_end
-
-    def card(self, data: Data) -> Card:
-        from kerastag.models.talnet import BACKBONE
-
-        return self.waveform_card(data, BACKBONE)
+    backbone: ClassVar = "talnet"
 
 
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["talnet"].build(**settings.network(data))
+build = _waveform.build
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,6 @@ from kerastag.data.audio_pack import pack_audio
 from kerastag.data.mixing import SceneRules
 from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.data.synthetic_events import SYNTHETIC_EVENTS, write_synthetic_scenes
-from kerastag.dsp import FRONT_ENDS
 from kerastag.models import MODELS
 from kerastag.recipes._command import parse
 from kerastag.recipes._data import load
@@ -96,7 +95,7 @@ def test_a_toml_makes_a_model_that_learns_from_its_batches(name, tomls, packs, t
     if getattr(settings, "initial_weights", None):
         MODELS[settings.backbone].build(num_classes=3, width=settings.width).save(tmp_path / "theirs.keras")
         settings = replace(settings, initial_weights=str(tmp_path / "theirs.keras"))
-    data = load(settings, packs[FRONT_ENDS[settings.front_end].sample_rate])
+    data = load(settings, packs[settings.front_end.sample_rate])
     _, model = build_models(settings, recipe(name).build, data)
     waveforms, targets = next(iter(batches(settings, data)(0, 1)))
     model = compiled(model, settings)
