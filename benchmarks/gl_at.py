@@ -7,10 +7,11 @@ again and again. Ends with the tables. `--list` shows the runs. Scenes of folds 
 are measured on; a tenth of the recordings of folds 1 to 4 is kept for the pack `valid`, on which `--valid` measures
 instead, in folders of its own: step counts are chosen there.
 
-Each backbone is trained alone and with GL-AT at equal steps, batches and rates, and alone again with as many operations
-as both streams take: N * tau = 15 s beside the clip's 10, so 2.5 times (`benchmarks/two_streams.py` counts them). From
-scratch that is a wider backbone, by the root of 2.5; from published weights, which have their width, it is 2.5 times
-the steps. A frozen global stream begins with the backbone that was trained alone, as its choice needs a classifier.
+MN begins with published weights, the others with what `NAME_base`, the same backbone, learned here before. From there
+each is trained alone and with GL-AT at equal steps, batches and rates, and alone again with as many operations as both
+streams take: N * tau = 15 s beside the clip's 10, so 2.5 times (`benchmarks/two_streams.py` counts them), in steps, as
+the weights have their width. A frozen global stream begins with the backbone that was trained alone, as its choice
+needs a classifier.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WIDER = 2.5**0.5
+AS_MANY_OPERATIONS = 2.5
 COUNTS = {"bal_train": 1500, "valid": 200, "eval": 500}
 SPLITS = ("bal_train=1,2,3,4:90%", "valid=1,2,3,4:10%", "eval=5")
 EVERY = {
@@ -32,14 +33,9 @@ EVERY = {
     "warmup_steps": 20,
     "checkpoints": 1,  # so short a run is still learning at a fifth of its steps
 }
-# What fits ten minutes of two cores: width and steps.
-SIZES = {
-    "mn": {"width": 0.4, "steps": 400},
-    "cnn10": {"width": 0.25, "steps": 400},
-    "talnet": {"width": 0.25, "steps": 400},
-    "resnet38": {"width": 0.125, "steps": 400},
-    "at_sca": {"width": 0.25, "steps": 400},
-}
+# Width of each backbone, and steps before and from where the comparison begins: what fits two hours of two cores.
+WIDTHS = {"cnn10": 0.125, "talnet": 0.125, "resnet38": 0.0625, "at_sca": 0.125}
+BASE_STEPS, STEPS = 600, 120
 # The rate of the backbone alone on `valid`, of 2e-4, 1e-3 and 3e-3: 0.8404, 0.9342 and 0.9301 mAP.
 PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "learning_rate": 1e-3, "initial_weights": "mn04_as"}
 
@@ -48,24 +44,37 @@ def runs() -> dict[str, tuple[dict, tuple[int, ...]]]:
     """Name -> flags and seeds. The order is that of what one wants to know first."""
     found = {}
 
-    def compare(name: str, flags: dict, rival: dict, seeds: tuple[int, ...]) -> None:
+    def compare(name: str, flags: dict, seeds: tuple[int, ...]) -> None:
         found[f"{name}_alone"] = {**flags, "streams": "global"}, seeds
         found[f"{name}_gl_at"] = flags, seeds
-        found[f"{name}_rival"] = {**flags, "streams": "global", **rival}, seeds
+        found[f"{name}_max"] = {**flags, "sub_clip_pooling": "max"}, seeds
+        found[f"{name}_rival"] = (
+            {**found[f"{name}_alone"][0], "steps": round(AS_MANY_OPERATIONS * flags["steps"])},
+            seeds,
+        )
 
-    compare("mn04_pretrained", PRETRAINED, {"steps": round(2.5 * PRETRAINED["steps"])}, (0, 1, 2))
-    for backbone, size in SIZES.items():
-        flags = {"backbone": backbone, **size}
-        seeds = (0, 1, 2) if backbone in ("mn", "cnn10") else (0,)
-        compare(backbone, flags, {"width": round(WIDER * size["width"], 3)}, seeds)
-    for name, flags in (("mn04_pretrained", PRETRAINED), ("cnn10", {"backbone": "cnn10", **SIZES["cnn10"]})):
-        found |= {f"{name}_clips_{n}": ({**flags, "num_clips": n}, (0,)) for n in (1, 2, 3, 4, 6, 7)}
-        found |= {f"{name}_seconds_{t}": ({**flags, "clip_seconds": t}, (0,)) for t in (1, 2, 4, 5)}
+    def ablate(name: str, flags: dict) -> None:
+        found.update({f"{name}_clips_{n}": ({**flags, "num_clips": n}, (0,)) for n in (1, 2, 3, 4, 6, 7)})
+        found.update({f"{name}_seconds_{t}": ({**flags, "clip_seconds": t}, (0,)) for t in (1, 2, 4, 5)})
+
+    compare("mn04_pretrained", PRETRAINED, (0, 1, 2))
+    for backbone, width in WIDTHS.items():
+        seeds = (0, 1, 2) if backbone in ("cnn10", "talnet") else (0,)
+        base = {"backbone": backbone, "width": width, "streams": "global", "dropout_factor": 0.0, "steps": BASE_STEPS}
+        found[f"{backbone}_base"] = base, seeds
+        compare(backbone, begun(backbone), seeds)
+    ablate("talnet", begun("talnet"))
+    ablate("mn04_pretrained", PRETRAINED)
     trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
     found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
-    found["mn04_pretrained_max"] = {**PRETRAINED, "sub_clip_pooling": "max"}, (0, 1, 2)
     found["mn04_pretrained_spread"] = {**PRETRAINED, "suppress_radius_seconds": 1.0}, (0,)
     return found
+
+
+def begun(backbone: str) -> dict:
+    """The flags of GL-AT on a backbone that has been trained before."""
+    weights = {"initial_weights": f"{backbone}_base", "dropout_factor": 0.0}
+    return {"backbone": backbone, "width": WIDTHS[backbone], "steps": STEPS, **weights}
 
 
 def make_scenes(audio_dir: Path, folder: Path, sample_rate: int) -> Path:
