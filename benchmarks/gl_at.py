@@ -108,6 +108,15 @@ def spread(values: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
+def inside(found: list[dict], which: str) -> str:
+    """Runs -> share of windows with their centre inside an event, what chance gives and what is possible at all."""
+    windows = [run["localisation"][which] for run in found if run.get("localisation")]
+    if not windows:
+        return "–"
+    shares = [statistics.mean(w[key] for w in windows) for key in ("centre", "centre_chance", "centre_possible")]
+    return "{:.3f} ({:.3f}, {:.3f})".format(*shares)
+
+
 def row(name: str, found: list[dict]) -> str:
     """The runs of one name -> their line of the table."""
 
@@ -115,15 +124,11 @@ def row(name: str, found: list[dict]) -> str:
         values = [run[part][key] for run in found if run.get(part)]
         return spread(values) if values else "–"
 
-    windows = [run["localisation"]["all"] for run in found if run.get("localisation")]
-    inside = "–"
-    if windows:
-        centre, chance = (statistics.mean(w[key] for w in windows) for key in ("centre", "centre_chance"))
-        inside = f"{centre:.3f} ({chance:.3f})"
+    windows = [inside(found, which) for which in ("all", "short", "close")]
     minutes = statistics.mean(run["seconds"] for run in found) / 60
     parts = [figure("ensemble", key) for key in ("map", "mauc", "d_prime")]
     streams = [figure(part, "map") for part in ("global", "local")]
-    return " | ".join([f"| {name}", str(len(found)), *parts, *streams, inside, f"{minutes:.1f} |"])
+    return " | ".join([f"| {name}", str(len(found)), *parts, *streams, *windows, f"{minutes:.1f} |"])
 
 
 def plot(found: dict[str, list[dict]], output: Path) -> None:
@@ -200,8 +205,9 @@ def main() -> int:
             table.append(row(name, found))
             finished[name] = found
     if table:
-        header = "| run | seeds | mAP | mAUC | d-prime | global mAP | local mAP | centre inside (chance) | minutes |"
-        print("\n".join([header, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |", *table]))
+        windows = "centre inside (chance, possible) | short events | close events"
+        header = f"| run | seeds | mAP | mAUC | d-prime | global mAP | local mAP | {windows} | minutes |"
+        print("\n".join([header, "|" + " --- |" * 11, *table]))
     if arguments.plot:
         plot(finished, arguments.plot)
     return bool(unfinished and not arguments.list)
