@@ -106,6 +106,20 @@ def test_a_toml_makes_a_model_that_learns_from_its_batches(name, tomls, packs, t
     assert sum(moved) > len(moved) / 4  # zero gammas keep the branches of ResNet38 still in the first step
 
 
+@pytest.mark.parametrize(("factor", "expected"), [("1", (0.2, 0.5)), ("0.5", (0.1, 0.25)), ("0", (0, 0))])
+def test_dropout_factor_multiplies_every_rate(factor, expected, packs):
+    settings = parse(recipe("cnn10").Settings, "cnn10", arguments("cnn10", packs, "run", "--dropout_factor", factor))
+    model = recipe("cnn10").build(settings, load(settings, packs[settings.front_end.sample_rate]))
+    rates = {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
+    blocks = {f"conv_block{block}_drop": expected[0] for block in (1, 2, 3, 4)}
+    assert rates == {**blocks, "drop_features": expected[1], "drop_hidden": expected[1]}
+
+
+def test_dropout_factor_above_one_is_refused():
+    with pytest.raises(ValueError, match=r"`dropout_factor` must be from 0 to 1, received 1\.5"):
+        recipe("mn").Settings(dropout_factor=1.5)
+
+
 def test_measured_again_from_its_files_gives_the_same(packs, tmp_path):
     assert recipe("cnn10").main(arguments("cnn10", packs, tmp_path / "run")) == 0
     kept = json.loads((tmp_path / "run/metrics.json").read_text())["ensemble"]
