@@ -63,7 +63,7 @@ def runs() -> dict[str, tuple[dict, tuple[int, ...]]]:
         base = {"backbone": backbone, "width": width, "streams": "global", "dropout_factor": 0.0, "steps": BASE_STEPS}
         found[f"{backbone}_base"] = base, seeds
         compare(backbone, begun(backbone), seeds)
-    ablate("talnet", begun("talnet"))
+    ablate("cnn10", begun("cnn10"))
     ablate("mn04_pretrained", PRETRAINED)
     trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
     found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
