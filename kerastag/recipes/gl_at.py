@@ -32,6 +32,7 @@ class Settings(_waveform.WaveformSettings):
         learning_rate: of Adam, at its highest; 0 takes 1e-3 from scratch and 2e-4 from `initial_weights`.
     """
 
+    # Other recipes fix what is a setting here; mypy wants a class variable to stay one.
     backbone: Literal["talnet", "cnn10", "resnet38", "at_sca", "mn"] = "cnn10"  # type: ignore[misc]
     streams: Literal["both", "global"] = "both"
     num_clips: int = 5
