@@ -1,6 +1,6 @@
-"""Every run behind RESULTS.md's tables of GL-AT, one after the other, on scenes mixed from a folder of recordings.
+"""Every run behind RESULTS.md's tables of GL-AT, on scenes mixed from a folder of recordings.
 
-    python benchmarks/gl_at.py --audio_dir shared/data/esc10 --runs RUNS [--only NAME ...] [--valid]
+    python benchmarks/gl_at.py --audio_dir ESC10 --runs RUNS [--only NAME ...] [--seeds S ...] [--jobs N] [--valid]
 
 What is finished is left as it is and what was interrupted goes on where it stopped, so the same command may be given
 again and again. Ends with the tables. `--list` shows the runs. Scenes of folds 1 to 4 are trained on, those of fold 5
@@ -12,14 +12,18 @@ there each is trained alone and with GL-AT at equal steps, batches and rates, an
 both streams take: N * tau = 15 s beside the clip's 10, so 2.5 times (`benchmarks/two_streams.py` counts them), in
 steps, as the weights have their width. A frozen global stream begins with the backbone that was trained alone, as its
 choice needs a classifier.
+
+The networks are as narrow as two cores can train them; with `--full_width` they have the published width, which wants
+a GPU, and half the precision.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from _runs import Run, finished, print_state, run_all
 
 AS_MANY_OPERATIONS = 2.5
 COUNTS = {"bal_train": 1500, "valid": 200, "eval": 500}
@@ -36,68 +40,65 @@ EVERY = {
 # Width of each backbone, and steps before and from where the comparison begins: what two cores can do.
 WIDTHS = {"cnn10": 0.125, "talnet": 0.125, "resnet38": 0.0625, "at_sca": 0.125, "mn": 0.4}
 BASE_STEPS, STEPS = 600, 120
+SEEDS = (0, 1, 2)
 # The rate of the backbone alone on `valid`, of 2e-4, 1e-3 and 3e-3: 0.8404, 0.9342 and 0.9301 mAP.
 PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "learning_rate": 1e-3, "initial_weights": "mn04_as"}
 
 
-def runs() -> dict[str, tuple[dict, tuple[int, ...]]]:
+def rows(full_width: bool = False) -> dict[str, tuple[dict, tuple[int, ...]]]:
     """Name -> flags and seeds. The order is that of what one wants to know first."""
     found = {}
 
     def compare(name: str, flags: dict, seeds: tuple[int, ...]) -> None:
         alone = {**flags, "streams": "global"}
         found[f"{name}_alone"] = alone, seeds
-        found[f"{name}_gl_at"] = flags, seeds
         found[f"{name}_max"] = {**flags, "sub_clip_pooling": "max"}, seeds
+        found[f"{name}_gl_at"] = flags, seeds
         found[f"{name}_rival"] = {**alone, "steps": round(AS_MANY_OPERATIONS * flags["steps"])}, seeds
 
     def ablate(name: str, flags: dict) -> None:
         found.update({f"{name}_clips_{n}": ({**flags, "num_clips": n}, (0,)) for n in (1, 2, 3, 4, 6, 7)})
         found.update({f"{name}_seconds_{t}": ({**flags, "clip_seconds": t}, (0,)) for t in (1, 2, 4, 5)})
 
-    compare("mn04_pretrained", PRETRAINED, (0, 1, 2))
-    for backbone, width in WIDTHS.items():
-        seeds = (0, 1, 2) if backbone in ("cnn10", "talnet", "mn") else (0,)
-        base = {"backbone": backbone, "width": width, "streams": "global", "dropout_factor": 0.0, "steps": BASE_STEPS}
-        found[f"{backbone}_base"] = base, seeds
-        compare(backbone, begun(backbone), seeds)
-    ablate("cnn10", begun("cnn10"))
-    ablate("mn04_pretrained", PRETRAINED)
-    trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
-    found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
-    found["mn04_pretrained_spread"] = {**PRETRAINED, "suppress_radius_seconds": 1.0}, (0,)
+    def of_backbone(name: str) -> dict:
+        size = {"width": 1.0, "precision": "mixed_bfloat16"} if full_width else {"width": WIDTHS[name]}
+        return {"backbone": name, "dropout_factor": 0.0, **size}
+
+    if not full_width:  # `mn04_as` has its published width
+        compare("mn04_pretrained", PRETRAINED, SEEDS)
+    for name in WIDTHS:
+        found[f"{name}_base"] = {**of_backbone(name), "streams": "global", "steps": BASE_STEPS}, SEEDS
+        begun = {**of_backbone(name), "steps": STEPS, "initial_weights": f"{name}_base"}
+        compare(name, begun, SEEDS)
+        if name == "cnn10":
+            ablate(name, begun)
+    if not full_width:
+        ablate("mn04_pretrained", PRETRAINED)
+        trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
+        found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
+        found["mn04_pretrained_spread"] = {**PRETRAINED, "suppress_radius_seconds": 1.0}, (0,)
     return found
 
 
-def begun(backbone: str) -> dict:
-    """The flags of GL-AT on a backbone that has been trained before."""
-    weights = {"initial_weights": f"{backbone}_base", "dropout_factor": 0.0}
-    return {"backbone": backbone, "width": WIDTHS[backbone], "steps": STEPS, **weights}
-
-
-def make_scenes(audio_dir: Path, folder: Path, sample_rate: int) -> Path:
-    """A folder of recordings -> the folder of its scenes at a rate, made when they are not all there."""
-    scenes = folder / f"scenes_{sample_rate}"
+def make_scenes(audio_dir: Path, scenes: Path) -> None:
+    """A folder of recordings -> the scenes in a folder `scenes_RATE`, made when they are not all there."""
     if not all((scenes / f"{split}.tsv").is_file() for split in COUNTS):
-        words = ["--audio_dir", str(audio_dir), "--output", str(scenes), "--sample_rate", str(sample_rate)]
+        rate = scenes.name.removeprefix("scenes_")
+        words = ["--audio_dir", str(audio_dir), "--output", str(scenes), "--sample_rate", rate]
         words += [word for split in SPLITS for word in ("--split", split)]
         words += ["--count", *(f"{split}={count}" for split, count in COUNTS.items())]
         subprocess.run([sys.executable, "-m", "kerastag", "scenes", *words], check=True)
-    return scenes
 
 
-def train(flags: dict, seed: int, data_dir: Path, folder: Path, eval_pack: str) -> None:
-    """One run, unless it is finished."""
-    if (folder / "metrics.json").exists():
-        return
-    print(f"== {folder}", flush=True)
-    all_flags = {**EVERY, **flags, "seed": seed, "data_dir": data_dir, "run_dir": folder}
-    all_flags |= {"evaluate_every": all_flags["steps"]}
-    all_flags |= {"eval_pack": eval_pack} if eval_pack != "eval" else {}
-    if flags.get("initial_weights") in runs():  # of this driver's own, which comes before
-        all_flags["initial_weights"] = folder.parents[1] / flags["initial_weights"] / folder.name / "model.keras"
-    words = [word for name, value in all_flags.items() for word in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "-m", "kerastag.recipes.gl_at", *words], check=False, stdout=subprocess.DEVNULL)
+def run_of(name: str, flags: dict, seed: int, scenes: Path, folder: Path) -> Run:
+    """A row's flags and a seed -> its run in `folder`, which is named after the pack to measure on."""
+    all_flags = {**EVERY, **flags, "seed": seed, "data_dir": scenes, "evaluate_every": flags["steps"]}
+    all_flags |= {"eval_pack": "valid"} if folder.name.startswith("valid") else {}
+    after = None
+    if flags.get("initial_weights", "mn04_as") != "mn04_as":  # another row's
+        after = folder / flags["initial_weights"] / f"seed_{seed}"
+        all_flags["initial_weights"] = after / "model.keras"
+    return Run("gl_at", folder / name / f"seed_{seed}", all_flags, after)
 
 
 def spread(values: list[float]) -> str:
@@ -115,7 +116,7 @@ def inside(found: list[dict], which: str) -> str:
     return "{:.3f} ({:.3f}, {:.3f})".format(*shares)
 
 
-def row(name: str, found: list[dict]) -> str:
+def line(name: str, found: list[dict]) -> str:
     """The runs of one name -> their line of the table."""
 
     def figure(part: str, key: str) -> str:
@@ -175,40 +176,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio_dir", type=Path, required=True, help="folder/class/*.ogg with folds in the names")
     parser.add_argument("--runs", type=Path, required=True, help="folder of scenes and of run folders")
-    parser.add_argument("--only", nargs="+", choices=runs(), metavar="NAME", help="these runs alone")
+    parser.add_argument("--only", nargs="+", choices=rows(), metavar="NAME", help="these runs alone")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--full_width", action="store_true", help="published widths in half precision, for a GPU")
     parser.add_argument("--valid", action="store_true", help="measure on the held-out recordings of the training folds")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw both ablations, as far as they are finished")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
     arguments = parser.parse_args()
-    eval_pack = "valid" if arguments.valid else "eval"
-    unfinished, table, finished = [], [], {}
-    for name, (flags, seeds) in runs().items():
-        if arguments.only and name not in arguments.only:
-            continue
-        found = []
-        for seed in arguments.seeds or seeds:
-            folder = arguments.runs / eval_pack / name / f"seed_{seed}"
+    folder = arguments.runs / (("valid" if arguments.valid else "eval") + ("_full" if arguments.full_width else ""))
+    by_name: dict[str, list[Run]] = {}
+    for name, (flags, seeds) in rows(arguments.full_width).items():
+        if not arguments.only or name in arguments.only:
+            scenes = arguments.runs / f"scenes_{16_000 if flags['backbone'] == 'talnet' else 32_000}"
             if not arguments.list:
-                rate = 16_000 if flags["backbone"] == "talnet" else 32_000
-                train(flags, seed, make_scenes(arguments.audio_dir, arguments.runs, rate), folder, eval_pack)
-            done = (folder / "metrics.json").exists()
-            if arguments.list:
-                print(f"{'finished' if done else 'to do   '}  {folder}  {flags}")
-            if done:
-                found.append(json.loads((folder / "metrics.json").read_text()))
-            else:
-                unfinished.append(folder)
-        if found:
-            table.append(row(name, found))
-            finished[name] = found
-    if table:
+                make_scenes(arguments.audio_dir, scenes)
+            by_name[name] = [run_of(name, flags, seed, scenes, folder) for seed in arguments.seeds or seeds]
+    runs = [run for of_name in by_name.values() for run in of_name]
+    if arguments.list:
+        print_state(runs)
+        return 0
+    failed = run_all(runs, arguments.jobs)
+    found = {name: [run.figures() for run in of_name if finished(run.folder)] for name, of_name in by_name.items()}
+    found = {name: figures for name, figures in found.items() if figures}
+    if found:
         windows = "centre inside (chance, possible) | short events | close events"
         header = f"| run | seeds | mAP | mAUC | d-prime | global mAP | local mAP | {windows} | minutes |"
-        print("\n".join([header, "|" + " --- |" * 11, *table]))
+        print("\n".join([header, "|" + " --- |" * 11, *(line(name, figures) for name, figures in found.items())]))
     if arguments.plot:
-        plot(finished, arguments.plot)
-    return bool(unfinished and not arguments.list)
+        plot(found, arguments.plot)
+    return bool(failed)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Every run behind RESULTS.md's tables of paper 1, one after the other.
+"""Every run behind RESULTS.md's tables of paper 1, one after the other or several at a time.
 
-    python benchmarks/paper1.py --data_dir PACKS --runs RUNS [--only NAME ...] [--seeds S ...]
+    python benchmarks/paper1.py --data_dir PACKS --runs RUNS [--only NAME ...] [--seeds S ...] [--jobs N]
 
 What is finished is left as it is and what was interrupted goes on where it stopped, so the same command may be given
 again and again. Ends with the tables. Give `--list` to see the runs.
@@ -10,6 +10,8 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+
+from _runs import Run, finished, print_state, run_all
 
 # TOML in recipes/ -> seeds. The order is that of what one wants to know first.
 RUNS: dict[str, tuple[int, ...]] = {
@@ -38,11 +40,14 @@ RUNS: dict[str, tuple[int, ...]] = {
     **{f"feature_attention_units_{units}_balanced": (0,) for units in (256, 512, 2048)},
     **{f"feature_attention_depth_{depth}_balanced": (0,) for depth in (0, 1, 2, 4, 6, 8, 10)},
     "feature_attention_units_4096_balanced": (0,),
+    "balanced_best": (0, 1, 2),
 }
 
 
 def recipe_of(config: str) -> str:
     """The recipe whose name the TOML's begins with, the longest one."""
+    if config == "balanced_best":
+        return "feature_attention"
     names = [path.stem for path in (Path(__file__).parent.parent / "kerastag" / "recipes").glob("[a-z]*.py")]
     return max((name for name in names if config.startswith(name)), key=len)
 
@@ -53,24 +58,25 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, required=True, help="folder of run folders")
     parser.add_argument("--only", nargs="+", choices=RUNS, metavar="NAME", help="these runs alone")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
     arguments = parser.parse_args()
-    failed, finished = [], []
-    for config in arguments.only or RUNS:
-        for seed in arguments.seeds or RUNS[config]:
-            folder = arguments.runs / config / f"seed_{seed}"
-            if not arguments.list and not (folder / "metrics.json").exists():
-                print(f"== {config}, seed {seed}", flush=True)
-                flags = {"config": config, "seed": seed, "data_dir": arguments.data_dir, "run_dir": folder}
-                words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-                subprocess.run([sys.executable, "-m", f"kerastag.recipes.{recipe_of(config)}", *words], check=False)
-            done = (folder / "metrics.json").exists()
-            (finished if done else failed).append(folder)
-            if arguments.list:
-                print(f"{'finished' if done else 'to do   '}  {folder}")
-    if finished and not arguments.list:
-        tables = [sys.executable, "-m", "kerastag.recipes.tables", *map(str, finished)]
-        subprocess.run([*tables, "--output", str(arguments.runs / "tables")], check=True)
+    runs = [
+        Run(
+            recipe_of(config),
+            arguments.runs / config / f"seed_{seed}",
+            {"config": config, "seed": seed, "data_dir": arguments.data_dir},
+        )
+        for config in arguments.only or RUNS
+        for seed in arguments.seeds or RUNS[config]
+    ]
+    if arguments.list:
+        print_state(runs)
+        return 0
+    failed = run_all(runs, arguments.jobs)
+    if done := [str(run.folder) for run in runs if finished(run.folder)]:
+        tables = [sys.executable, "-m", "kerastag.recipes.tables", *done, "--output", str(arguments.runs / "tables")]
+        subprocess.run(tables, check=True)
     return bool(failed)
 
 

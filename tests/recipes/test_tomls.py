@@ -23,6 +23,7 @@ RECIPES = sorted(
 )
 LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
 NARROW = {"units": "4"}
+NAMED_OTHERWISE = {"balanced_best": "feature_attention"}
 # The same steps of the same model, whatever these say.
 ASIDE = ("data_dir", "run_dir", "train_packs", "steps", "batch_size", "save_every", "learning_rate", "precision")
 
@@ -33,7 +34,7 @@ def recipe(name):
 
 def recipe_of(toml):
     """`feature_attention_depth_3_balanced` belongs to the recipe whose name is its longest beginning."""
-    return max((name for name in RECIPES if f"{toml}_".startswith(f"{name}_")), key=len)
+    return NAMED_OTHERWISE.get(toml) or max((name for name in RECIPES if f"{toml}_".startswith(f"{name}_")), key=len)
 
 
 def settings_of(toml):
