@@ -63,6 +63,21 @@ def evaluate_together(folders: Sequence[str | Path], data_dir: str | Path | None
     return together
 
 
+def predictions_of(folder: str | Path, data_dir: str | Path | None = None) -> tuple[Data, np.ndarray]:
+    """A finished run of a network -> its clips, and the mean of its checkpoints' probabilities of those to measure on.
+
+    Args:
+        folder: of the run.
+        data_dir: folder of packs; None takes the run's own.
+
+    Raises:
+        FileNotFoundError: no such run, or its packs are gone.
+        ValueError: the run is not finished, or has no network.
+    """
+    run = _Kept.read(Path(folder), data_dir)
+    return run.data, _predicted(run)
+
+
 @dataclass(frozen=True)
 class _Kept:
     """A finished run, read back."""
