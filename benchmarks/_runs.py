@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Run:
         flags = {**self.flags, "run_dir": self.folder}
         words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        output: TextIO
         with self.log.open("w") as output:
             command = [sys.executable, "-m", f"kerastag.recipes.{self.recipe}", *words]
             return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -66,7 +65,9 @@ def run_all(runs: Sequence[Run], jobs: int) -> list[Run]:
             print(f"started   {run.folder}, see {run.log}", flush=True)
             busy[run.start()] = run
         if not busy:
-            break  # what still waits, waits for a run that failed
+            for run in waiting:
+                print(f"FAILED    {run.folder}: begins with {run.after}, which is not finished", flush=True)
+            break
         time.sleep(0.2)
     return [run for run in runs if not finished(run.folder)]
 

@@ -13,8 +13,8 @@ both streams take: N * tau = 15 s beside the clip's 10, so 2.5 times (`benchmark
 steps, as the weights have their width. A frozen global stream begins with the backbone that was trained alone, as its
 choice needs a classifier.
 
-The networks are as narrow as two cores can train them; with `--full_width` they have the published width, which wants
-a GPU, and half the precision.
+The networks are as narrow as two cores can train them; with `--full_width` they have the published width and learn in
+mixed_bfloat16, which wants a GPU.
 """
 
 import argparse
@@ -179,7 +179,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=rows(), metavar="NAME", help="these runs alone")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--full_width", action="store_true", help="published widths in half precision, for a GPU")
+    parser.add_argument("--full_width", action="store_true", help="published widths in mixed_bfloat16, for a GPU")
     parser.add_argument("--valid", action="store_true", help="measure on the held-out recordings of the training folds")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw both ablations, as far as they are finished")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
