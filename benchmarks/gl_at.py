@@ -49,12 +49,12 @@ def rows(full_width: bool = False) -> dict[str, tuple[dict, tuple[int, ...]]]:
     """Name -> flags and seeds. The order is that of what one wants to know first."""
     found = {}
 
-    def compare(name: str, flags: dict, seeds: tuple[int, ...]) -> None:
+    def compare(name: str, flags: dict) -> None:
         alone = {**flags, "streams": "global"}
-        found[f"{name}_alone"] = alone, seeds
-        found[f"{name}_max"] = {**flags, "sub_clip_pooling": "max"}, seeds
-        found[f"{name}_gl_at"] = flags, seeds
-        found[f"{name}_rival"] = {**alone, "steps": round(AS_MANY_OPERATIONS * flags["steps"])}, seeds
+        found[f"{name}_alone"] = alone, SEEDS
+        found[f"{name}_max"] = {**flags, "sub_clip_pooling": "max"}, SEEDS
+        found[f"{name}_gl_at"] = flags, SEEDS
+        found[f"{name}_rival"] = {**alone, "steps": round(AS_MANY_OPERATIONS * flags["steps"])}, SEEDS
 
     def ablate(name: str, flags: dict) -> None:
         found.update({f"{name}_clips_{n}": ({**flags, "num_clips": n}, (0,)) for n in (1, 2, 3, 4, 6, 7)})
@@ -65,11 +65,11 @@ def rows(full_width: bool = False) -> dict[str, tuple[dict, tuple[int, ...]]]:
         return {"backbone": name, "dropout_factor": 0.0, **size}
 
     if not full_width:  # `mn04_as` has its published width
-        compare("mn04_pretrained", PRETRAINED, SEEDS)
+        compare("mn04_pretrained", PRETRAINED)
     for name in WIDTHS:
         found[f"{name}_base"] = {**of_backbone(name), "streams": "global", "steps": BASE_STEPS}, SEEDS
         begun = {**of_backbone(name), "steps": STEPS, "initial_weights": f"{name}_base"}
-        compare(name, begun, SEEDS)
+        compare(name, begun)
         if name == "cnn10":
             ablate(name, begun)
     if not full_width:
@@ -95,8 +95,9 @@ def run_of(name: str, flags: dict, seed: int, scenes: Path, folder: Path) -> Run
     all_flags = {**EVERY, **flags, "seed": seed, "data_dir": scenes, "evaluate_every": flags["steps"]}
     all_flags |= {"eval_pack": "valid"} if folder.name.startswith("valid") else {}
     after = None
-    if flags.get("initial_weights", "mn04_as") != "mn04_as":  # another row's
-        after = folder / flags["initial_weights"] / f"seed_{seed}"
+    weights = flags.get("initial_weights")
+    if weights not in (None, PRETRAINED["initial_weights"]):  # another row's
+        after = folder / weights / f"seed_{seed}"
         all_flags["initial_weights"] = after / "model.keras"
     return Run("gl_at", folder / name / f"seed_{seed}", all_flags, after)
 
