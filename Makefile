@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 LEGACY := $(VENV)-legacy
 # Processes that share the tests, a file each, in order: the doctests come last and fill what is left; 0 is this one alone.
-WORKERS ?= 2
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, min(4, os.cpu_count())))')
 PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := -m pip install --quiet --disable-pip-version-check
 
@@ -27,7 +27,7 @@ demo: $(VENV)/.train
 
 test: $(VENV)/.dev
 	$(PY) $(PYTEST) $(PYTEST_ARGS)
-	KERAS_BACKEND=jax $(PY) $(PYTEST) tests/layers tests/models/test_embedding_models.py kerastag/layers $(PYTEST_ARGS)
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) $(PYTEST) tests/layers tests/models/test_embedding_models.py kerastag/layers $(PYTEST_ARGS)
 
 test-legacy: $(LEGACY)/.tfio $(VENV)/.dev
 	$(PY) tests/export/legacy_models.py $(LEGACY)/models

@@ -58,7 +58,7 @@ def test_parameters_at_full_width_are_the_published_ones(build, settings, publis
 @pytest.mark.parametrize("frames", [32, 63, 101])
 def test_outputs_at_any_length(name, frames):
     _, backbone, step, _, channels = TAGGERS[name]
-    outputs = outputs_of(small(name), log_mel(name, frames))
+    outputs = outputs_of(shared(name), log_mel(name, frames))
     output_frames = -(-frames // step) if name == "mn" else frames // step
     assert {key: value.shape for key, value in outputs.items()} == {
         "clipwise": (2, 5),
@@ -80,8 +80,8 @@ def test_batch_equals_items_and_saving_is_exact(name):
 @everyone
 def test_waveform_input_is_the_front_end_before_the_same_body(name):
     front_end = FRONT_ENDS[TAGGERS[name][1].front_end]
-    heard, body = awake(small(name, input="waveform")), small(name)
-    body.set_weights(heard.get_weights())
+    heard, body = small(name, input="waveform"), shared(name)
+    heard.set_weights(body.get_weights())
     waveform = np.random.default_rng(0).uniform(-0.5, 0.5, front_end.sample_rate).astype(np.float32)
     expected = outputs_of(body, front_end.log_mel(waveform)[None])
     got = outputs_of(heard, waveform[None])
@@ -128,7 +128,7 @@ def test_jax_agrees(tmp_path):
     """On every layer that there is: CNN10 and ResNet38 have none that these three have not."""
     expected, systems = {}, ("talnet", "at_sca", "mn")
     for name in systems:
-        model = awake(small(name))
+        model = shared(name)
         model.save(tmp_path / f"{name}.keras")
         expected[name] = outputs_of(model, log_mel(name))
         np.save(tmp_path / f"{name}.npy", log_mel(name))
@@ -164,7 +164,8 @@ def test_two_copies_in_one_model_have_weights_of_their_own(name):
     assert not ids[0] & ids[1]
     streams[0].trainable = False
     assert {id(weight) for weight in model.trainable_weights} <= ids[1]
-    check_layer_saves_exactly(awake(model), log_mel(name))
+    if name in ("cnn10", "at_sca"):  # without and with layers of ours; the deep ones take their time, for nothing new
+        check_layer_saves_exactly(awake(model), log_mel(name))
 
 
 @pytest.mark.parametrize("name", ["talnet", "at_sca", "mn"])
@@ -233,7 +234,7 @@ def test_features_and_head_are_there_apart():
 
 
 def test_talnet_pools_its_frames_by_linear_softmax():
-    outputs = outputs_of(awake(small("talnet")), log_mel("talnet"))
+    outputs = outputs_of(shared("talnet"), log_mel("talnet"))
     p = outputs["framewise"].astype(float)
     np.testing.assert_allclose(outputs["clipwise"], (p**2).sum(axis=1) / p.sum(axis=1), rtol=1e-5)
 
