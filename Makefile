@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 LEGACY := $(VENV)-legacy
 # Processes that share the tests, a file each, in order: the doctests come last and fill what is left; 0 is this one alone.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, min(4, os.cpu_count())))')
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := -m pip install --quiet --disable-pip-version-check
 
