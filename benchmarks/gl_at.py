@@ -153,6 +153,7 @@ def plot(found: dict[str, list[dict]], output: Path) -> None:
                 level = statistics.mean(run["ensemble"]["map"] for run in alone)
                 axis.axhline(level, linestyle=":", color=line.get_color(), label=f"{system} alone")
         axis.set_xlabel(label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize="small")
     axes[0].set_ylabel("mAP on scenes of fold 5")
     output.parent.mkdir(parents=True, exist_ok=True)
