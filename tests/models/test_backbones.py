@@ -164,8 +164,7 @@ def test_two_copies_in_one_model_have_weights_of_their_own(name):
     assert not ids[0] & ids[1]
     streams[0].trainable = False
     assert {id(weight) for weight in model.trainable_weights} <= ids[1]
-    if name in ("cnn10", "at_sca"):  # without and with layers of ours; the deep ones take their time, for nothing new
-        check_layer_saves_exactly(awake(model), log_mel(name))
+    check_layer_saves_exactly(awake(model), log_mel(name))
 
 
 @pytest.mark.parametrize("name", ["talnet", "at_sca", "mn"])

@@ -30,7 +30,7 @@ NAMES = ("cnn10", "resnet38", "talnet", "at_sca", "mn")
 RULES = SceneRules(scene_seconds=2.0, max_event_seconds=1.0, max_events=2)
 
 
-NARROW = {"width": 0.0625, "batch_size": 2, "crop_seconds": 1.0, "clip_seconds": 0.5, "num_clips": 2}
+NARROW = {"width": 0.0625, "batch_size": 2, "crop_seconds": 1.0, "clip_seconds": 0.5}
 # What says nothing of the model and its batches.
 ASIDE = ("data_dir", "run_dir", "train_packs", "steps", "evaluate_every", "checkpoints", *NARROW)
 
