@@ -14,6 +14,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import gc
 import random
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ import numpy as np
 import pytest
 
 from checks import NO_SHARED, SHARED
+
+# Graphs are many small objects that live for a test: looked through less often, they cost a twentieth less time.
+gc.set_threshold(100_000, 50, 100)
 
 # Derandomised, so that a clean checkout passes or fails the same way twice; a fixed database would be state.
 hypothesis.settings.register_profile("kerastag", deadline=None, derandomize=True, database=None, print_blob=True)
