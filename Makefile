@@ -8,7 +8,8 @@ LEGACY := $(VENV)-legacy
 # Processes that share the tests, a file each, in order: the doctests come last and fill what is left; 0 is this one alone.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-PIP := -m pip install --quiet --disable-pip-version-check
+# Not compiled: that is a minute of the processor for modules of which few are ever loaded.
+PIP := -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: help demo test test-legacy soak lint format bench clean distclean
 
