@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 from _runs import Run, run_all
+from balanced_best import HELD_OUT
 
 from kerastag._environment import prepare_tensorflow
 from kerastag.metrics import measure
 from kerastag.recipes.evaluate import predictions_of
 
-HELD_OUT = 0.15
 LEAST_GAIN = 0.0005
 COMMON = {"balance": 0.0, "mixup": 1.0, "steps": 6000, "learning_rate": 2e-3, "evaluate_every": 6000}
 # Recipe, and what differs from its `NAME_balanced.toml` with COMMON.
