@@ -4,8 +4,9 @@
 
 It begins with feature-level attention in natural order. Each idea changes one thing; then what helped is put together,
 the best first, until three changes in a row give less than 0.001 mAP; then the steps and the rate are varied.
-`recipes/balanced_best.toml` has what came out, and `benchmarks/paper1.py` trains it on all the clips. What is finished
-is left as it is, so the same command may be given again and again.
+`benchmarks/balanced_ensemble.py` goes on from there, `recipes/balanced_best.toml` has the best of both, and
+`benchmarks/paper1.py` trains it on all the clips. What is finished is left as it is, so the same command may be given
+again and again.
 """
 
 import argparse

@@ -51,16 +51,16 @@ def runs_in(folder: Path, data_dir: str, seeds: Sequence[int], hold_out: float) 
     return found
 
 
-def choose(predicted: Mapping[str, np.ndarray], targets: np.ndarray) -> list[tuple[str, float]]:
+def choose(predicted: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str, float]:
     """Probabilities (clips, classes) by name, and targets -> the members in their order, and the mAP with each."""
-    chosen: list[tuple[str, float]] = []
-    total = np.zeros(())
-    while left := [name for name in predicted if name not in dict(chosen)]:
+    chosen: dict[str, float] = {}
+    total, reached = np.zeros(()), 0.0
+    while left := [name for name in predicted if name not in chosen]:
         with_each = {name: measure(targets, (total + predicted[name]) / (len(chosen) + 1)).map for name in left}
-        best = max(left, key=lambda name: with_each[name])
-        if chosen and with_each[best] < chosen[-1][1] + LEAST_GAIN:
+        best = max(left, key=with_each.__getitem__)
+        if chosen and with_each[best] < reached + LEAST_GAIN:
             break
-        chosen.append((best, with_each[best]))
+        chosen[best] = reached = with_each[best]
         total = total + predicted[best]
     return chosen
 
@@ -98,10 +98,10 @@ def main() -> int:
     targets, predicted = predict(list(held_out.values()), arguments.jobs)
     chosen = choose(dict(zip(held_out, predicted, strict=True)), targets)
     print("\n| with | held-out mAP |\n| --- | --- |")
-    print("\n".join(f"| {name} | {value:.4f} |" for name, value in chosen), flush=True)
+    print("\n".join(f"| {name} | {value:.4f} |" for name, value in chosen.items()), flush=True)
 
     on_all = runs_in(arguments.runs / "all", arguments.data_dir, arguments.seeds, 0.0)
-    members = [run for name, _ in chosen for run in on_all[name]]
+    members = [run for name in chosen for run in on_all[name]]
     if run_all(members, arguments.jobs):
         return 1
     targets, predicted = predict(members, arguments.jobs)
