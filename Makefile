@@ -10,6 +10,9 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4
 PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Not compiled: that is a minute of the processor for modules of which few are ever loaded.
 PIP := -m pip install --quiet --no-compile --disable-pip-version-check
+# They are compiled when they are first imported, and kept, whatever the caller's environment says: an import of Keras
+# and TensorFlow takes more than twice as long where every process compiles them anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-legacy soak lint format bench clean distclean
 
