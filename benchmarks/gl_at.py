@@ -14,7 +14,7 @@ steps, as the weights have their width. A frozen global stream begins with the b
 choice needs a classifier.
 
 The networks are as narrow as two cores can train them; with `--full_width` they have the published width and learn in
-mixed_bfloat16, which wants a GPU.
+mixed_bfloat16, which wants a GPU. `--times` is for what is not learned in so few steps: all of them, that often.
 """
 
 import argparse
@@ -45,8 +45,8 @@ SEEDS = (0, 1, 2)
 PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "learning_rate": 1e-3, "initial_weights": "mn04_as"}
 
 
-def rows(full_width: bool = False) -> dict[str, tuple[dict, tuple[int, ...]]]:
-    """Name -> flags and seeds. The order is that of what one wants to know first."""
+def rows(full_width: bool = False, times: int = 1) -> dict[str, tuple[dict, tuple[int, ...]]]:
+    """Name -> flags, with so many `times` the steps, and seeds. What one wants to know first comes first."""
     found = {}
 
     def compare(name: str, flags: dict) -> None:
@@ -77,7 +77,7 @@ def rows(full_width: bool = False) -> dict[str, tuple[dict, tuple[int, ...]]]:
         trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
         found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
         found["mn04_pretrained_spread"] = {**PRETRAINED, "suppress_radius_seconds": 1.0}, (0,)
-    return found
+    return {name: ({**flags, "steps": times * flags["steps"]}, seeds) for name, (flags, seeds) in found.items()}
 
 
 def make_scenes(audio_dir: Path, scenes: Path) -> None:
@@ -182,13 +182,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--full_width", action="store_true", help="published widths in mixed_bfloat16, for a GPU")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="so many times the steps")
     parser.add_argument("--valid", action="store_true", help="measure on the held-out recordings of the training folds")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw both ablations, as far as they are finished")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
     arguments = parser.parse_args()
-    folder = arguments.runs / (("valid" if arguments.valid else "eval") + ("_full" if arguments.full_width else ""))
+    kind = ("valid" if arguments.valid else "eval") + ("_full" if arguments.full_width else "")
+    folder = arguments.runs / (kind if arguments.times == 1 else f"{kind}_times_{arguments.times}")
     by_name: dict[str, list[Run]] = {}
-    for name, (flags, seeds) in rows(arguments.full_width).items():
+    for name, (flags, seeds) in rows(arguments.full_width, arguments.times).items():
         if not arguments.only or name in arguments.only:
             scenes = arguments.runs / f"scenes_{16_000 if flags['backbone'] == 'talnet' else 32_000}"
             if not arguments.list:
