@@ -59,6 +59,8 @@ class TrainingSettings(RunSettings):
         schedule: learning rate over the run: constant, or falling to zero as a half cosine.
         warmup_steps: steps over which the learning rate rises from zero.
         checkpoints: models whose predictions are averaged, evenly from 20 to 100 % of `steps`.
+        batch_norm_momentum: share of BatchNorm's moving averages that a step leaves in place; they are what a model
+            is measured with, so they must have caught up at the end. None for the model's own.
     """
 
     steps: int = 50_000
@@ -75,6 +77,7 @@ class TrainingSettings(RunSettings):
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
     checkpoints: int = 9
+    batch_norm_momentum: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +87,8 @@ class TrainingSettings(RunSettings):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         for name in ("label_smoothing", "ema"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
+        momentum = self.batch_norm_momentum
+        _check("batch_norm_momentum", momentum, momentum is None or 0 <= momentum < 1, "in [0, 1)")
         _check("balance", self.balance, 0 <= self.balance <= 1, "in [0, 1]")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _check("warmup_steps", self.warmup_steps, self.warmup_steps < self.steps, f"below `steps` ({self.steps})")

@@ -13,6 +13,7 @@ from kerastag.data.keras_sequence import KerasBatches
 from kerastag.data.pack import FeaturePack
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic import write_synthetic_packs
+from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.metrics import measure
 from kerastag.models.embedding_models import clipwise_only, decision_attention
 from kerastag.training.evaluation import predict
@@ -82,6 +83,20 @@ def test_settings_reach_the_optimizer_and_the_loss():
     published = compiled(network(), TrainingSettings())
     assert (published.optimizer.weight_decay, published.optimizer.use_ema) == (None, False)
     assert float(published.loss(y, p)) == pytest.approx(-(np.log(0.8) + np.log(0.7)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, (0.99, 0.8)), (0.5, (0.5, 0.5))])
+def test_every_batch_norm_keeps_the_share_of_its_averages_that_is_asked_for(asked, expected):
+    inputs = keras.Input((4,))
+    masked, plain = MaskedBatchNormalization(), keras.layers.BatchNormalization(momentum=0.8)
+    inner = keras.Sequential([plain])
+    outputs = keras.layers.Dense(2, activation="sigmoid")(masked(inputs) + inner(inputs))
+    model = compiled(keras.Model(inputs, outputs), TrainingSettings(batch_norm_momentum=asked))
+    x = np.random.default_rng(0).normal(3.0, 1.0, (64, 4)).astype(np.float32)
+    model.train_on_batch(x, np.zeros((64, 2)))
+    for layer, momentum in zip((masked, plain), expected, strict=True):
+        mean = keras.ops.convert_to_numpy(layer.moving_mean)
+        np.testing.assert_allclose(mean, (1 - momentum) * x.mean(axis=0), rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
