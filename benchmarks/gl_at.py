@@ -9,9 +9,9 @@ instead, in folders of its own: step counts are chosen there.
 
 `mn04_pretrained` begins with published weights, the others with what `NAME_base`, the same backbone, learned here. From
 there each is trained alone and with GL-AT at equal steps, batches and rates, and alone again with as many operations as
-both streams take: N * tau = 15 s beside the clip's 10, so 2.5 times (`benchmarks/two_streams.py` counts them), in
-steps, as the weights have their width. A frozen global stream begins with the backbone that was trained alone, as its
-choice needs a classifier.
+both streams take: N * tau = 15 s beside the clip's 10, so 2.5 times, in steps (`NAME_rival`) or, of the narrow ones
+that learn from scratch, in width (`NAME_wide`), as `benchmarks/two_streams.py` counts them. A frozen global stream
+begins with the backbone that was trained alone, as its choice needs a classifier.
 
 The networks are as narrow as two cores can train them; with `--full_width` they have the published width and learn in
 mixed_bfloat16, which wants a GPU. `--times` is for what is not learned in so few steps: all of them, that often.
@@ -39,6 +39,8 @@ EVERY = {
 }
 # Width of each backbone, and steps before and from where the comparison begins: what two cores can do.
 WIDTHS = {"cnn10": 0.125, "talnet": 0.125, "resnet38": 0.0625, "at_sca": 0.125, "mn": 0.4}
+# What takes as many operations alone as two such streams do.
+WIDE = {"cnn10": 0.2, "talnet": 0.21, "resnet38": 0.11, "at_sca": 0.2}
 BASE_STEPS, STEPS = 600, 120
 # MN's published 0.99 leaves it, after 600 steps, with averages that are behind its weights: measured on `valid` with
 # those of the last weights, under 0.9, the same base has 0.6360 mAP, not 0.4682. The others have 0.9 anyway.
@@ -73,6 +75,10 @@ def rows(full_width: bool = False, times: int = 1) -> dict[str, tuple[dict, tupl
         found[f"{name}_base"] = {**of_backbone(name), "streams": "global", "steps": BASE_STEPS}, SEEDS
         begun = {**of_backbone(name), "steps": STEPS, "initial_weights": f"{name}_base"}
         compare(name, begun)
+        if name in WIDE and not full_width:
+            wide = {**of_backbone(name), "width": WIDE[name], "streams": "global"}
+            found[f"{name}_wide_base"] = {**wide, "steps": BASE_STEPS}, SEEDS
+            found[f"{name}_wide"] = {**wide, "steps": STEPS, "initial_weights": f"{name}_wide_base"}, SEEDS
         if name == "cnn10":
             ablate(name, begun)
     if not full_width:

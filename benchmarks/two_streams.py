@@ -86,14 +86,26 @@ def operations(model, samples: int) -> float:
     return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops / 1e9
 
 
-def equal_width(arguments: argparse.Namespace, samples: int, wanted: float) -> tuple[float, float]:
-    """The narrowest backbone, in hundredths, that takes as many operations alone, and how many it takes."""
-    low, high = round(100 * arguments.width), round(300 * arguments.width)
-    while low < high:
-        middle = (low + high) // 2
-        taken = operations(build(arguments, "backbone alone", middle / 100), samples)
-        low, high = (low, middle) if taken >= wanted else (middle + 1, high)
-    return low / 100, operations(build(arguments, "backbone alone", low / 100), samples)
+def equal_width(arguments: argparse.Namespace, samples: int, alone: float, wanted: float) -> tuple[float, float]:
+    """The narrowest backbone, in hundredths, that takes as many operations alone, and how many it takes.
+
+    They grow with nearly the square of the width, which says about where to look.
+    """
+    taken = {round(100 * arguments.width): alone}
+
+    def count(hundredths: int) -> float:
+        if hundredths not in taken:
+            taken[hundredths] = operations(build(arguments, "backbone alone", hundredths / 100), samples)
+        return taken[hundredths]
+
+    width = round(100 * arguments.width)
+    for _ in range(2):
+        width = round(width * (wanted / count(width)) ** 0.5)
+    while count(width) < wanted:
+        width += 1
+    while count(width - 1) >= wanted:
+        width -= 1
+    return width / 100, count(width)
 
 
 def peak_memory(arguments: argparse.Namespace, variant: str) -> float:
@@ -145,7 +157,7 @@ def main() -> None:
         memory = peak_memory(arguments, name)
         print(f"| {name} | {median:.0f} | {wall:.2f} | {processor:.2f} | {memory:.0f} | {taken[name]:.2f} |")
     if counted:
-        width, alone = equal_width(arguments, samples, taken["joint, selected on log-mel"])
+        width, alone = equal_width(arguments, samples, *(taken[name] for name in list(VARIANTS)[:2]))
         print(f"\nalone at width {width:g}: {alone:.2f} GFLOP, as many as two streams at width {arguments.width:g}")
 
 
