@@ -157,7 +157,7 @@ def main() -> None:
         memory = peak_memory(arguments, name)
         print(f"| {name} | {median:.0f} | {wall:.2f} | {processor:.2f} | {memory:.0f} | {taken[name]:.2f} |")
     if counted:
-        width, alone = equal_width(arguments, samples, *(taken[name] for name in list(VARIANTS)[:2]))
+        width, alone = equal_width(arguments, samples, taken["backbone alone"], taken["joint, selected on log-mel"])
         print(f"\nalone at width {width:g}: {alone:.2f} GFLOP, as many as two streams at width {arguments.width:g}")
 
 

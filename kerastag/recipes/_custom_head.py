@@ -14,6 +14,7 @@ from kerastag.models.embedding_models import clipwise_only, feature_attention
 from kerastag.models.fingerprint import fingerprint
 from kerastag.recipes._custom_embed import Backbone
 from kerastag.training.files import write_atomically
+from kerastag.training.fit import set_batch_norm_momentum
 from kerastag.training.state import build_optimizer
 
 _MOMENTUM = 0.9  # of the normalisations: a few hundred steps are too few for averages of a hundred
@@ -50,9 +51,7 @@ class Head:
             depth=settings.depth,
             dropout=settings.dropout,
         )
-        for layer in self.model.layers:
-            if isinstance(layer, MaskedBatchNormalization):
-                layer.momentum = _MOMENTUM
+        set_batch_norm_momentum(self.model, _MOMENTUM)
         self._train = clipwise_only(self.model)
         rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
         self._train.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())

@@ -25,12 +25,17 @@ Predictions = Callable[[keras.Model], np.ndarray]
 _ALARM_AFTER = 0.1  # of the steps: by then a model that learns has left its prior
 
 
+def set_batch_norm_momentum(model: keras.Model, momentum: float) -> None:
+    """Let a step leave this share, in [0, 1), of the moving averages of every BatchNorm in place."""
+    for layer in model._flatten_layers():
+        if hasattr(layer, "moving_variance"):
+            layer.momentum = momentum
+
+
 def compiled(model: keras.Model, settings: TrainingSettings) -> keras.Model:
     """A model -> the model with Adam and the binary cross-entropy on the clip, of each of its streams."""
     if settings.batch_norm_momentum is not None:
-        for layer in model._flatten_layers():
-            if hasattr(layer, "moving_variance"):
-                layer.momentum = settings.batch_norm_momentum
+        set_batch_norm_momentum(model, settings.batch_norm_momentum)
     rate: Any = settings.learning_rate
     if settings.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(
