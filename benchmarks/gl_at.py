@@ -49,9 +49,10 @@ SEEDS = (0, 1, 2)
 PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "learning_rate": 1e-3, "initial_weights": "mn04_as"}
 
 
-def rows(full_width: bool = False, times: int = 1) -> dict[str, tuple[dict, tuple[int, ...]]]:
-    """Name -> flags, with so many `times` the steps, and seeds. What one wants to know first comes first."""
+def rows(full_width: bool = False, times: int = 1, rate: float | None = None) -> dict[str, tuple[dict, tuple]]:
+    """Name -> flags, with so many `times` the steps and pretrained MN's `rate`, and seeds. The first matter most."""
     found = {}
+    pretrained = PRETRAINED if rate is None else {**PRETRAINED, "learning_rate": rate}
 
     def compare(name: str, flags: dict) -> None:
         alone = {**flags, "streams": "global"}
@@ -69,7 +70,7 @@ def rows(full_width: bool = False, times: int = 1) -> dict[str, tuple[dict, tupl
         return {"backbone": name, "dropout_factor": 0.0, "batch_norm_momentum": BATCH_NORM_MOMENTUM, **size}
 
     if not full_width:  # `mn04_as` has its published width
-        compare("mn04_pretrained", PRETRAINED)
+        compare("mn04_pretrained", pretrained)
     for name in WIDTHS:
         found[f"{name}_base"] = {**of_backbone(name), "streams": "global", "steps": BASE_STEPS}, SEEDS
         begun = {**of_backbone(name), "steps": STEPS, "initial_weights": f"{name}_base"}
@@ -81,10 +82,10 @@ def rows(full_width: bool = False, times: int = 1) -> dict[str, tuple[dict, tupl
         if name == "cnn10":
             ablate(name, begun)
     if not full_width:
-        ablate("mn04_pretrained", PRETRAINED)
+        ablate("mn04_pretrained", pretrained)
         trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
-        found["mn04_pretrained_frozen"] = {**PRETRAINED, **trained}, (0,)
-        found["mn04_pretrained_spread"] = {**PRETRAINED, "suppress_radius_seconds": 1.0}, (0,)
+        found["mn04_pretrained_frozen"] = {**pretrained, **trained}, (0,)
+        found["mn04_pretrained_spread"] = {**pretrained, "suppress_radius_seconds": 1.0}, (0,)
     return {name: ({**flags, "steps": times * flags["steps"]}, seeds) for name, (flags, seeds) in found.items()}
 
 
@@ -191,14 +192,17 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--full_width", action="store_true", help="published widths in mixed_bfloat16, for a GPU")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="so many times the steps")
+    parser.add_argument("--pretrained_rate", type=float, metavar="R", help="another rate for MN with published weights")
     parser.add_argument("--valid", action="store_true", help="measure on the held-out recordings of the training folds")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw both ablations, as far as they are finished")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
     arguments = parser.parse_args()
     kind = ("valid" if arguments.valid else "eval") + ("_full" if arguments.full_width else "")
-    folder = arguments.runs / (kind if arguments.times == 1 else f"{kind}_times_{arguments.times}")
+    kind += f"_times_{arguments.times}" if arguments.times != 1 else ""
+    kind += f"_rate_{arguments.pretrained_rate:g}" if arguments.pretrained_rate else ""
+    folder = arguments.runs / kind
     by_name: dict[str, list[Run]] = {}
-    for name, (flags, seeds) in rows(arguments.full_width, arguments.times).items():
+    for name, (flags, seeds) in rows(arguments.full_width, arguments.times, arguments.pretrained_rate).items():
         if not arguments.only or name in arguments.only:
             scenes = arguments.runs / f"scenes_{16_000 if flags['backbone'] == 'talnet' else 32_000}"
             if not arguments.list:
