@@ -14,12 +14,13 @@ PIP := -m pip install --quiet --no-compile --disable-pip-version-check
 # and TensorFlow takes more than twice as long where every process compiles them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-legacy soak lint format bench clean distclean
+.PHONY: help demo test test-slow test-legacy soak lint format bench clean distclean
 
 help:
 	@echo "make demo         install into $(VENV), train attention beside averaging on synthetic clips, print the table"
-	@echo "make test         all tests and doctests on TensorFlow, then layers and embedding models on JAX"
-	@echo "make test-legacy  the same tests beside TensorFlow 2.16, tensorflow-io and tflite-runtime (Python 3.11)"
+	@echo "make test         tests and doctests on TensorFlow, less what is slow"
+	@echo "make test-slow    every TOML, every system through every format; layers and embedding models on JAX"
+	@echo "make test-legacy  both kinds of tests beside TensorFlow 2.16, tensorflow-io and tflite-runtime (Python 3.11)"
 	@echo "make soak         a day of audio through the streaming tagger as fast as it goes: memory, losses, time stamps"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       rewrite the code as ruff would have it"
@@ -30,8 +31,11 @@ demo: $(VENV)/.train
 	$(PY) -m kerastag.recipes.feature_attention
 
 test: $(VENV)/.dev
-	$(PY) $(PYTEST) $(PYTEST_ARGS)
-	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) $(PYTEST) tests/layers tests/models/test_embedding_models.py kerastag/layers $(PYTEST_ARGS)
+	$(PY) $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev
+	$(PY) $(PYTEST) -m slow tests $(PYTEST_ARGS)
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) $(PYTEST) tests/models/test_embedding_models.py tests/layers kerastag/layers $(PYTEST_ARGS)
 
 test-legacy: $(LEGACY)/.tfio $(VENV)/.dev
 	$(PY) tests/export/legacy_models.py $(LEGACY)/models

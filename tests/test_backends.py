@@ -60,6 +60,7 @@ def both(tmp_path_factory):
     return here, {name: dict(np.load(folder / f"{name}.npz")) for name in BUILDERS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_jax_gives_the_same(both, name):
     here, there = (outputs[name] for outputs in both)

@@ -11,17 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from kerastag.edge.head import SPLIT
 from kerastag.export.graph import operations
 from kerastag.export.serving import Served
 from kerastag.export.split import halves
 
-__all__ = ["convert", "for_tflite_runtime", "foreign_operations"]
+__all__ = ["Endpoints", "convert", "convert_functions", "for_tflite_runtime", "foreign_operations"]
 
-_Endpoints = dict[str, tuple[Callable[[Any], Any], str, tuple[int, ...]]]
-"""Signature -> its function, the name of its input, and that input's shape without the batch."""
+Endpoints = dict[str, tuple[Callable[[Any], Any], str, tuple[int, ...]]]
+"""Signature -> its function of one tensor, the name of its input, and that input's shape without the batch."""
 _CAST = 53  # in TFLite's list of builtin operations
 _OLD_VERSIONS = {_CAST: 1}  # from boolean to float: masks
 _VERSION_FIELD = 8  # of an operator code, in the table's own list of offsets
@@ -36,11 +34,22 @@ def convert(served: Served) -> bytes:
     Raises:
         ValueError: the network needs an operation that TFLite's builtin ones do not cover, or cannot be split.
     """
+    return convert_functions(_halves(served) if served.split else _whole(served))
+
+
+def convert_functions(endpoints: Endpoints) -> bytes:
+    """Functions of a batch of one -> the content of a float32 `.tflite` file with a signature for each.
+
+    Args:
+        endpoints: what each is called, its function, which gives a tensor or a dict of them, and its input.
+
+    Raises:
+        ValueError: a function needs an operation that TFLite's builtin ones do not cover.
+    """
     import tensorflow as tf
 
-    endpoints = _halves(served) if served.split else _whole(served)
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(Path(folder), endpoints)
+        _write_frozen(Path(folder), endpoints)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
@@ -78,12 +87,12 @@ def for_tflite_runtime(content: bytes) -> bytes:
     return bytes(lowered)
 
 
-def _whole(served: Served) -> _Endpoints:
+def _whole(served: Served) -> Endpoints:
     network = served.network
     return {"serving_default": (lambda x: network(x, training=False), served.input, served.shape)}
 
 
-def _halves(served: Served) -> _Endpoints:
+def _halves(served: Served) -> Endpoints:
     cut = halves(served.network)
     segments, features = served.shape
     segment, bag = SPLIT
@@ -93,11 +102,28 @@ def _halves(served: Served) -> _Endpoints:
     }
 
 
-def _write_saved_model(folder: Path, endpoints: _Endpoints) -> None:
-    """A static batch of 1: with an open one, slices have six axes, which TFLite does not do."""
+def _write_frozen(folder: Path, endpoints: Endpoints) -> None:
+    """A SavedModel whose weights are constants: to save variables and to read them back takes most of a conversion.
+
+    The batch is always 1: with an open one, slices have six axes, which TFLite does not do.
+    """
     import tensorflow as tf
 
-    archive = keras.export.ExportArchive()
-    for name, (function, input, shape) in endpoints.items():
-        archive.add_endpoint(name, function, input_signature=[tf.TensorSpec((1, *shape), tf.float32, name=input)])
-    archive.write_out(str(folder), verbose=False)
+    signatures = {
+        name: _frozen(function, tf.TensorSpec((1, *shape), tf.float32, name=input))
+        for name, (function, input, shape) in endpoints.items()
+    }
+    tf.saved_model.save(tf.Module(), str(folder), signatures=signatures)
+
+
+def _frozen(function: Callable[[Any], Any], spec: Any) -> Any:
+    """A function of a tensor -> the same as a `tf.function`, with the present values of its variables in it."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    traced = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    structure = traced.structured_outputs
+    return tf.function(
+        lambda x: tf.nest.pack_sequence_as(structure, frozen(x)), input_signature=[spec], autograph=False
+    )

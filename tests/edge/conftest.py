@@ -26,8 +26,7 @@ Convert = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
-    """(name, function of one tensor -> dict of tensors, input's name and shape, card, Keras model whose weights the
-    function reads) -> a `.tflite` file."""
+    """(name, function of one tensor -> dict of tensors, input's name and shape, card) -> a `.tflite` file."""
     for package in PACKAGES:
         try:
             __import__(package)
@@ -36,24 +35,12 @@ def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
             continue
     else:
         pytest.skip("needs a LiteRT interpreter (extra `edge` or `edge-legacy`)")
-    tf = pytest.importorskip("tensorflow")
-    import keras
+    pytest.importorskip("tensorflow")
+    from kerastag.export.tflite import convert_functions
 
-    def converted(
-        name: str, function: Callable[[Any], Any], input: str, shape: tuple[int, ...], card: Card, network: Any = None
-    ) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        spec = tf.TensorSpec(shape, tf.float32, name=input)
-        if network is None:
-            signature = tf.function(function, input_signature=[spec]).get_concrete_function()
-            tf.saved_model.save(tf.Module(), str(folder / "saved"), signatures=signature)
-        else:
-            archive = keras.export.ExportArchive()
-            archive.track(network)
-            archive.add_endpoint("serve", function, input_signature=[spec])
-            archive.write_out(folder / "saved", verbose=False)
-        path = folder / f"{name}.tflite"
-        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved")).convert())
+    def converted(name: str, function: Callable[[Any], Any], input: str, shape: tuple[int, ...], card: Card) -> Path:
+        path = tmp_path_factory.mktemp(name) / f"{name}.tflite"
+        path.write_bytes(convert_functions({"serving_default": (function, input, shape[1:])}))
         write_card(path, card)
         return path
 
@@ -138,7 +125,6 @@ def head(convert: Convert, head_network: Any) -> Path:
         "embedding",
         (1, 10, FEATURES),
         card(front_end={}, window_seconds=10 * SEGMENT_FRAMES / 100),
-        network=head_network,
     )
 
 

@@ -13,6 +13,7 @@ from checks import ROOT
 HOURS = float(os.environ.get("KERASTAG_SOAK_HOURS", "1"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120 + 120 * HOURS)
 @pytest.mark.parametrize(
     # An onset is that of the output frame of 0.08 s, or of the segment of 0.24 s, in which the burst is heard.

@@ -74,7 +74,13 @@ def test_the_walk_leaves_nothing_out() -> None:
     assert len(walked) >= 22
 
 
-@pytest.mark.parametrize(("kind", "names"), groups().items(), ids=list(groups()))
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        pytest.param(kind, names, marks=() if kind in ("talnet", "vggish") else pytest.mark.slow, id=kind)
+        for kind, names in groups().items()
+    ],
+)
 def test_every_system_says_in_either_format_what_keras_says(kind: str, names: list[str], tmp_path: Path) -> None:
     made = served(kind, names)
     tflite, folder = tmp_path / "joined.tflite", tmp_path / "1"

@@ -123,6 +123,7 @@ def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(nam
     assert (got["clipwise"] != got["clipwise"].astype(np.float16)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_agrees(tmp_path):
     """On every layer that there is: CNN10 and ResNet38 have none that these three have not."""
@@ -155,6 +156,7 @@ print(keras.backend.backend())
             np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-4, err_msg=f"{name} {key}")
 
 
+@pytest.mark.slow
 @everyone
 def test_two_copies_in_one_model_have_weights_of_their_own(name):
     inputs = keras.Input((None, log_mel(name).shape[-1]))

@@ -8,6 +8,7 @@ import pytest
 
 from checks import awake, check_batch_equals_items, check_layer_saves_exactly, outputs_of, run_python
 from kerastag.dsp import FRONT_ENDS
+from kerastag.export.tflite import convert_functions
 from kerastag.layers.spec_augment import SpecAugment
 from kerastag.models import MODELS
 from kerastag.models.mn import mn
@@ -139,6 +140,7 @@ def fitted(model, x, y, steps=6, **compiled):
     return trained, losses
 
 
+@pytest.mark.slow
 def test_both_streams_learn_in_half_precision_and_the_sum_of_their_losses_falls():
     keras.config.set_dtype_policy("mixed_bfloat16")
     x, y = log_mel("cnn10", batch=4), np.eye(4, dtype=np.float32)
@@ -198,24 +200,18 @@ def test_both_streams_begin_with_the_given_weights(tmp_path):
             np.testing.assert_array_equal(got, want)
 
 
-def tflite(model, x, folder):
+def tflite(model, x):
     """What a model gives in LiteRT, of builtin operations only."""
-    tf = pytest.importorskip("tensorflow")
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serve", model, [tf.TensorSpec(x.shape, tf.float32, name="x")])
-    archive.write_out(folder / "saved", verbose=False)
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return litert.Interpreter(model_content=converter.convert(), num_threads=2).get_signature_runner()(x=x)
+    content = convert_functions({"serve": (lambda x: model(x, training=False), "x", x.shape[1:])})
+    return litert.Interpreter(model_content=content, num_threads=2).get_signature_runner()(x=x)
 
 
 @pytest.mark.parametrize(("backbone", "input", "tolerance"), [("mn", "log_mel", 1e-5), ("cnn10", "waveform", 5e-5)])
-def test_tflite_equals_keras(backbone, input, tolerance, tmp_path):
+def test_tflite_equals_keras(backbone, input, tolerance):
     model = small(backbone, input=input, num_classes=6, suppress_radius_seconds=0.2)
     x = waveform(32_000, batch=1) if input == "waveform" else log_mel(backbone, batch=1)
-    got, expected = tflite(model, x, tmp_path), outputs_of(model, x)
+    got, expected = tflite(model, x), outputs_of(model, x)
     assert got.keys() == expected.keys()
     for name in ("clipwise", "global", "local", "framewise"):
         np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=tolerance, err_msg=name)
@@ -223,9 +219,10 @@ def test_tflite_equals_keras(backbone, input, tolerance, tmp_path):
     np.testing.assert_allclose(got["start_seconds"], expected["start_seconds"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_agrees_and_learns(tmp_path):
-    model, x = small("cnn10"), log_mel("cnn10", batch=4)
+    model, x = small("cnn10", dropout=0.0, block_dropout=0.0), log_mel("cnn10", batch=4)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x)
     code = f"""
@@ -239,8 +236,8 @@ np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.asarray(v) for k, v in model.p
 trained = training_part(model)
 keras.utils.set_random_seed(0)
 trained.compile(keras.optimizers.Adam(3e-3), StreamLoss())
-losses = trained.fit(x, np.eye(4, dtype="float32"), epochs=40, batch_size=4, verbose=0).history["loss"]
-assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10]), losses  # dropout and masks make single steps jump
+losses = trained.fit(x, np.eye(4, dtype="float32"), epochs=8, batch_size=4, verbose=0).history["loss"]
+assert losses[-1] < 0.8 * losses[0], losses
 print(keras.backend.backend())
 """
     env = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}

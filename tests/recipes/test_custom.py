@@ -97,6 +97,7 @@ def test_learns_measures_and_saves_a_tagger(sounds, backbone, tmp_path, capsys):
     assert int(silence.argmax()) == 3
 
 
+@pytest.mark.slow
 def test_fine_tuning_changes_the_backbone_but_not_its_batch_norms(sounds, backbone, tmp_path):
     fine = ("--fine_tune", "true", "--fine_tune_steps", "2", "--fine_tune_batch_size", "4", "--steps", "5")
     assert run(sounds, backbone, tmp_path / "run", "--segments", "frames", *fine) == 0
@@ -249,6 +250,7 @@ def test_mn04_tells_sounds_of_esc10_apart(tmp_path):
     assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text())["folds"]) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_parts_stream_what_the_tagger_says(tmp_path, capsys, monkeypatch):
     """From recordings to results on a device: mn04 and a head of three classes, exported and streamed."""

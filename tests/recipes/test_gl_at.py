@@ -74,6 +74,7 @@ def test_measured_again_from_its_files_gives_the_same(run, capsys):
     assert f"| local stream alone | {kept['local']['map']:.4f} |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights(run, scenes, tmp_path, monkeypatch):
     from kerastag.training.fit import RunCallback
 
@@ -162,6 +163,7 @@ HEARD = ("Dog", "Rain", "Ocean", "Baby cry, infant cry", "Clock", "Sneeze", "Hel
          "Chicken, rooster", "Fire")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @needs_shared
 def test_published_weights_choose_windows_inside_events_before_any_training(tmp_path, monkeypatch):

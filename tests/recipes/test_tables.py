@@ -154,7 +154,7 @@ def test_correlation_of_too_little_is_none():
     assert correlation(np.array([0.3, 0.2, 0.1]), np.array([1, 2, 3]))[0] == pytest.approx(-1)
 
 
-@pytest.mark.parametrize("num_classes", [2, 8, 527])
+@pytest.mark.parametrize("num_classes", [2, 8, pytest.param(527, marks=pytest.mark.slow)])
 def test_figures_are_drawn_for_any_number_of_classes(tmp_path, num_classes):
     runs = [write_run(tmp_path / "fa", "feature_attention", 2.0, num_classes)]
     runs.append(write_run(tmp_path / "jdc", "jdc", 1.0, num_classes, data_dir=None))

@@ -120,7 +120,13 @@ def packs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("tomls", GROUPS.values(), ids=lambda tomls: "+".join(tomls))
+def one_or_slow(tomls):
+    """A TOML of feature-level attention is tried always, the others with what is slow."""
+    marks = () if "feature_attention_synthetic" in tomls else pytest.mark.slow
+    return pytest.param(tomls, marks=marks, id="+".join(tomls))
+
+
+@pytest.mark.parametrize("tomls", [one_or_slow(tomls) for tomls in GROUPS.values()])
 def test_a_toml_runs(tomls, packs, tmp_path, capsys):
     """Three steps of the first of those that differ in width, length, precision and learning rate alone."""
     name = recipe_of(tomls[0])

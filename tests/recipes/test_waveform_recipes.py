@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+import re
 from dataclasses import asdict, replace
 
 import keras
@@ -31,8 +32,8 @@ RULES = SceneRules(scene_seconds=2.0, max_event_seconds=1.0, max_events=2)
 
 
 NARROW = {"width": 0.0625, "batch_size": 2, "crop_seconds": 1.0, "clip_seconds": 0.5}
-# What says nothing of the model and its batches.
-ASIDE = ("data_dir", "run_dir", "train_packs", "steps", "evaluate_every", "checkpoints", *NARROW)
+# What says nothing of the batches, nor of the model but how many sub-clips it cuts.
+ASIDE = ("data_dir", "run_dir", "train_packs", "steps", "evaluate_every", "checkpoints", "num_clips", *NARROW)
 
 
 def recipe(name):
@@ -70,7 +71,7 @@ def arguments(name, packs, run_dir, *more):
     return ["--data_dir", str(packs[rate]), "--run_dir", str(run_dir), *small, *more]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["cnn10", *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_trains_and_leaves_a_tagger(name, packs, tmp_path, capsys):
     assert recipe(name).main(["--config", f"{name}_synthetic", *arguments(name, packs, tmp_path / "run")]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("mAP 0.")
@@ -85,9 +86,13 @@ def test_trains_and_leaves_a_tagger(name, packs, tmp_path, capsys):
     assert model(np.zeros((1, card.sample_rate), "float32"))["clipwise"].shape == (1, len(SYNTHETIC_EVENTS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tomls"), tomls_by_model())
 def test_a_toml_makes_a_model_that_learns_from_its_batches(name, tomls, packs, tmp_path):
     """One step of a narrow model, at the TOML's own precision, mixing and masking; full widths are built elsewhere."""
+    for toml in tomls:
+        if number := re.search(r"_clips_(\d)", toml):
+            assert parse(recipe(name).Settings, name, ["--config", toml]).num_clips == int(number[1])
     settings = parse(recipe(name).Settings, name, ["--config", tomls[0]])
     narrow = {key: value for key, value in NARROW.items() if hasattr(settings, key)}
     # Warming up begins at a rate of zero.
@@ -126,6 +131,7 @@ def test_measured_again_from_its_files_gives_the_same(packs, tmp_path):
     assert evaluate(tmp_path / "run").map == pytest.approx(kept["map"], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights(packs, tmp_path, monkeypatch):
     from kerastag.training.fit import RunCallback
 
@@ -166,6 +172,7 @@ def test_settings_out_of_range(packs, tmp_path, capsys, flag, value):
     assert f"`{flag}` must be" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_cnn10_at_full_width_trains_on_esc10(tmp_path):
     clips = read_tree(SHARED / "data" / "esc10")

@@ -104,23 +104,16 @@ def test_log_mel_without_its_front_end_is_refused(tmp_path):
 def lite(small, tmp_path_factory):
     """The small model for one window, converted with builtin operations only, its card appended."""
     pytest.importorskip("ai_edge_litert")
-    tf = pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorflow")
     import keras
+
+    from kerastag.export.tflite import convert_functions
 
     if keras.backend.backend() != "tensorflow":
         pytest.skip("TFLite is converted from the TensorFlow backend")
-    folder = tmp_path_factory.mktemp("lite")
     model, card = keras.saving.load_model(small), Card.read(small)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serve",
-        lambda waveform: model(waveform, training=False),
-        input_signature=[tf.TensorSpec((1, 64_000), tf.float32, name="waveform")],
-    )
-    archive.write_out(folder / "saved", verbose=False)
-    path = folder / "small.tflite"
-    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved")).convert())
+    path = tmp_path_factory.mktemp("lite") / "small.tflite"
+    path.write_bytes(convert_functions({"serve": (lambda x: model(x, training=False), "waveform", (64_000,))}))
     write_card(path, card)
     return path
 

@@ -127,6 +127,7 @@ def check_same_weights(one, other):
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_killed_while_saving_and_between_checkpoint_and_state(folder):
     """With mixup, averaged weights, a cosine after a warm-up, weight decay, label smoothing, half-balanced batches."""
     kill_at(folder, "everything", "killed", "state.npz", 4, before=True)  # the state of step 28 is written beside

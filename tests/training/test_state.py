@@ -26,7 +26,9 @@ def variables(model):
     return [np.asarray(v) for v in (*model.variables, *model.optimizer.variables)]
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", ["mixed_float16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "mixed_bfloat16"))]
+)
 def test_every_variable_comes_back_and_training_goes_on_as_it_would_have(tmp_path, precision):
     model = build(precision=precision)
     for _ in range(3):

@@ -75,7 +75,7 @@ def without_front_end(path, build):
     return model
 
 
-@pytest.mark.parametrize("build", [cnn10, resnet38])
+@pytest.mark.parametrize("build", [cnn10, pytest.param(resnet38, marks=pytest.mark.slow)])
 def test_network_equals_the_published_one_in_numpy(build, tmp_path):
     system = build.__name__
     state = panns_state(system)
