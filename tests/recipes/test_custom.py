@@ -233,6 +233,7 @@ def test_a_model_that_is_none(sounds, tmp_path, capsys):
     assert "bad.keras: has no card, or is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_mn04_tells_sounds_of_esc10_apart(tmp_path):
     from kerastag.weights.efficientat import import_efficientat
