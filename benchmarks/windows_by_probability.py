@@ -1,0 +1,59 @@
+"""Are windows chosen badly, or classes not recognised? Windows inside their events, by the probability of their class.
+
+    python benchmarks/windows_by_probability.py RUN [RUN ...]
+
+Of finished runs of GL-AT on scenes whose events are known. A class that sounds in a clip belongs to a column by the
+probability that the global stream gives it, which is the stream that chooses.
+"""
+
+import argparse
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+from kerastag._environment import prepare_tensorflow
+
+LIMITS = (0.0, 0.1, 0.5, 1.0)
+
+
+def row(folder: Path) -> str:
+    """A finished run -> its line of the table."""
+    import keras
+
+    from kerastag.detection import EventTable, localisation, read_events
+    from kerastag.recipes.evaluate import predictions_of
+    from kerastag.training.evaluation import predict
+
+    data, _ = predictions_of(folder)
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    outputs = [model.output[name] for name in ("global", "start_seconds", "classes")]
+    found = predict(keras.Model(model.input, outputs), data.evaluation, data.evaluation_rows, 16)
+    probability, start_seconds, classes = found[0], found[1], found[2].astype(int)
+    pack = data.evaluation.packs[0]
+    truth = read_events(pack.path.with_suffix(".tsv"), list(pack.ids[data.evaluation_rows]), data.labels)
+    of_event = probability[truth.clip, truth.class_index]
+    cells = []
+    for above, most in pairwise((-1.0, *LIMITS[1:])):
+        rows = (of_event > above) & (of_event <= most)
+        columns = (values[rows] for values in (truth.clip, truth.class_index, truth.onset, truth.offset))
+        some = EventTable(*columns, truth.num_clips, truth.num_classes)
+        windows = model.get_layer("select").clip_seconds, data.evaluation.x_shape[1] / pack.sample_rate
+        figures = localisation(some, start_seconds, classes, *windows).all
+        cells.append(f"{figures.centre:.3f} ({figures.chosen} of {figures.positives})" if figures.chosen else "–")
+    return f"| {folder} | {' | '.join(cells)} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished run of both streams on scenes")
+    arguments = parser.parse_args()
+    prepare_tensorflow()
+    titles = [f"{above} to {most}" for above, most in pairwise(LIMITS)]
+    print(f"| centre inside, of windows of classes at | {' | '.join(titles)} |\n{'| --- ' * (1 + len(titles))}|")
+    for folder in arguments.runs:
+        print(row(folder), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
