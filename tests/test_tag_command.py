@@ -1,6 +1,7 @@
 """What `kerastag tag` prints for many recordings, good and bad, in each format, and the picture it draws."""
 
 import csv
+import functools
 import io
 import json
 import sys
@@ -13,9 +14,17 @@ from kerastag._tag_command import Options, recordings, tag_recordings
 from kerastag.card import Card, write_card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
+from kerastag.tagger import Tagger
 
 RATE = 32_000
 CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark, of a dog", "Rain", "Speech"))
+load_once = functools.cache(Tagger.load)
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch):
+    """Every test here tags with the same file, and to load it takes most of the time."""
+    monkeypatch.setattr(Tagger, "load", load_once)
 
 
 @pytest.fixture(scope="module")

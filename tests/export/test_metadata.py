@@ -42,6 +42,7 @@ def test_labels_and_card_are_in_the_zip_at_its_end(classifier: Path) -> None:
     assert LiteRTModel(classifier).outputs == ("clipwise",)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="needs the package mediapipe (extra `dev`)")
 def test_mediapipes_audio_classifier_loads_it_and_answers_with_our_labels(classifier: Path, tmp_path: Path) -> None:
     sound = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)

@@ -169,7 +169,7 @@ def test_two_copies_in_one_model_have_weights_of_their_own(name):
     check_layer_saves_exactly(awake(model), log_mel(name))
 
 
-@pytest.mark.parametrize("name", ["talnet", "at_sca", "mn"])
+@pytest.mark.parametrize("name", ["talnet", "at_sca", pytest.param("mn", marks=pytest.mark.slow)])
 def test_every_trainable_weight_learns(name):
     """A few steps on the clip's tags move every weight that trains, and lower the loss."""
     model = small(name, num_classes=3)

@@ -207,7 +207,10 @@ def tflite(model, x):
     return litert.Interpreter(model_content=content, num_threads=2).get_signature_runner()(x=x)
 
 
-@pytest.mark.parametrize(("backbone", "input", "tolerance"), [("mn", "log_mel", 1e-5), ("cnn10", "waveform", 5e-5)])
+@pytest.mark.parametrize(
+    ("backbone", "input", "tolerance"),
+    [pytest.param("mn", "log_mel", 1e-5, marks=pytest.mark.slow), ("cnn10", "waveform", 5e-5)],
+)
 def test_tflite_equals_keras(backbone, input, tolerance):
     model = small(backbone, input=input, num_classes=6, suppress_radius_seconds=0.2)
     x = waveform(32_000, batch=1) if input == "waveform" else log_mel(backbone, batch=1)

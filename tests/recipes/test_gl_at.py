@@ -95,6 +95,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(run, scenes, tmp_path, mo
     assert metrics(run)["localisation"] == metrics(tmp_path / "stopped")["localisation"]
 
 
+@pytest.mark.slow
 def test_from_given_weights_with_the_global_stream_frozen(scenes, tmp_path, capsys):
     given, other = (cnn10(num_classes, width=0.0625, input="waveform") for num_classes in (5, 3))
     given.save(tmp_path / "given.keras")

@@ -45,7 +45,7 @@ def mn_shapes(width, classes=5):
     return {**shapes, "classifier.5.weight": (classes, hidden), "classifier.5.bias": (classes,)}
 
 
-@pytest.mark.parametrize("frames", [64, 77])
+@pytest.mark.parametrize("frames", [77, pytest.param(64, marks=pytest.mark.slow)])
 def test_network_equals_the_published_one_in_numpy(frames, tmp_path):
     state = random_state(mn_shapes(0.2))
     path = import_efficientat(write_torch_zip(tmp_path / "mn02.pt", state), tmp_path / "mn02.keras", labels=CLASSES)
