@@ -34,7 +34,7 @@ test: $(VENV)/.dev
 	$(PY) $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev
-	$(PY) $(PYTEST) -m slow tests $(PYTEST_ARGS)
+	$(PY) $(PYTEST) -m slow --dist worksteal tests $(PYTEST_ARGS)
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) $(PYTEST) tests/models/test_embedding_models.py tests/layers kerastag/layers $(PYTEST_ARGS)
 
 test-legacy: $(LEGACY)/.tfio $(VENV)/.dev
