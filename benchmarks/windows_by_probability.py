@@ -32,12 +32,12 @@ def row(folder: Path) -> str:
     pack = data.evaluation.packs[0]
     truth = read_events(pack.path.with_suffix(".tsv"), list(pack.ids[data.evaluation_rows]), data.labels)
     of_event = probability[truth.clip, truth.class_index]
+    windows = model.get_layer("select").clip_seconds, data.evaluation.x_shape[1] / pack.sample_rate
     cells = []
     for above, most in pairwise((-1.0, *LIMITS[1:])):
         rows = (of_event > above) & (of_event <= most)
         columns = (values[rows] for values in (truth.clip, truth.class_index, truth.onset, truth.offset))
         some = EventTable(*columns, truth.num_clips, truth.num_classes)
-        windows = model.get_layer("select").clip_seconds, data.evaluation.x_shape[1] / pack.sample_rate
         figures = localisation(some, start_seconds, classes, *windows).all
         cells.append(f"{figures.centre:.3f} ({figures.chosen} of {figures.positives})" if figures.chosen else "–")
     return f"| {folder} | {' | '.join(cells)} |"
