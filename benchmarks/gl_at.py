@@ -15,6 +15,8 @@ begins with the backbone that was trained alone, as its choice needs a classifie
 
 The networks are as narrow as two cores can train them; with `--full_width` they have the published width and learn in
 mixed_bfloat16, which wants a GPU. `--times` is for what is not learned in so few steps: all of them, that often.
+`--scenes`, `--mixup` and `--spec_augment` are for what knows its scenes by heart by then. What is trained by other
+flags has a folder of its own, named after them.
 """
 
 import argparse
@@ -31,8 +33,6 @@ SPLITS = ("bal_train=1,2,3,4:90%", "valid=1,2,3,4:10%", "eval=5")
 EVERY = {
     "train_packs": '["bal_train"]',
     "batch_size": 16,
-    "mixup": 0.0,
-    "spec_augment": "false",
     "schedule": "cosine",
     "warmup_steps": 20,
     "checkpoints": 1,  # so short a run is still learning at a fifth of its steps
@@ -45,14 +45,16 @@ BASE_STEPS, STEPS = 600, 120
 # MN's published 0.99 leaves it, after so few steps, with averages behind its weights; the others have 0.9 anyway.
 BATCH_NORM_MOMENTUM = 0.9
 SEEDS = (0, 1, 2)
-# The rate of the backbone alone on `valid`, of 2e-4, 1e-3 and 3e-3: 0.8404, 0.9342 and 0.9301 mAP.
-PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "learning_rate": 1e-3, "initial_weights": "mn04_as"}
+# The rate with which the backbone alone, and with GL-AT, is best on `valid`, of 2e-4, 1e-3, 2e-3 and 3e-3.
+PRETRAINED = {"backbone": "mn", "width": 0.4, "steps": 300, "learning_rate": 2e-3, "initial_weights": "mn04_as"}
 
 
-def rows(full_width: bool = False, times: int = 1, rate: float | None = None) -> dict[str, tuple[dict, tuple]]:
+def rows(
+    full_width: bool = False, times: int = 1, rate: float = PRETRAINED["learning_rate"]
+) -> dict[str, tuple[dict, tuple]]:
     """Name -> flags, with so many `times` the steps and pretrained MN's `rate`, and seeds. The first matter most."""
     found = {}
-    pretrained = PRETRAINED if rate is None else {**PRETRAINED, "learning_rate": rate}
+    pretrained = {**PRETRAINED, "learning_rate": rate}
 
     def compare(name: str, flags: dict) -> None:
         alone = {**flags, "streams": "global"}
@@ -89,14 +91,26 @@ def rows(full_width: bool = False, times: int = 1, rate: float | None = None) ->
     return {name: ({**flags, "steps": times * flags["steps"]}, seeds) for name, (flags, seeds) in found.items()}
 
 
-def make_scenes(audio_dir: Path, scenes: Path) -> None:
-    """A folder of recordings -> the scenes in a folder `scenes_RATE`, made when they are not all there."""
+def make_scenes(audio_dir: Path, scenes: Path, rate: int, count: int = COUNTS["bal_train"]) -> None:
+    """A folder of recordings -> a folder of scenes, `count` of them to train on, made when they are not all there."""
     if not all((scenes / f"{split}.tsv").is_file() for split in COUNTS):
-        rate = scenes.name.removeprefix("scenes_")
-        words = ["--audio_dir", str(audio_dir), "--output", str(scenes), "--sample_rate", rate]
+        words = ["--audio_dir", str(audio_dir), "--output", str(scenes), "--sample_rate", str(rate)]
         words += [word for split in SPLITS for word in ("--split", split)]
-        words += ["--count", *(f"{split}={count}" for split, count in COUNTS.items())]
+        words += ["--count", *(f"{split}={number}" for split, number in {**COUNTS, "bal_train": count}.items())]
         subprocess.run([sys.executable, "-m", "kerastag", "scenes", *words], check=True)
+
+
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """Where runs of these flags go: what is not as it is by default is in the name."""
+    name = ("valid" if arguments.valid else "eval") + ("_full" if arguments.full_width else "")
+    for part, value, default in (
+        ("times", arguments.times, 1),
+        ("rate", arguments.pretrained_rate, PRETRAINED["learning_rate"]),
+        ("scenes", arguments.scenes, COUNTS["bal_train"]),
+        ("mixup", arguments.mixup, 0),
+    ):
+        name += f"_{part}_{value:g}" if value != default else ""
+    return arguments.runs / (name + ("_spec_augment" if arguments.spec_augment else ""))
 
 
 def run_of(name: str, flags: dict, seed: int, scenes: Path, folder: Path) -> Run:
@@ -192,21 +206,27 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--full_width", action="store_true", help="published widths in mixed_bfloat16, for a GPU")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="so many times the steps")
-    parser.add_argument("--pretrained_rate", type=float, metavar="R", help="another rate for MN with published weights")
+    parser.add_argument(
+        "--pretrained_rate", type=float, default=PRETRAINED["learning_rate"], metavar="R", help="of MN as published"
+    )
+    parser.add_argument("--scenes", type=int, default=COUNTS["bal_train"], metavar="N", help="to train on")
+    parser.add_argument("--mixup", type=float, default=0, metavar="ALPHA", help="mixup of training scenes")
+    parser.add_argument("--spec_augment", action="store_true", help="SpecAugment of training scenes")
     parser.add_argument("--valid", action="store_true", help="measure on the held-out recordings of the training folds")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw both ablations, as far as they are finished")
     parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
     arguments = parser.parse_args()
-    kind = ("valid" if arguments.valid else "eval") + ("_full" if arguments.full_width else "")
-    kind += f"_times_{arguments.times}" if arguments.times != 1 else ""
-    kind += f"_rate_{arguments.pretrained_rate:g}" if arguments.pretrained_rate else ""
-    folder = arguments.runs / kind
+    folder = folder_of(arguments)
+    more = f"_{arguments.scenes}" if arguments.scenes != COUNTS["bal_train"] else ""
+    augment = {"mixup": arguments.mixup, "spec_augment": str(arguments.spec_augment).lower()}
     by_name: dict[str, list[Run]] = {}
     for name, (flags, seeds) in rows(arguments.full_width, arguments.times, arguments.pretrained_rate).items():
         if not arguments.only or name in arguments.only:
-            scenes = arguments.runs / f"scenes_{16_000 if flags['backbone'] == 'talnet' else 32_000}"
+            rate = 16_000 if flags["backbone"] == "talnet" else 32_000
+            scenes = arguments.runs / f"scenes_{rate}{more}"
             if not arguments.list:
-                make_scenes(arguments.audio_dir, scenes)
+                make_scenes(arguments.audio_dir, scenes, rate, arguments.scenes)
+            flags = {**flags, **augment}
             by_name[name] = [run_of(name, flags, seed, scenes, folder) for seed in arguments.seeds or seeds]
     runs = [run for of_name in by_name.values() for run in of_name]
     if arguments.list:
