@@ -21,13 +21,13 @@ ENOUGH = 3
 
 def row(folder: Path) -> str:
     """A finished run -> its line of the table."""
-    from kerastag.detection import read_events
     from kerastag.metrics import measure
     from kerastag.recipes.evaluate import predictions_of
 
     data, scores = predictions_of(folder)
-    pack, targets = data.evaluation.packs[0], data.targets.astype(bool)
-    events = read_events(pack.path.with_suffix(".tsv"), list(pack.ids[data.evaluation_rows]), data.labels)
+    events, targets = data.events(), data.targets.astype(bool)
+    if events is None:
+        raise FileNotFoundError(f"{folder}: no table of events lies beside the pack that it was measured on")
     longest = np.zeros(targets.size)
     np.maximum.at(longest, events.pair, events.offset - events.onset)
     longest = longest.reshape(targets.shape)

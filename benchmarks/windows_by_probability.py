@@ -20,19 +20,20 @@ def row(folder: Path) -> str:
     """A finished run -> its line of the table."""
     import keras
 
-    from kerastag.detection import EventTable, localisation, read_events
-    from kerastag.recipes.evaluate import predictions_of
+    from kerastag.detection import EventTable, localisation
+    from kerastag.recipes.evaluate import clips_of
     from kerastag.training.evaluation import predict
 
-    data, _ = predictions_of(folder)
+    data = clips_of(folder)
+    truth = data.events()
+    if truth is None:
+        raise FileNotFoundError(f"{folder}: no table of events lies beside the pack that it was measured on")
     model = keras.saving.load_model(folder / "model.keras", compile=False)
     outputs = [model.output[name] for name in ("global", "start_seconds", "classes")]
     found = predict(keras.Model(model.input, outputs), data.evaluation, data.evaluation_rows, 16)
     probability, start_seconds, classes = found[0], found[1], found[2].astype(int)
-    pack = data.evaluation.packs[0]
-    truth = read_events(pack.path.with_suffix(".tsv"), list(pack.ids[data.evaluation_rows]), data.labels)
     of_event = probability[truth.clip, truth.class_index]
-    windows = model.get_layer("select").clip_seconds, data.evaluation.x_shape[1] / pack.sample_rate
+    windows = model.get_layer("select").clip_seconds, data.evaluation.x_shape[1] / data.evaluation.packs[0].sample_rate
     cells = []
     for above, most in pairwise((-1.0, *LIMITS[1:])):
         rows = (of_event > above) & (of_event <= most)

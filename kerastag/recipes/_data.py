@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from kerastag.data.pack import FeaturePack
 from kerastag.data.sampler import hold_out
 from kerastag.labels import LabelSet
 from kerastag.training.settings import RunSettings
+
+if TYPE_CHECKING:
+    from kerastag.detection import EventTable
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,20 @@ class Data:
     def targets(self) -> np.ndarray:
         """Labels of the clips to measure on."""
         return self.evaluation.targets[self.evaluation_rows]
+
+    def events(self) -> "EventTable | None":
+        """When what is in the clips to measure on begins and ends; None where no table lies beside their pack.
+
+        Raises:
+            ValueError: the table is faulty, or has none of the clips.
+        """
+        from kerastag.detection import read_events
+
+        if len(self.evaluation.packs) != 1:
+            return None
+        pack = self.evaluation.packs[0]
+        table = pack.path.with_suffix(".tsv")
+        return read_events(table, list(pack.ids[self.evaluation_rows]), self.labels) if table.is_file() else None
 
     @property
     def num_features(self) -> int:

@@ -13,16 +13,14 @@ def localised(settings: SystemSettings, data: Data, model: Any) -> dict[str, Any
 
     Nothing where there is no such table, as beside packs of AudioSet.
     """
-    paths = [pack.path.with_suffix(".tsv") for pack in data.evaluation.packs]
-    if len(paths) != 1 or not paths[0].is_file():
-        return {}
-    from kerastag.detection import localisation, read_events
+    from kerastag.detection import localisation
 
-    names = data.evaluation.packs[0].ids[data.evaluation_rows]
+    events = data.events()
+    if events is None:
+        return {}
     start_seconds, classes = chosen_windows(settings, data, model)
     cut = model.get_layer("select")
     duration_seconds = data.train.x_shape[1] / data.train.packs[0].sample_rate
-    events = read_events(paths[0], list(names), data.labels)
     found = localisation(events, start_seconds, classes, cut.clip_seconds, duration_seconds)
     return {"localisation": found.as_dict()}
 

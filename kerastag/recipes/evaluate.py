@@ -63,6 +63,19 @@ def evaluate_together(folders: Sequence[str | Path], data_dir: str | Path | None
     return together
 
 
+def clips_of(folder: str | Path, data_dir: str | Path | None = None) -> Data:
+    """A finished run -> its clips.
+
+    Args:
+        folder: of the run.
+        data_dir: folder of packs; None takes the run's own.
+
+    Raises:
+        FileNotFoundError: no such run, or its packs are gone.
+    """
+    return _Kept.read(Path(folder), data_dir).data
+
+
 def predictions_of(folder: str | Path, data_dir: str | Path | None = None) -> tuple[Data, np.ndarray]:
     """A finished run of a network -> its clips, and the mean of its checkpoints' probabilities of those to measure on.
 

@@ -167,6 +167,7 @@ def test_a_model_that_another_process_saved_has_a_training_part(tmp_path):
     assert training_part(loaded).output_shape == (None, 4, 3)
 
 
+@pytest.mark.slow
 def test_a_frozen_global_stream_stays_as_it_is():
     """Weights, normalisation's averages, and what it says while the local stream learns."""
     x, y = log_mel("cnn10", batch=4), np.eye(4, dtype=np.float32)

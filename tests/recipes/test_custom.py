@@ -141,6 +141,7 @@ def test_bags_are_what_the_model_itself_computes(sounds, backbone, kind, tmp_pat
     assert not embedded.padded(kind)[0, len(embedded.bags[kind][0]) :].any()
 
 
+@pytest.mark.slow
 def test_a_tagger_of_seconds_comes_with_its_two_parts(sounds, backbone, tmp_path, capsys):
     """A backbone that was trained too: the parts are those of this run, not the backbone that it began with."""
     fine = ("--fine_tune", "true", "--fine_tune_steps", "2", "--fine_tune_batch_size", "4", "--steps", "5")
@@ -160,6 +161,7 @@ def test_a_tagger_of_seconds_comes_with_its_two_parts(sounds, backbone, tmp_path
     assert parts in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_bad_recording_is_left_out_and_named(sounds, backbone, tmp_path, capsys):
     folder = shutil.copytree(sounds, tmp_path / "sounds")
     (folder / "hums/1-999-A.wav").write_bytes(b"not audio")

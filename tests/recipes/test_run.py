@@ -16,7 +16,7 @@ from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
 from kerastag.metrics import measure
 from kerastag.models.embedding_models import clipwise_only
 from kerastag.recipes import decision_attention, random_guess
-from kerastag.recipes.evaluate import evaluate, evaluate_together, predictions_of
+from kerastag.recipes.evaluate import clips_of, evaluate, evaluate_together, predictions_of
 
 LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
 SMALL = ("--steps", "6", "--batch_size", "12", "--units", "4", "--depth", "1", "--checkpoints", "2")
@@ -180,6 +180,9 @@ def test_the_predictions_of_a_run_are_those_that_it_was_measured_by(packs, finis
     kept = json.loads((finished / "metrics.json").read_text())["ensemble"]
     found = measure(data.targets, probabilities)
     assert (found.map, found.mauc) == pytest.approx((kept["map"], kept["mauc"]), abs=1e-6)
+    clips = clips_of(finished, packs)
+    np.testing.assert_array_equal(clips.targets, data.targets)
+    assert clips.events() is None  # no table lies beside packs of embeddings
 
 
 def test_runs_that_cannot_be_measured_together_are_named(packs, finished, tmp_path):

@@ -45,6 +45,7 @@ def test_a_keras_file_gives_what_its_model_gives(small):
     np.testing.assert_allclose(timeline.probabilities, sounding, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_of_log_mel_hears_the_same(small, tmp_path):
     import keras
 
@@ -118,6 +119,7 @@ def lite(small, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_tflite_file_gives_what_keras_gives(small, lite):
     waveform = np.random.default_rng(0).normal(0, 0.1, 150_000).astype(np.float32)
@@ -135,6 +137,7 @@ def test_a_tflite_file_gives_what_keras_gives(small, lite):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_tflite_file_needs_no_framework(lite):
     code = f"""

@@ -48,6 +48,7 @@ for model in (trained(mirrored, 2, 4), trained(resumed, 2, 4)):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="mirrors are TensorFlow's")
 def test_two_devices_give_what_one_gives_and_a_run_goes_on(tmp_path):
     run_python(f"import sys; sys.argv[1:] = [{str(tmp_path / 'state.npz')!r}]\n{MIRRORED}")
