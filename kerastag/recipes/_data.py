@@ -48,19 +48,23 @@ class Data:
         """Labels of the clips to measure on."""
         return self.evaluation.targets[self.evaluation_rows]
 
-    def events(self) -> "EventTable | None":
-        """When what is in the clips to measure on begins and ends; None where no table lies beside their pack.
+    @property
+    def has_events(self) -> bool:
+        """Whether the clips to measure on are of one pack, and a table of events lies beside it."""
+        packs = self.evaluation.packs
+        return len(packs) == 1 and packs[0].path.with_suffix(".tsv").is_file()
+
+    def events(self) -> "EventTable":
+        """When what is in the clips to measure on begins and ends, from the table beside their pack.
 
         Raises:
-            ValueError: the table is faulty, or has none of the clips.
+            FileNotFoundError: no table lies there.
+            ValueError: it is faulty, or has none of the clips.
         """
         from kerastag.detection import read_events
 
-        if len(self.evaluation.packs) != 1:
-            return None
         pack = self.evaluation.packs[0]
-        table = pack.path.with_suffix(".tsv")
-        return read_events(table, list(pack.ids[self.evaluation_rows]), self.labels) if table.is_file() else None
+        return read_events(pack.path.with_suffix(".tsv"), list(pack.ids[self.evaluation_rows]), self.labels)
 
     @property
     def num_features(self) -> int:

@@ -13,15 +13,14 @@ def localised(settings: SystemSettings, data: Data, model: Any) -> dict[str, Any
 
     Nothing where there is no such table, as beside packs of AudioSet.
     """
+    if not data.has_events:
+        return {}
     from kerastag.detection import localisation
 
-    events = data.events()
-    if events is None:
-        return {}
     start_seconds, classes = chosen_windows(settings, data, model)
     cut = model.get_layer("select")
     duration_seconds = data.train.x_shape[1] / data.train.packs[0].sample_rate
-    found = localisation(events, start_seconds, classes, cut.clip_seconds, duration_seconds)
+    found = localisation(data.events(), start_seconds, classes, cut.clip_seconds, duration_seconds)
     return {"localisation": found.as_dict()}
 
 

@@ -182,7 +182,9 @@ def test_the_predictions_of_a_run_are_those_that_it_was_measured_by(packs, finis
     assert (found.map, found.mauc) == pytest.approx((kept["map"], kept["mauc"]), abs=1e-6)
     clips = clips_of(finished, packs)
     np.testing.assert_array_equal(clips.targets, data.targets)
-    assert clips.events() is None  # no table lies beside packs of embeddings
+    assert not clips.has_events
+    with pytest.raises(FileNotFoundError, match=r"eval.tsv: no such table of events"):
+        clips.events()
 
 
 def test_runs_that_cannot_be_measured_together_are_named(packs, finished, tmp_path):
