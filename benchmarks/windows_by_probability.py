@@ -21,12 +21,13 @@ def row(folder: Path) -> str:
     import keras
 
     from kerastag.detection import EventTable, localisation
+    from kerastag.models.loading import load_network
     from kerastag.recipes.evaluate import clips_of
     from kerastag.training.evaluation import predict
 
     data = clips_of(folder)
     truth = data.events()
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    model = load_network(folder / "model.keras")
     outputs = [model.output[name] for name in ("global", "start_seconds", "classes")]
     found = predict(keras.Model(model.input, outputs), data.evaluation, data.evaluation_rows, 16)
     probability, start_seconds, classes = found[0], found[1], found[2].astype(int)
