@@ -1,4 +1,7 @@
-"""Keras layers, written in `keras.ops` alone: they run on every Keras backend. One public layer a file."""
+"""Keras layers, written in `keras.ops`: they run on every Keras backend. One public layer a file.
+
+`FusedBatchNormalization` calls TensorFlow by name where that is the backend, and does without elsewhere.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

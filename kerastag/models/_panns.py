@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
 from kerastag.models.backbone import check_rate
 
 # PyTorch's defaults, under which the published weights were trained. Keras's 1e-3 makes them silently wrong.
@@ -14,7 +15,7 @@ MOMENTUM = 0.9
 
 def normalise_input(log_mel: Any, augment: keras.layers.Layer | None = None) -> Any:
     """Log-mel `(batch, frames, mel_bins)` -> normalised by bin, augmented, as an image of one channel."""
-    x = layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, dtype="float32", name="bn0")(log_mel)
+    x = FusedBatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, dtype="float32", name="bn0")(log_mel)
     if augment is not None:
         x = augment(x)
     return layers.Reshape((-1, log_mel.shape[-1], 1), name="image")(x)  # (batch, frames, mel_bins, 1)
@@ -25,7 +26,7 @@ def convolve(
 ) -> Any:
     """Convolution without bias -> BatchNorm -> ReLU, at stride 1."""
     x = layers.Conv2D(channels, size, padding="same", use_bias=False, name=name)(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, gamma_initializer=gamma, name=bn_name)(x)
+    x = FusedBatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, gamma_initializer=gamma, name=bn_name)(x)
     return layers.ReLU(name=f"{bn_name}_relu")(x) if relu else x
 
 

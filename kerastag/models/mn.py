@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
 from kerastag.models._panns import as_float32, mean_over_frequency, sigmoid
 from kerastag.models.backbone import Backbone, check_rate, check_width
 
@@ -97,7 +98,7 @@ def _convolve(x: Any, channels: int | None, size: int, *, activation: str | None
     settings = {"strides": stride, "padding": padding, "use_bias": False, "name": f"{name}_conv"}
     depthwise = channels is None
     x = layers.DepthwiseConv2D(size, **settings)(x) if depthwise else layers.Conv2D(channels, size, **settings)(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)
+    x = FusedBatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)
     return x if activation is None else layers.Activation(activation, name=f"{name}_{activation}")(x)
 
 
