@@ -2,10 +2,10 @@
 
     python benchmarks/two_streams.py [--backbone cnn10] [--width 0.25] [--batch_size 16] [--precision float32]
 
-The same clips for all, their front end included. Steps of all variants alternate in one process; each variant's peak
-memory is that of a process of its own. Operations are counted in TensorFlow's graph of one prediction, and of what a
-backbone alone would have to be to take as many: its width is printed too. On another backend than TensorFlow they are
-left out.
+The same clips for all, their front end included; the backbone also with Keras's own batch normalisation. Steps of all
+variants alternate in one process; each variant's peak memory is that of a process of its own. Operations are counted in
+TensorFlow's graph of one prediction, and of what a backbone alone would have to be to take as many: its width is
+printed too. On another backend than TensorFlow they are left out.
 """
 
 import argparse
@@ -22,9 +22,11 @@ prepare_tensorflow()
 SECONDS = 10.0
 NUM_CLASSES = 10
 CLIPS, CLIP_SECONDS = 5, 3.0
+KERAS_BATCH_NORM = "backbone alone, Keras's BatchNormalization"
 # Name -> how the streams are made; None is the backbone alone.
 VARIANTS = {
     "backbone alone": None,
+    KERAS_BATCH_NORM: None,
     "joint, selected on log-mel": {"select": "log_mel"},
     "joint, selected on the waveform": {"select": "waveform"},
     "global stream frozen, log-mel": {"select": "log_mel", "freeze_global": True},
@@ -37,9 +39,23 @@ def build(arguments: argparse.Namespace, variant: str, width: float | None = Non
 
     settings = {"num_classes": NUM_CLASSES, "width": width or arguments.width, "input": "waveform"}
     if VARIANTS[variant] is None:
-        return MODELS[arguments.backbone].build(**settings)
+        model = MODELS[arguments.backbone].build(**settings)
+        return with_keras_batch_norm(model) if variant == KERAS_BATCH_NORM else model
     windows = {"num_clips": CLIPS, "clip_seconds": CLIP_SECONDS}
     return MODELS[f"gl_at_{arguments.backbone}"].build(**settings, **windows, **VARIANTS[variant])
+
+
+def with_keras_batch_norm(model):
+    """A backbone -> the same with Keras's own batch normalisation."""
+    import keras
+
+    from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
+
+    def plain(layer):
+        fused = isinstance(layer, FusedBatchNormalization)
+        return (keras.layers.BatchNormalization if fused else type(layer)).from_config(layer.get_config())
+
+    return keras.models.clone_model(model, clone_function=plain)
 
 
 def clips(arguments: argparse.Namespace):

@@ -4,9 +4,9 @@
 
 ESC-10 is a folder a class of Ogg files whose names begin with their fold, as its authors publish it. Scenes are mixed
 from folds 1 to 4, nine tenths of the recordings to train on and one to choose thresholds on, and from fold 5 to measure
-on; `recipes/gl_at_esc10.toml` trains; target `tflite_runtime` exports, in 8 bits for both interpreters. What is
-finished in FOLDER is left as it is, and what was interrupted goes on. `--smoke` does all of it in small and leaves the
-package alone.
+on; `recipes/mn_esc10.toml` trains MN alone, `recipes/gl_at_esc10.toml` both streams from there; target `tflite_runtime`
+exports, in 8 bits for both interpreters. What is finished in FOLDER is left as it is, and what was interrupted goes on.
+`--smoke` does all of it in small and leaves the package alone.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from kerastag.boxed import BOXED, boxed_or_path
 from kerastag.card import Card, write_card
 from kerastag.labels import LabelSet
 
-SPLITS = {"bal_train": ("bal_train=1,2,3,4:90%", 4000), "valid": ("valid=1,2,3,4:10%", 300), "eval": ("eval=5", 500)}
+SPLITS = {"bal_train": ("bal_train=1,2,3,4:90%", 6000), "valid": ("valid=1,2,3,4:10%", 300), "eval": ("eval=5", 500)}
 LARGEST = 1_500_000
 ORIGIN = (
     "kerastag's own training, from scratch, on scenes mixed from ESC-10 (K. J. Piczak, 2015; recordings from "
@@ -42,14 +42,16 @@ def kerastag(*words: object, module: str = "kerastag") -> None:
 
 def make(audio_dir: Path, work: Path, smoke: bool) -> tuple[Path, dict]:
     """Recordings -> the exported file with its thresholds, and what is known of it."""
-    scenes, run = work / "scenes", work / "run"
+    scenes, alone, run = work / "scenes", work / "alone", work / "run"
     if not all((scenes / f"{split}.tsv").is_file() for split in SPLITS):
         counts = [f"{split}={count // 50 if smoke else count}" for split, (_, count) in SPLITS.items()]
         splits = [word for text, _ in SPLITS.values() for word in ("--split", text)]
         kerastag("scenes", "--audio_dir", audio_dir, "--output", scenes, *splits, "--count", *counts)
-    if not (run / "metrics.json").is_file():
-        words = ["--config", "gl_at_esc10", "--data_dir", scenes, "--run_dir", run]
-        kerastag(*words, *(["--smoke"] if smoke else []), module="kerastag.recipes.gl_at")
+    begun = ["--initial_weights", alone / "model.keras"]
+    for recipe, folder, further in (("mn", alone, []), ("gl_at", run, begun)):
+        if not (folder / "metrics.json").is_file():
+            words = ["--config", f"{recipe}_esc10", "--data_dir", scenes, "--run_dir", folder, *further]
+            kerastag(*words, *(["--smoke"] if smoke else []), module=f"kerastag.recipes.{recipe}")
     model, when = work / f"{BOXED}.tflite", work / "when.json"
     kerastag("export", run / "model.keras", "--target", "tflite_runtime", "--output", model, "--evaluation", scenes)
     # Of the file that is shipped; chosen on `valid`, measured on `eval`.
@@ -67,14 +69,14 @@ def make(audio_dir: Path, work: Path, smoke: bool) -> tuple[Path, dict]:
         "when": found,
         "export": json.loads(model.with_suffix(".parity.json").read_text()),
         "run": json.loads((run / "metrics.json").read_text()),
-        "settings": json.loads((run / "settings.json").read_text()),
+        "settings": [json.loads((folder / "settings.json").read_text()) for folder in (alone, run)],
     }
 
 
 def text(model: Path, known: dict) -> str:
     """What is known of the file -> its card, in Markdown."""
     card, when, run = Card.read(model), known["when"], known["run"]
-    export, settings = known["export"], known["settings"]
+    export, (settings_alone, settings) = known["export"], known["settings"]
     assert card.labels is not None
     precision, f1 = run["ensemble"]["average_precision"], when["segment_f1"]["by_class"]
     columns = zip(card.labels.names, precision, f1, card.thresholds or (), strict=True)
@@ -83,7 +85,8 @@ def text(model: Path, known: dict) -> str:
     share, chance = windows["centre"], windows["centre_chance"]
     inside = f"{share:.1%} of the windows chosen for classes that sound (by chance {chance:.1%})"
     clips = {split: count for split, (_, count) in SPLITS.items()}
-    steps, batch, seed = (settings[name] for name in ("steps", "batch_size", "seed"))
+    steps_alone, steps = settings_alone["steps"], settings["steps"]
+    batch, seed = settings["batch_size"], settings["seed"]
     segment, event = when["segment_f1"]["macro"], when["event_f1"]["macro"]
     return f"""# `{BOXED}`: the model in the box
 
@@ -96,9 +99,9 @@ Made, as this text was, by `python export/boxed_model.py --audio_dir ESC10` on {
 ## Data
 
 Scenes of ten seconds that `kerastag scenes` mixes from ESC-10: one to four events, 0 to 20 dB over a background of
-noise. Trained from scratch on the weak labels of {clips["bal_train"]:,} scenes of folds 1 to 4, {steps:,} steps of
-{batch} clips, seed {seed}. Thresholds: chosen on {clips["valid"]} scenes of held-out recordings of these folds.
-Figures: {export["clips"]} scenes of fold 5.
+noise. Trained on the weak labels of {clips["bal_train"]:,} scenes of folds 1 to 4, from scratch: MN alone for
+{steps_alone:,} steps of {batch} clips, then both streams for {steps:,}; seed {seed}. Thresholds: chosen on
+{clips["valid"]} scenes of held-out recordings of these folds. Figures: {export["clips"]} scenes of fold 5.
 
 The recordings are from freesound.org, collected as ESC-10 by K. J. Piczak (*ESC: Dataset for Environmental Sound
 Classification*, 2015), CC BY 3.0; its README credits each of them. The weights are Apache-2.0, as the package is.
