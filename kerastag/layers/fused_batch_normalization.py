@@ -13,8 +13,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     `keras.layers.BatchNormalization` in every respect: weights, arguments, masks, results. On TensorFlow, Keras
     composes it and its gradient of a dozen elementwise operations, each of which reads all features again; here one
     kernel takes the statistics and normalises, and one is the gradient. With a mask, with an axis that is not the last,
-    with `renorm` or `synchronized`, outside training and on another backend, whose compiler fuses by itself, Keras's
-    own is what runs.
+    with `renorm` or `synchronized`, in float64, outside training and on another backend, whose compiler fuses by
+    itself, Keras's own is what runs.
 
     Args:
         **kwargs: of `keras.layers.BatchNormalization`.
@@ -31,14 +31,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        fused = keras.backend.backend() == "tensorflow" and self.axis in (-1, len(inputs.shape) - 1)
-        if not fused or not training or not self.trainable or mask is not None or self.renorm or self.synchronized:
+        learns = training and self.trainable
+        if not learns or mask is not None or self.renorm or self.synchronized or not self._has_kernel(inputs):
             return super().call(inputs, training=training, mask=mask)
         rows = inputs if len(inputs.shape) == 4 else ops.reshape(inputs, (1, 1, -1, inputs.shape[-1]))
         normal, mean, variance = self._normalise(rows)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
         return normal if rows is inputs else ops.reshape(normal, ops.shape(inputs))
+
+    def _has_kernel(self, inputs):
+        last = self.axis in (-1, len(inputs.shape) - 1)
+        exact = keras.backend.standardize_dtype(inputs.dtype) == "float64"
+        return keras.backend.backend() == "tensorflow" and last and not exact
 
     def _normalise(self, rows):
         """`(batch, height, width, channels)` -> normalised, mean, variance; the latter two in float32."""

@@ -44,14 +44,22 @@ def assert_same(ours, theirs, x, mask=None, tolerance=1e-4):
         got, wanted = call(ours, x, training, mask), call(theirs, x, training, mask)
         np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
         for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-            assert mine.dtype == np.float32
+            assert mine.dtype == other.dtype
             np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
 
 
 @on_shapes
 @pytest.mark.parametrize(
     "options",
-    [{}, {"momentum": 0.8, "epsilon": 1e-5}, {"center": False}, {"scale": False}, {"axis": 1}, {"trainable": False}],
+    [
+        {},
+        {"momentum": 0.8, "epsilon": 1e-5},
+        {"center": False},
+        {"scale": False},
+        {"axis": 1},
+        {"trainable": False},
+        {"dtype": "float64"},
+    ],
     ids=str,
 )
 def test_equals_keras_in_training_and_in_inference(shape, options):
