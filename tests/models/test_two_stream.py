@@ -231,11 +231,12 @@ def test_jax_agrees_and_learns(tmp_path):
     np.save(tmp_path / "x.npy", x)
     code = f"""
 import keras, numpy as np, sys
+from kerastag.models.loading import load_network
 from kerastag.models.two_stream import training_part
 from kerastag.training.stream_loss import StreamLoss
 assert "tensorflow" not in sys.modules
 x = np.load({str(tmp_path / "x.npy")!r})
-model = keras.saving.load_model({str(tmp_path / "model.keras")!r})
+model = load_network({str(tmp_path / "model.keras")!r})
 np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.asarray(v) for k, v in model.predict_on_batch(x).items()}})
 trained = training_part(model)
 keras.utils.set_random_seed(0)
