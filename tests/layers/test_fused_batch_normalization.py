@@ -123,6 +123,7 @@ def test_half_precision_is_close_and_statistics_stay_float32(policy, tolerance):
     ours, theirs = pair(SHAPES["image"])
     assert_same(ours, theirs, features((8, 20, 30, 4)), tolerance=tolerance)
     assert keras.backend.standardize_dtype(ours(features(SHAPES["image"]), training=True).dtype) == policy[6:]
+    assert {weight.dtype for weight in ours.get_weights()} == {np.dtype(np.float32)}
 
 
 def test_batch_saving_and_config():
