@@ -89,6 +89,9 @@ def rows(
         trained = {"initial_weights": "mn04_pretrained_alone", "freeze_global": "true"}
         found["mn04_pretrained_frozen"] = {**pretrained, **trained}, (0,)
         found["mn04_pretrained_spread"] = {**pretrained, "suppress_radius_seconds": 1.0}, (0,)
+        for t in (1, 2):
+            shorter = {**pretrained, "sub_clip_pooling": "max", "clip_seconds": t}
+            found[f"mn04_pretrained_max_seconds_{t}"] = shorter, SEEDS
     return {name: ({**flags, "steps": times * flags["steps"]}, seeds) for name, (flags, seeds) in found.items()}
 
 

@@ -43,19 +43,21 @@ def mean_over_frequency(x: Any) -> Any:
 
 
 def max_mean_head(features: Any, num_classes: int, *, dropout: float = 0.5) -> dict[str, Any]:
-    """Frame features -> maximum plus mean over time -> two dense layers; the same two on every frame."""
+    """Frame features -> maximum plus mean over time -> two dense layers; the same two on every frame.
+
+    Dropout is for the clip alone: no loss reads the frames, but windows are chosen by them, in training too.
+    """
     check_rate("dropout", dropout)
-    drop_features = layers.Dropout(dropout, name="drop_features")
     hidden = layers.Dense(features.shape[-1], activation="relu", name="fc1")
-    drop_hidden = layers.Dropout(dropout, name="drop_hidden")
     classify = layers.Dense(num_classes, name="fc_audioset")
     maximum = layers.GlobalMaxPooling1D(dtype="float32", name="time_maximum")(features)
     mean = layers.GlobalAveragePooling1D(dtype="float32", name="time_mean")(features)
-    embedding = hidden(drop_features(layers.Add(dtype="float32", name="maximum_and_mean")([maximum, mean])))
-    by_frame = hidden(drop_features(features))
+    by_clip = layers.Add(dtype="float32", name="maximum_and_mean")([maximum, mean])
+    embedding = hidden(layers.Dropout(dropout, name="drop_features")(by_clip))
+    heard = layers.Dropout(dropout, name="drop_hidden")(embedding)
     return {
-        "clipwise": sigmoid("clipwise")(classify(drop_hidden(embedding))),
-        "framewise": sigmoid("framewise")(classify(drop_hidden(by_frame))),
+        "clipwise": sigmoid("clipwise")(classify(heard)),
+        "framewise": sigmoid("framewise")(classify(hidden(features))),
         "embedding": as_float32("embedding")(embedding),
     }
 

@@ -114,17 +114,16 @@ def _squeeze_excite(x: Any, *, name: str) -> Any:
 def build_head(
     features: Any, num_classes: int, *, hidden_units: int | None = None, dropout: float = 0.2
 ) -> dict[str, Any]:
-    """Frame features -> mean over time -> two dense layers; the same two on every frame."""
+    """Frame features -> mean over time -> two dense layers; the same two on every frame, as in `max_mean_head`."""
     check_rate("dropout", dropout)
     if hidden_units is None:
         hidden_units = rounded(features.shape[-1] * HIDDEN_UNITS / FEATURES)
     hidden = layers.Dense(hidden_units, activation="hard_silu", name="hidden")
-    drop = layers.Dropout(dropout, name="drop")
     classify = layers.Dense(num_classes, name="classifier")
     embedding = ops.mean(ops.cast(features, "float32"), axis=1)  # (batch, channels)
     return {
-        "clipwise": sigmoid("clipwise")(classify(drop(hidden(embedding)))),
-        "framewise": sigmoid("framewise")(classify(drop(hidden(features)))),
+        "clipwise": sigmoid("clipwise")(classify(layers.Dropout(dropout, name="drop")(hidden(embedding)))),
+        "framewise": sigmoid("framewise")(classify(hidden(features))),
         "embedding": as_float32("embedding")(embedding),
     }
 

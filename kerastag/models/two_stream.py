@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -89,10 +90,9 @@ def gl_at(
     front_end = FRONT_ENDS[part.front_end]
     cut = _selection(front_end, select, input, num_clips, clip_seconds, suppress_radius_seconds)
     _check_length(part, front_end, select, cut)
-    global_stream, local_stream = (
-        MODELS[backbone].build(num_classes=num_classes, width=width, augment=own, name=f"{stream}_stream", **settings)
-        for stream, own in zip(STREAMS, (None if freeze_global else _copy(augment), augment), strict=True)
-    )
+    build = partial(MODELS[backbone].build, num_classes=num_classes, width=width, **settings)
+    global_stream = build(augment=None if freeze_global else augment, name="global_stream")
+    local_stream = build(augment=_copy(augment), name="local_stream")
     if initial_weights is not None:
         if take_weights(global_stream, initial_weights) and freeze_global:
             raise ValueError("`freeze_global` needs `initial_weights` with a classifier of these classes")

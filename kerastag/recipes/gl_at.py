@@ -58,10 +58,11 @@ class Settings(_waveform.WaveformSettings):
 
 
 def build(settings: Settings, data: Data) -> Any:
-    network = settings.network(data)
+    import keras
+
     alone = None
     if settings.initial_weights or settings.streams == "global":
-        alone = MODELS[settings.backbone].build(**network)
+        alone = MODELS[settings.backbone].build(**settings.network(data))
     if settings.initial_weights and _begin_with(alone, settings.initial_weights) and settings.freeze_global:
         raise ValueError(
             f"`freeze_global` needs `initial_weights` of these {data.train.num_classes} classes: "
@@ -75,8 +76,10 @@ def build(settings: Settings, data: Data) -> Any:
             f"`clip_seconds` must be at most the {clip_seconds:g} s that are trained on, "
             f"received {settings.clip_seconds}"
         )
+    # The global stream draws what the backbone alone would: weights, dropout, augmentation.
+    keras.utils.set_random_seed(settings.seed)
     return MODELS[f"gl_at_{settings.backbone}"].build(
-        **network,
+        **settings.network(data),
         num_clips=settings.num_clips,
         clip_seconds=settings.clip_seconds,
         select=settings.select,

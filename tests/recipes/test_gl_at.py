@@ -12,6 +12,7 @@ from kerastag.data.mixing import SceneRules
 from kerastag.data.synthetic_events import write_synthetic_scenes
 from kerastag.labels import LabelSet
 from kerastag.models.cnn10 import cnn10
+from kerastag.models.loading import load_network
 from kerastag.recipes import gl_at
 from kerastag.recipes._data import load
 from kerastag.recipes._gl_at_windows import localised
@@ -116,6 +117,22 @@ def test_from_given_weights_with_the_global_stream_frozen(scenes, tmp_path, caps
     assert same == [True, False]
 
 
+@pytest.mark.parametrize("begins", ["with its own weights", "with given weights"])
+def test_the_global_stream_learns_what_the_backbone_alone_does(begins, scenes, tmp_path):
+    """Dropout and augmentation included: what GL-AT is above the backbone alone is not another draw of them."""
+    flags = ["--spec_augment", "true"]
+    if begins == "with given weights":
+        cnn10(5, width=0.0625, input="waveform").save(tmp_path / "given.keras")
+        flags += ["--initial_weights", str(tmp_path / "given.keras")]
+    learnt = {}
+    for streams in ("global", "both"):
+        assert gl_at.main(arguments(scenes, tmp_path / streams, *flags, "--streams", streams)) == 0
+        model = load_network(tmp_path / streams / "model.keras")
+        learnt[streams] = (model if streams == "global" else model.get_layer("global_stream")).get_weights()
+    for alone, with_local in zip(learnt["global"], learnt["both"], strict=True):
+        np.testing.assert_allclose(with_local, alone, rtol=1e-3, atol=1e-5)
+
+
 def test_packs_without_a_table_of_events_give_no_localisation(run, scenes, tmp_path):
     for name in ("bal_train.h5", "eval.h5"):
         (tmp_path / name).symlink_to(scenes / name)
@@ -172,7 +189,6 @@ def test_published_weights_choose_windows_inside_events_before_any_training(tmp_
     from kerastag.data.scene_splits import Split
     from kerastag.data.scenes import make_scenes
     from kerastag.fetch import fetch
-    from kerastag.models.loading import load_network
     from kerastag.tagger import model_file
 
     monkeypatch.setenv("KERASTAG_HOME", str(tmp_path / "home"))
