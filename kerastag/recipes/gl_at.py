@@ -70,16 +70,17 @@ def build(settings: Settings, data: Data) -> Any:
         )
     if settings.streams == "global":
         return alone
+    # The global stream draws what the backbone alone would: weights, dropout, augmentation.
+    keras.utils.set_random_seed(settings.seed)
+    network = settings.network(data)
     clip_seconds = settings.crop_seconds or data.train.x_shape[1] / data.train.packs[0].sample_rate
     if settings.clip_seconds > clip_seconds:
         raise ValueError(
             f"`clip_seconds` must be at most the {clip_seconds:g} s that are trained on, "
             f"received {settings.clip_seconds}"
         )
-    # The global stream draws what the backbone alone would: weights, dropout, augmentation.
-    keras.utils.set_random_seed(settings.seed)
     return MODELS[f"gl_at_{settings.backbone}"].build(
-        **settings.network(data),
+        **network,
         num_clips=settings.num_clips,
         clip_seconds=settings.clip_seconds,
         select=settings.select,

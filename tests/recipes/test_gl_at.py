@@ -9,6 +9,7 @@ import pytest
 from checks import SHARED, needs_shared
 from kerastag.card import Card
 from kerastag.data.mixing import SceneRules
+from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.data.synthetic_events import write_synthetic_scenes
 from kerastag.labels import LabelSet
 from kerastag.models.cnn10 import cnn10
@@ -140,6 +141,14 @@ def test_packs_without_a_table_of_events_give_no_localisation(run, scenes, tmp_p
     model = keras.saving.load_model(run / "model.keras", compile=False)
     assert not localised(settings, load(settings, tmp_path), model)
     assert localised(settings, load(settings, scenes), model)["localisation"] == metrics(run)["localisation"]
+
+
+def test_packs_of_embeddings_are_one_line(tmp_path, capsys):
+    write_synthetic_packs(tmp_path, num_train=9, num_eval=3, num_classes=3, num_features=6)
+    assert gl_at.main(["--data_dir", str(tmp_path), "--run_dir", str(tmp_path / "run"), "--smoke"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "holds embeddings; this system learns from waveforms" in said[0]
 
 
 def test_without_data_it_makes_scenes_and_compares(tmp_path, capsys, monkeypatch):
