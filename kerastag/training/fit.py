@@ -23,6 +23,7 @@ from kerastag.training.stream_loss import StreamLoss
 Batches = Callable[[int, int], Any]
 Predictions = Callable[[keras.Model], np.ndarray]
 _ALARM_AFTER = 0.1  # of the steps: by then a model that learns has left its prior
+_LAG = 0.2  # of the steps: where BatchNorm's averages go back further, a model is measured with those of another
 
 
 def set_batch_norm_momentum(model: keras.Model, momentum: float) -> None:
@@ -30,6 +31,12 @@ def set_batch_norm_momentum(model: keras.Model, momentum: float) -> None:
     for layer in model._flatten_layers():
         if hasattr(layer, "moving_variance"):
             layer.momentum = momentum
+
+
+def batch_norm_memory(model: keras.Model) -> float:
+    """A model -> over how many steps the slowest moving average of a BatchNorm that learns goes back; 0 without one."""
+    learning = (layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance") and layer.trainable)
+    return max((1 / (1 - layer.momentum) for layer in learning), default=0.0)
 
 
 def compiled(model: keras.Model, settings: TrainingSettings) -> keras.Model:
@@ -100,6 +107,12 @@ class RunCallback(keras.callbacks.Callback):
         self._clock = time.perf_counter()
         self._process_sum = 0.0
         self._bar = _progress_bar(self.settings.steps, self.step)
+        memory, steps = batch_norm_memory(self.model), self.settings.steps
+        if memory > _LAG * steps:
+            self._say(
+                f"warning: BatchNorm's averages, which the model is measured with, go back {memory:.0f} steps and "
+                f"training has {steps:,}: with a lower `batch_norm_momentum`, such as 0.9, they follow sooner"
+            )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step += 1

@@ -17,7 +17,7 @@ from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.metrics import measure
 from kerastag.models.embedding_models import clipwise_only, decision_attention
 from kerastag.training.evaluation import predict
-from kerastag.training.fit import RunCallback, averaged_weights, compiled, fit
+from kerastag.training.fit import RunCallback, averaged_weights, batch_norm_memory, compiled, fit
 from kerastag.training.settings import TrainingSettings
 from kerastag.training.state import load_state
 
@@ -97,6 +97,23 @@ def test_every_batch_norm_keeps_the_share_of_its_averages_that_is_asked_for(aske
     for layer, momentum in zip((masked, plain), expected, strict=True):
         mean = keras.ops.convert_to_numpy(layer.moving_mean)
         np.testing.assert_allclose(mean, (1 - momentum) * x.mean(axis=0), rtol=1e-4)
+
+
+def test_what_freezes_has_no_say_in_how_far_averages_go_back():
+    model = keras.Sequential([keras.layers.BatchNormalization(momentum=m) for m in (0.8, 0.99)])
+    assert batch_norm_memory(model) == pytest.approx(100)
+    model.layers[1].trainable = False
+    assert batch_norm_memory(model) == pytest.approx(5)
+    assert batch_norm_memory(keras.Sequential([keras.layers.Dense(2)])) == 0
+
+
+@pytest.mark.parametrize(("momentum", "warned"), [(None, True), (0.9, True), (0.5, False)])
+def test_averages_that_go_back_further_than_a_fifth_of_the_steps_are_said(packs, tmp_path, capsys, momentum, warned):
+    settings = TrainingSettings(steps=12, batch_size=12, evaluate_every=12, checkpoints=1, batch_norm_momentum=momentum)
+    run(packs, settings, tmp_path)
+    steps = 100 if momentum is None else 10
+    said = f"go back {steps} steps and training has 12: with a lower `batch_norm_momentum`" in capsys.readouterr().err
+    assert said == warned
 
 
 @pytest.fixture(scope="module")
