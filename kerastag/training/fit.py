@@ -23,6 +23,7 @@ from kerastag.training.stream_loss import StreamLoss
 Batches = Callable[[int, int], Any]
 Predictions = Callable[[keras.Model], np.ndarray]
 _ALARM_AFTER = 0.1  # of the steps: by then a model that learns has left its prior
+_TRIAL = 10  # steps: so short a run, such as `--smoke`, only shows that everything works
 _LAG = 0.2  # of the steps: where BatchNorm's averages go back further, a model is measured with those of another
 
 
@@ -108,10 +109,10 @@ class RunCallback(keras.callbacks.Callback):
         self._process_sum = 0.0
         self._bar = _progress_bar(self.settings.steps, self.step)
         memory, steps = batch_norm_memory(self.model), self.settings.steps
-        if memory > _LAG * steps:
+        if memory > _LAG * steps and steps > _TRIAL:
             self._say(
                 f"warning: BatchNorm's averages, which the model is measured with, go back {memory:.0f} steps and "
-                f"training has {steps:,}: with a lower `batch_norm_momentum`, such as 0.9, they follow sooner"
+                f"training has {steps:,}: with a lower `batch_norm_momentum` they follow sooner"
             )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
