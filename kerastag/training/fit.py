@@ -29,15 +29,17 @@ _LAG = 0.2  # of the steps: where BatchNorm's averages go back further, a model 
 
 def set_batch_norm_momentum(model: keras.Model, momentum: float) -> None:
     """Let a step leave this share, in [0, 1), of the moving averages of every BatchNorm in place."""
-    for layer in model._flatten_layers():
-        if hasattr(layer, "moving_variance"):
-            layer.momentum = momentum
+    for layer in _batch_norms(model):
+        layer.momentum = momentum
 
 
 def batch_norm_memory(model: keras.Model) -> float:
     """A model -> over how many steps the slowest moving average of a BatchNorm that learns goes back; 0 without one."""
-    learning = (layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance") and layer.trainable)
-    return max((1 / (1 - layer.momentum) for layer in learning), default=0.0)
+    return max((1 / (1 - layer.momentum) for layer in _batch_norms(model) if layer.trainable), default=0.0)
+
+
+def _batch_norms(model: keras.Model) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance")]
 
 
 def compiled(model: keras.Model, settings: TrainingSettings) -> keras.Model:

@@ -29,13 +29,13 @@ def trained(model: Any) -> Any:
     return model
 
 
-def built(name: str, **settings: Any) -> Any:
+def built(name: str, seed: int = 0, **settings: Any) -> Any:
     """A system of the registry, the same each time, as after training."""
     import keras
 
     from kerastag.models import MODELS
 
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(seed)
     return trained(MODELS[name].build(num_classes=len(CLASSES), **settings))
 
 
