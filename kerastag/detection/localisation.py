@@ -132,7 +132,8 @@ def localisation(
 def peaks(framewise: np.ndarray, seconds_per_frame: float) -> tuple[np.ndarray, np.ndarray]:
     """Framewise probabilities -> for every class, the middle of its most probable frame, for `localisation`.
 
-    Of equal frames the first one. Works for every model with `framewise`, those of paper 1 too.
+    Of several such frames the middle of the first ones in a row, as `ClassWiseClipSelect` takes it. Works for every
+    model with `framewise`, those of paper 1 too.
 
     Args:
         framewise: in [0, 1], `(clips, frames, classes)`.
@@ -146,7 +147,11 @@ def peaks(framewise: np.ndarray, seconds_per_frame: float) -> tuple[np.ndarray, 
     ([[0.75]], [[0]])
     """
     framewise = check_framewise(framewise)
-    start = (framewise.argmax(axis=1) + 0.5) * seconds_per_frame
+    first = framewise.argmax(axis=1)
+    less = framewise < framewise.max(axis=1, keepdims=True)
+    less &= np.arange(framewise.shape[1])[:, None] > first[:, None]
+    after = np.where(less.any(axis=1), less.argmax(axis=1), framewise.shape[1])
+    start = (first + after) / 2 * seconds_per_frame
     return start, np.broadcast_to(np.arange(framewise.shape[2]), start.shape)
 
 

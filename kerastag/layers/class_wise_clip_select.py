@@ -15,14 +15,15 @@ class ClassWiseClipSelect(keras.layers.Layer):
 
     For each of the `min(num_clips, classes)` classes k with the highest `clipwise[k]`, the highest first:
 
-        m = argmax over t of framewise[t, k]
+        m = argmax over t of framewise[t, k], the middle of the first frames in a row that have the maximum
         centre = (m + 0.5) * S / T
         start = floor(min(max(centre - L / 2, 0), S - L)),  sub-clip = source[start : start + L]
 
     with S steps of the source, T output frames and `L = round(clip_seconds * sample_rate)`: a window around the output
-    frame where the class is most probable, shifted inwards at either end. Of equal probabilities the first class, and
-    the first frame, is taken, on every backend. No gradient flows through the choice; it flows to the source. All is
-    computed in float32, and the places in whole numbers.
+    frame where the class is most probable, shifted inwards at either end. Several frames in a row have the maximum
+    where a sigmoid has reached 1, or in whole numbers of 8 bits; the first of them would be early by half their time.
+    Of classes of equal probability the first is taken, on every backend. No gradient flows through the choice; it flows
+    to the source. All is computed in float32, and the places in whole numbers.
 
     Args:
         num_clips: sub-clips, N, at least 1; above the number of classes it means all of them.
@@ -53,8 +54,8 @@ class ClassWiseClipSelect(keras.layers.Layer):
     ([[[1.0, 2.0, 3.0, 4.0]]], 0.25)
 
     Reference:
-        Wang et al. 2021, section 2.2. What the paper leaves open: classes are sorted by their clip probability, and
-        output frame m stands for its middle.
+        Wang et al. 2021, section 2.2. What the paper leaves open: classes are sorted by their clip probability, output
+        frame m stands for its middle, and frames that are equal for the middle of them.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class ClassWiseClipSelect(keras.layers.Layer):
         clipwise, framewise = (ops.stop_gradient(_counted(x)) for x in (clipwise, framewise))
         steps, frames = ops.shape(source)[1], ops.shape(framewise)[1]
         classes = ops.top_k(clipwise, self._count(clipwise.shape[1]))[1]  # (batch, N)
-        starts = self._starts(self._best_frames(_rows_of(classes, framewise), steps), steps, frames)
+        starts = self._starts(self._best_middles(_rows_of(classes, framewise), steps), steps, frames)
         windows = self._cut(source, starts)
         if not self.return_windows:
             return windows
@@ -102,32 +103,32 @@ class ClassWiseClipSelect(keras.layers.Layer):
     def _count(self, num_classes: int) -> int:
         return min(self.num_clips, num_classes)
 
-    def _best_frames(self, rows, steps):
-        """Frame probabilities of the chosen classes (batch, N, frames) -> the frame of each, (batch, N)."""
+    def _best_middles(self, rows, steps):
+        """Frame probabilities of the chosen classes (batch, N, frames) -> twice the m of each, (batch, N)."""
         if not self.suppress_radius_seconds:
-            return ops.top_k(rows, 1)[1][:, :, 0]
+            return _twice_middle(rows)
         every = ops.arange(ops.shape(rows)[2], dtype="int32")[None]
-        chosen = [ops.top_k(rows[:, 0], 1)[1]]  # (batch, 1)
+        chosen = [_twice_middle(rows[:, :1])]  # (batch, 1)
         taken = self._near(every, chosen[0], steps)  # (batch, frames)
         for n in range(1, rows.shape[1]):
             free = ops.logical_or(ops.logical_not(taken), ops.all(taken, axis=1, keepdims=True))
-            chosen.append(ops.top_k(ops.where(free, rows[:, n], -1.0), 1)[1])
+            chosen.append(_twice_middle(ops.where(free, rows[:, n], -1.0)[:, None]))
             taken = ops.logical_or(taken, self._near(every, chosen[-1], steps))
         return ops.concatenate(chosen, axis=1)
 
-    def _near(self, every, frame, steps):
+    def _near(self, every, twice_middle, steps):
         """Whether `|t - m| * S / T` is at most the radius, in whole numbers that stay small."""
         frames = ops.shape(every)[1]
-        distance = ops.maximum(every - frame, frame - every)
+        twice = ops.maximum(2 * every - twice_middle, twice_middle - 2 * every)
         whole, rest = steps // frames, steps % frames
         radius = round(self.suppress_radius_seconds * self.sample_rate)
-        return distance * whole + (distance * rest + frames - 1) // frames <= radius
+        return twice * whole + (twice * rest + frames - 1) // frames <= 2 * radius
 
-    def _starts(self, frame, steps, frames):
+    def _starts(self, twice_middle, steps, frames):
         """`floor((m + 0.5) * S / T - L / 2)`, shifted inwards, in whole numbers that stay small."""
         whole, rest = steps // frames, steps % frames
-        odd = 2 * ops.cast(frame, "int32") + 1
-        twice = odd * whole + (odd * rest) // frames - self.length
+        next_to = twice_middle + 1
+        twice = next_to * whole + (next_to * rest) // frames - self.length
         return ops.minimum(ops.maximum(twice, 0) // 2, ops.maximum(steps - self.length, 0))
 
     def _cut(self, source, starts):
@@ -153,6 +154,15 @@ class ClassWiseClipSelect(keras.layers.Layer):
 def _counted(probability):
     """What is not above the smallest that counts, NaN among it, becomes 0."""
     return ops.where(probability > SMALLEST_PROBABILITY, probability, 0.0)
+
+
+def _twice_middle(rows):
+    """Rows (batch, N, frames) -> first plus last of the first frames in a row that have the maximum, (batch, N)."""
+    best, first = ops.top_k(rows, 1)
+    frames = ops.shape(rows)[2]
+    every, first = ops.arange(frames, dtype="int32"), ops.cast(first, "int32")
+    after = ops.min(ops.where(ops.logical_and(every > first, rows < best), every, frames), axis=2)
+    return first[:, :, 0] + after - 1
 
 
 def _rows_of(classes, framewise):

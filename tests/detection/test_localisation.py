@@ -85,6 +85,12 @@ def test_an_event_at_the_clips_end_may_be_out_of_reach():
     assert found.centre_chance == pytest.approx(0.5 * 0.5 / 7)
 
 
+def test_a_peak_of_several_frames_is_in_the_middle_of_the_first_of_them():
+    framewise = np.array([[0.1, 1, 1, 1, 0.2, 1], [0, 0, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0, 0.2], [0, 0, 0, 0, 0.3, 0.3]])
+    start, _ = peaks(framewise[:, :, None], 1.0)
+    assert start[:, 0].tolist() == [2.5, 3.0, 2.0, 5.0]
+
+
 def test_peaks_are_the_middles_of_the_most_probable_frames():
     framewise = np.random.default_rng(0).random((4, 20, 3))
     start, classes = peaks(framewise, 0.5)

@@ -27,7 +27,10 @@ def selected(source, clipwise, framewise, num_clips, clip_seconds, sample_rate, 
     windows, starts, classes, taken = [], [], [], set()
     for k in sorted(range(num_classes), key=lambda k: (-clipwise[k], k))[:num_clips]:
         free = [t for t in range(frames) if t not in taken] or range(frames)
-        m = min(free, key=lambda t: (-framewise[t, k], t))
+        first = last = min(free, key=lambda t: (-framewise[t, k], t))
+        while last + 1 in free and framewise[last + 1, k] == framewise[first, k]:
+            last += 1
+        m = Fraction(first + last, 2)
         if radius_seconds:
             radius = round(radius_seconds * sample_rate)
             taken |= {t for t in range(frames) if abs(t - m) * step <= radius}
@@ -89,20 +92,32 @@ def test_windows_at_either_edge_are_shifted_inwards_whole():
     starts = check([source, clipwise, frame], 5, 3.0, 100)
     np.testing.assert_allclose(starts, [[0, 0, 3, 7, 7]])
     spread = check([source, clipwise, frame], 5, 3.0, 100, radius_seconds=1.0)
-    # Frames 1 and 9 are too near to 0 and 8: their classes take the first free ones, 2 and 6, all being equal there.
-    np.testing.assert_allclose(spread, [[0, 1, 3, 7, 5]])
+    # Frames 1 and 9 are too near to 0 and 8: their classes take the middle of the free ones, all being equal there,
+    # at first of 2 to 9, in the end of 2 alone.
+    np.testing.assert_allclose(spread, [[0, 4.5, 3, 7, 1]])
 
 
-def test_what_is_equal_comes_in_order_of_class_and_of_frame():
+def test_a_window_is_around_the_middle_of_frames_that_are_all_certain():
+    """A sigmoid of float32 is 1 from 17 on: where a class sounds, several frames are."""
+    logits = 20 * np.cos(np.linspace(-np.pi, np.pi, 33, dtype=np.float32)) + 5  # largest in the middle of the clip
+    framewise = ops.convert_to_numpy(ops.sigmoid(logits))[None, :, None]
+    assert (framewise == 1).sum() > 7
+    inputs = [np.zeros((1, 990), np.float32), np.ones((1, 1), np.float32), framewise]
+    np.testing.assert_allclose(check(inputs, 1, 3.0, 99), [[3.5]], atol=0.01)
+    framewise[0, 30] = 1  # certain somewhere else too: the first ones in a row count
+    np.testing.assert_allclose(check(inputs, 1, 3.0, 99), [[3.5]], atol=0.01)
+
+
+def test_what_is_equal_comes_in_order_of_class_and_from_the_middle_of_its_frames():
     """Minus zero, NaN and what float32 hardly holds are equal to zero: processors disagree about them."""
     clipwise = np.array([[0.0, -0.0, np.nan, 1e-40, 0.5, 0.5]], np.float32)
     framewise = np.zeros((1, 8, 6), np.float32)
-    framewise[0, 3:5] = [0.2, -0.0, 1e-41, np.nan, 0.7, 0.7]
+    framewise[0, 4:6] = [0.2, -0.0, 1e-41, np.nan, 0.7, 0.7]
     framewise[0, 0, 5] = np.nan
     source = np.arange(16, dtype=np.float32)[None]
     outputs = outputs_of(ClassWiseClipSelect(6, 1.0, 2, return_windows=True), [source, clipwise, framewise])
     np.testing.assert_array_equal(outputs["2"], [[4, 5, 0, 1, 2, 3]])
-    np.testing.assert_array_equal(outputs["1"], [[3, 3, 3, 0, 0, 0]])
+    np.testing.assert_array_equal(outputs["1"], [[4.5, 4.5, 4.5, 3.5, 3.5, 3.5]])
 
 
 def test_silence_and_nan_in_the_source_are_passed_on():
