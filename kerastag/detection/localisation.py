@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,22 @@ class Localisation:
             name: {k: None if math.isnan(v) else v for k, v in vars(getattr(self, name)).items()}
             for name in ("all", "short", "close")
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Localisation:
+        """What `as_dict` gave, such as `localisation` of a run's `metrics.json`, read back.
+
+        >>> figures = LocalisationFigures(3, 2, 1.0, 0.7, 0.5, 0.5, float("nan"))
+        >>> kept = Localisation(figures, figures, figures).as_dict()
+        >>> Localisation.from_dict(kept).as_dict() == kept
+        True
+        """
+        return cls(
+            **{
+                name: LocalisationFigures(**{k: math.nan if v is None else v for k, v in figures.items()})
+                for name, figures in values.items()
+            }
+        )
 
     def table(self) -> str:
         """Lines of text: a row for each of the three, beside each share what chance gives and what is possible."""

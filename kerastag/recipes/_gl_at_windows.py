@@ -34,19 +34,3 @@ def chosen_windows(settings: SystemSettings, data: Data, model: Any) -> tuple[np
     choosing = keras.Model(model.input, [model.output[name] for name in ("start_seconds", "classes")])
     found = predict(choosing, data.evaluation, data.evaluation_rows, settings.prediction_batch_size)
     return found[0], found[1].astype(int)
-
-
-def localisation_line(found: dict[str, Any]) -> str:
-    """The object `localisation` of `metrics.json` -> one line of it.
-
-    >>> figures = {"positives": 9, "chosen": 8, "centre": 0.875, "centre_chance": 0.5, "overlap": 1.0}
-    >>> localisation_line({"all": {**figures, "overlap_chance": 0.75}})
-    'windows of classes that sound: centre inside an event 0.875 (chance 0.500), overlap 1.000 (chance 0.750), 8 of 9'
-    """
-    f = found["all"]
-    names = ("centre", "centre_chance", "overlap", "overlap_chance")
-    shares = ["-" if f[name] is None else f"{f[name]:.3f}" for name in names]
-    return (
-        f"windows of classes that sound: centre inside an event {shares[0]} (chance {shares[1]}), "
-        f"overlap {shares[2]} (chance {shares[3]}), {f['chosen']} of {f['positives']}"
-    )

@@ -254,7 +254,17 @@ def _table(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"| {metrics['evaluated']} | mAP | mAUC | d-prime |", "| --- | --- | --- | --- |"]
     for name, found in rows.items():
         lines.append(f"| {name} | {found['map']:.4f} | {found['mauc']:.4f} | {_decimal(found['d_prime'])} |")
-    return lines
+    return [*lines, *localisation_lines(metrics)]
+
+
+def localisation_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """The object of `metrics.json` -> a table of where the windows lie; nothing where none were chosen."""
+    if not metrics.get("localisation"):
+        return []
+    from kerastag.detection import Localisation
+
+    table = Localisation.from_dict(metrics["localisation"]).table().splitlines()
+    return ["", "windows of the classes that sound:", "", *(f"    {line}" for line in table), ""]
 
 
 def read_json(path: Path) -> dict[str, Any]:

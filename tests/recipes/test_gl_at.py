@@ -160,7 +160,9 @@ def test_without_data_it_makes_scenes_and_compares(tmp_path, capsys, monkeypatch
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split(" | ")[0] for line in lines if line.startswith("| cnn10")]
     assert rows == [f"| cnn10 {what}" for what in ("alone", "+ GL-AT, global", "+ GL-AT, local", "+ GL-AT, both")]
-    assert any(line.startswith("windows of classes that sound: centre inside an event 0.") for line in lines)
+    table = lines[lines.index("windows of the classes that sound:") + 2 :]
+    assert table[0].split()[:4] == ["pairs", "chosen", "centre", "inside"]
+    assert [line.split()[0] for line in table[1:4]] == ["all", "short", "close"]
     assert lines[-1].startswith("mAP 0.")
     alone, both = metrics(tmp_path / "run/beside_backbone_alone"), metrics(tmp_path / "run")
     assert "global" not in alone
