@@ -73,12 +73,12 @@ class Localisation:
         >>> Localisation.from_dict(kept).as_dict() == kept
         True
         """
-        return cls(
-            **{
-                name: LocalisationFigures(**{k: math.nan if v is None else v for k, v in figures.items()})
-                for name, figures in values.items()
-            }
-        )
+
+        def figures(kept: Mapping[str, Any]) -> LocalisationFigures:
+            known: dict[str, Any] = {key: math.nan if value is None else value for key, value in kept.items()}
+            return LocalisationFigures(**known)
+
+        return cls(**{name: figures(kept) for name, kept in values.items()})
 
     def table(self) -> str:
         """Lines of text: a row for each of the three, beside each share what chance gives and what is possible."""
