@@ -3,13 +3,16 @@
     python benchmarks/windows_by_probability.py RUN [RUN ...]
 
 Of finished runs of GL-AT on scenes whose events are known. A class that sounds in a clip belongs to a column by the
-probability that the global stream gives it, which is the stream that chooses.
+probability that the global stream gives it, which is the stream that chooses. The last column is the share of them
+whose most probable frame has an equal one, so that a window is centred on the middle of several.
 """
 
 import argparse
 import sys
 from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from kerastag._environment import prepare_tensorflow
 
@@ -28,9 +31,9 @@ def row(folder: Path) -> str:
     data = clips_of(folder)
     truth = data.events()
     model = load_network(folder / "model.keras")
-    outputs = [model.output[name] for name in ("global", "start_seconds", "classes")]
+    outputs = [model.output[name] for name in ("global", "framewise", "start_seconds", "classes")]
     found = predict(keras.Model(model.input, outputs), data.evaluation, data.evaluation_rows, 16)
-    probability, start_seconds, classes = found[0], found[1], found[2].astype(int)
+    probability, framewise, start_seconds, classes = *found[:3], found[3].astype(int)
     of_event = probability[truth.clip, truth.class_index]
     windows = model.get_layer("select").clip_seconds, data.evaluation.x_shape[1] / data.evaluation.packs[0].sample_rate
     cells = []
@@ -40,7 +43,9 @@ def row(folder: Path) -> str:
         some = EventTable(*columns, truth.num_clips, truth.num_classes)
         figures = localisation(some, start_seconds, classes, *windows).all
         cells.append(f"{figures.centre:.3f} ({figures.chosen} of {figures.positives})" if figures.chosen else "–")
-    return f"| {folder} | {' | '.join(cells)} |"
+    frames = framewise.swapaxes(1, 2).reshape(-1, framewise.shape[1])[np.unique(truth.pair)]
+    several = (frames == frames.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    return f"| {folder} | {' | '.join(cells)} | {several.mean():.3f} |"
 
 
 def main() -> int:
@@ -48,7 +53,7 @@ def main() -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished run of both streams on scenes")
     arguments = parser.parse_args()
     prepare_tensorflow()
-    titles = [f"{above} to {most}" for above, most in pairwise(LIMITS)]
+    titles = [*(f"{above} to {most}" for above, most in pairwise(LIMITS)), "several frames"]
     print(f"| centre inside, of windows of classes at | {' | '.join(titles)} |\n{'| --- ' * (1 + len(titles))}|")
     for folder in arguments.runs:
         print(row(folder), flush=True)
