@@ -17,6 +17,7 @@ from kerastag.export.device import Use, measure_use
 from kerastag.export.serving import Served
 from kerastag.export.source import rebuilt
 from kerastag.export.target import Tolerance
+from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 from kerastag.metrics import measure
 
 __all__ = ["ParityError", "Report", "check", "map_of", "reference"]
@@ -26,6 +27,9 @@ _ByProbe = dict[str, dict[str, float]]
 THREADS = (1, 2)
 ROUNDINGS = 3
 """How many times as far from the exact result as Keras in float32 a file may be, where that is over its tolerance."""
+_MAY_CHOOSE = 0.01
+"""From this tolerance of a frame on, a file of two streams may listen elsewhere than Keras does."""
+_AT_A_TIME = 8
 
 
 class ParityError(ValueError):
@@ -44,6 +48,8 @@ class Report:
         tolerances: output -> largest difference that the target allows.
         roundings: output -> probe -> how far Keras itself is from the same network in float64, where a difference is
             over the tolerance because of it: the file is at most `ROUNDINGS` times as far from that.
+        windows: output -> probe -> largest difference to Keras, where it is over the tolerance because the file's local
+            stream listened elsewhere; `differences` has how far it is from what Keras says wherever it listens.
         map_keras, map_file: mAP on the evaluation clips; None without them.
         map_loss_allowed: mAP that the target allows to lose.
         clips: evaluation clips, 0 without them.
@@ -57,6 +63,7 @@ class Report:
     differences: Mapping[str, Mapping[str, float]]
     tolerances: Mapping[str, float]
     roundings: Mapping[str, Mapping[str, float]]
+    windows: Mapping[str, Mapping[str, float]]
     map_keras: float | None
     map_file: float | None
     map_loss_allowed: float
@@ -91,6 +98,8 @@ class Report:
             if probe in (excused := self.roundings.get(output, {})):
                 allowed += f", or {ROUNDINGS} times Keras's own rounding, {excused[probe]:.1e}"
             rows.append((f"{output}, largest difference", f"{worst:.1e} ({probe})", allowed))
+            for probe, apart in self.windows.get(output, {}).items():
+                rows.append((f"{output}, with windows elsewhere", f"{apart:.1e} ({probe})", "wherever Keras listens"))
         if self.map_loss is not None:
             rows.append((f"mAP of {self.clips} clips, Keras", f"{self.map_keras:.4f}", ""))
             rows.append(("mAP, this file", f"{self.map_file:.4f}", f"{self.map_loss_allowed:.4f} less"))
@@ -111,6 +120,7 @@ class Report:
             "differences": {output: dict(by_probe) for output, by_probe in self.differences.items()},
             "tolerances": dict(self.tolerances),
             "roundings": {output: dict(by_probe) for output, by_probe in self.roundings.items()},
+            "windows": {output: dict(by_probe) for output, by_probe in self.windows.items()},
             "map": {"keras": self.map_keras, "file": self.map_file, "allowed_loss": self.map_loss_allowed},
             "clips": self.clips,
             "use": {str(threads): use._asdict() for threads, use in self.use.items()},
@@ -142,7 +152,7 @@ def check(
         ParityError: the file is over a tolerance; the message says by how much.
     """
     tolerances = {output: tolerance.of(output, served.input == "waveform") for output in served.reference.output}
-    differences, roundings = _differences(run, served, tolerances)
+    differences, roundings, windows = _differences(run, served, tolerances)
     before = after = None
     if clips is not None:
         before, after = map_of(lambda given: reference(served, given), clips), map_of(run, clips)
@@ -153,6 +163,7 @@ def check(
         differences=differences,
         tolerances=tolerances,
         roundings=roundings,
+        windows=windows,
         map_keras=before,
         map_file=after,
         map_loss_allowed=tolerance.map_loss,
@@ -166,15 +177,21 @@ def check(
     return Report(**{**vars(report), "use": use})
 
 
-def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> tuple[_ByProbe, _ByProbe]:
-    """Output -> probe -> difference to Keras, and Keras's own rounding where that is what the difference comes from."""
+def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> tuple[_ByProbe, _ByProbe, _ByProbe]:
+    """Output -> probe -> difference to Keras, and where that comes from Keras's own rounding or from other windows."""
     found: _ByProbe = {output: {} for output in tolerances}
     roundings: _ByProbe = {}
+    windows: _ByProbe = {}
     network: keras.Model | None = None
     for probe, given in probes.inputs(served).items():
         expected, actual = reference(served, given), run(given)
         for output, wanted in expected.items():
             found[output][probe] = _difference(output, actual[output], wanted)
+        if found.get("clipwise", {}).get(probe, 0.0) > tolerances.get("clipwise", 1.0):
+            bounds = _wherever(served, given, actual) if tolerances.get("framewise", 0.0) >= _MAY_CHOOSE else None
+            if bounds is not None:
+                windows.setdefault("clipwise", {})[probe] = found["clipwise"][probe]
+                found["clipwise"][probe] = _outside(actual["clipwise"], *bounds)
         over = [output for output in expected if found[output][probe] > tolerances[output]]
         if not over or served.input == "waveform":
             continue
@@ -184,7 +201,29 @@ def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> t
             own, its = (_difference(output, said[output], exact[output]) for said in (expected, actual))
             if its <= ROUNDINGS * own:
                 roundings.setdefault(output, {})[probe] = own
-    return found, roundings
+    return found, roundings, windows
+
+
+def _wherever(served: Served, given: np.ndarray, actual: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...] | None:
+    """The least and the most that Keras says of each class, wherever its local stream listens; None of one stream.
+
+    What is pooled over sub-clips lies between what its least and its most probable sub-clip would give by itself.
+    """
+    cuts = [layer for layer in served.reference._flatten_layers() if isinstance(layer, ClassWiseClipSelect)]
+    if not cuts or "framewise" not in actual:
+        return None
+    places = np.arange(2 * actual["framewise"].shape[1] - 1) / 2  # frames and halves: all that may be chosen
+    said = []
+    for start in range(0, len(places), _AT_A_TIME):
+        some = places[start : start + _AT_A_TIME]
+        with cuts[0].listening_at(some):
+            said.append(np.asarray(served.reference(np.repeat(given, len(some), axis=0), training=False)["clipwise"]))
+    heard = np.concatenate(said)
+    return heard.min(axis=0, keepdims=True), heard.max(axis=0, keepdims=True)
+
+
+def _outside(actual: np.ndarray, least: np.ndarray, most: np.ndarray) -> float:
+    return float(np.maximum(np.maximum(least - actual, actual - most), 0).max())
 
 
 def _difference(output: str, actual: np.ndarray, wanted: np.ndarray) -> float:

@@ -1,5 +1,7 @@
 """The parts of a clip that its most probable classes point at."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -75,6 +77,7 @@ class ClassWiseClipSelect(keras.layers.Layer):
         self.sample_rate = _number("sample_rate", sample_rate)
         self.suppress_radius_seconds = _number("suppress_radius_seconds", suppress_radius_seconds, or_zero=True)
         self.return_windows = bool(return_windows)
+        self._told: Any = None
         self.length = round(clip_seconds * sample_rate)
         if self.length < 1:
             raise ValueError(f"`clip_seconds` must be at least one step of the source. Received: {clip_seconds!r}")
@@ -100,11 +103,26 @@ class ClassWiseClipSelect(keras.layers.Layer):
             return windows
         return windows, ops.cast(starts, "float32") / self.sample_rate, ops.cast(classes, "int32")
 
+    @contextmanager
+    def listening_at(self, middles: Any) -> Iterator[None]:
+        """Within it, all windows of a clip are around one place, whatever is probable; of calls that are not compiled.
+
+        Args:
+            middles: m of each clip of the batch, output frames and halves of them, `(batch,)`.
+        """
+        self._told = ops.cast(2 * ops.convert_to_tensor(middles, "float32"), "int32")[:, None]
+        try:
+            yield
+        finally:
+            self._told = None
+
     def _count(self, num_classes: int) -> int:
         return min(self.num_clips, num_classes)
 
     def _best_middles(self, rows, steps):
         """Frame probabilities of the chosen classes (batch, N, frames) -> twice the m of each, (batch, N)."""
+        if self._told is not None:
+            return ops.broadcast_to(self._told, ops.shape(rows)[:2])
         if not self.suppress_radius_seconds:
             return _twice_middle(rows)
         every = ops.arange(ops.shape(rows)[2], dtype="int32")[None]

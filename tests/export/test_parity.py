@@ -80,3 +80,53 @@ def test_every_probe_counts_for_every_output(cancelling: Served, tmp_path: Path)
     assert not probes.inputs(cancelling)["padding"].any()
     with pytest.raises(parity.ParityError, match="differs by 0.1 on padding"):
         checked(cancelling, wrong, tmp_path / "file")
+
+
+@pytest.fixture(scope="module")
+def two_streams() -> Served:
+    # Weights that tell the parts of a clip apart.
+    network = built("gl_at_cnn10", seed=1, width=0.0625, num_clips=2, clip_seconds=1.0, sub_clip_pooling="max")
+    return serve(Source(network, card_of("panns", 3.0, 0.16), Path("two.keras")), Target(name="int8_dynamic"))
+
+
+def listening_elsewhere(served: Served, more: float = 0.0) -> parity.Run:
+    """Something that runs and whose local stream hears the clip's beginning, with so much more of every class."""
+    select = served.reference.get_layer("select")
+
+    def run(given: np.ndarray) -> dict[str, np.ndarray]:
+        said = parity.reference(served, given)
+        with select.listening_at(np.zeros(len(given))):
+            clipwise = np.asarray(served.reference(given, training=False)["clipwise"])
+        return {**said, "clipwise": clipwise + more}
+
+    return run
+
+
+EIGHT_BITS = Tolerance(clipwise=1e-4, framewise=0.5, embedding=0.3)
+
+
+def test_a_file_in_few_bits_may_listen_elsewhere(
+    two_streams: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "THREADS", ())
+    path = tmp_path / "file"
+    path.write_bytes(b"the file")
+    report = parity.check(path, "two.tflite", "int8", EIGHT_BITS, listening_elsewhere(two_streams), two_streams)
+    apart = report.windows["clipwise"]
+    assert max(apart.values()) > 1e-3
+    assert max(report.differences["clipwise"].values()) <= 1e-4
+    assert "| clipwise, with windows elsewhere | " in report.table()
+    assert report.as_dict()["windows"]["clipwise"] == apart
+    assert two_streams.reference.get_layer("select")._told is None
+
+
+def test_what_no_window_gives_is_refused_and_a_float32_file_listens_where_keras_does(
+    two_streams: Served, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"the file")
+    with pytest.raises(parity.ParityError, match="`clipwise` differs by 0.2"):
+        parity.check(path, "two.tflite", "int8", EIGHT_BITS, listening_elsewhere(two_streams, 0.25), two_streams)
+    exactly = Tolerance(clipwise=1e-4, embedding=0.3)
+    with pytest.raises(parity.ParityError, match="`clipwise` differs by .*, allowed 0.0001"):
+        parity.check(path, "two.tflite", "float32", exactly, listening_elsewhere(two_streams), two_streams)
