@@ -145,8 +145,8 @@ class ClassWiseClipSelect(keras.layers.Layer):
     def _starts(self, twice_middle, steps, frames):
         """`floor((m + 0.5) * S / T - L / 2)`, shifted inwards, in whole numbers that stay small."""
         whole, rest = steps // frames, steps % frames
-        next_to = twice_middle + 1
-        twice = next_to * whole + (next_to * rest) // frames - self.length
+        centre = twice_middle + 1  # twice m + 0.5, in frames
+        twice = centre * whole + (centre * rest) // frames - self.length
         return ops.minimum(ops.maximum(twice, 0) // 2, ops.maximum(steps - self.length, 0))
 
     def _cut(self, source, starts):
