@@ -182,16 +182,18 @@ def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> t
     found: _ByProbe = {output: {} for output in tolerances}
     roundings: _ByProbe = {}
     windows: _ByProbe = {}
+    cut = _cut(served) if tolerances.get("framewise", 0.0) >= _MAY_CHOOSE and "clipwise" in tolerances else None
     network: keras.Model | None = None
     for probe, given in probes.inputs(served).items():
         expected, actual = reference(served, given), run(given)
         for output, wanted in expected.items():
             found[output][probe] = _difference(output, actual[output], wanted)
-        if found.get("clipwise", {}).get(probe, 0.0) > tolerances.get("clipwise", 1.0):
-            bounds = _wherever(served, given, actual) if tolerances.get("framewise", 0.0) >= _MAY_CHOOSE else None
-            if bounds is not None:
-                windows.setdefault("clipwise", {})[probe] = found["clipwise"][probe]
-                found["clipwise"][probe] = _outside(actual["clipwise"], *bounds)
+        if cut and found["clipwise"][probe] > tolerances["clipwise"]:
+            windows.setdefault("clipwise", {})[probe] = found["clipwise"][probe]
+            least, most = _wherever(served, cut, given, expected["framewise"].shape[1])
+            found["clipwise"][probe] = float(
+                np.maximum(least - actual["clipwise"], actual["clipwise"] - most).clip(0).max()
+            )
         over = [output for output in expected if found[output][probe] > tolerances[output]]
         if not over or served.input == "waveform":
             continue
@@ -204,26 +206,27 @@ def _differences(run: Run, served: Served, tolerances: Mapping[str, float]) -> t
     return found, roundings, windows
 
 
-def _wherever(served: Served, given: np.ndarray, actual: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...] | None:
-    """The least and the most that Keras says of each class, wherever its local stream listens; None of one stream.
+def _cut(served: Served) -> ClassWiseClipSelect | None:
+    """What chooses where the local stream listens; None of one stream."""
+    layers = served.reference._flatten_layers()
+    return next((layer for layer in layers if isinstance(layer, ClassWiseClipSelect)), None)
+
+
+def _wherever(
+    served: Served, cut: ClassWiseClipSelect, given: np.ndarray, frames: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the most that Keras says of each class, wherever its local stream listens.
 
     What is pooled over sub-clips lies between what its least and its most probable sub-clip would give by itself.
     """
-    cuts = [layer for layer in served.reference._flatten_layers() if isinstance(layer, ClassWiseClipSelect)]
-    if not cuts or "framewise" not in actual:
-        return None
-    places = np.arange(2 * actual["framewise"].shape[1] - 1) / 2  # frames and halves: all that may be chosen
+    places = np.arange(2 * frames - 1) / 2  # frames and halves: all that may be chosen
     said = []
     for start in range(0, len(places), _AT_A_TIME):
         some = places[start : start + _AT_A_TIME]
-        with cuts[0].listening_at(some):
+        with cut.listening_at(some):
             said.append(np.asarray(served.reference(np.repeat(given, len(some), axis=0), training=False)["clipwise"]))
     heard = np.concatenate(said)
     return heard.min(axis=0, keepdims=True), heard.max(axis=0, keepdims=True)
-
-
-def _outside(actual: np.ndarray, least: np.ndarray, most: np.ndarray) -> float:
-    return float(np.maximum(np.maximum(least - actual, actual - most), 0).max())
 
 
 def _difference(output: str, actual: np.ndarray, wanted: np.ndarray) -> float:
