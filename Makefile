@@ -20,7 +20,8 @@ help:
 	@echo "make demo         install into $(VENV), train attention beside averaging on synthetic clips, print the table"
 	@echo "make test         tests and doctests on TensorFlow, less what is slow"
 	@echo "make test-slow    every TOML, every system through every format; layers and embedding models on JAX"
-	@echo "make test-legacy  both kinds of tests beside TensorFlow 2.16, tensorflow-io and tflite-runtime (Python 3.11)"
+	@echo "make test-legacy  the tests, and every system through every format, beside TensorFlow 2.16, tensorflow-io and"
+	@echo "                  tflite-runtime (Python 3.11)"
 	@echo "make soak         a day of audio through the streaming tagger as fast as it goes: memory, losses, time stamps"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       rewrite the code as ruff would have it"
@@ -39,7 +40,8 @@ test-slow: $(VENV)/.dev
 
 test-legacy: $(LEGACY)/.tfio $(VENV)/.dev
 	$(PY) tests/export/legacy_models.py $(LEGACY)/models
-	KERASTAG_LEGACY_MODELS=$(LEGACY)/models $(LEGACY)/bin/python $(PYTEST) $(PYTEST_ARGS)
+	KERASTAG_LEGACY_MODELS=$(LEGACY)/models $(LEGACY)/bin/python $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(LEGACY)/bin/python $(PYTEST) -m slow --dist worksteal tests/export $(PYTEST_ARGS)
 
 soak: $(VENV)/.dev
 	KERASTAG_SOAK_HOURS=24 $(PY) -m pytest -s tests/edge/test_soak.py

@@ -118,7 +118,7 @@ def test_from_given_weights_with_the_global_stream_frozen(scenes, tmp_path, caps
     assert same == [True, False]
 
 
-@pytest.mark.parametrize("begins", ["with its own weights", "with given weights"])
+@pytest.mark.parametrize("begins", [pytest.param("with its own weights", marks=pytest.mark.slow), "with given weights"])
 def test_the_global_stream_learns_what_the_backbone_alone_does(begins, scenes, tmp_path):
     """Dropout and augmentation included: what GL-AT is above the backbone alone is not another draw of them."""
     flags = ["--spec_augment", "true"]
