@@ -98,6 +98,21 @@ def test_the_gradient_is_kerass():
     np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+def test_what_it_learns_is_what_kerass_learns(mask):
+    """One step of descent on a dense layer before it, on its own scale and shift, and on nothing else."""
+    x = X if mask is None else np.where(mask[..., None], X, 0).astype("float32")
+    learnt = []
+    for layer in pair():
+        model = keras.Sequential([keras.Input(X.shape[1:]), keras.layers.Masking(), keras.layers.Dense(4), layer])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.layers[-2].set_weights([np.eye(4, dtype="float32")[::-1] + 0.5, np.zeros(4, "float32")])
+        model.train_on_batch(x, X[::-1])
+        learnt.append(model.get_weights())
+    for got, wanted in zip(*learnt, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.02), ("mixed_float16", 0.005)])
 def test_half_precision_is_close_and_statistics_stay_float32(policy, tolerance):
     x = RANDOM.normal(0.5, 1, (500, 10, 16)).astype("float32")  # as after a dense layer: mean below the deviation
