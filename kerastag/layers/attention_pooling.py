@@ -85,7 +85,8 @@ class AttentionPooling(keras.layers.Layer):
         if isinstance(mask, list | tuple):
             mask = next((given for given in mask if given is not None), None)
         weights = self._unnormalised(scores, self._valid(mask))
-        return _weighted_mean(weights, values)
+        # One division a clip, not one a segment.
+        return ops.sum(weights * values, axis=1) / ops.maximum(ops.sum(weights, axis=1), SMALLEST_WEIGHT)
 
     def compute_mask(self, inputs, mask=None):
         return None
@@ -96,22 +97,3 @@ class AttentionPooling(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "phi": self.phi}
-
-
-@ops.custom_gradient
-def _weighted_mean(weights, values):
-    """Weights and values of the segments -> their weighted mean; one division a clip, not one a segment.
-
-    Its gradient, `w (d / sum w)` of the values and `(u - mean) (d / sum w)` of the weights, is written out: taken step
-    by step it writes the clip's `d` and `sum w` once a segment.
-    """
-    total = ops.maximum(ops.sum(weights, axis=1, keepdims=True), SMALLEST_WEIGHT)
-    mean = ops.sum(weights * values, axis=1, keepdims=True) / total
-
-    def gradient(*args, upstream=None):
-        if upstream is None:
-            (upstream,) = args
-        share = ops.expand_dims(upstream, axis=1) / total
-        return (values - mean) * share, weights * share
-
-    return ops.squeeze(mean, axis=1), gradient
