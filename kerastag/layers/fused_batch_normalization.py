@@ -41,9 +41,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return normal if rows is inputs else ops.reshape(normal, ops.shape(inputs))
 
     def _has_kernel(self, inputs):
-        last = self.axis in (-1, len(inputs.shape) - 1)
-        exact = keras.backend.standardize_dtype(inputs.dtype) == "float64"
-        return keras.backend.backend() == "tensorflow" and last and not exact
+        return self.axis in (-1, len(inputs.shape) - 1) and has_kernel(inputs.dtype)
 
     def _normalise(self, rows):
         """`(batch, height, width, channels)` -> normalised, mean, variance; the latter two in float32."""
@@ -57,3 +55,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         # The operation's variance is the unbiased one, Keras's is not.
         count = tf.cast(tf.reduce_prod(tf.shape(rows, out_type="int64")[:-1]), "float32")
         return normal, mean, variance * (tf.maximum(count - 1, 1) / count)
+
+
+def has_kernel(dtype):
+    """Whether the backend has TensorFlow's kernel for batch normalisation of numbers of that type; float64 has none."""
+    return keras.backend.backend() == "tensorflow" and keras.backend.standardize_dtype(dtype) != "float64"

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerastag.layers.fused_batch_normalization import has_kernel
+
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class MaskedBatchNormalization(keras.layers.Layer):
@@ -80,8 +82,7 @@ class MaskedBatchNormalization(keras.layers.Layer):
 
 def _affine(rows, scale, shift):
     """`scale * rows + shift`, for which TensorFlow has a kernel that passes over the rows once and not twice."""
-    exact = keras.backend.standardize_dtype(rows.dtype) == "float64"
-    if keras.backend.backend() != "tensorflow" or exact:
+    if not has_kernel(rows.dtype):
         return rows * ops.cast(scale, rows.dtype) + ops.cast(shift, rows.dtype)
     import tensorflow as tf
 
