@@ -1,5 +1,7 @@
 """Batch normalisation in one operation of TensorFlow instead of a dozen."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -57,6 +59,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return normal, mean, variance * (tf.maximum(count - 1, 1) / count)
 
 
-def has_kernel(dtype):
+def has_kernel(dtype: Any) -> bool:
     """Whether the backend has TensorFlow's kernel for batch normalisation of numbers of that type; float64 has none."""
     return keras.backend.backend() == "tensorflow" and keras.backend.standardize_dtype(dtype) != "float64"
