@@ -80,13 +80,13 @@ class AttentionPooling(keras.layers.Layer):
         weights = PHI[self.phi](scores, valid) + SMALLEST_WEIGHT
         return weights if valid is None else weights * valid
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, mask=None, training=False):
         values, scores = inputs
         if isinstance(mask, list | tuple):
             mask = next((given for given in mask if given is not None), None)
         weights = self._unnormalised(scores, self._valid(mask))
-        # One division a clip, not one a segment.
-        return ops.sum(weights * values, axis=1) / ops.maximum(ops.sum(weights, axis=1), SMALLEST_WEIGHT)
+        # A SavedModel cannot hold a gradient that is written out, and what it serves does not train.
+        return _trained_mean(weights, values) if training else _weighted_mean(weights, values)[0]
 
     def compute_mask(self, inputs, mask=None):
         return None
@@ -97,3 +97,31 @@ class AttentionPooling(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "phi": self.phi}
+
+
+def _weighted_mean(weights, values):
+    """Weights and values of the segments -> `(batch, features)`, their mean, and the sum of the weights.
+
+    One division a clip, not one a segment.
+    """
+    total = ops.maximum(ops.sum(weights, axis=1), SMALLEST_WEIGHT)
+    return ops.sum(weights * values, axis=1) / total, total
+
+
+@ops.custom_gradient
+def _trained_mean(weights, values):
+    """The weighted mean, whose gradient is written out: with `d` that of the mean and `w` the weights,
+
+        d_values = w * d / sum(w),  d_weights = (values - mean) * d / sum(w)
+
+    which, taken step by step, writes what the clip has once, once a segment.
+    """
+    mean, total = _weighted_mean(weights, values)
+
+    def gradient(*args, upstream=None):
+        if upstream is None:
+            (upstream,) = args
+        share = ops.expand_dims(upstream / total, axis=1)
+        return (values - ops.expand_dims(mean, axis=1)) * share, weights * share
+
+    return mean, gradient

@@ -86,12 +86,36 @@ def _affine(rows, scale, shift):
         return rows * ops.cast(scale, rows.dtype) + ops.cast(shift, rows.dtype)
     import tensorflow as tf
 
-    images = ops.reshape(rows, (-1, 1, 1, rows.shape[-1]))  # (rows, height, width, features)
     zeros, ones = tf.zeros_like(shift), tf.ones_like(scale)
     normal, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=images, scale=scale, offset=shift, mean=zeros, variance=ones, epsilon=0.0, is_training=False
+        x=_images(rows), scale=scale, offset=shift, mean=zeros, variance=ones, epsilon=0.0, is_training=False
     )
     return ops.reshape(normal, ops.shape(rows))
+
+
+def _affine_gradient(upstream, rows, scale):
+    """The gradients of the rows, the scale and the shift of `_affine`, the latter two in float32."""
+    if not has_kernel(rows.dtype):
+        every = ops.ones_like(rows[:, :1])
+        return upstream * ops.cast(scale, rows.dtype), _sums(every, upstream * rows), _sums(every, upstream)
+    import tensorflow as tf
+
+    d_rows, d_scale, d_shift, *_ = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=_images(upstream),
+        x=_images(rows),
+        scale=scale,
+        reserve_space_1=tf.zeros_like(scale),  # the mean
+        reserve_space_2=tf.ones_like(scale),  # the variance
+        reserve_space_3=[],
+        epsilon=0.0,
+        is_training=False,
+    )
+    return ops.reshape(d_rows, ops.shape(rows)), d_scale, d_shift
+
+
+def _images(rows):
+    """`(rows, features)` -> `(rows, height, width, features)`, which TensorFlow's kernels take."""
+    return ops.reshape(rows, (-1, 1, 1, rows.shape[-1]))
 
 
 def _sums(column, rows):
@@ -124,12 +148,17 @@ def _normalise(rows, scale, shift, valid, mean, inverse):
     def gradient(*args, upstream=None):
         if upstream is None:
             (upstream,) = args
-        every = ops.ones_like(valid)
-        d_scale, d_shift = _sums(every, upstream * rows), _sums(every, upstream)
+        d_rows, d_scale, d_shift = _affine_gradient(upstream, rows, scale)
         per_row = scale / _count(valid)
         slope = per_row * ops.square(inverse) * (d_scale - mean * d_shift)
         of_statistics = _affine(rows, slope, per_row * d_shift - slope * mean) * valid
-        d_rows = _affine(upstream, scale, ops.zeros_like(shift)) - of_statistics
-        return d_rows, d_scale, d_shift, ops.zeros_like(valid), ops.zeros_like(mean), ops.zeros_like(inverse)
+        return (
+            d_rows - of_statistics,
+            d_scale,
+            d_shift,
+            ops.zeros_like(valid),
+            ops.zeros_like(mean),
+            ops.zeros_like(inverse),
+        )
 
     return _affine(rows, scale, shift), gradient

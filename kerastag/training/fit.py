@@ -15,6 +15,7 @@ from kerastag.metrics import Metrics
 from kerastag.training.devices import scope_of
 from kerastag.training.evaluation import CheckpointMean, without_optimizer
 from kerastag.training.files import write_atomically
+from kerastag.training.fused_adam import FusedAdam
 from kerastag.training.logs import ScalarLog
 from kerastag.training.settings import TrainingSettings
 from kerastag.training.state import build_optimizer, load_state, save_state
@@ -58,7 +59,7 @@ def compiled(model: keras.Model, settings: TrainingSettings) -> keras.Model:
         rate = keras.optimizers.schedules.PolynomialDecay(rate / settings.warmup_steps, settings.warmup_steps, rate)
     average = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
     with scope_of(model):  # an optimizer belongs to the devices that it is made for
-        optimizer = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None, **average)
+        optimizer = FusedAdam(rate, weight_decay=settings.weight_decay or None, **average)
         model.compile(optimizer, StreamLoss(label_smoothing=settings.label_smoothing))
     return model
 

@@ -1,5 +1,7 @@
 """Attention pooling against its formula, for every phi: masks, bounds, extremes, half precision."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ BY_HAND = {
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
 }
 phis = pytest.mark.parametrize("phi", PHI)
+trainings = pytest.mark.parametrize("training", [False, True])  # a gradient written out, or the framework's
 
 
 def attend(values, scores, phi):
@@ -81,14 +84,17 @@ def test_weights_sum_to_one_over_the_valid_segments_and_are_what_the_output_uses
 
 
 @phis
-def test_a_clip_of_padding_alone_gives_zeros_and_finite_gradients(phi):
+@trainings
+def test_a_clip_of_padding_alone_gives_zeros_and_finite_gradients(phi, training):
     mask = MASK.copy()
     mask[1] = False
     output = pooled(phi, mask=mask)
     assert (output[1] == 0).all()
     assert (output[[0, 2]] != 0).all()
     layer = AttentionPooling(phi)
-    gradients = gradients_of(lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(mask)), VALUES, SCORES)
+    gradients = gradients_of(
+        lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(mask), training=training), VALUES, SCORES
+    )
     for gradient in gradients:
         assert np.isfinite(gradient).all()
         assert (gradient[1] == 0).all()
@@ -96,8 +102,9 @@ def test_a_clip_of_padding_alone_gives_zeros_and_finite_gradients(phi):
 
 
 @phis
+@trainings
 @pytest.mark.parametrize("size", [1e4, -1e4, 1e15, -1e15])
-def test_extreme_scores_stay_finite(phi, size):
+def test_extreme_scores_stay_finite(phi, size, training):
     layer = AttentionPooling(phi)
     one_sided = np.full_like(SCORES, size)
     both = np.where(np.arange(5)[None, :, None] == 2, size, SCORES).astype("float32")
@@ -106,17 +113,19 @@ def test_extreme_scores_stay_finite(phi, size):
         assert np.isfinite(output).all()
         assert (np.abs(output) <= 1).all()  # a mean of values within [-1, 1]
         for gradient in gradients_of(
-            lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(MASK)), VALUES, scores
+            lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(MASK), training=training), VALUES, scores
         ):
             assert np.isfinite(gradient).all()
     # Scores that are all the same choose nothing.
     np.testing.assert_allclose(pooled(phi, scores=one_sided), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
 
 
-def test_relu_of_negative_scores_is_the_average():
+@trainings
+def test_relu_of_negative_scores_is_the_average(training):
     scores = -np.abs(SCORES) - 0.1
     np.testing.assert_allclose(pooled("relu", scores=scores), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
-    values, scores_gradient = gradients_of(lambda u, z: AttentionPooling("relu")([u, z]), VALUES, scores)
+    layer = AttentionPooling("relu")
+    values, scores_gradient = gradients_of(lambda u, z: layer([u, z], training=training), VALUES, scores)
     np.testing.assert_allclose(values, np.full_like(VALUES, 1 / 5), rtol=1e-5)
     assert (scores_gradient == 0).all()
 
@@ -131,10 +140,12 @@ def test_there_is_no_upper_bound():
 
 
 @phis
-def test_the_gradient_is_that_of_the_formula(phi):
+@trainings
+def test_the_gradient_is_that_of_the_formula(phi, training):
     """Central differences of the float64 formula."""
     direction = RANDOM.standard_normal(SCORES.shape)
-    (gradient,) = gradients_of(lambda z: AttentionPooling(phi)([keras.ops.convert_to_tensor(VALUES), z]), SCORES)
+    values, layer = keras.ops.convert_to_tensor(VALUES), AttentionPooling(phi)
+    (gradient,) = gradients_of(lambda z: layer([values, z], training=training), SCORES)
     step = 1e-5
     above, below = (
         sum(
@@ -144,6 +155,21 @@ def test_the_gradient_is_that_of_the_formula(phi):
         for sign in (1, -1)
     )
     assert (gradient * direction).sum() == pytest.approx((above - below) / (2 * step), rel=1e-3, abs=1e-4)
+
+
+@phis
+def test_the_gradient_written_out_is_the_frameworks(phi):
+    weights = RANDOM.standard_normal((3, 4)).astype("float32")
+    layer, mask = AttentionPooling(phi), keras.ops.convert_to_tensor(MASK)
+
+    def attention(training, values, scores):
+        return layer([values, scores], mask=mask, training=training)
+
+    written, taken = (
+        gradients_of(partial(attention, training), VALUES, SCORES, weights=weights) for training in (True, False)
+    )
+    for got, expected in zip(written, taken, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
 @phis
