@@ -28,11 +28,9 @@ def trained(optimizer, policy="float32"):
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
         {"weight_decay": 0.1, "use_ema": True, "ema_momentum": 0.9, "clipnorm": 1.0},
+        {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3, "gradient_accumulation_steps": 2},
         {"amsgrad": True},
-        {"gradient_accumulation_steps": 2},
     ],
 )
 def test_is_adam_to_rounding(settings):
