@@ -2,9 +2,10 @@
 
     python benchmarks/training_step.py
 
-Both take the same random batch of 500 clips in turn, A B A B, so that a machine whose speed drifts slows both. The
-rebuild is what one writes from the paper with Keras's own: Dense, BatchNormalization, ReLU, Dropout, Adam. The large
-matrix products of a step alone, three to each of four dense layers, are timed beside them: no step takes less.
+All take the same random batch of 500 clips in turn, so that a machine whose speed drifts slows all, and in another
+order each round, as a step finds the caches the way the one before it left them. The rebuild is what one writes from
+the paper with Keras's own: Dense, BatchNormalization, ReLU, Dropout, Adam. The large matrix products of a step alone,
+three to each of four dense layers, are timed beside them: no step takes less.
 """
 
 import argparse
@@ -86,7 +87,7 @@ def products(units: int, dtype: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--units", type=int, default=1024)
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
@@ -104,8 +105,8 @@ def main() -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(arguments.rounds):
-        for name, step in steps.items():
-            seconds[name].append(step())
+        for name in random.permutation(list(steps)):
+            seconds[name].append(steps[name]())
     print(" · ".join(f"{name} {version}" for name, version in versions().items()))
     print(
         "| step of 500 clips | median ms | fastest ms | ratio to the first, pair by pair |\n| --- | --- | --- | --- |"
