@@ -12,7 +12,7 @@ from kerastag.layers.fused_batch_normalization import has_kernel
 class MaskedBatchNormalization(keras.layers.Layer):
     """Features of segments or clips -> the same with zero mean and unit variance over the valid ones of the batch.
 
-    `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`, of which, if it is asked for, the positive part
+    `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`
 
     The same model as `keras.layers.BatchNormalization`, with the mean and the mean square taken as products of the
     mask with the features: one matrix product each, several times faster than a masked reduction. In training the
@@ -21,7 +21,6 @@ class MaskedBatchNormalization(keras.layers.Layer):
     Args:
         momentum: share of the moving average that one batch leaves in place, in [0, 1].
         epsilon: added to the variance, above 0.
-        activation: `"relu"`, in the same pass over the features, or None.
 
     Input shape: `(batch, features)` or `(batch, segments, features)`.
     Output shape: the same.
@@ -29,7 +28,7 @@ class MaskedBatchNormalization(keras.layers.Layer):
     Masked segments are normalised like the others but do not enter the statistics.
 
     Raises:
-        ValueError: `momentum` or `epsilon` out of range, or another activation.
+        ValueError: `momentum` or `epsilon` out of range.
 
     >>> import numpy as np
     >>> y = MaskedBatchNormalization(epsilon=1e-9)(np.array([[1.0], [3.0]]), training=True)
@@ -40,17 +39,13 @@ class MaskedBatchNormalization(keras.layers.Layer):
     in bfloat16 is good to a percent where the mean is not far above the deviation, as after a dense layer.
     """
 
-    def __init__(
-        self, momentum: float = 0.99, epsilon: float = 1e-3, activation: str | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any) -> None:
         if not 0 <= momentum <= 1:
             raise ValueError(f"`momentum` must be in [0, 1], received {momentum!r}")
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be above 0, received {epsilon!r}")
-        if activation not in (None, "relu"):
-            raise ValueError(f'`activation` must be "relu" or None, received {activation!r}')
         super().__init__(**kwargs)
-        self.momentum, self.epsilon, self.activation = momentum, epsilon, activation
+        self.momentum, self.epsilon = momentum, epsilon
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -67,8 +62,7 @@ class MaskedBatchNormalization(keras.layers.Layer):
         if not training:
             scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
             shift = self.beta - self.moving_mean * scale
-            normal = inputs * ops.cast(scale, inputs.dtype) + ops.cast(shift, inputs.dtype)
-            return ops.relu(normal) if self.activation else normal
+            return inputs * ops.cast(scale, inputs.dtype) + ops.cast(shift, inputs.dtype)
         rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # (batch * segments, features)
         valid = ops.ones_like(rows[:, :1]) if mask is None else ops.reshape(ops.cast(mask, rows.dtype), (-1, 1))
         mean, variance = _statistics(ops.stop_gradient(rows), valid)
@@ -76,35 +70,27 @@ class MaskedBatchNormalization(keras.layers.Layer):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
         inverse = ops.rsqrt(variance + self.epsilon)
         scale = self.gamma * inverse
-        normalise = _normalise_and_rectify if self.activation else _normalise
-        normal = normalise(rows, scale, self.beta - mean * scale, valid, mean, inverse)
+        normal = _normalise(rows, scale, self.beta - mean * scale, valid, mean, inverse)
         return ops.reshape(normal, ops.shape(inputs))
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "activation": self.activation,
-        }
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
 
 
-def _affine(rows, scale, shift, rectified=False):
-    """`scale * rows + shift`, or its positive part; a kernel of TensorFlow's passes over the rows once for both."""
+def _affine(rows, scale, shift):
+    """`scale * rows + shift`, for which TensorFlow has a kernel that passes over the rows once and not twice."""
     if not has_kernel(rows.dtype):
-        normal = rows * ops.cast(scale, rows.dtype) + ops.cast(shift, rows.dtype)
-        return ops.relu(normal) if rectified else normal
+        return rows * ops.cast(scale, rows.dtype) + ops.cast(shift, rows.dtype)
     import tensorflow as tf
 
     zeros, ones = tf.zeros_like(shift), tf.ones_like(scale)
     normal, *_ = tf.raw_ops.FusedBatchNormV3(
         x=_images(rows), scale=scale, offset=shift, mean=zeros, variance=ones, epsilon=0.0, is_training=False
     )
-    # TensorFlow joins the two where nothing stands between them.
-    return ops.reshape(ops.relu(normal) if rectified else normal, ops.shape(rows))
+    return ops.reshape(normal, ops.shape(rows))
 
 
 def _affine_gradient(upstream, rows, scale):
@@ -148,26 +134,8 @@ def _statistics(rows, valid):
     return mean, ops.maximum(mean_square - ops.square(mean), 0)
 
 
-def _rectified_gradient(upstream, normal):
-    """The gradient of the rows of which `normal` is the positive part."""
-    if not has_kernel(normal.dtype):
-        return ops.where(normal > 0, upstream, ops.zeros_like(upstream))
-    import tensorflow as tf
-
-    return tf.raw_ops.ReluGrad(gradients=upstream, features=normal)
-
-
 @ops.custom_gradient
 def _normalise(rows, scale, shift, valid, mean, inverse):
-    return _with_gradient(rows, scale, shift, valid, mean, inverse, rectified=False)
-
-
-@ops.custom_gradient
-def _normalise_and_rectify(rows, scale, shift, valid, mean, inverse):
-    return _with_gradient(rows, scale, shift, valid, mean, inverse, rectified=True)
-
-
-def _with_gradient(rows, scale, shift, valid, mean, inverse, rectified):
     """`scale * rows + shift`, whose gradient knows that both are functions of the valid rows' mean and deviation.
 
     With `d` the gradient of the output and `x'` the rows less their mean, times the inverse of their deviation,
@@ -176,18 +144,21 @@ def _with_gradient(rows, scale, shift, valid, mean, inverse, rectified):
 
     which passes over the features fewer times than a gradient taken step by step. The other arguments are constants.
     """
-    normal = _affine(rows, scale, shift, rectified)
 
     def gradient(*args, upstream=None):
         if upstream is None:
             (upstream,) = args
-        if rectified:
-            upstream = _rectified_gradient(upstream, normal)
         d_rows, d_scale, d_shift = _affine_gradient(upstream, rows, scale)
         per_row = scale / _count(valid)
         slope = per_row * ops.square(inverse) * (d_scale - mean * d_shift)
         of_statistics = _affine(rows, slope, per_row * d_shift - slope * mean) * valid
-        constants = (ops.zeros_like(constant) for constant in (valid, mean, inverse))
-        return d_rows - of_statistics, d_scale, d_shift, *constants
+        return (
+            d_rows - of_statistics,
+            d_scale,
+            d_shift,
+            ops.zeros_like(valid),
+            ops.zeros_like(mean),
+            ops.zeros_like(inverse),
+        )
 
-    return normal, gradient
+    return _affine(rows, scale, shift), gradient

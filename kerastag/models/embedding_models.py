@@ -85,7 +85,7 @@ class EmbeddingSettings:
         return [layers.Dense(self.units, use_bias=False), *self.activation()]
 
     def activation(self) -> list[keras.layers.Layer]:
-        return [MaskedBatchNormalization(activation="relu"), self.dropped()]
+        return [MaskedBatchNormalization(), layers.ReLU(), self.dropped()]
 
     def dropped(self) -> keras.layers.Layer:
         return HalfDropout() if self.dropout == 0.5 else layers.Dropout(self.dropout)
