@@ -16,7 +16,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     composes it and its gradient of a dozen elementwise operations, each of which reads all features again; here one
     kernel takes the statistics and normalises, and one is the gradient. With a mask, with an axis that is not the last,
     with `renorm` or `synchronized`, in float64, outside training and on another backend, whose compiler fuses by
-    itself, Keras's own is what runs.
+    itself, Keras's own is what runs. On a CPU, TensorFlow joins the kernel with a ReLU that follows at once, and both
+    together make 0 of NaN.
 
     Args:
         **kwargs: of `keras.layers.BatchNormalization`.

@@ -39,6 +39,16 @@ def batch_norm_memory(model: keras.Model) -> float:
     return max((1 / (1 - layer.momentum) for layer in _batch_norms(model) if layer.trainable), default=0.0)
 
 
+def averages_are_finite(model: keras.Model) -> bool:
+    """Whether the moving averages of every BatchNorm are numbers.
+
+    Where they are not, the loss may still be one: TensorFlow joins ReLU to what stands before it, and on a CPU its
+    kernels for both make 0 of NaN.
+    """
+    averages = (average for layer in _batch_norms(model) for average in (layer.moving_mean, layer.moving_variance))
+    return all(np.isfinite(np.asarray(average)).all() for average in averages)
+
+
 def _batch_norms(model: keras.Model) -> list[Any]:
     return [layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance")]
 
@@ -122,9 +132,7 @@ class RunCallback(keras.callbacks.Callback):
         self.step += 1
         process_sum = float(logs["loss"]) * (batch + 1)  # Keras has the mean over the steps of this process
         if not np.isfinite(process_sum):
-            raise FloatingPointError(
-                f"the loss is not finite at step {self.step}: lower `learning_rate`, or use `precision` float32"
-            )
+            raise self._not_finite("the loss is")
         self._loss_sum += process_sum - self._process_sum
         self._loss_steps += 1
         self._process_sum = process_sum
@@ -135,11 +143,18 @@ class RunCallback(keras.callbacks.Callback):
         saving = at_end or self.step % self.settings.save_every == 0
         if (measuring or saving) and hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # inside fit, JAX's variables are stale until asked for
+        if (measuring or saving) and not averages_are_finite(self.model):
+            raise self._not_finite("BatchNorm's averages are")
         if measuring:
             with averaged_weights(self.model):
                 self._evaluate(at_checkpoint)
         if saving:
             self._save()
+
+    def _not_finite(self, what: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"{what} not finite at step {self.step}: lower `learning_rate`, or use `precision` float32"
+        )
 
     def on_train_end(self, logs: Any = None) -> None:
         self._bar.close()

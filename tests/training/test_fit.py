@@ -13,6 +13,7 @@ from kerastag.data.keras_sequence import KerasBatches
 from kerastag.data.pack import FeaturePack
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic import write_synthetic_packs
+from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.metrics import measure
 from kerastag.models.embedding_models import clipwise_only, decision_attention
@@ -33,7 +34,7 @@ def network():
     return clipwise_only(decision_attention(num_classes=3, num_features=4, units=4, depth=1))
 
 
-def run(packs, settings, folder, predictions=None, prior=0.0, callback=RunCallback, batches=None):
+def run(packs, settings, folder, predictions=None, prior=0.0, callback=RunCallback, batches=None, network=network):
     """A small run -> its model and callback."""
     keras.utils.set_random_seed(settings.seed)
     model = compiled(network(), settings)
@@ -237,7 +238,22 @@ def done_at(measured, step):
     return list(measured.values())[0 if step == 4 else 1]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(packs, tmp_path):
+def image_network():
+    """Batch normalisation with ReLU at once behind it, which TensorFlow joins on a CPU."""
+    embedding = keras.Input((10, 4))
+    x = keras.layers.Dense(16)(keras.layers.Reshape((10, 4, 1))(embedding))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(FusedBatchNormalization()(x)))
+    return keras.Model(embedding, keras.layers.Dense(3, activation="sigmoid")(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (network, "the loss is not finite at step 5: lower `learning_rate`"),
+        (image_network, "(the loss is|BatchNorm's averages are) not finite at step 5: lower `learning_rate`"),
+    ],
+)
+def test_what_is_not_finite_stops_the_run(model, message, packs, tmp_path):
     class Broken(KerasBatches):
         def __getitem__(self, index):
             x, y = super().__getitem__(index)
@@ -245,10 +261,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(packs, tmp_path):
 
     made = EmbeddingBatches(packs["bal_train"], BalancedSampler(packs["bal_train"].targets, 12))
     settings = TrainingSettings(steps=10, batch_size=12, save_every=2, checkpoints=1)
-    with pytest.raises(FloatingPointError, match="the loss is not finite at step 5: lower `learning_rate`"):
-        run(packs, settings, tmp_path, batches=partial(Broken, made))
+    with pytest.raises(FloatingPointError, match=message):
+        run(packs, settings, tmp_path, batches=partial(Broken, made), network=model)
     # What was saved last is from before.
-    assert load_state(tmp_path / "state.npz", compiled(network(), settings))["step"] == 4
+    assert load_state(tmp_path / "state.npz", compiled(model(), settings))["step"] == 4
 
 
 def test_a_model_that_learns_nothing_is_warned_of(packs, tmp_path, capsys):
