@@ -118,9 +118,7 @@ def _trained_mean(weights, values):
     """
     mean, total = _weighted_mean(weights, values)
 
-    def gradient(*args, upstream=None):
-        if upstream is None:
-            (upstream,) = args
+    def gradient(upstream):
         share = ops.expand_dims(upstream / total, axis=1)
         return (values - ops.expand_dims(mean, axis=1)) * share, weights * share
 

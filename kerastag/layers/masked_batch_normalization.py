@@ -145,9 +145,7 @@ def _normalise(rows, scale, shift, valid, mean, inverse):
     which passes over the features fewer times than a gradient taken step by step. The other arguments are constants.
     """
 
-    def gradient(*args, upstream=None):
-        if upstream is None:
-            (upstream,) = args
+    def gradient(upstream):
         d_rows, d_scale, d_shift = _affine_gradient(upstream, rows, scale)
         per_row = scale / _count(valid)
         slope = per_row * ops.square(inverse) * (d_scale - mean * d_shift)

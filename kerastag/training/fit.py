@@ -141,10 +141,11 @@ class RunCallback(keras.callbacks.Callback):
         at_end = self.step == self.settings.steps
         measuring = at_checkpoint or at_end or self.step % self.settings.evaluation_steps() == 0
         saving = at_end or self.step % self.settings.save_every == 0
-        if (measuring or saving) and hasattr(self.model, "jax_state_sync"):
-            self.model.jax_state_sync()  # inside fit, JAX's variables are stale until asked for
-        if (measuring or saving) and not averages_are_finite(self.model):
-            raise self._not_finite("BatchNorm's averages are")
+        if measuring or saving:
+            if hasattr(self.model, "jax_state_sync"):
+                self.model.jax_state_sync()  # inside fit, JAX's variables are stale until asked for
+            if not averages_are_finite(self.model):
+                raise self._not_finite("BatchNorm's averages are")
         if measuring:
             with averaged_weights(self.model):
                 self._evaluate(at_checkpoint)

@@ -18,7 +18,7 @@ from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.metrics import measure
 from kerastag.models.embedding_models import clipwise_only, decision_attention
 from kerastag.training.evaluation import predict
-from kerastag.training.fit import RunCallback, averaged_weights, batch_norm_memory, compiled, fit
+from kerastag.training.fit import RunCallback, averaged_weights, averages_are_finite, batch_norm_memory, compiled, fit
 from kerastag.training.settings import TrainingSettings
 from kerastag.training.state import load_state
 
@@ -265,6 +265,13 @@ def test_what_is_not_finite_stops_the_run(model, message, packs, tmp_path):
         run(packs, settings, tmp_path, batches=partial(Broken, made), network=model)
     # What was saved last is from before.
     assert load_state(tmp_path / "state.npz", compiled(model(), settings))["step"] == 4
+
+
+def test_one_average_that_is_not_a_number_is_found_wherever_it_is():
+    model = image_network()
+    assert averages_are_finite(model)
+    model.layers[3].moving_variance.assign(np.where(np.arange(16) == 7, np.inf, 1))
+    assert not averages_are_finite(keras.Sequential([keras.Input((10, 4)), model]))
 
 
 def test_a_model_that_learns_nothing_is_warned_of(packs, tmp_path, capsys):
