@@ -21,7 +21,7 @@ from _runs import Run, run_all
 from balanced_best import HELD_OUT
 
 from kerastag._environment import prepare_tensorflow
-from kerastag.metrics import measure
+from kerastag.metrics import compute_metrics
 from kerastag.recipes.evaluate import predictions_of
 
 LEAST_GAIN = 0.0005
@@ -56,7 +56,7 @@ def choose(predicted: Mapping[str, np.ndarray], targets: np.ndarray) -> dict[str
     chosen: dict[str, float] = {}
     total, reached = np.zeros(()), 0.0
     while left := [name for name in predicted if name not in chosen]:
-        with_each = {name: measure(targets, (total + predicted[name]) / (len(chosen) + 1)).map for name in left}
+        with_each = {name: compute_metrics(targets, (total + predicted[name]) / (len(chosen) + 1)).map for name in left}
         best = max(left, key=with_each.__getitem__)
         if chosen and with_each[best] < reached + LEAST_GAIN:
             break
@@ -108,7 +108,7 @@ def main() -> int:
     names = [f"{run.folder.parent.name}, {run.folder.name}" for run in members]
     print("\n| trained on all the clips, on eval | mAP | mAUC | d-prime |\n| --- | --- | --- | --- |")
     for name, scores in zip([*names, "the mean"], [*predicted, np.mean(predicted, axis=0)], strict=True):
-        figures = measure(targets, scores)
+        figures = compute_metrics(targets, scores)
         print(f"| {name} | {figures.map:.4f} | {figures.mauc:.4f} | {figures.d_prime:.3f} |")
     return 0
 

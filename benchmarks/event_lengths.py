@@ -21,7 +21,7 @@ ENOUGH = 3
 
 def row(folder: Path) -> str:
     """A finished run -> its line of the table."""
-    from kerastag.metrics import measure
+    from kerastag.metrics import compute_metrics
     from kerastag.recipes.evaluate import predictions_of
 
     data, scores = predictions_of(folder)
@@ -29,13 +29,13 @@ def row(folder: Path) -> str:
     longest = np.zeros(targets.size)
     np.maximum.at(longest, events.pair, events.offset - events.onset)
     longest = longest.reshape(targets.shape)
-    cells = [f"{measure(targets, scores).map:.4f}"]
+    cells = [f"{compute_metrics(targets, scores).map:.4f}"]
     for above, most, _ in LENGTHS:
         of_length = targets & (longest > above) & (longest <= most)
         found = []
         for k in np.flatnonzero(of_length.sum(axis=0) >= ENOUGH):
             rows = of_length[:, k] | ~targets[:, k]
-            found.append(measure(of_length[rows][:, [k]], scores[rows][:, [k]]).map)
+            found.append(compute_metrics(of_length[rows][:, [k]], scores[rows][:, [k]]).map)
         cells.append(f"{np.mean(found):.4f} ({of_length.sum()})" if found else "–")
     return f"| {folder} | {' | '.join(cells)} |"
 

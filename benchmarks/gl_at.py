@@ -72,8 +72,8 @@ def rows(
         found[f"{name}_rival"] = {**alone, "steps": round(AS_MANY_OPERATIONS * flags["steps"])}, SEEDS
 
     def ablate(name: str, flags: dict) -> None:
-        found.update({f"{name}_clips_{n}": ({**flags, "num_clips": n}, (0,)) for n in (1, 2, 3, 4, 6, 7)})
-        found.update({f"{name}_seconds_{t}": ({**flags, "clip_seconds": t}, (0,)) for t in (1, 2, 4, 5)})
+        found.update({f"{name}_clips_{n}": ({**flags, "num_sub_clips": n}, (0,)) for n in (1, 2, 3, 4, 6, 7)})
+        found.update({f"{name}_seconds_{t}": ({**flags, "sub_clip_seconds": t}, (0,)) for t in (1, 2, 4, 5)})
 
     def of_backbone(name: str) -> dict:
         size = {"width": 1.0, "precision": "mixed_bfloat16"} if full_width else {"width": WIDTHS[name]}
@@ -140,11 +140,11 @@ def spread(values: list[float]) -> str:
 
 
 def inside(found: list[dict], which: str) -> str:
-    """Runs -> share of windows with their centre inside an event, what chance gives and what is possible at all."""
-    windows = [run["localisation"][which] for run in found if run.get("localisation")]
+    """Runs -> share of windows with their center inside an event, what chance gives and what is possible at all."""
+    windows = [run["localization"][which] for run in found if run.get("localization")]
     if not windows:
         return "–"
-    shares = [statistics.mean(w[key] for w in windows) for key in ("centre", "centre_chance", "centre_possible")]
+    shares = [statistics.mean(w[key] for w in windows) for key in ("center", "center_chance", "center_possible")]
     return "{:.3f} ({:.3f}, {:.3f})".format(*shares)
 
 
@@ -175,7 +175,7 @@ def plot(found: dict[str, list[dict]], output: Path) -> None:
         (axes[1], "seconds", 3, "length of a sub-clip, s (N = 5)", (3, 4), "paper: best at 3 to 4"),
     )
     for axis, key, published, label, best, said in panels:
-        axis.axvspan(best[0] - 0.25, best[1] + 0.25, alpha=0.15, color="grey", label=said)
+        axis.axvspan(best[0] - 0.25, best[1] + 0.25, alpha=0.15, color="gray", label=said)
         for system, runs_of in _ablations(found, key, published).items():
             values = sorted(runs_of)
             means = [statistics.mean(runs_of[value]) for value in values]
@@ -244,7 +244,7 @@ def main() -> int:
     found = {name: [run.figures() for run in of_name if finished(run.folder)] for name, of_name in by_name.items()}
     found = {name: figures for name, figures in found.items() if figures}
     if found:
-        windows = "centre inside (chance, possible) | short events | close events"
+        windows = "center inside (chance, possible) | short events | close events"
         header = f"| run | seeds | mAP | mAUC | d-prime | global mAP | local mAP | {windows} | minutes |"
         print("\n".join([header, "|" + " --- |" * 11, *(line(name, figures) for name, figures in found.items())]))
     if arguments.plot:

@@ -2,7 +2,7 @@
 
     python benchmarks/two_streams.py [--backbone cnn10] [--width 0.25] [--batch_size 16] [--precision float32]
 
-The same clips for all, their front end included; the backbone also with Keras's own batch normalisation. Steps of all
+The same clips for all, their front end included; the backbone also with Keras's own batch normalization. Steps of all
 variants alternate in one process; each variant's peak memory is that of a process of its own. Operations are counted in
 TensorFlow's graph of one prediction, and of what a backbone alone would have to be to take as many: its width is
 printed too. On another backend than TensorFlow they are left out.
@@ -41,12 +41,12 @@ def build(arguments: argparse.Namespace, variant: str, width: float | None = Non
     if VARIANTS[variant] is None:
         model = MODELS[arguments.backbone].build(**settings)
         return with_keras_batch_norm(model) if variant == KERAS_BATCH_NORM else model
-    windows = {"num_clips": CLIPS, "clip_seconds": CLIP_SECONDS}
+    windows = {"num_sub_clips": CLIPS, "sub_clip_seconds": CLIP_SECONDS}
     return MODELS[f"gl_at_{arguments.backbone}"].build(**settings, **windows, **VARIANTS[variant])
 
 
 def with_keras_batch_norm(model):
-    """A backbone -> the same with Keras's own batch normalisation."""
+    """A backbone -> the same with Keras's own batch normalization."""
     import keras
 
     from kerastag.layers.fused_batch_normalization import FusedBatchNormalization

@@ -1,10 +1,10 @@
-"""Are windows chosen badly, or classes not recognised? Windows inside their events, by the probability of their class.
+"""Are windows chosen badly, or classes not recognized? Windows inside their events, by the probability of their class.
 
     python benchmarks/windows_by_probability.py RUN [RUN ...]
 
 Of finished runs of GL-AT on scenes whose events are known. A class that sounds in a clip belongs to a column by the
 probability that the global stream gives it, which is the stream that chooses. The last column is the share of them
-whose most probable frame has an equal one, so that a window is centred on the middle of several.
+whose most probable frame has an equal one, so that a window is centered on the middle of several.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def row(folder: Path) -> str:
     """A finished run -> its line of the table."""
     import keras
 
-    from kerastag.detection import EventTable, localisation
+    from kerastag.metrics import EventTable, localization
     from kerastag.models.loading import load_network
     from kerastag.recipes.evaluate import clips_of
     from kerastag.training.evaluation import predict
@@ -35,14 +35,17 @@ def row(folder: Path) -> str:
     found = predict(keras.Model(model.input, outputs), data.evaluation, data.evaluation_rows, 16)
     probability, framewise, start_seconds, classes = *found[:3], found[3].astype(int)
     of_event = probability[truth.clip, truth.class_index]
-    windows = model.get_layer("select").clip_seconds, data.evaluation.x_shape[1] / data.evaluation.packs[0].sample_rate
+    windows = (
+        model.get_layer("select").sub_clip_seconds,
+        data.evaluation.x_shape[1] / data.evaluation.packs[0].sample_rate,
+    )
     cells = []
     for above, most in pairwise((-1.0, *LIMITS[1:])):
         rows = (of_event > above) & (of_event <= most)
         columns = (values[rows] for values in (truth.clip, truth.class_index, truth.onset, truth.offset))
         some = EventTable(*columns, truth.num_clips, truth.num_classes)
-        figures = localisation(some, start_seconds, classes, *windows).all
-        cells.append(f"{figures.centre:.3f} ({figures.chosen} of {figures.positives})" if figures.chosen else "–")
+        figures = localization(some, start_seconds, classes, *windows).all
+        cells.append(f"{figures.center:.3f} ({figures.chosen} of {figures.positives})" if figures.chosen else "–")
     frames = framewise.swapaxes(1, 2).reshape(-1, framewise.shape[1])[np.unique(truth.pair)]
     several = (frames == frames.max(axis=1, keepdims=True)).sum(axis=1) > 1
     return f"| {folder} | {' | '.join(cells)} | {several.mean():.3f} |"
@@ -54,7 +57,7 @@ def main() -> int:
     arguments = parser.parse_args()
     prepare_tensorflow()
     titles = [*(f"{above} to {most}" for above, most in pairwise(LIMITS)), "several frames"]
-    print(f"| centre inside, of windows of classes at | {' | '.join(titles)} |\n{'| --- ' * (1 + len(titles))}|")
+    print(f"| center inside, of windows of classes at | {' | '.join(titles)} |\n{'| --- ' * (1 + len(titles))}|")
     for folder in arguments.runs:
         print(row(folder), flush=True)
     return 0

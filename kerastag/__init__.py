@@ -1,4 +1,4 @@
-"""kerastag turns weakly labelled audio into a tagger that runs on a small device.
+"""kerastag turns weakly labeled audio into a tagger that runs on a small device.
 
 Importing it loads neither a framework nor NumPy: public names are imported when they are first used.
 

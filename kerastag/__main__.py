@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kerastag", description="Weakly labelled audio tagging.")
+    parser = argparse.ArgumentParser(prog="kerastag", description="Weakly labeled audio tagging.")
     parser.add_argument("--version", action="version", version=f"kerastag {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_first = _add_tag, _add_import, _add_pack, _add_scenes, _add_fetch, _add_evaluate
@@ -61,14 +61,14 @@ def _add_tag(verbs: Any) -> None:
 
 
 def _tag(arguments: argparse.Namespace) -> None:
-    from kerastag._tag_command import Options, tag_recordings
-    from kerastag.boxed import BOXED
+    from kerastag.bundled import BUNDLED_MODEL
+    from kerastag.cli.tag import Options, tag_recordings
 
     names = ("top", "threshold", "format", "timeline", "plot", "pooling")
     options = Options(**{name: getattr(arguments, name) for name in names})
     if arguments.model is None:
-        print(f"kerastag tag: by {BOXED}, which knows ten sounds; --model mn04_as knows 527", file=sys.stderr)
-    if tag_recordings(arguments.recordings, arguments.model or BOXED, options):
+        print(f"kerastag tag: by {BUNDLED_MODEL}, which knows ten sounds; --model mn04_as knows 527", file=sys.stderr)
+    if tag_recordings(arguments.recordings, arguments.model or BUNDLED_MODEL, options):
         sys.exit(1)  # each of them has had its line
 
 
@@ -93,7 +93,7 @@ def _add_import(verbs: Any) -> None:
 def _import(arguments: argparse.Namespace) -> None:
     if arguments.what == "vggish":
         from kerastag.fetch import fetch
-        from kerastag.weights.vggish import import_vggish
+        from kerastag.importers.vggish import import_vggish
 
         print(import_vggish(arguments.file, arguments.pca or fetch("vggish_pca"), arguments.output))
         return
@@ -102,7 +102,7 @@ def _import(arguments: argparse.Namespace) -> None:
     from kerastag.labels import LabelSet
 
     labels = None if arguments.labels is None else LabelSet.from_csv(arguments.labels)
-    reader = import_module(f"kerastag.weights.{arguments.what}")
+    reader = import_module(f"kerastag.importers.{arguments.what}")
     print(getattr(reader, f"import_{arguments.what}")(arguments.file, arguments.output, labels=labels))
 
 
@@ -115,7 +115,7 @@ def _add_pack(verbs: Any) -> None:
     parser.add_argument("--output", required=True, help="folder for bal_train.h5, unbal_train.h5, eval.h5")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these; otherwise all that are there")
     parser.add_argument("--skip_corrupt", action="store_true", help="leave out damaged records, count and name them")
-    parser = _verb(whats, "audio", _pack_audio, "labelled recordings -> one HDF5 pack of 16-bit waveforms")
+    parser = _verb(whats, "audio", _pack_audio, "labeled recordings -> one HDF5 pack of 16-bit waveforms")
     parser.add_argument("--audio_dir", required=True, help="folder/class/*.ogg, or where the paths of --labels begin")
     parser.add_argument("--labels", help="CSV of path,labels, or AudioSet's segment list over clips named by YTID")
     parser.add_argument("--classes", help="class list that fixes the classes and their order")
@@ -161,9 +161,9 @@ def _pack_audio(arguments: argparse.Namespace) -> None:
 
 
 def _add_scenes(verbs: Any) -> None:
-    parser = _verb(verbs, "scenes", _scenes, "recordings of single sounds -> weakly labelled scenes with a truth")
+    parser = _verb(verbs, "scenes", _scenes, "recordings of single sounds -> weakly labeled scenes with a truth")
     parser.add_argument("--audio_dir", help="folder/class/*.ogg, or where the paths of --labels begin")
-    parser.add_argument("--synthetic", action="store_true", help="mix five classes of synthesised sounds instead")
+    parser.add_argument("--synthetic", action="store_true", help="mix five classes of synthesized sounds instead")
     parser.add_argument("--output", required=True, help="folder for SPLIT.h5, a pack, and SPLIT.tsv, its events")
     parser.add_argument("--labels", help="CSV of path,labels and perhaps fold")
     parser.add_argument("--classes", help="class list that fixes the classes and their order")
@@ -193,7 +193,7 @@ def _add_scenes(verbs: Any) -> None:
 
 
 def _scenes(arguments: argparse.Namespace) -> None:
-    from kerastag._scenes_command import write_scenes_as_asked
+    from kerastag.cli.make_soundscapes import write_scenes_as_asked
 
     for report in write_scenes_as_asked(arguments):
         print(report)
@@ -269,7 +269,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _add_stream(verbs: Any) -> None:
-    from kerastag._stream_command import add_flags, stream
+    from kerastag.cli.stream import add_flags, stream
 
     add_flags(_verb(verbs, "stream", stream, "live audio -> the sounds in it, as they come"))
 
@@ -287,12 +287,14 @@ def _add_when(verbs: Any) -> None:
     parser.add_argument("--smoothing_seconds", type=float, default=0.0, help="median filter (%(default)s)")
     parser.add_argument("--min_seconds", type=float, default=0.0, help="shortest event (%(default)s)")
     parser.add_argument("--max_gap_seconds", type=float, default=0.0, help="longest pause in an event (%(default)s)")
-    parser.add_argument("--clip_seconds", type=float, help="of the sub-clips that MODEL chooses, if it does not say")
+    parser.add_argument(
+        "--sub_clip_seconds", type=float, help="of the sub-clips that MODEL chooses, if it does not say"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures there, too")
 
 
 def _when(arguments: argparse.Namespace) -> None:
-    from kerastag._when_command import measure_when
+    from kerastag.cli.score_events import measure_when
 
     print(measure_when(arguments))
 

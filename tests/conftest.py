@@ -28,7 +28,7 @@ from checks import NO_SHARED, SHARED
 # Graphs are many small objects that live for a test: looked through less often, they cost a twentieth less time.
 gc.set_threshold(100_000, 50, 100)
 
-# Derandomised, so that a clean checkout passes or fails the same way twice; a fixed database would be state.
+# Derandomized, so that a clean checkout passes or fails the same way twice; a fixed database would be state.
 hypothesis.settings.register_profile("kerastag", deadline=None, derandomize=True, database=None, print_blob=True)
 hypothesis.settings.load_profile("kerastag")
 
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fixed_state() -> Iterator[None]:
     """Seed every generator before a test, and undo a precision that the test has set."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - scikit-learn and Keras initialisers read the global state
+    np.random.seed(0)  # noqa: NPY002 - scikit-learn and Keras initializers read the global state
     keras = sys.modules.get("keras")
     if keras is not None:
         keras.utils.set_random_seed(0)

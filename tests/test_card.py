@@ -140,7 +140,7 @@ def test_fields_outside_their_range_are_refused(changes, message):
         ("[]", "a card must be a dictionary, received list"),
         ('{"format": 99}', "`format` must be 1, received 99"),
         ('{"format": 1}', "missing: front_end, labels, origin"),
-        (json.dumps({**CARD.as_dict(), "colour": 1}), "unknown: colour"),
+        (json.dumps({**CARD.as_dict(), "color": 1}), "unknown: color"),
         (json.dumps({**CARD.as_dict(), "labels": ["a"]}), "`labels` must hold `mids` and `names`"),
         (json.dumps({**CARD.as_dict(), "thresholds": 3}), "`thresholds` must be a list, received int"),
         (json.dumps({**CARD.as_dict(), "labels": {"mids": [1], "names": ["a"]}}), "`mids`"),

@@ -45,7 +45,7 @@ class ForgetsItsArgument(MaskedMean):
         return keras.layers.Layer.get_config(self)
 
 
-class LooksAtItsNeighbours(MaskedMean):
+class LooksAtItsNeighbors(MaskedMean):
     def call(self, x, mask=None):
         return x - keras.ops.mean(x, axis=0, keepdims=True)
 
@@ -100,7 +100,7 @@ def test_a_forgotten_argument_is_found() -> None:
 
 def test_an_item_that_depends_on_the_batch_is_found() -> None:
     with pytest.raises(AssertionError, match="item 0"):
-        check_batch_equals_items(LooksAtItsNeighbours(), X)
+        check_batch_equals_items(LooksAtItsNeighbors(), X)
 
 
 def test_weights_that_are_not_saved_are_found() -> None:

@@ -126,7 +126,7 @@ def test_an_unknown_kind_is_refused() -> None:
         config_names("plans")
 
 
-def test_a_misspelled_name_is_answered_with_its_neighbour(checkout: Path, tmp_path: Path) -> None:
+def test_a_misspelled_name_is_answered_with_its_neighbor(checkout: Path, tmp_path: Path) -> None:
     code = "from kerastag._configs import config_path\n"
     code += "try: config_path('recipes', 'only_heer')\nexcept OSError as e: print(e)"
     assert "did you mean only_here" in run_python(code, {"PYTHONPATH": str(checkout)}, cwd=tmp_path)

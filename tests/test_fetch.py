@@ -15,13 +15,13 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `BODY` as its `behaviour` says and remembers the requests."""
+    """Serves `BODY` as its `behavior` says and remembers the requests."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.behaviour, self.requests, self.release, self.etag = "right", [], threading.Event(), '"one"'
+        self.behavior, self.requests, self.release, self.etag = "right", [], threading.Event(), '"one"'
 
     @property
     def url(self):
@@ -35,28 +35,28 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.requests.append(dict(self.headers))
-        behaviour, body, start = server.behaviour, BODY, 0
-        if behaviour == "missing":
+        behavior, body, start = server.behavior, BODY, 0
+        if behavior == "missing":
             return self.send_error(404)
-        if behaviour == "busy" and len(server.requests) < 3:
+        if behavior == "busy" and len(server.requests) < 3:
             return self.send_error(503)
-        if behaviour == "lie":
+        if behavior == "lie":
             body = BODY[::-1]
         wanted = self.headers.get("Range")
-        if wanted and self.headers.get("If-Range") == server.etag and behaviour != "forgetful":
+        if wanted and self.headers.get("If-Range") == server.etag and behavior != "forgetful":
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
             self.send_response(200)
         self.send_header("Content-Length", str(len(body) - start))
-        if behaviour != "no etag":
+        if behavior != "no etag":
             self.send_header("ETag", server.etag)
         self.end_headers()
-        broken = behaviour in ("truncate", "no etag") or (behaviour == "truncate once" and len(server.requests) == 1)
+        broken = behavior in ("truncate", "no etag") or (behavior == "truncate once" and len(server.requests) == 1)
         if broken:
             body = body[: start + (len(body) - start) // 2]
-        if behaviour == "stall":
+        if behavior == "stall":
             self.wfile.write(body[: len(body) // 4])
             self.wfile.flush()
             server.release.wait(20)
@@ -103,7 +103,7 @@ def test_downloads_once_and_answers_from_the_cache_afterwards(server, home):
 
 
 def test_truncated_body_is_an_error_that_names_url_expected_and_received(server, home):
-    server.behaviour = "no etag"
+    server.behavior = "no etag"
     with pytest.raises(DownloadError, match=r"http://127.*a%3Db\.bin: .*524288") as caught:
         get(server, attempts=2)
     assert "\n" not in str(caught.value)
@@ -112,16 +112,16 @@ def test_truncated_body_is_an_error_that_names_url_expected_and_received(server,
 
 
 def test_goes_on_where_a_broken_download_stopped_within_one_call(server):
-    server.behaviour = "truncate once"
+    server.behavior = "truncate once"
     assert get(server).read_bytes() == BODY
     assert [request.get("Range") for request in server.requests] == [None, "bytes=524288-"]
 
 
 def test_goes_on_in_the_next_call(server, home):
-    server.behaviour = "truncate"
+    server.behavior = "truncate"
     with pytest.raises(DownloadError, match="524288 bytes are kept"):
         get(server, attempts=1)
-    server.behaviour = "right"
+    server.behavior = "right"
     assert get(server).read_bytes() == BODY
     assert server.requests[-1]["Range"] == "bytes=524288-"
     assert left_behind(home) == ["a=b.bin"]
@@ -129,23 +129,23 @@ def test_goes_on_in_the_next_call(server, home):
 
 @pytest.mark.parametrize("change", ["forgetful", "other etag"])
 def test_begins_again_when_the_server_cannot_go_on(server, change):
-    server.behaviour = "truncate"
+    server.behavior = "truncate"
     with pytest.raises(DownloadError):
         get(server, attempts=1)
-    server.behaviour = "right" if change == "other etag" else change
+    server.behavior = "right" if change == "other etag" else change
     server.etag = '"two"' if change == "other etag" else server.etag
     assert get(server).read_bytes() == BODY
 
 
 def test_silent_server_is_given_up(server, home):
-    server.behaviour = "stall"
+    server.behavior = "stall"
     with pytest.raises(DownloadError, match=r"silent for 0\.3 s"):
         get(server, timeout_seconds=0.3, attempts=2)
     assert "a=b.bin" not in left_behind(home)
 
 
 def test_wrong_content_is_an_error_that_names_both_hashes(server, home):
-    server.behaviour = "lie"
+    server.behavior = "lie"
     expected, received = hashlib.sha256(BODY).hexdigest(), hashlib.sha256(BODY[::-1]).hexdigest()
     with pytest.raises(DownloadError, match=f"a%3Db.bin: SHA-256 {expected} is expected, received {received}"):
         get(server)
@@ -153,14 +153,14 @@ def test_wrong_content_is_an_error_that_names_both_hashes(server, home):
 
 
 def test_not_found_is_not_tried_again(server):
-    server.behaviour = "missing"
+    server.behavior = "missing"
     with pytest.raises(DownloadError, match=r"a%3Db.bin: the server answered 404"):
         get(server)
     assert len(server.requests) == 1
 
 
 def test_busy_server_is_tried_again(server):
-    server.behaviour = "busy"
+    server.behavior = "busy"
     assert get(server).read_bytes() == BODY
     assert len(server.requests) == 3
 

@@ -98,7 +98,7 @@ def test_shellcheck_finds_nothing_in_the_scripts(script):
     [
         (["--model"], "--model needs a file"),
         (["--model", "gone.tflite"], "--model: gone.tflite: there is no such file"),
-        (["--colour"], "--colour: no such option"),
+        (["--color"], "--color: no such option"),
         (["--purge"], "--purge goes with --uninstall"),
     ],
 )

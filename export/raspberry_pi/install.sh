@@ -108,7 +108,7 @@ install_kerastag() {
 }
 
 # The tagger that comes with the package.
-boxed_model() { "$PREFIX/venv/bin/python" -c 'from kerastag.boxed import BOXED, boxed_or_path as p; print(p(BOXED))'; }
+bundled_model() { "$PREFIX/venv/bin/python" -c 'from kerastag.bundled import BUNDLED_MODEL, resolve_model_path as p; print(p(BUNDLED_MODEL))'; }
 
 # A file appears whole: the service may be reading the old one.
 put() { # mode group source target
@@ -119,7 +119,7 @@ install_files() {
     install -d -m 755 "$PREFIX/models"
     install -d -m 750 -o root -g "$OWNER" "$CONFIG"
     install -d -m 750 -o "$OWNER" -g "$OWNER" "$STATE"
-    [ -n "$MODEL" ] || [ -e "$PREFIX/models/model.tflite" ] || MODEL=$(boxed_model)
+    [ -n "$MODEL" ] || [ -e "$PREFIX/models/model.tflite" ] || MODEL=$(bundled_model)
     [ -z "$MODEL" ] || put 644 root "$MODEL" "$PREFIX/models/model.tflite"
     [ -z "$HEAD" ] || put 644 root "$HEAD" "$PREFIX/models/head.tflite"
     if [ ! -e "$CONFIG/kerastag.toml" ]; then

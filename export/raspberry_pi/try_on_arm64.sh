@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL=3
 CHECKOUT=$(cd "$(dirname "$0")/../.." && pwd)
 RECORDING=$(realpath "$1")
 WORK=$(realpath -m "${2:-/tmp/kerastag-arm64}")
-MODEL=$(realpath "${3:-$CHECKOUT/kerastag/boxed/esc10.tflite}")
+MODEL=$(realpath "${3:-$CHECKOUT/kerastag/bundled/esc10.tflite}")
 PYTHON=${PYTHON:-python3}
 mkdir -p "$WORK"
 for program in git cpio debootstrap dpkg-deb qemu-aarch64-static qemu-system-aarch64 "$PYTHON"; do

@@ -11,18 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kerastag.audio.formats import find_audio_files
 from kerastag.labels import LabelSet
 
-__all__ = ["AudioList", "Recording", "audio_files", "read_audio_list", "read_csv", "read_segments", "read_tree"]
+__all__ = ["AudioList", "Recording", "read_audio_list", "read_csv", "read_segments", "read_tree"]
 
-# What libsndfile or ffmpeg opens; other files of a folder (read-me's, lists) are no recordings.
-EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "w64"),
-        *("m4a", "mp4", "aac", "amr", "wma", "webm", "mkv", "mov"),
-    )
-)
 _CSV_COLUMNS = ("path", "labels", "fold")
 _SEPARATORS = ";|"
 _YTID = re.compile(r"^Y?(?P<exact>[\w-]{11})$|^Y?(?P<cut>[\w-]{11})_\d", re.ASCII)
@@ -30,7 +23,7 @@ _YTID = re.compile(r"^Y?(?P<exact>[\w-]{11})$|^Y?(?P<cut>[\w-]{11})_\d", re.ASCI
 
 @dataclass(frozen=True)
 class Recording:
-    """One labelled file.
+    """One labeled file.
 
     Attributes:
         path: of the file.
@@ -80,7 +73,7 @@ def read_audio_list(
     classes: LabelSet | None = None,
     separator: str | None = None,
 ) -> AudioList:
-    """A folder, and a list where there is one -> its labelled recordings.
+    """A folder, and a list where there is one -> its labeled recordings.
 
     Args:
         audio_dir: without a list, a folder with one folder a class; with one, where its paths begin.
@@ -113,7 +106,7 @@ def read_tree(folder: str | os.PathLike[str], *, classes: LabelSet | None = None
         ValueError: recordings beside the folders, a folder that is none of `classes`, or no recording at all.
     """
     root = _existing_folder(folder)
-    files = audio_files(root)
+    files = find_audio_files(root)
     outside = [path for path in files if len(path.parts) == 1]
     if outside:
         raise ValueError(f"{root / outside[0]}: must lie in the folder of its class, or be named by a CSV of labels")
@@ -227,19 +220,9 @@ def _existing_folder(folder: str | os.PathLike[str]) -> Path:
     return Path(folder)
 
 
-def audio_files(root: Path) -> list[Path]:
-    """A folder -> the paths, relative to it, of what is audio by its extension, sorted; nothing that is hidden."""
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(folder).relative_to(root)
-        found += [below / name for name in names if Path(name).suffix.lower() in EXTENSIONS and name[0] != "."]
-    return sorted(found, key=lambda path: path.as_posix())
-
-
 def _by_ytid(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in audio_files(root):
+    for path in find_audio_files(root):
         if (match := _YTID.match(path.stem)) is None:
             continue
         ytid = match["exact"] or match["cut"]

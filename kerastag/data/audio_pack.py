@@ -41,7 +41,7 @@ def pack_audio(
     attributes: dict[str, Any] | None = None,
     progress: bool | None = None,
 ) -> AudioPackReport:
-    """Labelled recordings -> one pack of their waveforms, in constant memory.
+    """Labeled recordings -> one pack of their waveforms, in constant memory.
 
     It is written beside and renamed. A run that was stopped is gone on with by the same call, unless the list, a file's
     size or date, or an argument has changed.
@@ -52,7 +52,7 @@ def pack_audio(
         sample_rate: of the stored waveforms, Hz.
         clip_seconds: length of a stored clip: longer recordings are cut, shorter ones end in zeros.
         skip_corrupt: leave out files that cannot be read, and list them, instead of stopping at the first.
-        attributes: what to store beside: source, licence and the like.
+        attributes: what to store beside: source, license and the like.
         progress: show a progress bar; None where standard error is a terminal.
 
     Raises:

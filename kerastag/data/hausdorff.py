@@ -55,11 +55,11 @@ def hausdorff_distances(
         raise ValueError(f"`block` must be at least 1, received {block}")
     if not len(a) or not len(b):
         return np.empty((len(a), len(b)), np.float32)
-    centre = b[mask_b].mean(axis=0)
+    center = b[mask_b].mean(axis=0)
     distances = np.empty((len(a), len(b)), np.float32)
-    columns = [(j, *_flat(b[j : j + block], mask_b[j : j + block], centre)) for j in range(0, len(b), block)]
+    columns = [(j, *_flat(b[j : j + block], mask_b[j : j + block], center)) for j in range(0, len(b), block)]
     for i in range(0, len(a), block):
-        rows, row_norms = _flat(a[i : i + block], mask_a[i : i + block], centre)
+        rows, row_norms = _flat(a[i : i + block], mask_a[i : i + block], center)
         for j, others, other_norms in columns:
             distances[i : i + block, j : j + block] = _block_minimum(
                 rows, row_norms, others, other_norms, a.shape[1], b.shape[1]
@@ -87,13 +87,13 @@ def _block_minimum(
 
 
 def _flat(
-    bags: NDArray[np.float32], mask: NDArray[np.bool_], centre: NDArray[np.float32]
+    bags: NDArray[np.float32], mask: NDArray[np.bool_], center: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(instances * bags, features) all first instances, then all second ones, and their squared norms.
 
-    A padded instance is the centre itself at an infinite squared norm: no minimum ever takes it.
+    A padded instance is the center itself at an infinite squared norm: no minimum ever takes it.
     """
-    moved = np.where(mask[..., None], bags - centre, 0).transpose(1, 0, 2).reshape(-1, bags.shape[2])
+    moved = np.where(mask[..., None], bags - center, 0).transpose(1, 0, 2).reshape(-1, bags.shape[2])
     norms = np.einsum("if,if->i", moved, moved)
     return moved, np.where(mask.T.ravel(), norms, _FAR)
 

@@ -211,7 +211,7 @@ class Mixer:
             waveform = _faded(self.sounds.waveform(event.excerpt))
             first = round(event.onset_seconds * MIX_RATE)
             waveform = waveform[: samples - first]
-            mix[first : first + len(waveform)] += level * 10 ** (event.snr_db / 20) * _normalised(waveform, 0.0)
+            mix[first : first + len(waveform)] += level * 10 ** (event.snr_db / 20) * _normalized(waveform, 0.0)
         if sample_rate != MIX_RATE:
             mix = soxr.resample(_below(mix), MIX_RATE, sample_rate, quality="HQ")
         wanted = round(self.rules.scene_seconds * sample_rate)
@@ -249,7 +249,7 @@ class Mixer:
         if self.background is None or scene.background is None:
             return _noise(generator(scene.noise_seed), samples, scene.noise_exponent)
         waveform = self.background.waveform(scene.background)
-        return _normalised(np.resize(waveform, samples), _SILENCE)  # a short one is repeated
+        return _normalized(np.resize(waveform, samples), _SILENCE)  # a short one is repeated
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -262,7 +262,7 @@ def _noise(random: np.random.Generator, samples: int, exponent: float) -> np.nda
     hertz = np.fft.rfftfreq(samples, 1 / MIX_RATE)
     spectrum *= np.maximum(hertz, _LOWEST_HZ) ** (-exponent / 2)
     spectrum[0] = 0
-    return _normalised(np.fft.irfft(spectrum, samples), 0.0)
+    return _normalized(np.fft.irfft(spectrum, samples), 0.0)
 
 
 def _faded(waveform: np.ndarray) -> np.ndarray:
@@ -275,7 +275,7 @@ def _faded(waveform: np.ndarray) -> np.ndarray:
     return faded
 
 
-def _normalised(waveform: np.ndarray, floor: float) -> np.ndarray:
+def _normalized(waveform: np.ndarray, floor: float) -> np.ndarray:
     """With a power of 1, or less where it is no louder than `floor`."""
     level = math.sqrt(float(np.mean(np.square(waveform, dtype=np.float64))))
     return waveform / max(level, floor, 1e-12)

@@ -35,7 +35,7 @@ class PackWriter(ResumableFile):
         features: features of a segment, 1 or more.
         dtype: `uint8` or `float32`.
         id_bytes: longest clip name in bytes.
-        attributes: what to store beside the data: source, licence, split and the like.
+        attributes: what to store beside the data: source, license, split and the like.
         fingerprint: what the rows come from; a partial file with another one is started again.
             None never resumes.
     """

@@ -1,4 +1,4 @@
-"""Labelled recordings -> the sounds in them, without the silence around."""
+"""Labeled recordings -> the sounds in them, without the silence around."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from kerastag import audio
-from kerastag.data.audio_lists import AudioList, Recording, audio_files
+from kerastag.audio.formats import find_audio_files
+from kerastag.data.audio_lists import AudioList, Recording
 from kerastag.data.mixing import MIX_RATE, Excerpt
 
 __all__ = ["RecordedBackground", "RecordedSounds", "find_sounds"]
@@ -139,7 +140,7 @@ class RecordedBackground:
     def __init__(self, folder: str | os.PathLike[str], part: int = 0, parts: int = 1) -> None:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"`background_dir`: {folder}: no such folder")
-        found = audio_files(Path(folder))
+        found = find_audio_files(Path(folder))
         if len(found) < parts:
             raise ValueError(f"{folder}: must hold at least {parts} recordings, one a split, has {len(found)}")
         self._paths = [Path(folder) / path for path in found[part::parts]]

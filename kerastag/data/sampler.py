@@ -155,8 +155,8 @@ def hold_out(targets: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarr
         free = random.permutation(clips[~dealt[clips]])
         held[free[: max(0, missing)]] = True
         dealt[clips] = True
-    unlabelled = random.permutation(np.flatnonzero(~dealt))
-    held[unlabelled[: round(share * len(unlabelled))]] = True
+    unlabeled = random.permutation(np.flatnonzero(~dealt))
+    held[unlabeled[: round(share * len(unlabeled))]] = True
     if held.all() or not held.any():
         raise ValueError(f"`share` of {share} of {len(targets)} clips leaves one side empty")
     return np.flatnonzero(~held), np.flatnonzero(held)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kerastag.data.mixing import MIX_RATE, Excerpt, SceneRules, generator
-from kerastag.data.scenes import ScenesReport, write_scenes
+from kerastag.data.soundscapes import ScenesReport, write_scenes
 from kerastag.labels import LabelSet
 
 __all__ = ["SYNTHETIC_EVENTS", "SyntheticSounds", "write_synthetic_scenes"]
@@ -124,7 +124,7 @@ def write_synthetic_scenes(
             sample_rate=sample_rate,
             rules=rules,
             seed=seed,
-            attributes={"source": f"kerastag, synthesised, seed {seed}", "license": "CC0-1.0"},
+            attributes={"source": f"kerastag, synthesized, seed {seed}", "license": "CC0-1.0"},
             with_audio=with_audio,
             with_jams=with_jams,
             progress=progress,

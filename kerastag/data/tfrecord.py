@@ -25,7 +25,7 @@ NUM_SEGMENTS = 10
 NUM_FEATURES = 128
 _BATCH = 1024
 _CHECKPOINT_ROWS = 1 << 16
-_LICENCE = "CC BY 4.0, Google AudioSet, https://research.google.com/audioset"
+_LICENSE = "CC BY 4.0, Google AudioSet, https://research.google.com/audioset"
 _CONTEXT = {"video_id": tf.io.FixedLenFeature([], tf.string), "labels": tf.io.RaggedFeature(tf.int64)}
 _SEQUENCE = {"audio_embedding": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)}
 
@@ -300,7 +300,7 @@ class _Packs:
                     num_classes=self._num_classes,
                     segments=NUM_SEGMENTS,
                     features=NUM_FEATURES,
-                    attributes={"source": self._source.path.name, "split": split, "licence": _LICENCE},
+                    attributes={"source": self._source.path.name, "split": split, "license": _LICENSE},
                     fingerprint=f"{self._source.fingerprint} skip_corrupt={self._skip_corrupt}",
                 )
             return self._writers[split].resumed_files

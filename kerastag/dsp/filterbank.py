@@ -70,7 +70,7 @@ class Step(NamedTuple):
 
 
 class Bands(NamedTuple):
-    """The mel matrix without its zeros: the bins, cut into intervals between neighbouring band edges.
+    """The mel matrix without its zeros: the bins, cut into intervals between neighboring band edges.
 
     Interval i has the rising half of band i and the falling half of band i - 1. `intervals` are those with a bin in
     them, the widest first, so that step j adds bin j of every interval that has so many.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerastag.dsp.filterbank import hann_window, mel_matrix
-from kerastag.dsp.spectrogram import emphasise, frames_to_log_mel, lengthen
+from kerastag.dsp.spectrogram import emphasize, frames_to_log_mel, lengthen
 
 __all__ = ["FrontEnd"]
 
@@ -40,7 +40,7 @@ class FrontEnd:
         window_length: samples under the Hann window.
         hop_length: samples from one frame to the next.
         fft_length: samples the windowed frame is zero-padded to, an even number of at least `window_length`.
-        padding: samples of reflection at either end; `window_length // 2` centres frame t on sample
+        padding: samples of reflection at either end; `window_length // 2` centers frame t on sample
             `t * hop_length`, 0 takes whole frames only.
         periodic_window: whether the Hann window has the period `window_length` (`window_length - 1` otherwise).
         preemphasis: coefficient of the pre-emphasis in [0, 1]; 0 leaves it out.
@@ -143,7 +143,7 @@ class FrontEnd:
         if waveform.ndim == 2:
             rows = [self.log_mel(row) for row in waveform]
             return np.stack(rows) if rows else np.zeros((0, self.num_frames(waveform.shape[1]), self.num_mel_bins), "f")
-        waveform = emphasise(self, lengthen(self, np.asarray(waveform, np.float32)))
+        waveform = emphasize(self, lengthen(self, np.asarray(waveform, np.float32)))
         return frames_to_log_mel(self, np.pad(waveform, self.padding, mode="reflect"))
 
     def as_dict(self) -> dict[str, Any]:

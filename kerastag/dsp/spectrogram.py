@@ -11,7 +11,7 @@ from kerastag.dsp.filterbank import bands_of, hann_window
 if TYPE_CHECKING:
     from kerastag.dsp.front_end import FrontEnd
 
-__all__ = ["emphasise", "frames_to_log_mel", "lengthen", "mel_of"]
+__all__ = ["emphasize", "frames_to_log_mel", "lengthen", "mel_of"]
 
 _FRAMES_A_BLOCK = 128  # one block of spectra stays in a core's cache, and memory does not grow with the length
 
@@ -22,17 +22,17 @@ def lengthen(front_end: FrontEnd, waveform: np.ndarray) -> np.ndarray:
     return np.pad(waveform, (0, missing)) if missing > 0 else waveform
 
 
-def emphasise(front_end: FrontEnd, waveform: np.ndarray) -> np.ndarray:
+def emphasize(front_end: FrontEnd, waveform: np.ndarray) -> np.ndarray:
     """Waveform -> `x[n + 1] - preemphasis * x[n]`, one sample less; as it is where there is no pre-emphasis."""
     if not front_end.preemphasis:
         return waveform
-    emphasised = waveform[:-1] * np.float32(-front_end.preemphasis)
-    emphasised += waveform[1:]
-    return emphasised
+    emphasized = waveform[:-1] * np.float32(-front_end.preemphasis)
+    emphasized += waveform[1:]
+    return emphasized
 
 
 def frames_to_log_mel(front_end: FrontEnd, padded: np.ndarray) -> np.ndarray:
-    """Emphasised samples with their padding -> log-mel of every whole frame in them."""
+    """Emphasized samples with their padding -> log-mel of every whole frame in them."""
     if len(padded) < front_end.window_length:
         return np.zeros((0, front_end.num_mel_bins), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(padded, front_end.window_length)[:: front_end.hop_length]

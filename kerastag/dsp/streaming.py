@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kerastag.dsp.spectrogram import emphasise, frames_to_log_mel, lengthen
+from kerastag.dsp.spectrogram import emphasize, frames_to_log_mel, lengthen
 
 if TYPE_CHECKING:
     from kerastag.dsp.front_end import FrontEnd
@@ -38,7 +38,7 @@ class StreamingLogMel:
 
     def _reset(self) -> None:
         self._raw = np.zeros(0, np.float32)  # what the pre-emphasis or the first reflection still waits for
-        self._samples = np.zeros(0, np.float32)  # emphasised and, at the start, reflected
+        self._samples = np.zeros(0, np.float32)  # emphasized and, at the start, reflected
         self._position = 0  # of the next frame in _samples
         self._started = False
 
@@ -71,8 +71,8 @@ class StreamingLogMel:
         return np.concatenate(frames) if frames else np.zeros((0, self.front_end.num_mel_bins), np.float32)
 
     def _take(self) -> np.ndarray:
-        """The waiting raw samples -> emphasised samples, the reflection before the first of them included."""
-        samples = emphasise(self.front_end, self._raw)
+        """The waiting raw samples -> emphasized samples, the reflection before the first of them included."""
+        samples = emphasize(self.front_end, self._raw)
         self._raw = self._raw[-1:] if self.front_end.preemphasis else self._raw[:0]
         if self._started:
             return samples

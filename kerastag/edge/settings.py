@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerastag.boxed import BOXED
+from kerastag.bundled import BUNDLED_MODEL
 
 __all__ = ["StreamSettings"]
 
@@ -21,7 +21,7 @@ class StreamSettings:
     """Settings of a stream; each is a flag of `kerastag stream` and a key of its TOML.
 
     Args:
-        model: A `.tflite` file: a tagger, or an embedder with a head; or `BOXED`, the model in the package.
+        model: A `.tflite` file: a tagger, or an embedder with a head; or `BUNDLED_MODEL`, the model in the package.
         head: A `.tflite` file from embeddings to tags.
         source: As of `kerastag.edge.sources.open_source`.
         output: As of `kerastag.edge.sinks.open_outputs`.
@@ -43,7 +43,7 @@ class StreamSettings:
         ValueError: A value is outside its range.
     """
 
-    model: str = BOXED
+    model: str = BUNDLED_MODEL
     head: str | None = None
     source: str = "mic"
     output: tuple[str | Mapping[str, Any], ...] = ("terminal",)
@@ -71,7 +71,7 @@ class StreamSettings:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name), hints[field.name]))
         if not self.model:
-            raise ValueError(f"`model` must name a .tflite file or be {BOXED}, received none")
+            raise ValueError(f"`model` must name a .tflite file or be {BUNDLED_MODEL}, received none")
         if self.top < 1:
             raise ValueError(f"`top` must be at least 1, received {self.top}")
         probabilities = {"threshold": self.threshold, "off_threshold": self.off_threshold}

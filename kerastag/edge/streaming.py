@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerastag.boxed import boxed_or_path
+from kerastag.bundled import resolve_model_path
 from kerastag.card import Card
 from kerastag.dsp import FrontEnd
 from kerastag.edge.blocks import Block
@@ -68,7 +68,7 @@ class StreamingTagger:
 
     Args:
         model: A `.tflite` file with its card: a tagger from `waveform` or `log_mel`; or, with a head, an embedder; or
-            `BOXED`, the model in the package.
+            `BUNDLED_MODEL`, the model in the package.
         head: A `.tflite` file from `embedding` (1, segments, features) to `clipwise`, its card with the classes; target
             `streaming_head` makes the cheapest.
         mode: `"windowed"`, `"incremental"`, or `"auto"`: incremental with a head.
@@ -100,7 +100,7 @@ class StreamingTagger:
         self.mode = _mode(mode, head)
         if hop_seconds is not None and not 0 < hop_seconds < math.inf:
             raise ValueError(f"`hop_seconds` must be above 0, received {hop_seconds!r}")
-        self._model = LiteRTModel(boxed_or_path(model), num_threads, HEARD)
+        self._model = LiteRTModel(resolve_model_path(model), num_threads, HEARD)
         self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",))
         self.card: Card = (self._head or self._model).card
         """Of what names the classes."""

@@ -82,7 +82,7 @@ def evaluation_clips(path: str | os.PathLike[str], served: Served, level: float 
 def representative(path: str | os.PathLike[str], served: Served) -> Iterator[np.ndarray]:
     """A folder of recordings or a pack -> inputs (1, ...), a hundred at most, spread evenly over what is there.
 
-    They come in a random order, the same each time: the quantiser's moving average of ranges forgets the first ones,
+    They come in a random order, the same each time: the quantizer's moving average of ranges forgets the first ones,
     and a folder's files lie class by class.
 
     Raises:

@@ -16,7 +16,7 @@ from kerastag.export import parity, tflite
 from kerastag.export.clips import evaluation_clips, representative
 from kerastag.export.embedder import embedder
 from kerastag.export.metadata import with_metadata
-from kerastag.export.quantisation import quantise
+from kerastag.export.quantization import quantize
 from kerastag.export.saved_model import next_version, runner, write_saved_model
 from kerastag.export.serving import Served, serve
 from kerastag.export.source import read_source
@@ -81,7 +81,7 @@ def _write(
         return lambda: runner(path, served)
     content = tflite.convert(served)
     heard = () if recordings is None else representative(recordings, served)
-    content = quantise(content, target, served.front_ends, heard)
+    content = quantize(content, target, served.front_ends, heard)
     if target.runtime == "tflite_runtime":
         content = tflite.for_tflite_runtime(content)
     if target.metadata == "mediapipe":

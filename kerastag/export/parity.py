@@ -18,7 +18,7 @@ from kerastag.export.serving import Served
 from kerastag.export.source import rebuilt
 from kerastag.export.target import Tolerance
 from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
-from kerastag.metrics import measure
+from kerastag.metrics import compute_metrics
 
 __all__ = ["ParityError", "Report", "check", "map_of", "reference"]
 
@@ -251,7 +251,7 @@ def map_of(run: Run, clips: Clips) -> float:
         if "clipwise" not in given:
             raise ValueError("`evaluation` needs a model with the output `clipwise`")
         scores.append(given["clipwise"])
-    return measure(clips.targets, np.concatenate(scores)).map
+    return compute_metrics(clips.targets, np.concatenate(scores)).map
 
 
 def _size(path: Path) -> int:

@@ -120,7 +120,7 @@ def _card(source: Source, target: Target) -> Card:
     """The card of the file: what trained the model stays in it, what wrote it is added."""
     versions = {**source.card.versions, "kerastag": __version__}
     versions |= {f"export {name}": metadata.version(name) for name in ("keras", "tensorflow")}
-    if target.quantisation.startswith("int") and target.runtime != "tflite_runtime":
+    if target.quantization.startswith("int") and target.runtime != "tflite_runtime":
         versions[NEEDS] = "ai_edge_litert"  # the older one loads such files, and its numbers are wrong
     origin = "; ".join(filter(None, [source.card.origin, f"exported as {target.name}"]))
     window = target.window_seconds or source.card.window_seconds

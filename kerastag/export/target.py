@@ -12,18 +12,18 @@ from typing import Any
 
 from kerastag._configs import config_path
 
-__all__ = ["FORMATS", "INPUTS", "QUANTISATIONS", "Target", "Tolerance", "read_target"]
+__all__ = ["FORMATS", "INPUTS", "QUANTIZATIONS", "Target", "Tolerance", "read_target"]
 
 FORMATS = ("tflite", "saved_model")
 INPUTS = ("as_trained", "waveform", "log_mel", "embedding", "waveform_or_embedding")
-QUANTISATIONS = ("none", "float16", "int8_dynamic", "int8", "int16x8")
+QUANTIZATIONS = ("none", "float16", "int8_dynamic", "int8", "int16x8")
 METADATA = ("none", "mediapipe")
 RUNTIMES = ("current", "tflite_runtime")
 TRANSFORMS = ("two_step", "fft")
 _CHOICES = {
     "format": FORMATS,
     "input": INPUTS,
-    "quantisation": QUANTISATIONS,
+    "quantization": QUANTIZATIONS,
     "metadata": METADATA,
     "runtime": RUNTIMES,
     "transform": TRANSFORMS,
@@ -75,8 +75,8 @@ class Target:
         format: `"tflite"` or `"saved_model"`.
         input: what the file takes: `"waveform"`, `"log_mel"`, `"embedding"`, `"as_trained"`, what the model takes, or
             `"waveform_or_embedding"`, a waveform where the model hears.
-        quantisation: `"none"` keeps float32; `"float16"` stores weights so; `"int8_dynamic"` stores 8-bit weights and
-            quantises activations as they come; `"int8"` quantises both by representative recordings; `"int16x8"` does
+        quantization: `"none"` keeps float32; `"float16"` stores weights so; `"int8_dynamic"` stores 8-bit weights and
+            quantizes activations as they come; `"int8"` quantizes both by representative recordings; `"int16x8"` does
             so with 16-bit activations.
         keep_float: regular expressions over tensor names: what they match stays float. The front end always does.
         smallest_weights: layers with fewer weights stay float: float16 where others have 8 bits, else float32. At
@@ -98,7 +98,7 @@ class Target:
     about: str = ""
     format: str = "tflite"
     input: str = "as_trained"
-    quantisation: str = "none"
+    quantization: str = "none"
     keep_float: tuple[str, ...] = ()
     smallest_weights: int = 0
     window_seconds: float = 0.0
@@ -132,14 +132,14 @@ class Target:
         if not isinstance(self.split, bool):
             raise ValueError(f"`split` must be true or false, received {self.split!r}")
         if self.split and (self.format != "tflite" or self.needs_recordings):
-            raise ValueError(f"`split` must be false with {self.format} and {self.quantisation}, received true")
-        if self.format == "saved_model" and self.quantisation != "none":
-            raise ValueError(f"`quantisation` of a SavedModel must be none, received {self.quantisation!r}")
+            raise ValueError(f"`split` must be false with {self.format} and {self.quantization}, received true")
+        if self.format == "saved_model" and self.quantization != "none":
+            raise ValueError(f"`quantization` of a SavedModel must be none, received {self.quantization!r}")
 
     @property
     def needs_recordings(self) -> bool:
         """Whether the export asks for representative recordings."""
-        return self.quantisation in ("int8", "int16x8")
+        return self.quantization in ("int8", "int16x8")
 
 
 def read_target(name: str | os.PathLike[str]) -> Target:
@@ -149,7 +149,7 @@ def read_target(name: str | os.PathLike[str]) -> Target:
         FileNotFoundError: there is none; the message offers names that look alike.
         ValueError: the file is no TOML, or has an unknown key or a value that is not allowed.
 
-    >>> read_target("float16").quantisation
+    >>> read_target("float16").quantization
     'float16'
     """
     path = config_path("targets", name)

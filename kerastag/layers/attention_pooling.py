@@ -1,4 +1,4 @@
-"""Attention over the segments of a clip: a weighted sum whose weights are learnt for each feature or class."""
+"""Attention over the segments of a clip: a weighted sum whose weights are learned for each feature or class."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ SMALLEST_WEIGHT = 1e-7
 
 
 def _exponential(scores, valid):
-    """`e^z`, divided by its largest value in the clip, which the normalisation cancels: no overflow."""
+    """`e^z`, divided by its largest value in the clip, which the normalization cancels: no overflow."""
     if valid is not None:
         scores = ops.where(valid > 0, scores, -1e9)
     return ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=1, keepdims=True)))
@@ -50,7 +50,7 @@ class AttentionPooling(keras.layers.Layer):
     [[3.0]]
 
     Reference: Kong et al., 2019, equations 5, 16 and 19 (decision level), 20, 22 and 24 (feature level), 25 to 28
-    (phi). 1e-7 is added to a weight before it is normalised, so that a clip whose scores are all negative under
+    (phi). 1e-7 is added to a weight before it is normalized, so that a clip whose scores are all negative under
     ReLU is averaged; there is no upper bound. `exp` is taken of the score less the clip's largest
     one, which leaves the weights as they are.
     """
@@ -66,7 +66,7 @@ class AttentionPooling(keras.layers.Layer):
     def weights_over_segments(self, scores: Any, mask: Any = None) -> Any:
         """Scores `(batch, segments, features)` -> attention `p`, which sums to one over the valid segments."""
         scores, valid = self._exactly(scores), self._valid(mask)
-        weights = self._unnormalised(scores, valid)
+        weights = self._unnormalized(scores, valid)
         return weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), SMALLEST_WEIGHT)
 
     def _exactly(self, tensor):
@@ -76,7 +76,7 @@ class AttentionPooling(keras.layers.Layer):
     def _valid(self, mask):
         return None if mask is None else ops.expand_dims(self._exactly(mask), axis=-1)
 
-    def _unnormalised(self, scores, valid):
+    def _unnormalized(self, scores, valid):
         weights = PHI[self.phi](scores, valid) + SMALLEST_WEIGHT
         return weights if valid is None else weights * valid
 
@@ -84,7 +84,7 @@ class AttentionPooling(keras.layers.Layer):
         values, scores = inputs
         if isinstance(mask, list | tuple):
             mask = next((given for given in mask if given is not None), None)
-        weights = self._unnormalised(scores, self._valid(mask))
+        weights = self._unnormalized(scores, self._valid(mask))
         # A SavedModel cannot hold a gradient that is written out, and what it serves does not train.
         return _trained_mean(weights, values) if training else _weighted_mean(weights, values)[0]
 

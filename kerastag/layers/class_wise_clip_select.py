@@ -15,21 +15,21 @@ SMALLEST_PROBABILITY = 1e-30
 class ClassWiseClipSelect(keras.layers.Layer):
     """Clip with its clip and frame probabilities -> one sub-clip for each of its most probable classes.
 
-    For each of the `min(num_clips, classes)` classes k with the highest `clipwise[k]`, the highest first:
+    For each of the `min(num_sub_clips, classes)` classes k with the highest `clipwise[k]`, the highest first:
 
         m = argmax over t of framewise[t, k], the middle of the first frames in a row that have the maximum
-        centre = (m + 0.5) * S / T
-        start = floor(min(max(centre - L / 2, 0), S - L)),  sub-clip = source[start : start + L]
+        center = (m + 0.5) * S / T
+        start = floor(min(max(center - L / 2, 0), S - L)),  sub-clip = source[start : start + L]
 
-    with S steps of the source, T output frames and `L = round(clip_seconds * sample_rate)`: a window around the output
-    frame where the class is most probable, shifted inwards at either end. Several frames in a row have the maximum
+    with S steps of the source, T output frames and `L = round(sub_clip_seconds * sample_rate)`: a window around the
+    output frame where the class is most probable, shifted inwards at either end. Several frames in a row have the maximum
     where a sigmoid has reached 1, or in whole numbers of 8 bits; the first of them would be early by half their time.
     Of classes of equal probability the first is taken, on every backend. No gradient flows through the choice; it flows
     to the source. All is computed in float32, and the places in whole numbers.
 
     Args:
-        num_clips: sub-clips, N, at least 1; above the number of classes it means all of them.
-        clip_seconds: length of a sub-clip, seconds, above 0.
+        num_sub_clips: sub-clips, N, at least 1; above the number of classes it means all of them.
+        sub_clip_seconds: length of a sub-clip, seconds, above 0.
         sample_rate: steps of the source in a second, above 0: Hz for a waveform, frames a second for log-mel.
         suppress_radius_seconds: frames whose distance from a chosen one is at most this are left out for the classes
             still to choose, so that windows spread out, at least 0; where none is left, all are there again.
@@ -43,14 +43,14 @@ class ClassWiseClipSelect(keras.layers.Layer):
 
     Output shape:
         `(batch, N, L)` or `(batch, N, L, mel_bins)`. With `return_windows` a tuple of that, of the starts in seconds
-        `(batch, N)`, float32, and of the classes `(batch, N)`, int32. N is `min(num_clips, classes)`.
+        `(batch, N)`, float32, and of the classes `(batch, N)`, int32. N is `min(num_sub_clips, classes)`.
 
     Raises:
-        ValueError: an argument is outside its range; the inputs' axes do not belong together; `clip_seconds` is
+        ValueError: an argument is outside its range; the inputs' axes do not belong together; `sub_clip_seconds` is
             longer than the source, where its length is known.
 
     >>> framewise = ops.convert_to_tensor([[[0.1], [0.9], [0.1], [0.1]]])
-    >>> layer = ClassWiseClipSelect(num_clips=1, clip_seconds=1.0, sample_rate=4, return_windows=True)
+    >>> layer = ClassWiseClipSelect(num_sub_clips=1, sub_clip_seconds=1.0, sample_rate=4, return_windows=True)
     >>> windows, start_seconds, classes = layer([ops.arange(8.0)[None], ops.ones((1, 1)), framewise])
     >>> ops.convert_to_numpy(windows).tolist(), float(start_seconds[0, 0])
     ([[[1.0, 2.0, 3.0, 4.0]]], 0.25)
@@ -62,32 +62,34 @@ class ClassWiseClipSelect(keras.layers.Layer):
 
     def __init__(
         self,
-        num_clips: int = 5,
-        clip_seconds: float = 3.0,
+        num_sub_clips: int = 5,
+        sub_clip_seconds: float = 3.0,
         sample_rate: float = 32_000,
         suppress_radius_seconds: float = 0.0,
         return_windows: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if not isinstance(num_clips, int) or isinstance(num_clips, bool) or num_clips < 1:
-            raise ValueError(f"`num_clips` must be a whole number of at least 1. Received: {num_clips!r}")
-        self.num_clips = num_clips
-        self.clip_seconds = _number("clip_seconds", clip_seconds)
+        if not isinstance(num_sub_clips, int) or isinstance(num_sub_clips, bool) or num_sub_clips < 1:
+            raise ValueError(f"`num_sub_clips` must be a whole number of at least 1. Received: {num_sub_clips!r}")
+        self.num_sub_clips = num_sub_clips
+        self.sub_clip_seconds = _number("sub_clip_seconds", sub_clip_seconds)
         self.sample_rate = _number("sample_rate", sample_rate)
         self.suppress_radius_seconds = _number("suppress_radius_seconds", suppress_radius_seconds, or_zero=True)
         self.return_windows = bool(return_windows)
         self._told: Any = None
-        self.length = round(clip_seconds * sample_rate)
+        self.length = round(sub_clip_seconds * sample_rate)
         if self.length < 1:
-            raise ValueError(f"`clip_seconds` must be at least one step of the source. Received: {clip_seconds!r}")
+            raise ValueError(
+                f"`sub_clip_seconds` must be at least one step of the source. Received: {sub_clip_seconds!r}"
+            )
 
     def build(self, input_shapes):
         source, _, _ = _checked(input_shapes)
         if source[1] is not None and source[1] < self.length:
             raise ValueError(
-                f"`clip_seconds` must be at most the source's {source[1] / self.sample_rate:g} s. "
-                f"Received: {self.clip_seconds!r}"
+                f"`sub_clip_seconds` must be at most the source's {source[1] / self.sample_rate:g} s. "
+                f"Received: {self.sub_clip_seconds!r}"
             )
         self.built = True
 
@@ -117,7 +119,7 @@ class ClassWiseClipSelect(keras.layers.Layer):
             self._told = None
 
     def _count(self, num_classes: int) -> int:
-        return min(self.num_clips, num_classes)
+        return min(self.num_sub_clips, num_classes)
 
     def _best_middles(self, rows, steps):
         """Frame probabilities of the chosen classes (batch, N, frames) -> twice the m of each, (batch, N)."""
@@ -145,8 +147,8 @@ class ClassWiseClipSelect(keras.layers.Layer):
     def _starts(self, twice_middle, steps, frames):
         """`floor((m + 0.5) * S / T - L / 2)`, shifted inwards, in whole numbers that stay small."""
         whole, rest = steps // frames, steps % frames
-        centre = twice_middle + 1  # twice m + 0.5, in frames
-        twice = centre * whole + (centre * rest) // frames - self.length
+        center = twice_middle + 1  # twice m + 0.5, in frames
+        twice = center * whole + (center * rest) // frames - self.length
         return ops.minimum(ops.maximum(twice, 0) // 2, ops.maximum(steps - self.length, 0))
 
     def _cut(self, source, starts):
@@ -165,7 +167,7 @@ class ClassWiseClipSelect(keras.layers.Layer):
         return windows, keras.KerasTensor((batch, count), "float32"), keras.KerasTensor((batch, count), "int32")
 
     def get_config(self) -> dict[str, Any]:
-        names = ("num_clips", "clip_seconds", "sample_rate", "suppress_radius_seconds", "return_windows")
+        names = ("num_sub_clips", "sub_clip_seconds", "sample_rate", "suppress_radius_seconds", "return_windows")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation in one operation of TensorFlow instead of a dozen."""
+"""Batch normalization in one operation of TensorFlow instead of a dozen."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     `keras.layers.BatchNormalization` in every respect: weights, arguments, masks, results. On TensorFlow, Keras
     composes it and its gradient of a dozen elementwise operations, each of which reads all features again; here one
-    kernel takes the statistics and normalises, and one is the gradient. With a mask, with an axis that is not the last,
+    kernel takes the statistics and normalizes, and one is the gradient. With a mask, with an axis that is not the last,
     with `renorm` or `synchronized`, in float64, outside training and on another backend, whose compiler fuses by
     itself, Keras's own is what runs. On a CPU, TensorFlow joins the kernel with a ReLU that follows at once, and both
     together make 0 of NaN.
@@ -38,7 +38,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if not learns or mask is not None or self.renorm or self.synchronized or not self._has_kernel(inputs):
             return super().call(inputs, training=training, mask=mask)
         rows = inputs if len(inputs.shape) == 4 else ops.reshape(inputs, (1, 1, -1, inputs.shape[-1]))
-        normal, mean, variance = self._normalise(rows)
+        normal, mean, variance = self._normalize(rows)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
         return normal if rows is inputs else ops.reshape(normal, ops.shape(inputs))
@@ -46,8 +46,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def _has_kernel(self, inputs):
         return self.axis in (-1, len(inputs.shape) - 1) and has_kernel(inputs.dtype)
 
-    def _normalise(self, rows):
-        """`(batch, height, width, channels)` -> normalised, mean, variance; the latter two in float32."""
+    def _normalize(self, rows):
+        """`(batch, height, width, channels)` -> normalized, mean, variance; the latter two in float32."""
         import tensorflow as tf
 
         scale = tf.ones(rows.shape[-1:]) if self.gamma is None else self.gamma
@@ -61,5 +61,5 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def has_kernel(dtype: Any) -> bool:
-    """Whether the backend has TensorFlow's kernel for batch normalisation of numbers of that type; float64 has none."""
+    """Whether the backend has TensorFlow's kernel for batch normalization of numbers of that type; float64 has none."""
     return keras.backend.backend() == "tensorflow" and keras.backend.standardize_dtype(dtype) != "float64"

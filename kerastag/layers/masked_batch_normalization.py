@@ -1,4 +1,4 @@
-"""Batch normalisation that leaves padding out of its statistics and is cheap on a CPU."""
+"""Batch normalization that leaves padding out of its statistics and is cheap on a CPU."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class MaskedBatchNormalization(keras.layers.Layer):
     Input shape: `(batch, features)` or `(batch, segments, features)`.
     Output shape: the same.
 
-    Masked segments are normalised like the others but do not enter the statistics.
+    Masked segments are normalized like the others but do not enter the statistics.
 
     Raises:
         ValueError: `momentum` or `epsilon` out of range.
@@ -70,7 +70,7 @@ class MaskedBatchNormalization(keras.layers.Layer):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
         inverse = ops.rsqrt(variance + self.epsilon)
         scale = self.gamma * inverse
-        normal = _normalise(rows, scale, self.beta - mean * scale, valid, mean, inverse)
+        normal = _normalize(rows, scale, self.beta - mean * scale, valid, mean, inverse)
         return ops.reshape(normal, ops.shape(inputs))
 
     def compute_output_shape(self, input_shape):
@@ -135,7 +135,7 @@ def _statistics(rows, valid):
 
 
 @ops.custom_gradient
-def _normalise(rows, scale, shift, valid, mean, inverse):
+def _normalize(rows, scale, shift, valid, mean, inverse):
     """`scale * rows + shift`, whose gradient knows that both are functions of the valid rows' mean and deviation.
 
     With `d` the gradient of the output and `x'` the rows less their mean, times the inverse of their deviation,

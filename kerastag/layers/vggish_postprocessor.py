@@ -12,13 +12,13 @@ STEPS = 255
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class VGGishPostprocessor(keras.layers.Layer):
-    """VGGish embedding -> AudioSet's: whitened by PCA, clipped to [-2, 2], and quantised to 0 … 255.
+    """VGGish embedding -> AudioSet's: whitened by PCA, clipped to [-2, 2], and quantized to 0 … 255.
 
-    `y = clip(E (x - m), -2, 2)`; with `quantise`, `floor((y + 2) * 255 / 4)`, whole numbers as float32. E and m are
+    `y = clip(E (x - m), -2, 2)`; with `quantize`, `floor((y + 2) * 255 / 4)`, whole numbers as float32. E and m are
     weights that do not train: E starts as the identity, m as zero. Always computed in float32.
 
     Args:
-        quantise: Whether to quantise; no gradient passes then.
+        quantize: Whether to quantize; no gradient passes then.
         **kwargs: As of any Keras layer.
 
     Input shape: `(..., features)`.
@@ -31,9 +31,9 @@ class VGGishPostprocessor(keras.layers.Layer):
     the AudioSet features that were released with it.
     """
 
-    def __init__(self, quantise: bool = True, **kwargs: Any):
+    def __init__(self, quantize: bool = True, **kwargs: Any):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.quantise = quantise
+        self.quantize = quantize
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -45,12 +45,12 @@ class VGGishPostprocessor(keras.layers.Layer):
         )
 
     def call(self, inputs: Any) -> Any:
-        centred = ops.cast(inputs, "float32") - self.means
-        whitened = ops.clip(ops.matmul(centred, ops.transpose(self.eigen_vectors)), SMALLEST, LARGEST)
-        return ops.floor((whitened - SMALLEST) * (STEPS / (LARGEST - SMALLEST))) if self.quantise else whitened
+        centered = ops.cast(inputs, "float32") - self.means
+        whitened = ops.clip(ops.matmul(centered, ops.transpose(self.eigen_vectors)), SMALLEST, LARGEST)
+        return ops.floor((whitened - SMALLEST) * (STEPS / (LARGEST - SMALLEST))) if self.quantize else whitened
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, dtype="float32")
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "quantise": self.quantise}
+        return {**super().get_config(), "quantize": self.quantize}

@@ -1,4 +1,4 @@
-"""The blocks that PANNs' networks share: input normalisation, a pair of convolutions, the classifier."""
+"""The blocks that PANNs' networks share: input normalization, a pair of convolutions, the classifier."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ EPSILON = 1e-5
 MOMENTUM = 0.9
 
 
-def normalise_input(log_mel: Any, augment: keras.layers.Layer | None = None) -> Any:
-    """Log-mel `(batch, frames, mel_bins)` -> normalised by bin, augmented, as an image of one channel."""
+def normalize_input(log_mel: Any, augment: keras.layers.Layer | None = None) -> Any:
+    """Log-mel `(batch, frames, mel_bins)` -> normalized by bin, augmented, as an image of one channel."""
     x = FusedBatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, dtype="float32", name="bn0")(log_mel)
     if augment is not None:
         x = augment(x)

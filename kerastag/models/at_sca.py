@@ -39,7 +39,7 @@ def at_sca(
         input: `"log_mel"`, shape `(batch, frames, 64)` with at least 16 frames, or `"waveform"`, `(batch, samples)`.
         dropout: Rate before either dense layer, in [0, 1).
         block_dropout: Rate after each block, in [0, 1).
-        augment: Layer on the normalised log-mel, such as `SpecAugment`; None for none.
+        augment: Layer on the normalized log-mel, such as `SpecAugment`; None for none.
         name: The model's name.
 
     Returns:

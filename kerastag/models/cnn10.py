@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kerastag.models._panns import conv_block, max_mean_head, mean_over_frequency, normalise_input
+from kerastag.models._panns import conv_block, max_mean_head, mean_over_frequency, normalize_input
 from kerastag.models.backbone import Backbone, check_rate, check_width, scaled
 
 CHANNELS = (64, 128, 256, 512)
@@ -26,7 +26,7 @@ def build_features(
     """
     check_width(width)
     check_rate("block_dropout", block_dropout)
-    x = normalise_input(log_mel, augment)
+    x = normalize_input(log_mel, augment)
     for block, channels in enumerate(CHANNELS, start=1):
         x = conv_block(x, scaled(channels, width), name=f"conv_block{block}")
         x = after_block(block)(x) if after_block else x
@@ -59,7 +59,7 @@ def cnn10(
         input: `"log_mel"`, shape `(batch, frames, 64)` with at least 16 frames, or `"waveform"`, `(batch, samples)`.
         dropout: Rate before either dense layer, in [0, 1).
         block_dropout: Rate after each block, in [0, 1).
-        augment: Layer on the normalised log-mel, such as `SpecAugment`; None for none.
+        augment: Layer on the normalized log-mel, such as `SpecAugment`; None for none.
         name: The model's name.
 
     Returns:

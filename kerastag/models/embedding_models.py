@@ -43,7 +43,7 @@ class EmbeddingSettings:
         units: width of every hidden layer, and J of the feature-level systems.
         depth: hidden blocks, at least 0.
         dropout: share of units dropped, in [0, 1).
-        normalise_input: batch normalisation of the embeddings, as in the authors' PyTorch code.
+        normalize_input: batch normalization of the embeddings, as in the authors' PyTorch code.
 
     Raises:
         ValueError: a setting out of range.
@@ -54,7 +54,7 @@ class EmbeddingSettings:
     units: int = 1024
     depth: int = 3
     dropout: float = 0.5
-    normalise_input: bool = True
+    normalize_input: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("num_classes", 1), ("num_features", 1), ("units", 1), ("depth", 0)):
@@ -71,8 +71,8 @@ class EmbeddingSettings:
         """Embeddings that carry the mask of their padding."""
         return layers.Masking(0.0, name="padding")(embedding)
 
-    def normalised(self, x: Tensor) -> Tensor:
-        return MaskedBatchNormalization()(x) if self.normalise_input else x
+    def normalized(self, x: Tensor) -> Tensor:
+        return MaskedBatchNormalization()(x) if self.normalize_input else x
 
     def hidden_blocks(self, x: Tensor) -> list[Tensor]:
         """`x' = f_FC(x)`, eq. 17: the input, then the output of each hidden block."""
@@ -114,7 +114,7 @@ def instance_space(pooling: str = "average", **settings: Any) -> keras.Model:
     """
     s = EmbeddingSettings(**settings)
     embedding = s.input()
-    framewise = s.classes()(s.hidden_blocks(s.normalised(s.masked(embedding)))[-1])
+    framewise = s.classes()(s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
     return _model("instance_space", embedding, _pool(pooling, ("average", "max"), framewise), framewise)
 
 
@@ -127,7 +127,7 @@ def embedded_space(pooling: str = "average", **settings: Any) -> keras.Model:
     embedding = s.input()
     pooled = _pool(pooling, tuple(POOLINGS), s.masked(embedding))
     alone = layers.Concatenate()([embedding, embedding]) if pooling == "max_min" else embedding
-    network = [MaskedBatchNormalization()] if s.normalise_input else []
+    network = [MaskedBatchNormalization()] if s.normalize_input else []
     for _ in range(s.depth):
         network += s.block()
     network.append(s.classes())
@@ -138,7 +138,7 @@ def jdc(**settings: Any) -> keras.Model:
     """Joint detection and classification (fig. 2a): `sum p(x) f(x)`, p and f with hidden blocks of their own."""
     s = EmbeddingSettings(**settings)
     embedding = s.input()
-    x = s.normalised(s.masked(embedding))
+    x = s.normalized(s.masked(embedding))
     framewise = s.classes()(s.hidden_blocks(x)[-1])
     scores = s.class_scores()(s.hidden_blocks(x)[-1])
     return _model("jdc", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
@@ -151,7 +151,7 @@ def self_attention(**settings: Any) -> keras.Model:
     """
     s = EmbeddingSettings(**settings)
     embedding = s.input()
-    framewise = s.classes()(s.hidden_blocks(s.normalised(s.masked(embedding)))[-1])
+    framewise = s.classes()(s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
     scores = s.class_scores()(framewise)
     return _model("self_attention", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
 
@@ -160,7 +160,7 @@ def decision_attention(**settings: Any) -> keras.Model:
     """Decision-level single attention (fig. 2c): `F(B) = sum p(x') f(x')`, eq. 16 to 19, on the shared x'."""
     s = EmbeddingSettings(**settings)
     embedding = s.input()
-    clipwise, framewise = _forward_block(s, s.hidden_blocks(s.normalised(s.masked(embedding)))[-1])
+    clipwise, framewise = _forward_block(s, s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
     return _model("decision_attention", embedding, clipwise, framewise)
 
 
@@ -175,7 +175,7 @@ def multi_attention(**settings: Any) -> keras.Model:
             f"`depth` must be at least 2: one attention on each of the last two blocks; received {s.depth}"
         )
     embedding = s.input()
-    hidden = s.hidden_blocks(s.normalised(s.masked(embedding)))
+    hidden = s.hidden_blocks(s.normalized(s.masked(embedding)))
     levels = [_forward_block(s, level) for level in hidden[-2:]]
     final = [layers.Concatenate(), s.classes()]
     clipwise, framewise = (apply(final, list(outputs)) for outputs in zip(*levels, strict=True))
@@ -189,7 +189,7 @@ def feature_pooling(pooling: str = "average", **settings: Any) -> keras.Model:
     """
     s = EmbeddingSettings(**settings)
     embedding = s.input()
-    features = layers.Dense(s.units, use_bias=False)(s.hidden_blocks(s.normalised(s.masked(embedding)))[-1])
+    features = layers.Dense(s.units, use_bias=False)(s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
     pooled = _pool(pooling, ("average", "max"), features)
     return _classified("feature_pooling", s, embedding, pooled, features)
 
@@ -197,7 +197,7 @@ def feature_pooling(pooling: str = "average", **settings: Any) -> keras.Model:
 def feature_attention(phi: str = "sigmoid", **settings: Any) -> keras.Model:
     """Feature-level attention (fig. 3c): `h_j = sum q(x)_j u(x)_j`, `F(B) = f(h)`, eq. 20 to 24.
 
-    u is linear and has no bias: the batch normalisation after the pooling would take it away. `phi` makes q: `relu`,
+    u is linear and has no bias: the batch normalization after the pooling would take it away. `phi` makes q: `relu`,
     `exp`, `sigmoid`, `softmax` (eq. 25 to 28) or `nin`, two layers (eq. 29).
     A segment's own probabilities are those of a clip that holds it alone, where attention has no choice: `f(u(x))`.
     """
@@ -205,7 +205,7 @@ def feature_attention(phi: str = "sigmoid", **settings: Any) -> keras.Model:
     if phi not in PHI_NAMES:
         raise ValueError(f"`phi` must be one of {', '.join(PHI_NAMES)}; received {phi!r}")
     embedding = s.input()
-    hidden = s.hidden_blocks(s.normalised(s.masked(embedding)))[-1]
+    hidden = s.hidden_blocks(s.normalized(s.masked(embedding)))[-1]
     features = layers.Dense(s.units, use_bias=False)(hidden)
     scores = layers.Dense(s.units)(hidden)
     if phi == "nin":

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kerastag.models._panns import conv_block, convolve, max_mean_head, mean_over_frequency, normalise_input
+from kerastag.models._panns import conv_block, convolve, max_mean_head, mean_over_frequency, normalize_input
 from kerastag.models.backbone import Backbone, check_rate, check_width, scaled
 
 # (blocks, channels, stride of the first block)
@@ -24,7 +24,7 @@ def build_features(
     check_width(width)
     check_rate("block_dropout", block_dropout)
     check_rate("residual_dropout", residual_dropout)
-    x = conv_block(normalise_input(log_mel, augment), scaled(64, width), name="conv_block1")
+    x = conv_block(normalize_input(log_mel, augment), scaled(64, width), name="conv_block1")
     x = layers.Dropout(block_dropout, name="conv_block1_drop")(x)
     for stage, (blocks, channels, stride) in enumerate(STAGES, start=1):
         for block in range(blocks):
@@ -83,7 +83,7 @@ def resnet38(
         dropout: Rate before either dense layer, in [0, 1).
         block_dropout: Rate after the first block, the stages and the last block, in [0, 1).
         residual_dropout: Rate inside a residual block, in [0, 1).
-        augment: Layer on the normalised log-mel, such as `SpecAugment`; None for none.
+        augment: Layer on the normalized log-mel, such as `SpecAugment`; None for none.
         name: The model's name.
 
     Returns:

@@ -6,7 +6,7 @@ import keras
 from keras import layers, ops
 
 from kerastag.layers.linear_softmax_pooling import LinearSoftmaxPooling
-from kerastag.models._panns import as_float32, convolve, normalise_input, sigmoid
+from kerastag.models._panns import as_float32, convolve, normalize_input, sigmoid
 from kerastag.models.backbone import Backbone, check_rate, check_width, scaled
 
 # (channels of both convolutions, pooling over (frames, bins))
@@ -24,7 +24,7 @@ def build_features(
     """Log-mel -> the features of TALNet: `(batch, frames // 4, 1024 · width)`."""
     check_width(width)
     check_rate("dropout", dropout)
-    x = normalise_input(log_mel, augment)
+    x = normalize_input(log_mel, augment)
     for block, (channels, pool) in enumerate(BLOCKS, start=1):
         for part in (1, 2):
             x = convolve(x, scaled(channels, width), name=f"block{block}_conv{part}", bn_name=f"block{block}_bn{part}")
@@ -67,7 +67,7 @@ def talnet(
         width: Factor on every number of channels and units, above 0.
         input: `"log_mel"`, shape `(batch, frames, 64)` with at least 4 frames, or `"waveform"`, `(batch, samples)`.
         dropout: Rate before the recurrent layer, in [0, 1).
-        augment: Layer on the normalised log-mel, such as `SpecAugment`; None for none.
+        augment: Layer on the normalized log-mel, such as `SpecAugment`; None for none.
         name: The model's name.
 
     Returns:

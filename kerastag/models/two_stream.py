@@ -25,8 +25,8 @@ def gl_at(
     num_classes: int = 527,
     *,
     backbone: str = "cnn10",
-    num_clips: int = 5,
-    clip_seconds: float = 3.0,
+    num_sub_clips: int = 5,
+    sub_clip_seconds: float = 3.0,
     width: float = 1.0,
     input: str = "log_mel",
     select: str = "log_mel",
@@ -48,8 +48,8 @@ def gl_at(
     Args:
         num_classes: Whole number above zero.
         backbone: Of both streams: one of `BACKBONES`.
-        num_clips: Sub-clips, N, at least 1; above the number of classes it means all of them.
-        clip_seconds: Length of a sub-clip, seconds: long enough for an output frame of the backbone.
+        num_sub_clips: Sub-clips, N, at least 1; above the number of classes it means all of them.
+        sub_clip_seconds: Length of a sub-clip, seconds: long enough for an output frame of the backbone.
         width: Factor on every number of the backbone's channels, above 0.
         input: `"log_mel"`, shape `(batch, frames, mel_bins)`, or `"waveform"`, `(batch, samples)`.
         select: What sub-clips are cut from: `"log_mel"`, so that the front end runs once, or `"waveform"`, which
@@ -57,7 +57,7 @@ def gl_at(
         suppress_radius_seconds: As of `ClassWiseClipSelect`; 0 is the paper.
         sub_clip_pooling: Over the sub-clips: `"max_average"`, the paper's P, or `"max"`. In the average a class counts
             less for every sub-clip that was cut for another one and does not hold it.
-        freeze_global: Whether the global stream stays as it is: its weights and its normalisation's averages do not
+        freeze_global: Whether the global stream stays as it is: its weights and its normalization's averages do not
             train, and it has no dropout and no augmentation.
         initial_weights: The backbone alone, a model or its `.keras` file, whose weights both streams begin with. Where
             it has another number of classes, its classifier is left out, and both begin with the same new one.
@@ -74,7 +74,7 @@ def gl_at(
     Raises:
         ValueError: An argument is outside its range; `initial_weights` are not those of this backbone.
 
-    >>> model = gl_at(num_classes=10, backbone="mn", width=0.1, num_clips=3)
+    >>> model = gl_at(num_classes=10, backbone="mn", width=0.1, num_sub_clips=3)
     >>> model.output["local"].shape, model.output["start_seconds"].shape
     ((None, 10), (None, 3))
 
@@ -88,7 +88,7 @@ def gl_at(
     check_count("num_classes", num_classes)
     part = backbone_of(backbone)
     front_end = FRONT_ENDS[part.front_end]
-    cut = _selection(front_end, select, input, num_clips, clip_seconds, suppress_radius_seconds)
+    cut = _selection(front_end, select, input, num_sub_clips, sub_clip_seconds, suppress_radius_seconds)
     _check_length(part, front_end, select, cut)
     build = partial(MODELS[backbone].build, num_classes=num_classes, width=width, **settings)
     global_stream = build(augment=None if freeze_global else augment, name="global_stream")
@@ -186,8 +186,8 @@ def _selection(
     front_end: FrontEnd,
     select: str,
     input: str,
-    num_clips: int,
-    clip_seconds: float,
+    num_sub_clips: int,
+    sub_clip_seconds: float,
     suppress_radius_seconds: float,
 ) -> ClassWiseClipSelect:
     if select not in INPUTS:
@@ -196,7 +196,7 @@ def _selection(
         raise ValueError(f"`select` must be 'log_mel' where `input` is not 'waveform', received {select!r}")
     rate = front_end.frames_per_second if select == "log_mel" else front_end.sample_rate
     return ClassWiseClipSelect(
-        num_clips, clip_seconds, rate, suppress_radius_seconds, return_windows=True, name="select"
+        num_sub_clips, sub_clip_seconds, rate, suppress_radius_seconds, return_windows=True, name="select"
     )
 
 
@@ -204,6 +204,6 @@ def _check_length(part: Backbone, front_end: FrontEnd, select: str, cut: ClassWi
     frames = cut.length if select == "log_mel" else front_end.num_frames(cut.length)
     if frames < part.frames_per_output:
         raise ValueError(
-            f"`clip_seconds` must be at least {part.seconds_per_output:g}, an output frame of the backbone, "
-            f"received {cut.clip_seconds!r}"
+            f"`sub_clip_seconds` must be at least {part.seconds_per_output:g}, an output frame of the backbone, "
+            f"received {cut.sub_clip_seconds!r}"
         )

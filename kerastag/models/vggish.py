@@ -49,7 +49,7 @@ def vggish(
         num_classes: Whole number above zero, or None for embeddings alone.
         width: Factor on every number of channels and hidden units, above 0; the embedding keeps its 128 features.
         input: `"log_mel"`, shape `(batch, frames, 64)` with at least 96 frames, or `"waveform"`, `(batch, samples)`.
-        postprocess: `"raw"`, the network's own output; `"pca"`, whitened and clipped to [-2, 2]; `"uint8"`, quantised
+        postprocess: `"raw"`, the network's own output; `"pca"`, whitened and clipped to [-2, 2]; `"uint8"`, quantized
             to 0 … 255 as well (whole numbers as float32): what AudioSet's released features hold.
         name: The model's name.
 
@@ -76,7 +76,7 @@ def vggish(
     if postprocess == "raw":
         segments = as_float32("segments")(raw)
     else:
-        segments = VGGishPostprocessor(quantise=postprocess == "uint8", name="segments")(raw)
+        segments = VGGishPostprocessor(quantize=postprocess == "uint8", name="segments")(raw)
     outputs = {"segments": segments, "embedding": ops.mean(segments, axis=1)}
     if num_classes is not None:
         logits = layers.Dense(num_classes, name="classifier")(layers.ReLU(name="relu")(raw))
@@ -100,7 +100,7 @@ def patch_network(num_mel_bins: int, width: float) -> keras.Model:
     return keras.Model(inputs, layers.Dense(EMBEDDING_SIZE, name="fc2")(x), name="patch_network")
 
 
-def quantise(embedding: np.ndarray) -> np.ndarray:
+def quantize(embedding: np.ndarray) -> np.ndarray:
     """Whitened embedding -> AudioSet's 8 bits: `floor((clip(y, -2, 2) + 2) * 255 / 4)`.
 
     Args:
@@ -112,7 +112,7 @@ def quantise(embedding: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: A value is not a number.
 
-    >>> quantise(np.array([-5.0, 0.0, 2.0]))
+    >>> quantize(np.array([-5.0, 0.0, 2.0]))
     array([  0, 127, 255], dtype=uint8)
     """
     embedding = np.asarray(embedding)

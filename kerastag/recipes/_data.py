@@ -16,7 +16,7 @@ from kerastag.labels import LabelSet
 from kerastag.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from kerastag.detection import EventTable
+    from kerastag.metrics import EventTable
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Data:
             FileNotFoundError: no table lies there.
             ValueError: it is faulty, or has none of the clips.
         """
-        from kerastag.detection import read_events
+        from kerastag.metrics import read_events
 
         pack = self.evaluation.packs[0]
         return read_events(pack.path.with_suffix(".tsv"), list(pack.ids[self.evaluation_rows]), self.labels)

@@ -122,11 +122,11 @@ def _class_wise(results: Sequence[Result]) -> Figure:
     order = np.argsort(-np.nan_to_num(results[-1].average_precision(), nan=-1), kind="stable")
     figure = Figure(figsize=(_width(len(order)), 6), layout="constrained")
     axes = figure.subplots()
-    for result, (colour, _) in zip(results, _MARKS[len(results) - 1 :: -1], strict=True):
+    for result, (color, _) in zip(results, _MARKS[len(results) - 1 :: -1], strict=True):
         last = result is results[-1]
         axes.plot(
             result.average_precision()[order],
-            color=colour,
+            color=color,
             linewidth=2 if last else 0.9,
             zorder=3 if last else 2,
             label=_with_map(result),
@@ -148,9 +148,9 @@ def _every_class(results: Sequence[Result]) -> Figure:
     for column, axes in enumerate(columns):
         part = order[column * rows : (column + 1) * rows]
         places = np.arange(len(part))
-        for result, (colour, mark) in zip(results, _MARKS, strict=False):
+        for result, (color, mark) in zip(results, _MARKS, strict=False):
             found = result.average_precision()[part]
-            axes.scatter(found, places, s=16, marker=mark, color=colour, alpha=0.85, label=_with_map(result))
+            axes.scatter(found, places, s=16, marker=mark, color=color, alpha=0.85, label=_with_map(result))
         axes.set_yticks(places, [_short(names[k]) for k in part], fontsize=8)
         axes.set(xlim=(-0.02, 1.02), ylim=(rows - 0.5, -0.5), xlabel="average precision")
         axes.tick_params(axis="x", top=True, labeltop=True)

@@ -1,4 +1,4 @@
-"""GL-AT without data: scenes of synthesised events, the backbone alone beside it, and a table of both."""
+"""GL-AT without data: scenes of synthesized events, the backbone alone beside it, and a table of both."""
 
 import sys
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from kerastag.recipes._run import localisation_lines, open_run, read_json, run_network
+from kerastag.recipes._run import localization_lines, open_run, read_json, run_network
 
 COUNTS = {"bal_train": 400, "eval": 150}
 
@@ -53,4 +53,4 @@ def _table(backbone: str, alone: dict[str, Any], joint: dict[str, Any]) -> list[
     for name, found in rows.items():
         d_prime = "inf" if found["d_prime"] is None else f"{found['d_prime']:.3f}"
         lines.append(f"| {name} | {found['map']:.4f} | {found['mauc']:.4f} | {d_prime} |")
-    return [*lines, *localisation_lines(joint)]
+    return [*lines, *localization_lines(joint)]

@@ -8,20 +8,20 @@ from kerastag.recipes._data import Data
 from kerastag.recipes._run import SystemSettings
 
 
-def localised(settings: SystemSettings, data: Data, model: Any) -> dict[str, Any]:
-    """A two-stream model, and clips beside whose packs a table of events lies -> `localisation` of its windows.
+def localized(settings: SystemSettings, data: Data, model: Any) -> dict[str, Any]:
+    """A two-stream model, and clips beside whose packs a table of events lies -> `localization` of its windows.
 
     Nothing where there is no such table, as beside packs of AudioSet.
     """
     if not data.has_events:
         return {}
-    from kerastag.detection import localisation
+    from kerastag.metrics import localization
 
     start_seconds, classes = chosen_windows(settings, data, model)
     cut = model.get_layer("select")
     duration_seconds = data.train.x_shape[1] / data.train.packs[0].sample_rate
-    found = localisation(data.events(), start_seconds, classes, cut.clip_seconds, duration_seconds)
-    return {"localisation": found.as_dict()}
+    found = localization(data.events(), start_seconds, classes, cut.sub_clip_seconds, duration_seconds)
+    return {"localization": found.as_dict()}
 
 
 def chosen_windows(settings: SystemSettings, data: Data, model: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,13 @@ import numpy as np
 
 from kerastag.card import Card, write_card
 from kerastag.data.sampler import BalancedSampler
-from kerastag.metrics import Metrics, measure
+from kerastag.files import write_atomically
+from kerastag.metrics import Metrics, compute_metrics
 from kerastag.models.two_stream import STREAMS, training_part
 from kerastag.recipes._data import Data
 from kerastag.recipes._run import SystemSettings, figures_of
 from kerastag.training.devices import deterministic, scope
 from kerastag.training.evaluation import CheckpointMean, predict
-from kerastag.training.files import write_atomically
 from kerastag.training.fit import Predictions, RunCallback, compiled, fit
 
 
@@ -95,7 +95,7 @@ def stream_figures(data: Data, probabilities: np.ndarray) -> dict[str, Metrics]:
 def measure_training(settings: SystemSettings, data: Data, model: Any) -> Metrics:
     """Class-wise figures on the clips that were trained on, for figure 7."""
     probabilities = predict(model, data.train, data.train_rows, settings.prediction_batch_size)
-    return measure(data.train.targets[data.train_rows], probabilities)
+    return compute_metrics(data.train.targets[data.train_rows], probabilities)
 
 
 def _save(model: Any, path: Path, card: Card | None) -> None:

@@ -107,8 +107,8 @@ TABLES = (
             _system("Segment based", "segment"),
             _system("(IS) standard MIL assumption", "instance_max"),
             _system("(IS) collective assumption", "instance_average"),
-            _system("(BS) Hausdorff, nearest neighbours", "bag_neighbours", method="neighbours"),
-            _system("(BS) Hausdorff, support vector machine", "bag_neighbours", method="svm"),
+            _system("(BS) Hausdorff, nearest neighbors", "bag_neighbors", method="neighbors"),
+            _system("(BS) Hausdorff, support vector machine", "bag_neighbors", method="svm"),
             _system("(ES) average", "es_average"),
             _system("(ES) max", "es_max"),
             _system("(ES) min", "es_min"),
@@ -175,6 +175,6 @@ def published(system: str, **settings: Any) -> Figures | None:
     >>> published("feature_attention", units=2048, depth=1) is None
     True
     """
-    complete = {**_ATTENTION, "method": "neighbours", **settings, "system": system}
+    complete = {**_ATTENTION, "method": "neighbors", **settings, "system": system}
     rows = (row for table in TABLES if table.number != "II" for row in table.rows)
     return next((row.figures for row in rows if row.holds(complete)), None)

@@ -16,10 +16,10 @@ from kerastag import __version__
 from kerastag.card import Card
 from kerastag.data.batches import Batches, EmbeddingBatches
 from kerastag.data.sampler import BalancedSampler
-from kerastag.metrics import Metrics, class_report, measure
+from kerastag.files import remove_stale_files, write_atomically, write_json
+from kerastag.metrics import Metrics, class_report, compute_metrics
 from kerastag.recipes._command import command
 from kerastag.recipes._data import Data, load
-from kerastag.training.files import remove_leftovers, write_atomically, write_json
 from kerastag.training.settings import TrainingSettings
 
 # Where and how often, not what: two runs that differ in these are the same run.
@@ -36,7 +36,7 @@ class SystemSettings(TrainingSettings):
 
     @property
     def prediction_batch_size(self) -> int:
-        """Clips at a time where nothing is learnt."""
+        """Clips at a time where nothing is learned."""
         return self.batch_size
 
     @property
@@ -61,14 +61,14 @@ class NetworkSettings(SystemSettings):
         units: width of the hidden layers.
         depth: hidden layers.
         dropout: share of units dropped.
-        normalise_input: batch normalisation of the embeddings.
+        normalize_input: batch normalization of the embeddings.
         single_segments: train on single segments that inherit the clip's tags (eq. 1).
     """
 
     units: int = 1024
     depth: int = 3
     dropout: float = 0.5
-    normalise_input: bool = True
+    normalize_input: bool = True
     single_segments: bool = False
 
     def network(self, data: Data) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class NetworkSettings(SystemSettings):
             "units": self.units,
             "depth": self.depth,
             "dropout": self.dropout,
-            "normalise_input": self.normalise_input,
+            "normalize_input": self.normalize_input,
         }
 
     def training_batches(self, data: Data, sampler: BalancedSampler) -> Batches:
@@ -179,7 +179,7 @@ def open_run(settings: Any, recipe: str) -> Path:
         raise ValueError(
             f"{folder}: `run_dir` must be a run's folder or an empty one; it has files and no settings.json"
         )
-    remove_leftovers(folder)
+    remove_stale_files(folder)
     write_json(path, resolved)
     write_json(folder / "versions.json", versions())
     return folder
@@ -199,7 +199,7 @@ def versions() -> dict[str, str]:
 def figures_of(data: Data, probabilities: np.ndarray) -> Metrics:
     """Probabilities of the clips to measure on, the first of several streams' -> their figures."""
     clipwise = probabilities if probabilities.ndim == 2 else probabilities[..., 0]
-    return measure(data.targets, clipwise, data.labels.names)
+    return compute_metrics(data.targets, clipwise, data.labels.names)
 
 
 def summary(data: Data, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,16 +254,16 @@ def _table(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"| {metrics['evaluated']} | mAP | mAUC | d-prime |", "| --- | --- | --- | --- |"]
     for name, found in rows.items():
         lines.append(f"| {name} | {found['map']:.4f} | {found['mauc']:.4f} | {_decimal(found['d_prime'])} |")
-    return [*lines, *localisation_lines(metrics)]
+    return [*lines, *localization_lines(metrics)]
 
 
-def localisation_lines(metrics: Mapping[str, Any]) -> list[str]:
+def localization_lines(metrics: Mapping[str, Any]) -> list[str]:
     """The object of `metrics.json` -> a table of where the windows lie; nothing where none were chosen."""
-    if not metrics.get("localisation"):
+    if not metrics.get("localization"):
         return []
-    from kerastag.detection import Localisation
+    from kerastag.metrics import Localization
 
-    table = Localisation.from_dict(metrics["localisation"]).table().splitlines()
+    table = Localization.from_dict(metrics["localization"]).table().splitlines()
     return ["", "windows of the classes that sound:", "", *(f"    {line}" for line in table), ""]
 
 

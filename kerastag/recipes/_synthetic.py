@@ -10,11 +10,11 @@ import numpy as np
 
 from kerastag.data.batches import scale
 from kerastag.data.synthetic import synthetic_features, synthetic_labels, write_synthetic_packs
+from kerastag.files import write_atomically
 from kerastag.metrics import Metrics
 from kerastag.models import MODELS
 from kerastag.recipes._data import Data
 from kerastag.recipes._run import NetworkSettings, open_run, run_network
-from kerastag.training.files import write_atomically
 
 NUM_EVAL = 2000
 
@@ -80,7 +80,7 @@ def _plot_clip(folder: Path, seed: int) -> Path:
 
 
 def _most_telling(clips: Any, clipwise: np.ndarray) -> tuple[int, np.ndarray]:
-    """A full clip with two or three short events, recognised best, and their classes."""
+    """A full clip with two or three short events, recognized best, and their classes."""
     lengths = clips.events.sum(axis=1)
     number = (lengths > 0).sum(axis=1)
     short = ((lengths > 0) & (lengths <= 3)).sum(axis=1)

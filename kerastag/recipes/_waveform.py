@@ -116,7 +116,7 @@ def main(settings_class: type, build: _run.Build, recipe: str, argv: Sequence[st
 
 
 def _on_made_up_sounds(settings: WaveformSettings, build: Callable[..., Any], recipe: str) -> None:
-    """A recipe on scenes of two seconds with synthesised sounds, at the sample rate that its front end needs."""
+    """A recipe on scenes of two seconds with synthesized sounds, at the sample rate that its front end needs."""
     from kerastag.data.mixing import SceneRules
     from kerastag.data.synthetic_events import write_synthetic_scenes
 

@@ -22,8 +22,8 @@ class Settings(_waveform.WaveformSettings):
     Args:
         backbone: of both streams.
         streams: `both`, or `global` alone: the backbone without GL-AT.
-        num_clips: sub-clips, at least 1.
-        clip_seconds: length of a sub-clip.
+        num_sub_clips: sub-clips, at least 1.
+        sub_clip_seconds: length of a sub-clip.
         select: what sub-clips are cut from: `log_mel` runs the front end once, `waveform` once a stream.
         suppress_radius_seconds: frames so near to a chosen one are left out for the classes still to choose.
         sub_clip_pooling: of the probabilities of the sub-clips: `max_average`, the paper's, or `max`.
@@ -35,8 +35,8 @@ class Settings(_waveform.WaveformSettings):
     # Other recipes fix what is a setting here; mypy wants a class variable to stay one.
     backbone: Literal["talnet", "cnn10", "resnet38", "at_sca", "mn"] = "cnn10"  # type: ignore[misc]
     streams: Literal["both", "global"] = "both"
-    num_clips: int = 5
-    clip_seconds: float = 3.0
+    num_sub_clips: int = 5
+    sub_clip_seconds: float = 3.0
     select: Literal["log_mel", "waveform"] = "log_mel"
     suppress_radius_seconds: float = 0.0
     sub_clip_pooling: Literal["max_average", "max"] = "max_average"
@@ -52,9 +52,9 @@ class Settings(_waveform.WaveformSettings):
             raise ValueError("`freeze_global` must come with `initial_weights`: what never learns cannot choose")
 
     def further_figures(self, data: Data, model: Any) -> dict[str, Any]:
-        from kerastag.recipes._gl_at_windows import localised
+        from kerastag.recipes._gl_at_windows import localized
 
-        return localised(self, data, model) if self.streams == "both" else {}
+        return localized(self, data, model) if self.streams == "both" else {}
 
 
 def build(settings: Settings, data: Data) -> Any:
@@ -74,15 +74,15 @@ def build(settings: Settings, data: Data) -> Any:
     keras.utils.set_random_seed(settings.seed)
     network = settings.network(data)
     clip_seconds = settings.crop_seconds or data.train.x_shape[1] / data.train.packs[0].sample_rate
-    if settings.clip_seconds > clip_seconds:
+    if settings.sub_clip_seconds > clip_seconds:
         raise ValueError(
-            f"`clip_seconds` must be at most the {clip_seconds:g} s that are trained on, "
-            f"received {settings.clip_seconds}"
+            f"`sub_clip_seconds` must be at most the {clip_seconds:g} s that are trained on, "
+            f"received {settings.sub_clip_seconds}"
         )
     return MODELS[f"gl_at_{settings.backbone}"].build(
         **network,
-        num_clips=settings.num_clips,
-        clip_seconds=settings.clip_seconds,
+        num_sub_clips=settings.num_sub_clips,
+        sub_clip_seconds=settings.sub_clip_seconds,
         select=settings.select,
         suppress_radius_seconds=settings.suppress_radius_seconds,
         sub_clip_pooling=settings.sub_clip_pooling,

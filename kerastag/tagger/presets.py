@@ -8,19 +8,19 @@ from importlib import import_module
 from pathlib import Path
 
 from kerastag import __version__, fetch
-from kerastag.boxed import BOXED, boxed_or_path
+from kerastag.bundled import BUNDLED_MODEL, resolve_model_path
 from kerastag.card import Card
 
 __all__ = ["PRESETS", "model_file"]
 
 _EFFICIENTAT = "mn04_as", "mn05_as", "mn10_as", "mn20_as", "mn30_as", "mn40_as", "mn40_as_ext"
-# Preset -> reader in `kerastag.weights`, and the public files that it reads.
+# Preset -> reader in `kerastag.importers`, and the public files that it reads.
 _SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
     **{name: ("efficientat", (name,)) for name in _EFFICIENTAT},
     **{name: ("panns", (name,)) for name in ("panns_cnn10", "panns_resnet38")},
     "vggish": ("vggish", ("vggish_checkpoint", "vggish_pca")),
 }
-PRESETS = (BOXED, *_SOURCES)
+PRESETS = (BUNDLED_MODEL, *_SOURCES)
 """Names that `Tagger.load` takes: the model in the box, and published weights."""
 
 
@@ -31,8 +31,8 @@ def model_file(model: str | os.PathLike[str]) -> Path:
         model: Path of a `.keras` or `.tflite` file, or one of `PRESETS`.
 
     Returns:
-        The path; of `BOXED` that in the package; of published weights that of their `.keras` file in the cache, made
-        when it is missing or outdated.
+        The path; of `BUNDLED_MODEL` that in the package; of published weights that of their `.keras` file in the cache,
+        made when it is missing or outdated.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -44,8 +44,8 @@ def model_file(model: str | os.PathLike[str]) -> Path:
     FileNotFoundError: `model` must be a file or one of esc10, mn04_as, ... received 'mn03_as'
     """
     name = os.fspath(model)
-    if name == BOXED:
-        return boxed_or_path(name)
+    if name == BUNDLED_MODEL:
+        return resolve_model_path(name)
     if name in _SOURCES:
         return _imported(name)
     if Path(name).is_dir():
@@ -60,7 +60,7 @@ def _imported(preset: str) -> Path:
     made = fetch.cache_folder() / f"{preset}.keras"
     sources = [fetch.cache_folder() / fetch.FILES[name].file_name for name in files]
     if not _is_current(made, sources):
-        reader = import_module(f"kerastag.weights.{importer}")
+        reader = import_module(f"kerastag.importers.{importer}")
         getattr(reader, f"import_{importer}")(*map(fetch.fetch, files), made)
     return made
 

@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastag.files import write_atomically
 from kerastag.metrics import Metrics
 from kerastag.training.devices import scope_of
 from kerastag.training.evaluation import CheckpointMean, without_optimizer
-from kerastag.training.files import write_atomically
 from kerastag.training.fused_adam import FusedAdam
 from kerastag.training.logs import ScalarLog
 from kerastag.training.settings import TrainingSettings
@@ -182,7 +182,7 @@ class RunCallback(keras.callbacks.Callback):
         mean = f"   mean of {row['checkpoints']}: {row['ensemble_mAP']:.4f}" if at_checkpoint else ""
         self._say(f"step {self.step:6,}  loss {loss:.5f}  {figures.line()}{mean}")
         if self.step >= _ALARM_AFTER * self.settings.steps and self.step > 100 and figures.map < 1.5 * self.prior:
-            self._say(f"warning: mAP {figures.map:.4f} is that of a guess ({self.prior:.4f}): nothing is learnt")
+            self._say(f"warning: mAP {figures.map:.4f} is that of a guess ({self.prior:.4f}): nothing is learned")
 
     def _say(self, line: str) -> None:
         self._bar.write(line, file=sys.stderr)  # progress: standard output is for the results

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kerastag.files import write_atomically
 from kerastag.training.devices import scope_of
-from kerastag.training.files import write_atomically
 
 
 def save_state(path: Path, model: Any, progress: dict[str, Any]) -> None:

@@ -152,7 +152,7 @@ def test_standard_input_that_is_no_audio_is_refused(content):
     ("content", "message"),
     [
         (b"", "must be audio. Received: an empty file"),
-        (b"no sound at all, but some text" * 50, "Format not recognised"),
+        (b"no sound at all, but some text" * 50, "Format not recognized"),
         (b"RIFF\x00\x00\x00\x00WAVE", "must be audio"),
         (b"\xff\xfb\x90\x00" + bytes(60), "must be audio"),
     ],

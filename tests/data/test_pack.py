@@ -47,7 +47,7 @@ def rows():
 @pytest.fixture(scope="module")
 def pack_path(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("packs") / "pack.h5"
-    write(path, rows, attributes={"source": "a test", "licence": "CC0", "split": "test"})
+    write(path, rows, attributes={"source": "a test", "license": "CC0", "split": "test"})
     return path
 
 
@@ -59,7 +59,7 @@ def test_h5py_reads_what_was_written(rows, pack_path):
         assert file["video_id_list"].dtype == "S11"
         for key, expected in zip(("x", "num_segments", "y", "video_id_list"), rows, strict=True):
             np.testing.assert_array_equal(file[key][:], expected)
-        assert file.attrs["licence"] == "CC0"
+        assert file.attrs["license"] == "CC0"
         assert file.attrs["format_version"] == 1
         assert file.attrs["digest"] == verify(pack_path)
     assert sorted(path.name for path in pack_path.parent.iterdir()) == ["pack.h5"]

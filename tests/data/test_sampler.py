@@ -207,8 +207,8 @@ def test_hold_out_takes_its_share_of_every_class():
     counts = targets.sum(axis=0)
     # A clip held out for a rare class is also one of the frequent classes, which can then no longer do with less.
     assert (np.abs(targets[held].sum(axis=0) - 0.2 * counts) <= np.maximum(1, 0.02 * counts)).all()
-    unlabelled = np.flatnonzero(~targets.any(axis=1))
-    assert len(np.intersect1d(unlabelled, held)) == round(0.2 * len(unlabelled))
+    unlabeled = np.flatnonzero(~targets.any(axis=1))
+    assert len(np.intersect1d(unlabeled, held)) == round(0.2 * len(unlabeled))
     assert not np.array_equal(held, hold_out(targets, 0.2, seed=5)[1])
 
 

@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression
 
 from kerastag.data.pack import FeaturePack, verify
 from kerastag.data.synthetic import SPLITS, synthetic_features, synthetic_labels, write_synthetic_packs
-from kerastag.metrics import measure
+from kerastag.metrics import compute_metrics
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_code_is_audiosets_and_seldom_saturates(train):
 
 
 def test_splits_share_their_sounds_and_short_events_drown_in_the_mean(train, evaluation):
-    """A detector learnt on segments of one split finds the other's clips, by its best segment far better than
+    """A detector learned on segments of one split finds the other's clips, by its best segment far better than
     by their mean."""
     segments = (train.x.reshape(-1, 128).astype(np.float64) - 128) / 128
     of_eval = (evaluation.x.astype(np.float64) - 128) / 128
@@ -88,8 +88,8 @@ def test_splits_share_their_sounds_and_short_events_drown_in_the_mean(train, eva
         of_segments = detector.decision_function(of_eval.reshape(-1, 128)).reshape(len(evaluation), -1)
         best.append(np.where(valid, of_segments, -np.inf).max(axis=1))
         averaged.append(detector.decision_function(mean))
-    by_best = measure(evaluation.targets[:, :4], np.stack(best, axis=1)).map
-    by_mean = measure(evaluation.targets[:, :4], np.stack(averaged, axis=1)).map
+    by_best = compute_metrics(evaluation.targets[:, :4], np.stack(best, axis=1)).map
+    by_mean = compute_metrics(evaluation.targets[:, :4], np.stack(averaged, axis=1)).map
     assert by_best > 0.5
     assert by_best > by_mean + 0.03
 

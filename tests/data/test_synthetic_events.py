@@ -1,4 +1,4 @@
-"""Synthesised sounds: five classes that differ, each sound from its seed; scenes of them as packs."""
+"""Synthesized sounds: five classes that differ, each sound from its seed; scenes of them as packs."""
 
 import json
 

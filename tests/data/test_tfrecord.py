@@ -100,7 +100,7 @@ def test_packs_every_record_in_order(content, pristine, tmp_path):
                 assert np.flatnonzero(opened.targets[row]).tolist() == labels
             np.testing.assert_array_equal(report.clips_per_class, opened.targets.sum(axis=0))
             assert opened.attributes["split"] == split
-            assert "CC BY 4.0" in opened.attributes["licence"]
+            assert "CC BY 4.0" in opened.attributes["license"]
         assert report.clips == len(expected)
         assert report.short_clips == sum(len(segments) < 10 for *_, segments in expected)
         assert report.digest == verify(report.path)

@@ -54,7 +54,7 @@ def reference(name, x):
         return 10 * np.log10(np.maximum(power @ slaney_bands(64, 50, 14_000, 32_000, 1024), 1e-10))
     if name == "efficientat":
         x = np.array([x[t + 1] - 0.97 * x[t] for t in range(len(x) - 1)])
-        # A window of 800 centred in frames of 1024 that are themselves centred.
+        # A window of 800 centered in frames of 1024 that are themselves centered.
         window = np.pad(hann(800, 799), 112)
         power = spectra(x, window, 1024, 320, 512) ** 2
         return (np.log(power @ htk_bands(128, 0, 16_000, 32_000, 1024) + 1e-5) + 4.5) / 5
@@ -94,15 +94,15 @@ def test_silence_is_the_floor(name, floor):
     np.testing.assert_allclose(FRONT_ENDS[name].log_mel(np.zeros(20_000, np.float32)), floor, rtol=1e-6)
 
 
-# Centres worked out by hand: mel(hz) = 2595 log10(1 + hz / 700), bands at equal steps between the two edges.
+# Centers worked out by hand: mel(hz) = 2595 log10(1 + hz / 700), bands at equal steps between the two edges.
 @pytest.mark.parametrize(
-    ("name", "band", "centre_hz"),
+    ("name", "band", "center_hz"),
     [("vggish", 0, 158.6), ("vggish", 63, 7197.5), ("panns", 0, 84.6), ("talnet", 63, 7684)],
 )
-def test_a_sine_at_the_centre_of_a_band_is_loudest_there(name, band, centre_hz):
+def test_a_sine_at_the_center_of_a_band_is_loudest_there(name, band, center_hz):
     front_end = FRONT_ENDS[name]
     time = np.arange(front_end.sample_rate) / front_end.sample_rate
-    log_mel = front_end.log_mel((0.5 * np.sin(2 * np.pi * centre_hz * time)).astype(np.float32))
+    log_mel = front_end.log_mel((0.5 * np.sin(2 * np.pi * center_hz * time)).astype(np.float32))
     assert log_mel[5:-5].mean(axis=0).argmax() == band
 
 

@@ -12,7 +12,7 @@ from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 
 CLASSES = LabelSet.from_names(["Bark", "Rain", "Speech", "Siren", "Wind"])
-needs_quantiser = pytest.mark.skipif(
+needs_quantizer = pytest.mark.skipif(
     importlib.util.find_spec("ai_edge_quantizer") is None, reason="needs ai-edge-quantizer (extra `export`)"
 )
 

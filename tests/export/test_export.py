@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from export.small_models import CLASSES, card_of, needs_quantiser, saved, without_measuring
+from export.small_models import CLASSES, card_of, needs_quantizer, saved, without_measuring
 
 from kerastag.card import Card
 from kerastag.edge.runtime import NEEDS, LiteRTModel
@@ -56,7 +56,7 @@ def test_the_card_travels_inside(exported: tuple[Path, parity.Report]) -> None:
     assert NEEDS not in card.versions
 
 
-@needs_quantiser
+@needs_quantizer
 def test_int8_takes_its_ranges_from_a_pack_and_is_measured_on_one(
     heads: Path, embedding_pack: Path, tmp_path: Path
 ) -> None:

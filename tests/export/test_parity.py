@@ -16,12 +16,12 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 
 
 @pytest.fixture(scope="module")
-def cancelling() -> Served:
+def canceling() -> Served:
     """A network that loses digits: what it takes a root of and away again is thousands of times what is left."""
     embedding = keras.Input((10, 128), name="embedding")
     left = keras.ops.sqrt(100 * keras.ops.square(embedding[:, :, : len(CLASSES)]) + 3e3**2) - 3e3
     network = keras.Model(embedding, {"framewise": keras.ops.sigmoid(left)})
-    source = Source(network, card_of("vggish", 9.6, 0.96), Path("cancelling.keras"))
+    source = Source(network, card_of("vggish", 9.6, 0.96), Path("canceling.keras"))
     return serve(source, Target(name="float32"))
 
 
@@ -38,14 +38,14 @@ def apart_from_exact(served: Served, times: float) -> parity.Run:
 
 def checked(served: Served, run: parity.Run, path: Path) -> parity.Report:
     path.write_bytes(b"the file")
-    return parity.check(path, "cancelling.tflite", "float32", Tolerance(), run, served)
+    return parity.check(path, "canceling.tflite", "float32", Tolerance(), run, served)
 
 
 def test_keras_is_no_closer_to_keras_than_its_own_rounding(
-    cancelling: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    canceling: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parity, "THREADS", ())
-    report = checked(cancelling, apart_from_exact(cancelling, 2.9), tmp_path / "file")
+    report = checked(canceling, apart_from_exact(canceling, 2.9), tmp_path / "file")
     own = report.roundings["framewise"]["noise 1"]
     assert 1e-5 < own < 1e-3
     assert report.differences["framewise"]["noise 1"] == pytest.approx(3.9 * own, rel=1e-3)
@@ -55,9 +55,9 @@ def test_keras_is_no_closer_to_keras_than_its_own_rounding(
     assert report.as_dict()["roundings"]["framewise"]["noise 1"] == own
 
 
-def test_further_than_that_it_is_refused(cancelling: Served, tmp_path: Path) -> None:
+def test_further_than_that_it_is_refused(canceling: Served, tmp_path: Path) -> None:
     with pytest.raises(parity.ParityError, match="`framewise` differs by .*, allowed 1e-05"):
-        checked(cancelling, apart_from_exact(cancelling, 3.1), tmp_path / "file")
+        checked(canceling, apart_from_exact(canceling, 3.1), tmp_path / "file")
 
 
 @pytest.mark.parametrize("system", ["feature_attention", "es_max_min", "mn", "talnet"])
@@ -72,20 +72,20 @@ def test_a_network_in_float64_says_the_same_more_exactly(system: str) -> None:
         assert 0 < np.abs(np.asarray(value) - np.asarray(plain[output])).max() < 1e-5
 
 
-def test_every_probe_counts_for_every_output(cancelling: Served, tmp_path: Path) -> None:
+def test_every_probe_counts_for_every_output(canceling: Served, tmp_path: Path) -> None:
     def wrong(given: np.ndarray) -> dict[str, np.ndarray]:
-        said = parity.reference(cancelling, given)["framewise"]
+        said = parity.reference(canceling, given)["framewise"]
         return {"framewise": said + 0.1 * (not given.any())}
 
-    assert not probes.inputs(cancelling)["padding"].any()
+    assert not probes.inputs(canceling)["padding"].any()
     with pytest.raises(parity.ParityError, match="differs by 0.1 on padding"):
-        checked(cancelling, wrong, tmp_path / "file")
+        checked(canceling, wrong, tmp_path / "file")
 
 
 @pytest.fixture(scope="module")
 def two_streams() -> Served:
     # Weights that tell the parts of a clip apart.
-    network = built("gl_at_cnn10", seed=1, width=0.0625, num_clips=2, clip_seconds=1.0, sub_clip_pooling="max")
+    network = built("gl_at_cnn10", seed=1, width=0.0625, num_sub_clips=2, sub_clip_seconds=1.0, sub_clip_pooling="max")
     return serve(Source(network, card_of("panns", 3.0, 0.16), Path("two.keras")), Target(name="int8_dynamic"))
 
 

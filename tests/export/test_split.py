@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from export.small_models import CLASSES, built, card_of, needs_quantiser, saved, without_measuring
+from export.small_models import CLASSES, built, card_of, needs_quantizer, saved, without_measuring
 
 from kerastag.card import write_card
 from kerastag.edge import LiteRTModel
@@ -21,7 +21,7 @@ from kerastag.export.tflite import convert
 from kerastag.models import MODELS
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exporting needs TensorFlow")
-SPLIT = dataclasses.replace(read_target("streaming_head"), quantisation="none")
+SPLIT = dataclasses.replace(read_target("streaming_head"), quantization="none")
 POOLED_FIRST = {"es_average", "es_max", "es_min", "es_max_min"}
 HEADS = sorted(name for name, entry in MODELS.items() if entry.front_end is None)
 
@@ -88,7 +88,7 @@ def test_step_by_step_it_says_what_a_head_in_one_says(tmp_path: Path) -> None:
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
-@needs_quantiser
+@needs_quantizer
 def test_its_weights_are_there_once_and_the_next_segment_is_what_is_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +105,7 @@ def test_its_weights_are_there_once_and_the_next_segment_is_what_is_timed(
     ("wrong", "message"),
     [
         ({"split": 1}, "`split` must be true or false, received 1"),
-        ({"split": True, "quantisation": "int8"}, "`split` must be false with tflite and int8, received true"),
+        ({"split": True, "quantization": "int8"}, "`split` must be false with tflite and int8, received true"),
         ({"split": True, "format": "saved_model"}, "`split` must be false with saved_model and none, received true"),
     ],
 )

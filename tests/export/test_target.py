@@ -65,8 +65,8 @@ def test_reading_a_target_loads_no_framework() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("quantization = 'int8'", r"mine.toml: `quantization` is no setting of a target; there are .*quantisation"),
-        ("quantisation = 'int4'", r"`quantisation` must be one of none, float16, .* received 'int4'"),
+        ("quantization = 'int8'", r"mine.toml: `quantization` is no setting of a target; there are .*quantization"),
+        ("quantization = 'int4'", r"`quantization` must be one of none, float16, .* received 'int4'"),
         ("format = 'onnx'", r"`format` must be one of tflite, saved_model, received 'onnx'"),
         ("input = 1", r"`input` must be one of .* received 1"),
         ("window_seconds = -1", r"`window_seconds` must be at least 0, received -1"),
@@ -77,7 +77,7 @@ def test_reading_a_target_loads_no_framework() -> None:
         ("[tolerance]\nclipwise = 2", r"`tolerance.clipwise` must be in \[0, 1\], received 2"),
         ("[tolerance]\nloud = 1", r"`tolerance.loud` is no setting"),
         ("tolerance = 1", r"`tolerance` must be a table, received 1"),
-        ("format = 'saved_model'\nquantisation = 'int8'", r"`quantisation` of a SavedModel must be none"),
+        ("format = 'saved_model'\nquantization = 'int8'", r"`quantization` of a SavedModel must be none"),
         ("about = ", r"mine.toml: "),
     ],
 )
@@ -87,6 +87,6 @@ def test_what_a_target_may_not_hold_is_one_line(text: str, message: str, tmp_pat
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_target_is_answered_with_its_neighbour() -> None:
+def test_an_unknown_target_is_answered_with_its_neighbor() -> None:
     with pytest.raises(FileNotFoundError, match="did you mean float16"):
         read_target("flaot16")

@@ -39,7 +39,7 @@ def small(name: str) -> keras.Model:
     if entry.front_end is None:
         return entry.build(num_classes=len(CLASSES), units=8)
     if name.startswith("gl_at"):
-        return entry.build(num_classes=len(CLASSES), width=1 / 32, num_clips=2, clip_seconds=0.5)
+        return entry.build(num_classes=len(CLASSES), width=1 / 32, num_sub_clips=2, sub_clip_seconds=0.5)
     return entry.build(num_classes=len(CLASSES), width=WIDTHS.get(name, 1 / 32))
 
 

@@ -19,13 +19,13 @@ from checks import (
 from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 
 
-def selected(source, clipwise, framewise, num_clips, clip_seconds, sample_rate, radius_seconds):
+def selected(source, clipwise, framewise, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds):
     """One clip -> its windows, where they begin, whose they are; exact, in fractions."""
-    length, (frames, num_classes) = round(clip_seconds * sample_rate), framewise.shape
+    length, (frames, num_classes) = round(sub_clip_seconds * sample_rate), framewise.shape
     step = Fraction(len(source), frames)
     clipwise, framewise = (np.nan_to_num(x.astype(float), nan=0.0) for x in (clipwise, framewise))
     windows, starts, classes, taken = [], [], [], set()
-    for k in sorted(range(num_classes), key=lambda k: (-clipwise[k], k))[:num_clips]:
+    for k in sorted(range(num_classes), key=lambda k: (-clipwise[k], k))[:num_sub_clips]:
         free = [t for t in range(frames) if t not in taken] or range(frames)
         first = last = min(free, key=lambda t: (-framewise[t, k], t))
         while last + 1 in free and framewise[last + 1, k] == framewise[first, k]:
@@ -34,8 +34,8 @@ def selected(source, clipwise, framewise, num_clips, clip_seconds, sample_rate, 
         if radius_seconds:
             radius = round(radius_seconds * sample_rate)
             taken |= {t for t in range(frames) if abs(t - m) * step <= radius}
-        centre = (m + Fraction(1, 2)) * step
-        start = int(min(max(centre - Fraction(length, 2), 0), len(source) - length) // 1)
+        center = (m + Fraction(1, 2)) * step
+        start = int(min(max(center - Fraction(length, 2), 0), len(source) - length) // 1)
         windows.append(source[start : start + length])
         starts.append(start / sample_rate)
         classes.append(k)
@@ -47,10 +47,10 @@ def expected(inputs, *settings):
     return [np.stack(part) for part in zip(*clips, strict=True)]
 
 
-def check(inputs, num_clips, clip_seconds, sample_rate, radius_seconds=0.0):
-    layer = ClassWiseClipSelect(num_clips, clip_seconds, sample_rate, radius_seconds, return_windows=True)
+def check(inputs, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds=0.0):
+    layer = ClassWiseClipSelect(num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds, return_windows=True)
     got = list(outputs_of(layer, inputs).values())
-    windows, start_seconds, classes = expected(inputs, num_clips, clip_seconds, sample_rate, radius_seconds)
+    windows, start_seconds, classes = expected(inputs, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds)
     np.testing.assert_array_equal(got[2], classes)
     np.testing.assert_allclose(got[1], start_seconds, rtol=1e-6)
     np.testing.assert_array_equal(got[0], windows)
@@ -78,11 +78,11 @@ def random_inputs(rng, batch, steps, frames, classes, bins=0, values=(0.0, 0.25,
 @example(0, (1, 60, 60, 1), (5, 60, 10), 0.0, 0, False)  # a clip no longer than a window
 @settings(max_examples=60 if keras.backend.backend() == "tensorflow" else 3)  # JAX compiles anew for every shape
 def test_equals_the_paper_in_numpy(seed, shape, window, radius_seconds, bins, with_nan):
-    (batch, steps, frames, classes), (num_clips, length, sample_rate) = shape, window
+    (batch, steps, frames, classes), (num_sub_clips, length, sample_rate) = shape, window
     frames, length = min(frames, steps), min(length, steps)
     values = (0.0, 0.25, 0.5, 1.0, np.nan) if with_nan else (0.0, 0.25, 0.5, 1.0)
     inputs = random_inputs(np.random.default_rng(seed), batch, steps, frames, classes, bins, values)
-    check(inputs, num_clips, length / sample_rate, sample_rate, radius_seconds)
+    check(inputs, num_sub_clips, length / sample_rate, sample_rate, radius_seconds)
 
 
 def test_windows_at_either_edge_are_shifted_inwards_whole():
@@ -226,11 +226,11 @@ def test_converts_to_builtin_operations(radius_seconds, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_clips": 0}, "`num_clips` must be a whole number of at least 1. Received: 0"),
-        ({"num_clips": 1.5}, "`num_clips` must be a whole number of at least 1. Received: 1.5"),
-        ({"clip_seconds": 0}, "`clip_seconds` must be a number above 0. Received: 0"),
-        ({"clip_seconds": float("nan")}, "`clip_seconds` must be a number above 0. Received: nan"),
-        ({"clip_seconds": 1e-9}, "`clip_seconds` must be at least one step of the source. Received: 1e-09"),
+        ({"num_sub_clips": 0}, "`num_sub_clips` must be a whole number of at least 1. Received: 0"),
+        ({"num_sub_clips": 1.5}, "`num_sub_clips` must be a whole number of at least 1. Received: 1.5"),
+        ({"sub_clip_seconds": 0}, "`sub_clip_seconds` must be a number above 0. Received: 0"),
+        ({"sub_clip_seconds": float("nan")}, "`sub_clip_seconds` must be a number above 0. Received: nan"),
+        ({"sub_clip_seconds": 1e-9}, "`sub_clip_seconds` must be at least one step of the source. Received: 1e-09"),
         ({"sample_rate": "32k"}, "`sample_rate` must be a number above 0. Received: '32k'"),
         ({"suppress_radius_seconds": -1}, "`suppress_radius_seconds` must be a number of at least 0. Received: -1"),
     ],
@@ -243,7 +243,7 @@ def test_arguments_outside_their_range_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (((2, 20), (2, 3), (2, 5, 3)), r"`clip_seconds` must be at most the source's 2 s. Received: 3.0"),
+        (((2, 20), (2, 3), (2, 5, 3)), r"`sub_clip_seconds` must be at most the source's 2 s. Received: 3.0"),
         (((2, 40), (2, 3), (2, 5, 4)), r"`clipwise` and `framewise` must have the same classes.*\(2, 3\), \(2, 5, 4\)"),
         (((2, 40), (1, 3), (2, 5, 3)), r"`inputs` must have the same batch.*\(2, 40\), \(1, 3\), \(2, 5, 3\)"),
         (((2, 40), (2, 3), (2, 41, 3)), "`framewise` must have from 1 to 40 output frames.*Received: 41"),

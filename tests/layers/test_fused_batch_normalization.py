@@ -1,4 +1,4 @@
-"""Batch normalisation in one operation against Keras's own and against its formula."""
+"""Batch normalization in one operation against Keras's own and against its formula."""
 
 import keras
 import numpy as np
@@ -106,15 +106,15 @@ def test_the_gradients_are_kerass(shape, training):
 def test_it_learns_what_kerass_learns():
     shape = SHAPES["image"]
     x, y = features((24, *shape[1:])), RANDOM.random((24, 1)).astype("float32")
-    learnt = []
+    learned = []
     for layer in pair(shape):
         inputs = keras.Input((None, *shape[2:]))
         pooled = keras.layers.GlobalMaxPooling2D()(layer(inputs))
         model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(pooled))
         model.compile(keras.optimizers.SGD(0.05), "mse")
         model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
-        learnt.append(model.get_weights())
-    for got, wanted in zip(*learnt, strict=True):
+        learned.append(model.get_weights())
+    for got, wanted in zip(*learned, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 

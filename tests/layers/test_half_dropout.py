@@ -34,7 +34,7 @@ def test_units_rows_and_calls_are_independent():
     few = 2 * kept(HalfDropout(seed=3), (50, 6000)) - 1
     assert np.abs(few @ few.T / 6000 - np.eye(50)).max() < 0.065
     assert abs((signs * (2 * second - 1)).mean()) < 5 / np.sqrt(first.size)
-    # Three neighbours of one word: every pattern as often.
+    # Three neighbors of one word: every pattern as often.
     patterns = np.bincount((first[:, :3] @ [1, 2, 4]).astype(int), minlength=8)
     assert ((patterns - 750) ** 2 / 750).sum() < 24.3  # chi-squared, 7 degrees of freedom, one in a thousand
     # Runs of one seed after the other are no copies.

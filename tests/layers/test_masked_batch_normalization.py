@@ -1,4 +1,4 @@
-"""Batch normalisation with a mask against Keras's own and against its formula."""
+"""Batch normalization with a mask against Keras's own and against its formula."""
 
 import keras
 import numpy as np
@@ -102,14 +102,14 @@ def test_the_gradient_is_kerass():
 def test_what_it_learns_is_what_kerass_learns(mask):
     """One step of descent on a dense layer before it, on its own scale and shift, and on nothing else."""
     x = X if mask is None else np.where(mask[..., None], X, 0).astype("float32")
-    learnt = []
+    learned = []
     for layer in pair():
         model = keras.Sequential([keras.Input(X.shape[1:]), keras.layers.Masking(), keras.layers.Dense(4), layer])
         model.compile(keras.optimizers.SGD(0.1), "mse")
         model.layers[-2].set_weights([np.eye(4, dtype="float32")[::-1] + 0.5, np.zeros(4, "float32")])
         model.train_on_batch(x, X[::-1])
-        learnt.append(model.get_weights())
-    for got, wanted in zip(*learnt, strict=True):
+        learned.append(model.get_weights())
+    for got, wanted in zip(*learned, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -12,8 +12,8 @@ MEANS = RNG.normal(size=8).astype(np.float32)
 VECTORS = RNG.normal(size=(8, 8)).astype(np.float32)
 
 
-def filled(quantise):
-    layer = VGGishPostprocessor(quantise=quantise)
+def filled(quantize):
+    layer = VGGishPostprocessor(quantize=quantize)
     layer.build(X.shape)
     layer.means.assign(MEANS)
     layer.eigen_vectors.assign(VECTORS)
@@ -30,7 +30,7 @@ def test_equals_the_formula():
     np.testing.assert_allclose(outputs_of(filled(False), X)["0"], whitened(), atol=1e-5)
 
 
-def test_quantised_is_the_released_programs_truncation():
+def test_quantized_is_the_released_programs_truncation():
     expected = ((whitened() + 2) * 255 / 4).astype(np.uint8)
     got = outputs_of(filled(True), X)["0"]
     assert np.abs(got - expected).max() <= 1  # a value on a step may fall either way in float32
@@ -39,11 +39,11 @@ def test_quantised_is_the_released_programs_truncation():
     assert got.max() == 255
 
 
-@pytest.mark.parametrize("quantise", [False, True])
-def test_batch_saving_and_config(quantise):
-    check_batch_equals_items(filled(quantise), X, atol=1.0 if quantise else 1e-5)
-    check_layer_saves_exactly(filled(quantise), X)
-    check_config_round_trip(VGGishPostprocessor(quantise=quantise))
+@pytest.mark.parametrize("quantize", [False, True])
+def test_batch_saving_and_config(quantize):
+    check_batch_equals_items(filled(quantize), X, atol=1.0 if quantize else 1e-5)
+    check_layer_saves_exactly(filled(quantize), X)
+    check_config_round_trip(VGGishPostprocessor(quantize=quantize))
 
 
 def test_nothing_in_it_trains():

@@ -266,13 +266,13 @@ def test_vggish_gives_a_segment_a_patch(frames):
     check_layer_saves_exactly(model, np.ones((1, frames, 64), np.float32))
 
 
-def test_vggish_settings_and_quantisation():
+def test_vggish_settings_and_quantization():
     with pytest.raises(ValueError, match="`postprocess` must be one of raw, pca, uint8, received 'int8'"):
         vggish.vggish(width=WIDTH, postprocess="int8")
     with pytest.raises(ValueError, match="`num_classes` must be a whole number above zero, received 0"):
         vggish.vggish(0, width=WIDTH)
     values = np.linspace(-3, 3, 1001)
-    assert vggish.quantise(values).dtype == np.uint8
-    np.testing.assert_array_equal(vggish.quantise(values), np.uint8((np.clip(values, -2, 2) + 2) * 255 / 4))
+    assert vggish.quantize(values).dtype == np.uint8
+    np.testing.assert_array_equal(vggish.quantize(values), np.uint8((np.clip(values, -2, 2) + 2) * 255 / 4))
     with pytest.raises(ValueError, match="`embedding` must hold numbers, received NaN"):
-        vggish.quantise(np.array([0.0, np.nan]))
+        vggish.quantize(np.array([0.0, np.nan]))

@@ -41,8 +41,8 @@ BUILDERS = {
 every = pytest.mark.parametrize("name", BUILDERS)
 
 
-def randomised(model):
-    """Weights as after some training: no batch normalisation and no bias where it started."""
+def randomized(model):
+    """Weights as after some training: no batch normalization and no bias where it started."""
     random = np.random.default_rng(1)
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance"):
@@ -57,7 +57,7 @@ def randomised(model):
 @pytest.fixture(scope="module")
 def models():
     """One small model of every system, with weights of its own."""
-    return {name: randomised(build(**SMALL)) for name, build in BUILDERS.items()}
+    return {name: randomized(build(**SMALL)) for name, build in BUILDERS.items()}
 
 
 class Reader:
@@ -274,7 +274,7 @@ def expected_size(name, features, classes, units, depth):
         "multi_attention": 4 * head + 2 * classes * classes + classes,
     }
     if name.startswith("feature_"):
-        # u is linear: the normalisation after the pooling takes a bias away.
+        # u is linear: the normalization after the pooling takes a bias away.
         own[name] = last * units + norm * units + units * classes + classes
         if name not in ("feature_average", "feature_max"):
             own[name] += last * units + units
@@ -293,7 +293,7 @@ def test_size_follows_from_the_equations(models, name):
 def test_the_published_sizes():
     model = systems.feature_attention()
     assert model.count_params() == expected_size("feature_sigmoid", 128, 527, 1024, 3) == 4_883_471
-    without = systems.feature_attention(normalise_input=False, **SMALL)
+    without = systems.feature_attention(normalize_input=False, **SMALL)
     assert without.count_params() == expected_size("feature_sigmoid", 7, 5, 6, 3) - 4 * 7
 
 

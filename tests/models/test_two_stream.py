@@ -15,7 +15,7 @@ from kerastag.models.mn import mn
 from kerastag.models.two_stream import BACKBONES, backbone_of, gl_at, training_part
 from kerastag.training.stream_loss import StreamLoss
 
-SMALL = {"num_classes": 4, "width": 0.0625, "num_clips": 3, "clip_seconds": 0.8}
+SMALL = {"num_classes": 4, "width": 0.0625, "num_sub_clips": 3, "sub_clip_seconds": 0.8}
 
 
 def small(backbone, **settings):
@@ -37,15 +37,15 @@ def pooled(x):
     return 0.5 * x.max(axis=1) + 0.5 * x.mean(axis=1)
 
 
-def by_hand(model, x, clip_seconds, rate, pooled_windows=pooled):
+def by_hand(model, x, sub_clip_seconds, rate, pooled_windows=pooled):
     """The two streams of a model, put together in NumPy."""
     heard = outputs_of(model.get_layer("global_stream"), x)
-    frames, length = heard["framewise"].shape[1], round(clip_seconds * rate)
+    frames, length = heard["framewise"].shape[1], round(sub_clip_seconds * rate)
     local, starts, classes = [], [], []
     for clip, probability, over_time in zip(x, heard["clipwise"], heard["framewise"], strict=True):
         best = np.argsort(-probability, kind="stable")[:3]
-        centres = (over_time[:, best].argmax(axis=0) + 0.5) * len(clip) / frames
-        begin = np.clip(np.floor(centres - length / 2), 0, len(clip) - length).astype(int)
+        centers = (over_time[:, best].argmax(axis=0) + 0.5) * len(clip) / frames
+        begin = np.clip(np.floor(centers - length / 2), 0, len(clip) - length).astype(int)
         windows = np.stack([clip[start : start + length] for start in begin])
         local.append(pooled_windows(outputs_of(model.get_layer("local_stream"), windows)["clipwise"][None])[0])
         starts.append(begin / rate)
@@ -171,7 +171,7 @@ def test_a_model_that_another_process_saved_has_a_training_part(tmp_path):
 
 @pytest.mark.slow
 def test_a_frozen_global_stream_stays_as_it_is():
-    """Weights, normalisation's averages, and what it says while the local stream learns."""
+    """Weights, normalization's averages, and what it says while the local stream learns."""
     x, y = log_mel("cnn10", batch=4), np.eye(4, dtype=np.float32)
     model = small("cnn10", freeze_global=True, augment=SpecAugment(max_time_width=40))
     stream = model.get_layer("global_stream")
@@ -258,11 +258,11 @@ print(keras.backend.backend())
     ("settings", "message"),
     [
         ({"backbone": "vggish"}, "`backbone` must be one of talnet, cnn10, resnet38, at_sca, mn, received 'vggish'"),
-        ({"num_clips": 0}, "`num_clips` must be a whole number of at least 1"),
+        ({"num_sub_clips": 0}, "`num_sub_clips` must be a whole number of at least 1"),
         ({"num_classes": 0}, "`num_classes` must be a whole number above zero, received 0"),
         (
-            {"clip_seconds": 0.1},
-            r"`clip_seconds` must be at least 0\.32, an output frame of the backbone, received 0.1",
+            {"sub_clip_seconds": 0.1},
+            r"`sub_clip_seconds` must be at least 0\.32, an output frame of the backbone, received 0.1",
         ),
         ({"select": "frames"}, "`select` must be one of log_mel, waveform, received 'frames'"),
         ({"select": "waveform"}, "`select` must be 'log_mel' where `input` is not 'waveform', received 'waveform'"),
@@ -278,4 +278,4 @@ def test_settings_outside_their_range_are_refused(settings, message):
 
 
 def test_more_sub_clips_than_classes_means_all_of_them():
-    assert gl_at(backbone="mn", **{**SMALL, "num_clips": 9}).output["classes"].shape == (None, 4)
+    assert gl_at(backbone="mn", **{**SMALL, "num_sub_clips": 9}).output["classes"].shape == (None, 4)

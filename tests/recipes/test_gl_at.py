@@ -16,7 +16,7 @@ from kerastag.models.cnn10 import cnn10
 from kerastag.models.loading import load_network
 from kerastag.recipes import gl_at
 from kerastag.recipes._data import load
-from kerastag.recipes._gl_at_windows import localised
+from kerastag.recipes._gl_at_windows import localized
 from kerastag.recipes.evaluate import evaluate
 
 CLASSES = ("bursts", "chirps", "clicks", "hums", "sweeps")
@@ -31,8 +31,19 @@ def scenes(tmp_path_factory):
 
 
 def arguments(scenes, run_dir, *more):
-    small = ("--width", "0.0625", "--steps", "2", "--batch_size", "4", "--checkpoints", "2", "--clip_seconds", "0.8")
-    return ["--data_dir", str(scenes), "--run_dir", str(run_dir), *small, "--num_clips", "2", *more]
+    small = (
+        "--width",
+        "0.0625",
+        "--steps",
+        "2",
+        "--batch_size",
+        "4",
+        "--checkpoints",
+        "2",
+        "--sub_clip_seconds",
+        "0.8",
+    )
+    return ["--data_dir", str(scenes), "--run_dir", str(run_dir), *small, "--num_sub_clips", "2", *more]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +66,9 @@ def test_figures_of_both_streams_and_of_their_windows(run, scenes, capsys):
     for name in ("global", "local"):
         assert f"| {name} stream alone | {found[name]['map']:.4f} |" in table
     assert len({found[name]["mauc"] for name in ("global", "local", "ensemble")}) > 1
-    windows = found["localisation"]["all"]
+    windows = found["localization"]["all"]
     assert 0 < windows["chosen"] <= windows["positives"]
-    assert 0 < windows["centre_chance"] < 1
+    assert 0 < windows["center_chance"] < 1
 
 
 def test_leaves_a_tagger_whose_card_fits(run):
@@ -94,7 +105,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(run, scenes, tmp_path, mo
     a, b = (keras.saving.load_model(f / "model.keras", compile=False) for f in (run, tmp_path / "stopped"))
     for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
         np.testing.assert_array_equal(x, y)
-    assert metrics(run)["localisation"] == metrics(tmp_path / "stopped")["localisation"]
+    assert metrics(run)["localization"] == metrics(tmp_path / "stopped")["localization"]
 
 
 @pytest.mark.slow
@@ -125,22 +136,22 @@ def test_the_global_stream_learns_what_the_backbone_alone_does(begins, scenes, t
     if begins == "with given weights":
         cnn10(5, width=0.0625, input="waveform").save(tmp_path / "given.keras")
         flags += ["--initial_weights", str(tmp_path / "given.keras")]
-    learnt = {}
+    learned = {}
     for streams in ("global", "both"):
         assert gl_at.main(arguments(scenes, tmp_path / streams, *flags, "--streams", streams)) == 0
         model = load_network(tmp_path / streams / "model.keras")
-        learnt[streams] = (model if streams == "global" else model.get_layer("global_stream")).get_weights()
-    for alone, with_local in zip(learnt["global"], learnt["both"], strict=True):
+        learned[streams] = (model if streams == "global" else model.get_layer("global_stream")).get_weights()
+    for alone, with_local in zip(learned["global"], learned["both"], strict=True):
         np.testing.assert_allclose(with_local, alone, rtol=1e-3, atol=1e-5)
 
 
-def test_packs_without_a_table_of_events_give_no_localisation(run, scenes, tmp_path):
+def test_packs_without_a_table_of_events_give_no_localization(run, scenes, tmp_path):
     for name in ("bal_train.h5", "eval.h5"):
         (tmp_path / name).symlink_to(scenes / name)
-    settings = gl_at.Settings(clip_seconds=0.8, num_clips=2, batch_size=4)
+    settings = gl_at.Settings(sub_clip_seconds=0.8, num_sub_clips=2, batch_size=4)
     model = keras.saving.load_model(run / "model.keras", compile=False)
-    assert not localised(settings, load(settings, tmp_path), model)
-    assert localised(settings, load(settings, scenes), model)["localisation"] == metrics(run)["localisation"]
+    assert not localized(settings, load(settings, tmp_path), model)
+    assert localized(settings, load(settings, scenes), model)["localization"] == metrics(run)["localization"]
 
 
 def test_packs_of_embeddings_are_one_line(tmp_path, capsys):
@@ -161,7 +172,7 @@ def test_without_data_it_makes_scenes_and_compares(tmp_path, capsys, monkeypatch
     rows = [line.split(" | ")[0] for line in lines if line.startswith("| cnn10")]
     assert rows == [f"| cnn10 {what}" for what in ("alone", "+ GL-AT, global", "+ GL-AT, local", "+ GL-AT, both")]
     table = lines[lines.index("windows of the classes that sound:") + 2 :]
-    assert table[0].split()[:4] == ["pairs", "chosen", "centre", "inside"]
+    assert table[0].split()[:4] == ["pairs", "chosen", "center", "inside"]
     assert [line.split()[0] for line in table[1:4]] == ["all", "short", "close"]
     assert lines[-1].startswith("mAP 0.")
     alone, both = metrics(tmp_path / "run/beside_backbone_alone"), metrics(tmp_path / "run")
@@ -172,9 +183,9 @@ def test_without_data_it_makes_scenes_and_compares(tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--clip_seconds", "3"), "`clip_seconds` must be at most the 2 s that are trained on, received 3.0"),
-        (("--crop_seconds", "0.5"), "`clip_seconds` must be at most the 0.5 s that are trained on, received 0.8"),
-        (("--num_clips", "0"), "`num_clips` must be a whole number of at least 1. Received: 0"),
+        (("--sub_clip_seconds", "3"), "`sub_clip_seconds` must be at most the 2 s that are trained on, received 3.0"),
+        (("--crop_seconds", "0.5"), "`sub_clip_seconds` must be at most the 0.5 s that are trained on, received 0.8"),
+        (("--num_sub_clips", "0"), "`num_sub_clips` must be a whole number of at least 1. Received: 0"),
         (("--freeze_global", "true"), "`freeze_global` must come with `initial_weights`"),
         (("--backbone", "vggish"), "backbone"),
         (("--initial_weights", "nothing.keras"), "received 'nothing.keras'"),
@@ -198,7 +209,7 @@ HEARD = ("Dog", "Rain", "Ocean", "Baby cry, infant cry", "Clock", "Sneeze", "Hel
 def test_published_weights_choose_windows_inside_events_before_any_training(tmp_path, monkeypatch):
     """mn04 has heard such sounds: with its own classifier of them, its windows lie where ESC-10's events are."""
     from kerastag.data.scene_splits import Split
-    from kerastag.data.scenes import make_scenes
+    from kerastag.data.soundscapes import make_scenes
     from kerastag.fetch import fetch
     from kerastag.tagger import model_file
 
@@ -207,13 +218,13 @@ def test_published_weights_choose_windows_inside_events_before_any_training(tmp_
     splits, counts = [Split("bal_train", ("1",)), Split("eval", ("5",))], {"bal_train": 1, "eval": 12}
     rules = SceneRules(max_event_seconds=2.0)
     make_scenes(SHARED / "data/esc10", tmp_path, splits=splits, counts=counts, rules=rules, progress=False)
-    settings = gl_at.Settings(backbone="mn", width=0.4, initial_weights="mn04_as", num_clips=10)
+    settings = gl_at.Settings(backbone="mn", width=0.4, initial_weights="mn04_as", num_sub_clips=10)
     data = load(settings, tmp_path)
     model = gl_at.build(settings, data)
     published = load_network(model_file("mn04_as")).get_layer("classifier").get_weights()
     heard = [LabelSet.audioset().index(name) for name in HEARD]
     model.get_layer("global_stream").get_layer("classifier").set_weights([w[..., heard] for w in published])
-    found = localised(settings, data, model)["localisation"]["all"]
+    found = localized(settings, data, model)["localization"]["all"]
     assert found["chosen"] == found["positives"] >= 20
     # Three standard deviations of windows that lie anywhere.
-    assert found["centre"] > found["centre_chance"] + 3 * 0.5 / np.sqrt(found["chosen"])
+    assert found["center"] > found["center_chance"] + 3 * 0.5 / np.sqrt(found["chosen"])

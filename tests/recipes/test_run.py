@@ -13,7 +13,7 @@ from kerastag.__main__ import main
 from kerastag.data.batches import scale
 from kerastag.data.pack import FeaturePack, PackWriter
 from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
-from kerastag.metrics import measure
+from kerastag.metrics import compute_metrics
 from kerastag.models.embedding_models import clipwise_only
 from kerastag.recipes import decision_attention, random_guess
 from kerastag.recipes.evaluate import clips_of, evaluate, evaluate_together, predictions_of
@@ -84,7 +84,7 @@ def test_the_model_on_disk_has_the_figures_of_the_last_checkpoint(finished, pack
     x = (clips.x.astype(np.float32) - 128) / 128
     x[np.arange(10) >= clips.num_segments[:, None]] = 0
     model = keras.saving.load_model(finished / "model.keras", compile=False)
-    found = measure(clips.targets, np.asarray(model.predict_on_batch(x)["clipwise"]))
+    found = compute_metrics(clips.targets, np.asarray(model.predict_on_batch(x)["clipwise"]))
     last = json.loads((finished / "metrics.json").read_text())["last"]
     assert found.map == pytest.approx(last["map"], abs=1e-6)
     assert found.mauc == pytest.approx(last["mauc"], abs=1e-6)
@@ -172,13 +172,13 @@ def test_several_runs_are_measured_together(packs, finished, tmp_path, capsys):
             clipwise_only(model).load_weights(path)
             scores.append(np.asarray(model(scale(x, lengths))["clipwise"]))
     assert len(scores) == 4
-    assert lines[-1] == measure(targets, np.mean(scores, axis=0)).line()
+    assert lines[-1] == compute_metrics(targets, np.mean(scores, axis=0)).line()
 
 
 def test_the_predictions_of_a_run_are_those_that_it_was_measured_by(packs, finished):
     data, probabilities = predictions_of(finished, packs)
     kept = json.loads((finished / "metrics.json").read_text())["ensemble"]
-    found = measure(data.targets, probabilities)
+    found = compute_metrics(data.targets, probabilities)
     assert (found.map, found.mauc) == pytest.approx((kept["map"], kept["mauc"]), abs=1e-6)
     clips = clips_of(finished, packs)
     np.testing.assert_array_equal(clips.targets, data.targets)

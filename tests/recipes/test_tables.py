@@ -10,7 +10,7 @@ from scipy.stats import pearsonr
 
 from checks import SHARED
 from kerastag.data.synthetic import synthetic_features, synthetic_labels
-from kerastag.metrics import measure
+from kerastag.metrics import compute_metrics
 from kerastag.recipes._published import TABLE_III, TABLES, published
 from kerastag.recipes._results import read_results, read_run
 from kerastag.recipes.tables import correlation, main, read_label_quality
@@ -27,7 +27,7 @@ def write_run(folder, system, skill=1.0, num_classes=CLASSES, splits=("bal_train
     }
     settings = {"system": system, **SETTINGS, "run_dir": str(folder), **settings}
     rng = np.random.default_rng(settings["seed"])
-    found = {split: measure(y, rng.standard_normal(y.shape) + skill * y) for split, y in targets.items()}
+    found = {split: compute_metrics(y, rng.standard_normal(y.shape) + skill * y) for split, y in targets.items()}
     metrics = {
         "ensemble": found["eval"].as_dict(),
         "last": {**found["eval"].as_dict(), "map": found["eval"].map - 0.01},
@@ -255,7 +255,7 @@ def test_published_figures_by_settings():
     assert published("feature_attention", depth=10) == (0.331, 0.966, 2.579)
     assert published("es_average", balance=0.5) == (0.317, 0.963, 2.529)
     assert published("feature_attention", units=300) is None
-    assert published("bag_neighbours") is None
+    assert published("bag_neighbors") is None
 
 
 @pytest.mark.real

@@ -51,7 +51,7 @@ def learns_from_embeddings(name):
 
 def test_the_recipes_of_paper_1_are_all_there():
     assert set(RECIPES) >= {
-        *("random_guess", "google_baseline", "segment", "instance_max", "instance_average", "bag_neighbours"),
+        *("random_guess", "google_baseline", "segment", "instance_max", "instance_average", "bag_neighbors"),
         *("es_average", "es_max", "es_min", "es_max_min", "jdc", "self_attention", "decision_attention"),
         *("multi_attention", "feature_average", "feature_max", "feature_attention"),
     }
@@ -132,8 +132,8 @@ def test_a_toml_runs(tomls, packs, tmp_path, capsys):
     name = recipe_of(tomls[0])
     fields = {field.name for field in dataclasses.fields(recipe(name).Settings)}
     narrow = [part for flag, value in NARROW.items() if flag in fields for part in (f"--{flag}", value)]
-    if name == "bag_neighbours":  # as few neighbours and landmarks as the tiny set has clips
-        narrow = ["--neighbours", "[1, 5]", "--landmarks", "20", "--components", "5"]
+    if name == "bag_neighbors":  # as few neighbors and landmarks as the tiny set has clips
+        narrow = ["--neighbors", "[1, 5]", "--landmarks", "20", "--components", "5"]
     run = tmp_path / "run"
     argv = ["--config", tomls[0], *narrow, "--data_dir", str(packs), "--run_dir", str(run), "--smoke"]
     assert recipe(name).main(argv) == 0, capsys.readouterr().err

@@ -31,9 +31,9 @@ NAMES = ("cnn10", "resnet38", "talnet", "at_sca", "mn")
 RULES = SceneRules(scene_seconds=2.0, max_event_seconds=1.0, max_events=2)
 
 
-NARROW = {"width": 0.0625, "batch_size": 2, "crop_seconds": 1.0, "clip_seconds": 0.5}
+NARROW = {"width": 0.0625, "batch_size": 2, "crop_seconds": 1.0, "sub_clip_seconds": 0.5}
 # What says nothing of the batches, nor of the model but how many sub-clips it cuts.
-ASIDE = ("data_dir", "run_dir", "train_packs", "steps", "evaluate_every", "checkpoints", "num_clips", *NARROW)
+ASIDE = ("data_dir", "run_dir", "train_packs", "steps", "evaluate_every", "checkpoints", "num_sub_clips", *NARROW)
 
 
 def recipe(name):
@@ -92,7 +92,7 @@ def test_a_toml_makes_a_model_that_learns_from_its_batches(name, tomls, packs, t
     """One step of a narrow model, at the TOML's own precision, mixing and masking; full widths are built elsewhere."""
     for toml in tomls:
         if number := re.search(r"_clips_(\d)", toml):
-            assert parse(recipe(name).Settings, name, ["--config", toml]).num_clips == int(number[1])
+            assert parse(recipe(name).Settings, name, ["--config", toml]).num_sub_clips == int(number[1])
     settings = parse(recipe(name).Settings, name, ["--config", tomls[0]])
     narrow = {key: value for key, value in NARROW.items() if hasattr(settings, key)}
     # Warming up begins at a rate of zero.
@@ -178,7 +178,7 @@ def test_cnn10_at_full_width_trains_on_esc10(tmp_path):
     clips = read_tree(SHARED / "data" / "esc10")
     for split, rows in (("bal_train", range(0, 400, 20)), ("eval", range(5, 400, 40))):
         some = AudioList(tuple(clips.recordings[i] for i in rows), clips.labels, (), clips.source)
-        pack_audio(some, tmp_path / f"{split}.h5", clip_seconds=5.0, progress=False)
+        pack_audio(some, tmp_path / f"{split}.h5", sub_clip_seconds=5.0, progress=False)
     run = ["--data_dir", str(tmp_path), "--run_dir", str(tmp_path / "run")]
     assert recipe("cnn10").main([*run, "--steps", "3", "--batch_size", "4", "--checkpoints", "1"]) == 0
     found = json.loads((tmp_path / "run/metrics.json").read_text())

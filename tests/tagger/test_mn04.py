@@ -47,7 +47,7 @@ def test_mn04_hears_what_pytorch_hears(mn04, name):
 
 @pytest.mark.real
 def test_a_preset_is_imported_once(mn04, monkeypatch):
-    import kerastag.weights.efficientat as reader
+    import kerastag.importers.efficientat as reader
 
     def refused(*arguments):
         raise AssertionError("imported again")

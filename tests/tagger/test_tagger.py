@@ -15,7 +15,7 @@ CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
 class Loudness:
     """A model whose answers are known: a frame of `frame` samples has the probability of its largest sample.
 
-    Class 0 is that, class 1 its half, class 2 nothing; a last, partial frame answers 1 for class 2, as an artefact of
+    Class 0 is that, class 1 its half, class 2 nothing; a last, partial frame answers 1 for class 2, as an artifact of
     its padding. The clip has its frames' maximum, or a share of it; the embedding is (mean, number of samples).
     """
 

@@ -15,7 +15,7 @@ from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
-from kerastag.metrics import measure
+from kerastag.metrics import compute_metrics
 from kerastag.models.embedding_models import clipwise_only, decision_attention
 from kerastag.training.evaluation import predict
 from kerastag.training.fit import RunCallback, averaged_weights, averages_are_finite, batch_norm_memory, compiled, fit
@@ -43,7 +43,7 @@ def run(packs, settings, folder, predictions=None, prior=0.0, callback=RunCallba
         settings,
         folder,
         predictions=predictions or (lambda m: predict(m, evaluation)),
-        measure=lambda probabilities: measure(evaluation.targets, probabilities),
+        measure=lambda probabilities: compute_metrics(evaluation.targets, probabilities),
         prior=prior,
     )
     made = EmbeddingBatches(
@@ -182,7 +182,7 @@ def test_the_ensemble_is_the_mean_of_what_the_checkpoint_files_predict(finished,
     np.testing.assert_allclose(done.ensemble.mean(), np.mean(predictions, axis=0), atol=1e-6)
     np.testing.assert_allclose(done.last, predictions[-1], atol=1e-6)
     assert done.rows[-1]["ensemble_mAP"] == pytest.approx(
-        measure(packs["eval"].targets, np.mean(predictions, axis=0)).map, abs=1e-6
+        compute_metrics(packs["eval"].targets, np.mean(predictions, axis=0)).map, abs=1e-6
     )
 
 
@@ -239,7 +239,7 @@ def done_at(measured, step):
 
 
 def image_network():
-    """Batch normalisation with ReLU at once behind it, which TensorFlow joins on a CPU."""
+    """Batch normalization with ReLU at once behind it, which TensorFlow joins on a CPU."""
     embedding = keras.Input((10, 4))
     x = keras.layers.Dense(16)(keras.layers.Reshape((10, 4, 1))(embedding))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(FusedBatchNormalization()(x)))

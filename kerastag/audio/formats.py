@@ -1,0 +1,39 @@
+"""The audio files that kerastag reads, by extension."""
+
+import os
+from pathlib import Path
+
+__all__ = ["AUDIO_EXTENSIONS", "find_audio_files"]
+
+AUDIO_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "w64"),
+        *("m4a", "mp4", "aac", "amr", "wma", "webm", "mkv", "mov"),
+    )
+)
+"""Extensions of files that libsndfile or ffmpeg opens, in lower case; every other file in a folder is skipped."""
+
+
+def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """Find the audio files in a folder and in the folders below it.
+
+    Hidden files and folders are skipped.
+
+    Args:
+        folder: Path of the folder.
+
+    Returns:
+        Paths relative to `folder`, sorted.
+    """
+    root = Path(folder)
+    paths = []
+    for parent, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = Path(parent).relative_to(root)
+        paths += [relative / name for name in names if not name.startswith(".") and _is_audio(name)]
+    return sorted(paths, key=lambda path: path.as_posix())
+
+
+def _is_audio(name: str) -> bool:
+    return Path(name).suffix.lower() in AUDIO_EXTENSIONS

@@ -1,0 +1,1 @@
+"""The `kerastag` command: one module per verb."""

@@ -1,0 +1,212 @@
+"""Write files and folders whole or not at all, and read and write JSON.
+
+Everything in kerastag that writes a file goes through this module. The content goes into a temporary file beside the
+target, `.PID.NAME`, which is flushed to disk and then renamed: whenever the process dies, the target is the old file or
+the new one. A temporary file that a killed process left behind is removed by the next write to the same target, and by
+`remove_stale_files`.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "atomic_path",
+    "read_json",
+    "remove_stale_files",
+    "temporary_folder",
+    "write_atomically",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+_TEMPORARY = re.compile(r"\.(\d{1,9})\.(.+)", re.DOTALL)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` when the block ends without an error.
+
+    The block may create a file or a folder there. Missing parent folders are created. An existing file keeps its
+    permissions; an existing folder is replaced as a whole.
+
+    Args:
+        path: Path of the file or folder to write.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with atomic_path(path) as temporary_path:
+    ...     _ = temporary_path.write_text("whole")
+    >>> path.read_text(), [entry.name for entry in path.parent.iterdir()]
+    ('whole', ['a.txt'])
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary_path = _temporary_path(path)
+    try:
+        yield temporary_path
+        if temporary_path.is_dir():
+            _replace_folder(temporary_path, path)
+        else:
+            _flush(temporary_path)
+            if path.is_file():
+                shutil.copymode(path, temporary_path)
+            os.replace(temporary_path, path)
+    finally:
+        _remove(temporary_path)
+
+
+@contextlib.contextmanager
+def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, on the same file system, and remove it when the block ends.
+
+    Args:
+        path: Path of the file or folder that the temporary files are for; its parent folder is created.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = _temporary_path(path, suffix=".files")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
+    """Create or replace a file through a function that writes to a path.
+
+    Args:
+        path: Path of the file.
+        write: Function that takes the temporary path, which ends like `path`, and writes the file there.
+
+    Returns:
+        `path`.
+
+    >>> import tempfile
+    >>> write_atomically(Path(tempfile.mkdtemp()) / "a.txt", lambda p: p.write_text("whole")).read_text()
+    'whole'
+    """
+    with atomic_path(path) as temporary_path:
+        write(temporary_path)
+    return Path(path)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Create or replace a UTF-8 text file, with line ends as they are in `text`."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Create or replace a file."""
+    return write_atomically(path, lambda temporary_path: temporary_path.write_bytes(content))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """Create or replace a JSON file, indented by one space.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    return write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not valid JSON, or holds something else than an object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # invalid JSON and invalid UTF-8 alike
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: must hold a JSON object; received: {type(value).__name__}")
+    return value
+
+
+def remove_stale_files(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files of killed processes from a folder and the folders below it.
+
+    Temporary files of processes that are still running stay.
+
+    Args:
+        folder: Path of the folder; it may be missing.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in (".4194305.state.npz", "state.npz"):  # no process has this number
+    ...     folder.joinpath(name).touch()
+    >>> remove_stale_files(folder)
+    >>> [path.name for path in folder.iterdir()]
+    ['state.npz']
+    """
+    for path in list(Path(folder).rglob(".*")):
+        if _is_stale(path.name):
+            _remove(path)
+
+
+def _temporary_path(path: Path, suffix: str = "") -> Path:
+    """Return the path `.PID.NAME` beside `path`, after removing what killed processes left for the same name."""
+    for entry in path.parent.glob(f".*.{_escape_glob(path.name)}*"):
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match and match[2] in (path.name, f"{path.name}.files") and _is_stale(entry.name):
+            _remove(entry)
+    temporary_path = path.with_name(f".{os.getpid()}.{path.name}{suffix}")
+    _remove(temporary_path)
+    return temporary_path
+
+
+def _escape_glob(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _is_stale(name: str) -> bool:
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and not _is_running(int(match[1]))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # a process of another user
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _replace_folder(folder: Path, path: Path) -> None:
+    for entry in folder.rglob("*"):
+        if entry.is_file():
+            _flush(entry)
+    if not path.is_dir():
+        os.replace(folder, path)
+        return
+    previous = path.with_name(f".{os.getpid()}.{path.name}.files")
+    os.replace(path, previous)
+    os.replace(folder, path)
+    _remove(previous)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

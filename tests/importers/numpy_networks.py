@@ -1,0 +1,130 @@
+"""The published networks in float64 NumPy, on PyTorch's names and axes: what the Keras models are compared with."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+State = Mapping[str, np.ndarray]
+
+
+def convolve(x, weight, stride=1, groups=1):
+    """(batch, in, height, width) -> (batch, out, ...), zeros on all sides, (k - 1) / 2 of them."""
+    size = weight.shape[-1] // 2
+    padded = np.pad(x, [(0, 0), (0, 0), (size, size), (size, size)])
+    windows = sliding_window_view(padded, weight.shape[-2:], axis=(2, 3))[:, :, ::stride, ::stride]
+    if groups == 1:
+        return np.einsum("bihwkl,oikl->bohw", windows, weight.astype(float), optimize=True)
+    return np.einsum("bihwkl,ikl->bihw", windows, weight[:, 0].astype(float), optimize=True)
+
+
+def normalize(x, state: State, name: str, epsilon: float, axis: int = 1):
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    gamma, beta, mean, variance = (
+        state[f"{name}.{part}"].astype(float).reshape(shape)
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
+
+
+def pool(x):
+    """2×2 average pooling; an odd last row or column is left out."""
+    height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+    return x[:, :, :height, :width].reshape(*x.shape[:2], height // 2, 2, width // 2, 2).mean(axis=(3, 5))
+
+
+def dense(x, state: State, name: str):
+    return x @ state[f"{name}.weight"].T.astype(float) + state[f"{name}.bias"]
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def hard_swish(x):
+    return x * np.clip(x + 3, 0, 6) / 6
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+panns_norm = partial(normalize, epsilon=1e-5)
+
+
+def panns_block(x, state: State, name: str):
+    for part in (1, 2):
+        x = relu(panns_norm(convolve(x, state[f"{name}.conv{part}.weight"]), state, f"{name}.bn{part}"))
+    return x
+
+
+def panns_head(x, state: State):
+    frames = x.mean(axis=3).transpose(0, 2, 1)  # (batch, output_frames, channels)
+    embedding = relu(dense(frames.max(axis=1) + frames.mean(axis=1), state, "fc1"))
+    return {
+        "clipwise": sigmoid(dense(embedding, state, "fc_audioset")),
+        "framewise": sigmoid(dense(relu(dense(frames, state, "fc1")), state, "fc_audioset")),
+        "embedding": embedding,
+    }
+
+
+def cnn10(log_mel, state: State):
+    x = panns_norm(log_mel.astype(float), state, "bn0", axis=2)[:, None]  # (batch, 1, frames, bins)
+    for block in range(1, 5):
+        x = pool(panns_block(x, state, f"conv_block{block}"))
+    return panns_head(x, state)
+
+
+def resnet38(log_mel, state: State):
+    x = panns_norm(log_mel.astype(float), state, "bn0", axis=2)[:, None]
+    x = pool(panns_block(x, state, "conv_block1"))
+    for stage, blocks in ((1, 3), (2, 4), (3, 6), (4, 3)):
+        for block in range(blocks):
+            name = f"resnet.layer{stage}.{block}"
+            x = shortcut = pool(x) if stage > 1 and block == 0 else x
+            if stage > 1 and block == 0:
+                shortcut = panns_norm(convolve(x, state[f"{name}.downsample.1.weight"]), state, f"{name}.downsample.2")
+            y = relu(panns_norm(convolve(x, state[f"{name}.conv1.weight"]), state, f"{name}.bn1"))
+            y = panns_norm(convolve(y, state[f"{name}.conv2.weight"]), state, f"{name}.bn2")
+            x = relu(y + shortcut)
+    return panns_head(panns_block(pool(x), state, "conv_block_after1"), state)
+
+
+# Kernel, squeeze-excite, hard-swish, stride of MobileNetV3-Large's rows, typed in apart from the package's table.
+MN_ROWS = (
+    *((3, 0, 0, 1), (3, 0, 0, 2), (3, 0, 0, 1), (5, 1, 0, 2), (5, 1, 0, 1), (5, 1, 0, 1), (3, 0, 1, 2)),
+    *((3, 0, 1, 1), (3, 0, 1, 1), (3, 0, 1, 1), (3, 1, 1, 1), (3, 1, 1, 1), (5, 1, 1, 2), (5, 1, 1, 1), (5, 1, 1, 1)),
+)
+
+
+def mn(log_mel, state: State):
+    norm = partial(normalize, epsilon=1e-3)
+    x = log_mel.astype(float).transpose(0, 2, 1)[:, None]  # (batch, 1, bins, frames)
+    x = hard_swish(norm(convolve(x, state["features.0.0.weight"], stride=2), state, "features.0.1"))
+    for index, (size, excite, swish, stride) in enumerate(MN_ROWS, start=1):
+        activation, name, part, shortcut = hard_swish if swish else relu, f"features.{index}.block", 0, x
+        if state[f"{name}.0.0.weight"].shape[-1] == 1:
+            x = activation(norm(convolve(x, state[f"{name}.0.0.weight"]), state, f"{name}.0.1"))
+            part = 1
+        kernel = state[f"{name}.{part}.0.weight"]
+        assert kernel.shape[-1] == size
+        x = activation(norm(convolve(x, kernel, stride, groups=x.shape[1]), state, f"{name}.{part}.1"))
+        part += 1
+        if excite:
+            gate = relu(dense(x.mean(axis=(2, 3)), state, f"{name}.{part}.conc_se_layers.0.fc1"))
+            gate = sigmoid(dense(gate, state, f"{name}.{part}.conc_se_layers.0.fc2"))
+            x = x * gate[:, :, None, None]
+            part += 1
+        x = norm(convolve(x, state[f"{name}.{part}.0.weight"]), state, f"{name}.{part}.1")
+        if stride == 1 and x.shape == shortcut.shape:
+            x = x + shortcut
+    x = hard_swish(norm(convolve(x, state["features.16.0.weight"]), state, "features.16.1"))
+    frames = x.mean(axis=2).transpose(0, 2, 1)
+    embedding = frames.mean(axis=1)
+
+    def classify(features):
+        return sigmoid(dense(hard_swish(dense(features, state, "classifier.2")), state, "classifier.5"))
+
+    return {"clipwise": classify(embedding), "framewise": classify(frames), "embedding": embedding}

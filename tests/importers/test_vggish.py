@@ -1,0 +1,142 @@
+"""The VGGish checkpoint in both of TensorFlow's formats, against NumPy, and what is refused."""
+
+import keras
+import numpy as np
+import pytest
+from weights.numpy_networks import convolve, relu
+
+from checks import SHARED
+from kerastag.card import Card
+from kerastag.dsp import FRONT_ENDS
+from kerastag.importers.vggish import import_vggish, read_pca
+
+SHAPES = {
+    "conv1": (3, 3, 1, 4),
+    "conv2": (3, 3, 4, 8),
+    "conv3/conv3_1": (3, 3, 8, 16),
+    "conv3/conv3_2": (3, 3, 16, 16),
+    "conv4/conv4_1": (3, 3, 16, 32),
+    "conv4/conv4_2": (3, 3, 32, 32),
+    "fc1/fc1_1": (6 * 4 * 32, 256),
+    "fc1/fc1_2": (256, 256),
+    "fc2": (256, 128),
+}
+
+
+@pytest.fixture(scope="module")
+def state():
+    rng = np.random.default_rng(0)
+    made = {}
+    for scope, shape in SHAPES.items():
+        made[f"vggish/{scope}/weights"] = rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1]))
+        made[f"vggish/{scope}/biases"] = rng.normal(size=shape[-1]) * 0.1
+    return {name: array.astype(np.float32) for name, array in made.items()}
+
+
+@pytest.fixture
+def pca(tmp_path):
+    rng = np.random.default_rng(1)
+    vectors = np.linalg.qr(rng.normal(size=(128, 128)))[0]
+    np.savez(tmp_path / "pca.npz", pca_means=rng.normal(size=(128, 1)) * 0.1, pca_eigen_vectors=vectors)
+    return tmp_path / "pca.npz"
+
+
+def write_checkpoint(path, state, several_files=False):
+    import tensorflow as tf
+
+    names, arrays = list(state), list(state.values())
+    if several_files:
+        tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=arrays)
+    else:
+        tf.raw_ops.Save(filename=str(path), tensor_names=names, data=arrays)
+    return path
+
+
+def numpy_vggish(log_mel, state):
+    """(frames, 64) -> (patches, 128), float64."""
+    patches = log_mel[: len(log_mel) // 96 * 96].reshape(-1, 1, 96, 64).astype(float)
+
+    def layer(x, scope):
+        return convolve(x, state[f"vggish/{scope}/weights"].transpose(3, 2, 0, 1)) + state[
+            f"vggish/{scope}/biases"
+        ].reshape(1, -1, 1, 1)
+
+    x = patches
+    for group in (("conv1",), ("conv2",), ("conv3/conv3_1", "conv3/conv3_2"), ("conv4/conv4_1", "conv4/conv4_2")):
+        for scope in group:
+            x = relu(layer(x, scope))
+        x = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).max(axis=(3, 5))
+    x = x.transpose(0, 2, 3, 1).reshape(len(patches), -1)
+    for scope in ("fc1/fc1_1", "fc1/fc1_2"):
+        x = relu(x @ state[f"vggish/{scope}/weights"] + state[f"vggish/{scope}/biases"])
+    return x @ state["vggish/fc2/weights"] + state["vggish/fc2/biases"]
+
+
+@pytest.mark.parametrize("several_files", [False, True])
+def test_imported_model_equals_numpy(several_files, state, pca, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "vggish_model.ckpt", state, several_files)
+    path = import_vggish(checkpoint, pca, tmp_path / "vggish.keras", postprocess="pca")
+    waveform = np.random.default_rng(2).uniform(-0.5, 0.5, 40_000).astype(np.float32)
+    got = keras.saving.load_model(path).predict(waveform[None], verbose=0)
+    arrays = np.load(pca)
+    centered = numpy_vggish(FRONT_ENDS["vggish"].log_mel(waveform), state) - arrays["pca_means"].T
+    expected = np.clip(centered @ arrays["pca_eigen_vectors"].T, -2, 2)
+    assert expected.shape == (2, 128)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(got["segments"][0], expected, atol=1e-3)
+    np.testing.assert_allclose(got["embedding"][0], expected.mean(axis=0), atol=1e-3)
+
+
+def test_the_quantized_model_has_whole_numbers_and_a_card_without_classes(state, pca, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "vggish_model.ckpt", state)
+    path = import_vggish(checkpoint, pca, tmp_path / "vggish.keras")
+    waveform = np.random.default_rng(2).uniform(-0.5, 0.5, (1, 16_000)).astype(np.float32)
+    segments = keras.saving.load_model(path).predict(waveform, verbose=0)["segments"]
+    assert segments.shape == (1, 1, 128)
+    np.testing.assert_array_equal(segments, np.clip(np.floor(segments), 0, 255))
+    assert len(np.unique(segments)) > 10
+    card = Card.read(path)
+    assert card.labels is None
+    assert card.seconds_per_frame == pytest.approx(0.96)
+    assert card.sample_rate == 16_000
+
+
+def test_missing_left_over_and_foreign_tensors_are_named(state, pca, tmp_path):
+    output = tmp_path / "a.keras"
+    short = write_checkpoint(tmp_path / "short", {n: a for n, a in state.items() if n != "vggish/fc2/biases"})
+    with pytest.raises(ValueError, match=r"short: is no checkpoint of VGGish: 1 missing: vggish/fc2/biases$"):
+        import_vggish(short, pca, output)
+    long = write_checkpoint(tmp_path / "long", {**state, "mymodel/logits": np.zeros(3, np.float32)})
+    with pytest.raises(ValueError, match=r"1 left over: mymodel/logits$"):
+        import_vggish(long, pca, output)
+    foreign = write_checkpoint(tmp_path / "foreign", {"yamnet/conv": np.zeros(3, np.float32)})
+    with pytest.raises(ValueError, match=r"is no checkpoint of VGGish \(no `vggish/conv1/weights` in it\)$"):
+        import_vggish(foreign, pca, output)
+    assert not output.exists()
+
+
+def test_files_that_are_no_checkpoint_or_pca(state, pca, tmp_path):
+    (tmp_path / "text").write_text("no checkpoint")
+    with pytest.raises(ValueError, match="text: is no TensorFlow checkpoint"):
+        import_vggish(tmp_path / "text", pca, tmp_path / "a.keras")
+    with pytest.raises(FileNotFoundError, match="`checkpoint`: no such checkpoint"):
+        import_vggish(tmp_path / "absent", pca, tmp_path / "a.keras")
+    with pytest.raises(ValueError, match="text: is no VGGish PCA file"):
+        import_vggish(tmp_path / "text", tmp_path / "text", tmp_path / "a.keras")
+    with pytest.raises(FileNotFoundError, match="`pca`: no such file"):
+        import_vggish(tmp_path / "text", tmp_path / "absent.npz", tmp_path / "a.keras")
+    np.savez(tmp_path / "other.npz", pca_means=np.zeros(3), pca_eigen_vectors=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"`pca_means` must hold 128 numbers, received shape \(3,\)"):
+        read_pca(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="`postprocess` must be pca or uint8, received 'raw'"):
+        import_vggish(tmp_path / "text", pca, tmp_path / "a.keras", postprocess="raw")
+
+
+@pytest.mark.real
+def test_the_published_pca_is_read():
+    means, vectors = read_pca(SHARED / "data/weights/vggish_pca_params.npz")
+    assert means.shape == (128,)
+    assert vectors.shape == (128, 128)
+    # Whitening: each row is an eigenvector scaled to unit variance, so rows are orthogonal.
+    rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(128), atol=1e-4)
