@@ -21,9 +21,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from kerastag.models.embedding_models import clipwise_only, feature_attention
+from kerastag.models.embedding_models import feature_attention
 from kerastag.recipes._run import versions
 from kerastag.training.fused_adam import FusedAdam
+from kerastag.training.outputs import select_training_outputs
 
 
 class PlainAttention(layers.Layer):
@@ -118,7 +119,7 @@ def main() -> None:
 
 
 def ours(units: int) -> keras.Model:
-    return clipwise_only(feature_attention(units=units))
+    return select_training_outputs(feature_attention(units=units))
 
 
 if __name__ == "__main__":

@@ -75,12 +75,12 @@ def stepper(arguments: argparse.Namespace, variant: str, batch):
     """A function that makes one training step and returns its seconds on the wall and of the processor."""
     import keras
 
-    from kerastag.models.two_stream import training_part
     from kerastag.training.fit import compiled
+    from kerastag.training.outputs import select_training_outputs
     from kerastag.training.settings import TrainingSettings
 
     keras.config.set_dtype_policy(arguments.precision)
-    model = compiled(training_part(build(arguments, variant)), TrainingSettings())
+    model = compiled(select_training_outputs(build(arguments, variant)), TrainingSettings())
 
     def step() -> tuple[float, float]:
         wall, processor = time.perf_counter(), time.process_time()

@@ -24,13 +24,13 @@ def row(folder: Path) -> str:
     import keras
 
     from kerastag.metrics import EventTable, localization
-    from kerastag.models.loading import load_network
+    from kerastag.models.loading import load_model
     from kerastag.recipes.evaluate import clips_of
     from kerastag.training.evaluation import predict
 
     data = clips_of(folder)
     truth = data.events()
-    model = load_network(folder / "model.keras")
+    model = load_model(folder / "model.keras")
     outputs = [model.output[name] for name in ("global", "framewise", "start_seconds", "classes")]
     found = predict(keras.Model(model.input, outputs), data.evaluation, data.evaluation_rows, 16)
     probability, framewise, start_seconds, classes = *found[:3], found[3].astype(int)

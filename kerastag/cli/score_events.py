@@ -167,9 +167,9 @@ class _Model:
     def _hear_embeddings(self, pack: FeaturePack) -> Heard:
         import keras
 
-        from kerastag.models.loading import load_network
+        from kerastag.models.loading import load_model
 
-        model = load_network(self.path)
+        model = load_model(self.path)
         if not isinstance(model.output, dict) or "framewise" not in model.output:
             raise ValueError(f"{self.name}: this model has no probabilities over time")
         model = keras.Model(model.input, model.output["framewise"])

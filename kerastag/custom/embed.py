@@ -16,7 +16,7 @@ from kerastag.card import Card
 from kerastag.data.audio_lists import AudioList
 from kerastag.files import write_atomically
 from kerastag.layers.patchwise import Patchwise
-from kerastag.models.loading import load_network
+from kerastag.models.loading import load_model
 from kerastag.tagger import model_file
 
 KINDS = ("frames", "seconds")
@@ -51,7 +51,7 @@ def load_backbone(name: str) -> Backbone:
     """
     path = model_file(name)
     card = Card.read(path)
-    model = load_network(path)
+    model = load_model(path)
     outputs = model.output if isinstance(model.output, dict) else {}
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 2 or not {"framewise", "embedding"} <= outputs.keys():
         raise ValueError(f"{path}: must hear waveforms and give `framewise` and `embedding`; outputs {sorted(outputs)}")

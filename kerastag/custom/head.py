@@ -12,9 +12,10 @@ from kerastag.card import Card, write_card
 from kerastag.custom.embed import Backbone
 from kerastag.files import write_atomically
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
-from kerastag.models.embedding_models import clipwise_only, feature_attention
+from kerastag.models.embedding_models import feature_attention
 from kerastag.models.fingerprint import fingerprint
 from kerastag.training.fit import set_batch_norm_momentum
+from kerastag.training.outputs import select_training_outputs
 from kerastag.training.state import build_optimizer
 
 _MOMENTUM = 0.9  # of the normalizations: a few hundred steps are too few for averages of a hundred
@@ -52,7 +53,7 @@ class Head:
             dropout=settings.dropout,
         )
         set_batch_norm_momentum(self.model, _MOMENTUM)
-        self._train = clipwise_only(self.model)
+        self._train = select_training_outputs(self.model)
         rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
         self._train.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())
         build_optimizer(self._train)
@@ -131,7 +132,7 @@ def fine_tune(
     """
     for layer in model._flatten_layers():
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    trained = clipwise_only(model)
+    trained = select_training_outputs(model)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     trained.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())
     build_optimizer(trained)

@@ -14,7 +14,7 @@ from kerastag.card import Card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 from kerastag.models import MODELS
-from kerastag.models.loading import load_network
+from kerastag.models.loading import load_model
 
 __all__ = ["Source", "read_source", "rebuilt"]
 
@@ -82,7 +82,7 @@ def _changed(config: Any, dtype: str, of_front_ends: dict[str, Any]) -> Any:
 
 
 def _load(path: Path) -> keras.Model:
-    network = load_network(path)
+    network = load_model(path)
     if len(network.inputs) != 1:
         names = ", ".join(tensor.name for tensor in network.inputs)
         raise ValueError(f"{path}: must have one input, received {names}")

@@ -214,11 +214,6 @@ def feature_attention(phi: str = "sigmoid", **settings: Any) -> keras.Model:
     return _classified("feature_attention", s, embedding, pooled, features)
 
 
-def clipwise_only(model: keras.Model) -> keras.Model:
-    """A model with several named outputs -> the same layers with `clipwise` alone, which is what training needs."""
-    return keras.Model(model.input, model.output["clipwise"], name=model.name)
-
-
 def _forward_block(s: EmbeddingSettings, x: Tensor) -> tuple[Tensor, Tensor]:
     """The FWD block of fig. 2c: `x'` -> `(F(B), f(x'))`."""
     framewise = s.classes()(x)

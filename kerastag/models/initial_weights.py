@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from kerastag.models.loading import load_network
+from kerastag.models.loading import load_model
 
 
 def take_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Model) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def _opened(source: str | os.PathLike[str] | keras.Model) -> tuple[str, keras.Mo
         return source.name, source
     if not Path(source).is_file():
         raise FileNotFoundError(f"`initial_weights`: {source}: no such file")
-    return str(source), load_network(source)
+    return str(source), load_model(source)
 
 
 def _shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:

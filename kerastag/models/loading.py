@@ -9,7 +9,7 @@ import keras
 from kerastag.layers import register_layers
 
 
-def load_network(path: str | os.PathLike[str]) -> Any:
+def load_model(path: str | os.PathLike[str]) -> Any:
     """A `.keras` file of any of our models -> the network, not compiled.
 
     Args:
@@ -19,7 +19,7 @@ def load_network(path: str | os.PathLike[str]) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It is no Keras model that can be loaded; the line names the file and the reason.
 
-    >>> load_network("no.keras")
+    >>> load_model("no.keras")
     Traceback (most recent call last):
     FileNotFoundError: no.keras: no such file
     """

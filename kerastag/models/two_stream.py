@@ -8,17 +8,14 @@ from importlib import import_module
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from kerastag.dsp import FRONT_ENDS, FrontEnd
 from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 from kerastag.layers.log_mel import LogMel
 from kerastag.models import MODELS
 from kerastag.models.backbone import INPUTS, Backbone, check_count, log_mel_input
-from kerastag.models.embedding_models import clipwise_only
 from kerastag.models.initial_weights import take_weights
-
-STREAMS = ("global", "local")
 
 
 def gl_at(
@@ -149,25 +146,6 @@ SUB_CLIP_POOLINGS: dict[str, Callable[[Any], Any]] = {
     "max": lambda probabilities: ops.max(probabilities, axis=1),
 }
 """What makes one of the probabilities of all sub-clips."""
-
-
-def training_part(model: keras.Model) -> keras.Model:
-    """A model with several named outputs -> the same layers with what training needs.
-
-    It gives `clipwise` `(batch, classes)`; with two streams `(batch, classes, 3)`: `clipwise`, which is measured, and
-    the streams, which are trained on.
-
-    >>> training_part(gl_at(num_classes=4, width=0.0625)).output_shape
-    (None, 4, 3)
-    """
-    if any(stream not in model.output for stream in STREAMS):
-        return clipwise_only(model)
-    # Named layers: an operation of `ops` would take a name that one of a loaded model has already.
-    columns = [
-        layers.Reshape((-1, 1), dtype="float32", name=f"{name}_column")(model.output[name])
-        for name in ("clipwise", *STREAMS)
-    ]
-    return keras.Model(model.input, layers.Concatenate(dtype="float32", name="streams")(columns), name=model.name)
 
 
 def _copy(augment: keras.layers.Layer | None) -> keras.layers.Layer | None:

@@ -13,12 +13,12 @@ from kerastag.card import Card, write_card
 from kerastag.data.sampler import BalancedSampler
 from kerastag.files import write_atomically
 from kerastag.metrics import Metrics, compute_metrics
-from kerastag.models.two_stream import STREAMS, training_part
 from kerastag.recipes._data import Data
 from kerastag.recipes._run import SystemSettings, figures_of
 from kerastag.training.devices import deterministic, scope
 from kerastag.training.evaluation import CheckpointMean, predict
 from kerastag.training.fit import Predictions, RunCallback, compiled, fit
+from kerastag.training.outputs import STREAMS, select_training_outputs
 
 
 def train_network(settings: SystemSettings, build: Callable[[Any, Data], Any], data: Data, folder: Path) -> dict:
@@ -54,7 +54,7 @@ def build_models(settings: SystemSettings, build: Callable[[Any, Data], Any], da
     keras.config.set_dtype_policy(settings.precision)
     with scope():
         full = build(settings, data)
-        return full, training_part(full)
+        return full, select_training_outputs(full)
 
 
 def batches(settings: SystemSettings, data: Data) -> Callable[[int, int], Any]:
@@ -127,7 +127,7 @@ def evaluate_network(settings: SystemSettings, build: Callable[[Any, Data], Any]
     loaded = keras.saving.load_model(folder / "model.keras", compile=False)
     return {
         "ensemble": figures_of(data, ensemble),
-        "last": figures_of(data, predictions(settings, data)(training_part(loaded))),
+        "last": figures_of(data, predictions(settings, data)(select_training_outputs(loaded))),
         **stream_figures(data, ensemble),
         **settings.further_figures(data, loaded),
         "seconds": time.perf_counter() - started,

@@ -21,10 +21,10 @@ class KerasModel:
         try:
             import keras
 
-            from kerastag.models.loading import load_network
+            from kerastag.models.loading import load_model
         except ImportError as error:
             raise ImportError(f"{path}: running it needs Keras: pip install 'kerastag[train]'") from error
-        self._model = load_network(path)
+        self._model = load_model(path)
         # TensorFlow's graph takes any length; XLA compiles anew for each, and is slower on the CPU.
         self._model.jit_compile = keras.backend.backend() != "tensorflow"
         self.input = only_input(path, [tensor.name for tensor in self._model.inputs], HEARD)

@@ -15,6 +15,7 @@ from checks import (
     outputs_of,
 )
 from kerastag.models import embedding_models as systems
+from kerastag.training.outputs import select_training_outputs
 
 RANDOM = np.random.default_rng(0)
 CLASSES, UNITS = 5, 6
@@ -235,7 +236,7 @@ def test_clips_of_padding_alone_stay_finite_in_prediction_and_in_training(models
         assert np.isfinite(output).all()
     np.testing.assert_allclose(outputs["clipwise"][0], outputs_of(models[name], PADDED)["clipwise"][0], atol=1e-6)
     model = BUILDERS[name](**SMALL)
-    training = systems.clipwise_only(model)
+    training = select_training_outputs(model)
     (gradient,) = gradients_of(lambda x: training(x, training=True), padded)
     assert np.isfinite(gradient).all()
 
@@ -308,7 +309,7 @@ def test_dropout_is_in_every_block_and_seeds_repeat(name):
 
 def test_training_sees_the_clip_alone_and_shares_the_weights(models):
     whole = models["feature_sigmoid"]
-    training = systems.clipwise_only(whole)
+    training = select_training_outputs(whole)
     np.testing.assert_array_equal(outputs_of(training, PADDED)["0"], outputs_of(whole, PADDED)["clipwise"])
     assert {id(w) for w in training.weights} == {id(w) for w in whole.weights}
 

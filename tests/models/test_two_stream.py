@@ -12,7 +12,8 @@ from kerastag.export.tflite import convert_functions
 from kerastag.layers.spec_augment import SpecAugment
 from kerastag.models import MODELS
 from kerastag.models.mn import mn
-from kerastag.models.two_stream import BACKBONES, backbone_of, gl_at, training_part
+from kerastag.models.two_stream import BACKBONES, backbone_of, gl_at
+from kerastag.training.outputs import select_training_outputs
 from kerastag.training.stream_loss import StreamLoss
 
 SMALL = {"num_classes": 4, "width": 0.0625, "num_sub_clips": 3, "sub_clip_seconds": 0.8}
@@ -134,7 +135,7 @@ def test_short_and_silent_and_broken_clips():
 
 
 def fitted(model, x, y, steps=6, **compiled):
-    trained = training_part(model)
+    trained = select_training_outputs(model)
     trained.compile(keras.optimizers.Adam(1e-2), StreamLoss(), **compiled)
     losses = trained.fit(x, y, epochs=steps, batch_size=len(x), verbose=0).history["loss"]
     return trained, losses
@@ -166,7 +167,7 @@ def test_a_model_that_another_process_saved_has_a_training_part(tmp_path):
     small("cnn10").save(tmp_path / "model.keras")
     keras.backend.clear_session()
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert training_part(loaded).output_shape == (None, 4, 3)
+    assert select_training_outputs(loaded).output_shape == (None, 4, 3)
 
 
 @pytest.mark.slow
@@ -233,14 +234,14 @@ def test_jax_agrees_and_learns(tmp_path):
     np.save(tmp_path / "x.npy", x)
     code = f"""
 import keras, numpy as np, sys
-from kerastag.models.loading import load_network
-from kerastag.models.two_stream import training_part
+from kerastag.models.loading import load_model
+from kerastag.training.outputs import select_training_outputs
 from kerastag.training.stream_loss import StreamLoss
 assert "tensorflow" not in sys.modules
 x = np.load({str(tmp_path / "x.npy")!r})
-model = load_network({str(tmp_path / "model.keras")!r})
+model = load_model({str(tmp_path / "model.keras")!r})
 np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.asarray(v) for k, v in model.predict_on_batch(x).items()}})
-trained = training_part(model)
+trained = select_training_outputs(model)
 keras.utils.set_random_seed(0)
 trained.compile(keras.optimizers.Adam(3e-3), StreamLoss())
 losses = trained.fit(x, np.eye(4, dtype="float32"), epochs=8, batch_size=4, verbose=0).history["loss"]

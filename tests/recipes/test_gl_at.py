@@ -13,7 +13,7 @@ from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.data.synthetic_events import write_synthetic_scenes
 from kerastag.labels import LabelSet
 from kerastag.models.cnn10 import cnn10
-from kerastag.models.loading import load_network
+from kerastag.models.loading import load_model
 from kerastag.recipes import gl_at
 from kerastag.recipes._data import load
 from kerastag.recipes._gl_at_windows import localized
@@ -139,7 +139,7 @@ def test_the_global_stream_learns_what_the_backbone_alone_does(begins, scenes, t
     learned = {}
     for streams in ("global", "both"):
         assert gl_at.main(arguments(scenes, tmp_path / streams, *flags, "--streams", streams)) == 0
-        model = load_network(tmp_path / streams / "model.keras")
+        model = load_model(tmp_path / streams / "model.keras")
         learned[streams] = (model if streams == "global" else model.get_layer("global_stream")).get_weights()
     for alone, with_local in zip(learned["global"], learned["both"], strict=True):
         np.testing.assert_allclose(with_local, alone, rtol=1e-3, atol=1e-5)
@@ -221,7 +221,7 @@ def test_published_weights_choose_windows_inside_events_before_any_training(tmp_
     settings = gl_at.Settings(backbone="mn", width=0.4, initial_weights="mn04_as", num_sub_clips=10)
     data = load(settings, tmp_path)
     model = gl_at.build(settings, data)
-    published = load_network(model_file("mn04_as")).get_layer("classifier").get_weights()
+    published = load_model(model_file("mn04_as")).get_layer("classifier").get_weights()
     heard = [LabelSet.audioset().index(name) for name in HEARD]
     model.get_layer("global_stream").get_layer("classifier").set_weights([w[..., heard] for w in published])
     found = localized(settings, data, model)["localization"]["all"]

@@ -14,9 +14,9 @@ from kerastag.data.batches import scale
 from kerastag.data.pack import FeaturePack, PackWriter
 from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
 from kerastag.metrics import compute_metrics
-from kerastag.models.embedding_models import clipwise_only
 from kerastag.recipes import decision_attention, random_guess
 from kerastag.recipes.evaluate import clips_of, evaluate, evaluate_together, predictions_of
+from kerastag.training.outputs import select_training_outputs
 
 LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
 SMALL = ("--steps", "6", "--batch_size", "12", "--units", "4", "--depth", "1", "--checkpoints", "2")
@@ -169,7 +169,7 @@ def test_several_runs_are_measured_together(packs, finished, tmp_path, capsys):
     scores = []
     for model, folder in zip(models, (finished, other), strict=True):
         for path in sorted((folder / "checkpoints").glob("step_*.weights.h5")):
-            clipwise_only(model).load_weights(path)
+            select_training_outputs(model).load_weights(path)
             scores.append(np.asarray(model(scale(x, lengths))["clipwise"]))
     assert len(scores) == 4
     assert lines[-1] == compute_metrics(targets, np.mean(scores, axis=0)).line()

@@ -9,8 +9,9 @@ import pytest
 
 from kerastag.data.batches import scale
 from kerastag.data.synthetic import synthetic_features
-from kerastag.models.embedding_models import clipwise_only, decision_attention
+from kerastag.models.embedding_models import decision_attention
 from kerastag.training.evaluation import CheckpointMean, predict, without_optimizer
+from kerastag.training.outputs import select_training_outputs
 
 CLIPS = synthetic_features(50, num_classes=3, num_features=4)
 
@@ -22,7 +23,7 @@ def pack():
 
 @pytest.fixture(scope="module")
 def model():
-    return clipwise_only(decision_attention(num_classes=3, num_features=4, units=5, depth=1))
+    return select_training_outputs(decision_attention(num_classes=3, num_features=4, units=5, depth=1))
 
 
 def test_predict_gives_every_clip_its_probabilities_in_the_order_asked(model, pack):

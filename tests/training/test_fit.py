@@ -16,9 +16,10 @@ from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.metrics import compute_metrics
-from kerastag.models.embedding_models import clipwise_only, decision_attention
+from kerastag.models.embedding_models import decision_attention
 from kerastag.training.evaluation import predict
 from kerastag.training.fit import RunCallback, averaged_weights, averages_are_finite, batch_norm_memory, compiled, fit
+from kerastag.training.outputs import select_training_outputs
 from kerastag.training.settings import TrainingSettings
 from kerastag.training.state import load_state
 
@@ -31,7 +32,7 @@ def packs(tmp_path_factory):
 
 
 def network():
-    return clipwise_only(decision_attention(num_classes=3, num_features=4, units=4, depth=1))
+    return select_training_outputs(decision_attention(num_classes=3, num_features=4, units=4, depth=1))
 
 
 def run(packs, settings, folder, predictions=None, prior=0.0, callback=RunCallback, batches=None, network=network):

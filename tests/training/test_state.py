@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerastag.models.embedding_models import clipwise_only, feature_attention
+from kerastag.models.embedding_models import feature_attention
 from kerastag.training.fit import compiled
+from kerastag.training.outputs import select_training_outputs
 from kerastag.training.settings import TrainingSettings
 from kerastag.training.state import load_state, save_state
 
@@ -19,7 +20,9 @@ def build(units=4, precision="float32", seed=0):
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
     settings = TrainingSettings(steps=100, ema=0.9, schedule="cosine", warmup_steps=5, weight_decay=0.01)
-    return compiled(clipwise_only(feature_attention(num_classes=2, num_features=3, units=units, depth=1)), settings)
+    return compiled(
+        select_training_outputs(feature_attention(num_classes=2, num_features=3, units=units, depth=1)), settings
+    )
 
 
 def variables(model):
