@@ -20,7 +20,7 @@ import numpy as np
 from _runs import Run, run_all
 from balanced_best import HELD_OUT
 
-from kerastag._environment import prepare_tensorflow
+from kerastag._command import prepare_tensorflow
 from kerastag.metrics import compute_metrics
 from kerastag.recipes.evaluate import predictions_of
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kerastag._environment import prepare_tensorflow
+from kerastag._command import prepare_tensorflow
 
 prepare_tensorflow()
 

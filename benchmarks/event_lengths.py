@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerastag._environment import prepare_tensorflow
+from kerastag._command import prepare_tensorflow
 
 LENGTHS = ((0.0, 2.0, "up to 2 s"), (2.0, 4.0, "to 4 s"), (4.0, np.inf, "longer"))
 ENOUGH = 3

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from kerastag._environment import prepare_tensorflow
+from kerastag._command import prepare_tensorflow
 
 prepare_tensorflow()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerastag._environment import prepare_tensorflow
+from kerastag._command import prepare_tensorflow
 
 LIMITS = (0.0, 0.1, 0.5, 1.0)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kerastag import __version__
-from kerastag._environment import prepare_tensorflow
+from kerastag._command import prepare_tensorflow
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 import jsonargparse
 
-from kerastag._configs import config_names, config_path
-from kerastag._environment import prepare_tensorflow
+from kerastag._command import prepare_tensorflow
+from kerastag._configs import find_config, list_configs
 
 _FEW_STEPS = {"steps": 3, "batch_size": 8, "evaluate_every": 0, "checkpoints": 2, "warmup_steps": 0}
 
@@ -63,9 +63,9 @@ def parse(settings_class: type, recipe: str, argv: Sequence[str]) -> Any:
     argv = [part for a in argv for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
     named = "--config" in argv[:-1]
     if named:
-        argv[argv.index("--config") + 1] = str(config_path("recipes", argv[argv.index("--config") + 1]))
-    elif f"{recipe}_synthetic" in config_names("recipes") and not any(a.startswith("--data_dir") for a in argv):
-        argv = ["--config", str(config_path("recipes", f"{recipe}_synthetic")), *argv]
+        argv[argv.index("--config") + 1] = str(find_config("recipes", argv[argv.index("--config") + 1]))
+    elif f"{recipe}_synthetic" in list_configs("recipes") and not any(a.startswith("--data_dir") for a in argv):
+        argv = ["--config", str(find_config("recipes", f"{recipe}_synthetic")), *argv]
     parser = jsonargparse.ArgumentParser(
         prog=f"python -m kerastag.recipes.{recipe}",
         description=" ".join((sys.modules[settings_class.__module__].__doc__ or recipe).split()),
