@@ -62,13 +62,13 @@ def _add_tag(verbs: Any) -> None:
 
 def _tag(arguments: argparse.Namespace) -> None:
     from kerastag.bundled import BUNDLED_MODEL
-    from kerastag.cli.tag import Options, tag_recordings
+    from kerastag.tagger.reports import tag_recordings
 
     names = ("top", "threshold", "format", "timeline", "plot", "pooling")
-    options = Options(**{name: getattr(arguments, name) for name in names})
+    options = {name: getattr(arguments, name) for name in names}
     if arguments.model is None:
         print(f"kerastag tag: by {BUNDLED_MODEL}, which knows ten sounds; --model mn04_as knows 527", file=sys.stderr)
-    if tag_recordings(arguments.recordings, arguments.model or BUNDLED_MODEL, options):
+    if tag_recordings(arguments.recordings, arguments.model or BUNDLED_MODEL, **options):
         sys.exit(1)  # each of them has had its line
 
 

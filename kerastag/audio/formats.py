@@ -8,8 +8,8 @@ __all__ = ["AUDIO_EXTENSIONS", "find_audio_files"]
 AUDIO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
-        *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "w64"),
-        *("m4a", "mp4", "aac", "amr", "wma", "webm", "mkv", "mov"),
+        *("wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "caf", "w64", "rf64"),
+        *("m4a", "m4v", "mp4", "aac", "amr", "wma", "webm", "mkv", "mov", "avi", "3gp"),
     )
 )
 """Extensions of files that libsndfile or ffmpeg opens, in lower case; every other file in a folder is skipped."""

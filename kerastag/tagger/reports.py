@@ -1,0 +1,359 @@
+"""Tags of many recordings as a table, JSON or CSV; a recording that cannot be read does not end the others."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TextIO
+
+import numpy as np
+
+from kerastag import audio
+from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
+from kerastag.bundled import BUNDLED_MODEL
+from kerastag.tagger.results import POOLINGS, Tag, Timeline, check_top
+from kerastag.tagger.tagger import Tagger
+
+__all__ = ["REPORT_FORMATS", "find_recordings", "tag_recordings"]
+
+REPORT_FORMATS = ("table", "json", "csv")
+_PREFIX = "kerastag tag: "
+_STANDARD_INPUT = "-"
+_NUM_BARS = 60
+_BARS = " ▁▂▃▄▅▆▇█"
+_ASCII_BARS = " .:-=+*#@"
+
+
+def tag_recordings(
+    paths: Sequence[str],
+    model: str = BUNDLED_MODEL,
+    *,
+    top: int = 5,
+    threshold: float = 0.0,
+    format: str = "table",
+    timeline: bool = False,
+    plot: str | None = None,
+    pooling: str = "max",
+) -> int:
+    """Tag recordings and write the tags to standard output.
+
+    A recording that cannot be tagged is one line on standard error. The order is that of `paths`, and within a folder
+    that of its sorted paths. Where standard error is a terminal, it shows the progress over several recordings.
+
+    Args:
+        paths: Audio files, folders with audio files in any depth, or `-` for standard input.
+        model: Model as in `Tagger.load`.
+        top: Largest number of tags per recording, at least 1.
+        threshold: Least probability of a tag, in [0, 1].
+        format: `"table"`, `"json"` or `"csv"`.
+        timeline: Whether to write the probabilities of the tags over time.
+        plot: Path of a picture of log-mel and tags over time, for a single recording.
+        pooling: Pooling over the windows of a long recording, as in `Tagger.tag`.
+
+    Returns:
+        Number of recordings that could not be tagged.
+
+    Raises:
+        ValueError: An argument is outside its range, the file is not a model, or `plot` is given for several
+            recordings.
+        OSError: The model cannot be read.
+    """
+    _check_options(top, threshold, format, plot, pooling)
+    recordings, num_failed = _find_all_recordings(paths)
+    if plot is not None and len(recordings) + num_failed != 1:
+        raise ValueError(f"`plot` must be of one recording; received: {len(recordings) + num_failed}")
+    tagger = Tagger.load(model)
+    tag = partial(_tag_recording, tagger, top=top, threshold=threshold, timeline=timeline, plot=plot, pooling=pooling)
+    writer = _WRITERS[format](timeline)
+    with _Terminal(len(recordings)) as output:
+        output.write(writer.begin())
+        try:
+            for path in recordings:
+                result = _try_to_tag(tag, path, output)
+                if result is None:
+                    num_failed += 1
+                else:
+                    output.write(writer.format(result))
+                output.advance()
+        finally:
+            output.write(writer.end())
+    return num_failed
+
+
+def find_recordings(path: str) -> list[str]:
+    """List the recordings that a path stands for.
+
+    Args:
+        path: Path of a file of any extension, of a folder, or `-` for standard input.
+
+    Returns:
+        `path` itself, or the sorted paths of the audio files in the folder and the folders below it, without hidden
+        ones.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: The folder has no audio files.
+    """
+    if path == _STANDARD_INPUT:
+        return [path]
+    if not Path(path).is_dir():
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: no such file")
+        return [path]
+    recordings = [os.fspath(Path(path) / name) for name in find_audio_files(path)]
+    if not recordings:
+        extensions = ", ".join(sorted(AUDIO_EXTENSIONS))
+        raise ValueError(f"{path}: must have audio files ({extensions}); received: none")
+    return recordings
+
+
+class _TaggedRecording(NamedTuple):
+    """The tags of one recording, and its probabilities over time if they are to be written."""
+
+    name: str
+    tags: list[Tag]
+    timeline: Timeline | None
+
+
+def _check_options(top: int, threshold: float, format: str, plot: str | None, pooling: str) -> None:
+    check_top(top, threshold)
+    for name, value, choices in (("format", format, REPORT_FORMATS), ("pooling", pooling, POOLINGS)):
+        if value not in choices:
+            raise ValueError(f"`{name}` must be one of {', '.join(choices)}; received: {value!r}")
+    if plot is not None:
+        from kerastag.tagger.plot import check_picture
+
+        check_picture(plot)
+
+
+def _find_all_recordings(paths: Iterable[str]) -> tuple[list[str], int]:
+    recordings: list[str] = []
+    num_failed = 0
+    for path in paths:
+        try:
+            recordings += find_recordings(path)
+        except (ValueError, OSError) as error:
+            print(_format_error(path, error), file=sys.stderr)
+            num_failed += 1
+    return recordings, num_failed
+
+
+def _try_to_tag(tag: Callable[[str], _TaggedRecording], path: str, output: _Terminal) -> _TaggedRecording | None:
+    """Tag one recording; if that fails, return None after a line on standard error."""
+    with warnings.catch_warnings(record=True) as audio_warnings:
+        warnings.simplefilter("always", audio.AudioWarning)
+        try:
+            result = tag(path)
+        except (ValueError, OSError, MemoryError) as error:
+            result = None
+            output.write(_format_error(path, error) + "\n", sys.stderr)
+    for warning in audio_warnings:
+        output.write(f"{_PREFIX}{_format_line(warning.message)}\n", sys.stderr)
+    return result
+
+
+def _tag_recording(
+    tagger: Tagger, path: str, *, top: int, threshold: float, timeline: bool, plot: str | None, pooling: str
+) -> _TaggedRecording:
+    source, sample_rate = _open_source(path, tagger.card.sample_rate)
+    name = _make_printable(path)
+    if not timeline and plot is None:
+        tags = tagger.tag(source, sample_rate=sample_rate, top=top, threshold=threshold, pooling=pooling)
+        return _TaggedRecording(name, tags, None)
+    course = tagger.timeline(source, sample_rate=sample_rate, pooling=pooling)
+    tags = tagger.best(course.clipwise, top, threshold)
+    if plot is not None:
+        _plot(tagger, source, course, tags, "standard input" if path == _STANDARD_INPUT else Path(name).name, plot)
+    return _TaggedRecording(name, tags, course if timeline else None)
+
+
+def _open_source(path: str, sample_rate: int) -> tuple[str | np.ndarray, int | None]:
+    if path == _STANDARD_INPUT:
+        return audio.read_stream(sys.stdin, sample_rate), sample_rate
+    return path, None
+
+
+def _plot(
+    tagger: Tagger, source: str | np.ndarray, timeline: Timeline, tags: Sequence[Tag], title: str, output: str
+) -> None:
+    from kerastag.dsp import FrontEnd
+    from kerastag.tagger.plot import log_mel_picture, plot_timeline
+
+    front_end = FrontEnd.from_dict(dict(tagger.card.front_end))
+    blocks = [source] if isinstance(source, np.ndarray) else audio.read_blocks(source, front_end.sample_rate)
+    log_mel = log_mel_picture(blocks, front_end, timeline.duration_seconds)
+    classes = [tagger.labels.index(tag.mid) for tag in tags] or [int(timeline.clipwise.argmax())]
+    plot_timeline(timeline, classes, log_mel, front_end, output, title)
+
+
+class _ReportWriter(Protocol):
+    """Formatter of results for standard output."""
+
+    def __init__(self, timeline: bool) -> None: ...
+    def begin(self) -> str: ...
+    def format(self, result: _TaggedRecording) -> str: ...
+    def end(self) -> str: ...
+
+
+class _TableWriter:
+    """The name of a recording and a line for each tag, with its probabilities over time as a row of bars."""
+
+    def __init__(self, timeline: bool) -> None:
+        self._bars = _BARS if _can_print(_BARS) else _ASCII_BARS
+
+    def begin(self) -> str:
+        return ""
+
+    def format(self, result: _TaggedRecording) -> str:
+        width = max((len(tag.name) for tag in result.tags), default=0)
+        lines = [result.name]
+        if result.timeline is not None:
+            lines[0] += f"  ({result.timeline.duration_seconds:.2f} s)"
+        for tag in result.tags:
+            bars = "" if result.timeline is None else f"  |{self._draw_bars(result.timeline, tag)}|"
+            lines.append(f"  {tag.probability:.3f}  {tag.name:{width if bars else 0}}{bars}")
+        if not result.tags:
+            lines.append("  nothing above the threshold")
+        return "\n".join(lines) + "\n"
+
+    def end(self) -> str:
+        return ""
+
+    def _draw_bars(self, timeline: Timeline, tag: Tag) -> str:
+        """Draw probabilities as characters of rising height, each for the maximum of its frames."""
+        probabilities = timeline.probabilities[:, timeline.labels.index(tag.mid)]
+        parts = np.array_split(probabilities, min(len(probabilities), _NUM_BARS))
+        highest = len(self._bars) - 1
+        return "".join(self._bars[round(float(part.max()) * highest)] for part in parts)
+
+
+class _JsonWriter:
+    """One array with one recording per line."""
+
+    def __init__(self, timeline: bool) -> None:
+        self._separator = "\n"
+
+    def begin(self) -> str:
+        return "["
+
+    def format(self, result: _TaggedRecording) -> str:
+        values: dict[str, Any] = {"file": result.name, "tags": [tag._asdict() for tag in _round_tags(result.tags)]}
+        if result.timeline is not None:
+            timeline = result.timeline
+            values["duration_seconds"] = round(timeline.duration_seconds, 4)
+            values["seconds"] = [round(float(second), 4) for second in timeline.seconds]
+            values["timeline"] = {tag.name: _round_course(timeline, tag) for tag in result.tags}
+        text = self._separator + json.dumps(values, ensure_ascii=not _can_print(_BARS))
+        self._separator = ",\n"
+        return text
+
+    def end(self) -> str:
+        return "\n]\n"
+
+
+class _CsvWriter:
+    """One row per tag, or per tag and output frame."""
+
+    def __init__(self, timeline: bool) -> None:
+        self._columns = ["file", *(["seconds"] if timeline else []), "mid", "name", "probability"]
+
+    def begin(self) -> str:
+        return self._format_rows([self._columns])
+
+    def format(self, result: _TaggedRecording) -> str:
+        if result.timeline is None:
+            return self._format_rows(
+                [result.name, tag.mid, tag.name, tag.probability] for tag in _round_tags(result.tags)
+            )
+        return self._format_rows(self._list_frames(result.name, result.tags, result.timeline))
+
+    def end(self) -> str:
+        return ""
+
+    @staticmethod
+    def _list_frames(name: str, tags: list[Tag], timeline: Timeline) -> Iterator[list[Any]]:
+        courses = [_round_course(timeline, tag) for tag in tags]
+        for frame, second in enumerate(timeline.seconds):
+            for tag, course in zip(tags, courses, strict=True):
+                yield [name, round(float(second), 4), tag.mid, tag.name, course[frame]]
+
+    @staticmethod
+    def _format_rows(rows: Iterable[Sequence[Any]]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+
+_WRITERS: dict[str, type[_ReportWriter]] = {"table": _TableWriter, "json": _JsonWriter, "csv": _CsvWriter}
+
+
+class _Terminal:
+    """Standard output and error, with a progress bar below them where standard error is a terminal."""
+
+    def __init__(self, num_recordings: int) -> None:
+        self._bar: Any = None
+        if num_recordings < 2 or not sys.stderr.isatty():
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return
+        self._bar = tqdm(total=num_recordings, unit="file", file=sys.stderr)
+
+    def __enter__(self) -> _Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def write(self, text: str, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stdout
+        if self._bar is None:
+            stream.write(text)
+            stream.flush()
+        else:
+            self._bar.write(text, file=stream, end="")
+
+
+def _round_tags(tags: Iterable[Tag]) -> Iterator[Tag]:
+    return (tag._replace(probability=round(tag.probability, 6)) for tag in tags)
+
+
+def _round_course(timeline: Timeline, tag: Tag) -> list[float]:
+    probabilities = timeline.probabilities[:, timeline.labels.index(tag.mid)]
+    return [round(float(probability), 6) for probability in probabilities]
+
+
+def _format_error(path: str, error: BaseException) -> str:
+    message = _format_line(error) or type(error).__name__
+    name = path if path != _STANDARD_INPUT else "standard input"
+    return _PREFIX + (message if name in message else f"{_make_printable(name)}: {message}")
+
+
+def _format_line(message: object) -> str:
+    return _make_printable(" ".join(str(message).split()))
+
+
+def _make_printable(text: str) -> str:
+    """Replace the bytes of a file name that are not text."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
