@@ -1,24 +1,28 @@
-"""Any audio file -> float32 mono waveform at a chosen rate; windows over files of any length in constant memory.
+"""Audio files of any format as mono waveforms at a chosen sample rate.
 
-libsndfile decodes WAV, FLAC, Ogg (Vorbis, Opus), MP3 and more; the `ffmpeg` program, where it is installed, the rest
-(m4a, webm, video). The content decides, never the extension. Channels are averaged; soxr resamples.
+libsndfile decodes WAV, FLAC, Ogg (Vorbis and Opus), MP3 and more. Where the `ffmpeg` program is installed, it decodes
+the rest (m4a, webm, video). The content of a file decides which of them decodes it, not its extension. Channels are
+averaged, and soxr resamples.
 """
 
-from kerastag.audio.levels import MAX_PEAK, Levels, check
-from kerastag.audio.reading import blocks, load, read_stream
+from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
+from kerastag.audio.levels import MAX_PEAK, Levels, measure_levels
+from kerastag.audio.reading import load, read_blocks, read_stream
 from kerastag.audio.request import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioWarning
-from kerastag.audio.windowing import Window, windows
+from kerastag.audio.windowing import AudioWindow, read_windows
 
 __all__ = [
+    "AUDIO_EXTENSIONS",
     "MAX_PEAK",
     "MAX_SAMPLE_RATE",
     "MIN_SAMPLE_RATE",
     "AudioWarning",
+    "AudioWindow",
     "Levels",
-    "Window",
-    "blocks",
-    "check",
+    "find_audio_files",
     "load",
+    "measure_levels",
+    "read_blocks",
     "read_stream",
-    "windows",
+    "read_windows",
 ]

@@ -1,17 +1,18 @@
-"""What libsndfile does not read (m4a, webm, video) -> blocks at their own rate, by the program `ffmpeg`."""
+"""Decoding with the `ffmpeg` program, for the formats that libsndfile does not support (m4a, webm, video)."""
 
 import re
 import struct
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Generator, Iterator
 from typing import IO
 
 import numpy as np
 
-from kerastag.audio.request import FRAMES_A_READ, Request, warn
+from kerastag.audio.request import FRAMES_PER_READ, AudioWarning, Request
 
-# Containers of sound. Playlists, image sequences and scripts, which make ffmpeg open other files, are not among them.
+# Audio containers only: playlists, image sequences and scripts would make ffmpeg open other files.
 _FFMPEG_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,aac,ac3,eac3,amr,ape,wv,tta,ogg,mp3,wav,w64,flac,"
     "aiff,au,caf"
@@ -19,8 +20,22 @@ _FFMPEG_FORMATS = (
 _AU_FLOAT32 = 6
 
 
-def decode_by_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[tuple[int, np.ndarray]]:
-    """First audio stream -> Sun AU of 32-bit floats through a pipe: its header tells rate and channels."""
+def decode_with_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Decode the first audio stream of a file into blocks at its own sample rate.
+
+    ffmpeg writes a Sun AU stream of 32-bit floats to a pipe; its header has the sample rate and the number of channels.
+
+    Args:
+        request: What to read.
+        ffmpeg: Path of the program.
+        reason: Why libsndfile could not decode the file, for the error message.
+
+    Yields:
+        Sample rate in Hz and samples `(frames, channels)`, float32, from the offset on.
+
+    Raises:
+        ValueError: ffmpeg cannot decode any sample.
+    """
     limits = ["-protocol_whitelist", "file,pipe", "-format_whitelist", _FFMPEG_FORMATS]
     output = ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     command = [ffmpeg, "-v", "error", "-nostdin", *limits, "-i", f"file:{request.path}", *output]
@@ -28,39 +43,43 @@ def decode_by_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[tup
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as process:
             assert process.stdout is not None  # for the type checker: it is a pipe
             try:
-                read = yield from _au_blocks(process.stdout, request.offset_seconds)
+                has_samples = yield from _read_au_blocks(process.stdout, request.offset_seconds)
             finally:
-                process.kill()  # who stops early does not wait for the rest; after the end this does nothing
+                process.kill()  # a caller that stops early need not wait for the rest; after the end, a no-op
         log_size = log.tell()
         log.seek(0)
-        complaint = log.read(10_000).decode(errors="replace").strip().splitlines() or ["no samples in it"]
-    said = re.sub(r"^\[.*?\] |file:", "", complaint[0]).replace(str(request.path), request.name)
-    if not read:
+        messages = log.read(10_000).decode(errors="replace").strip().splitlines() or ["no samples"]
+    message = re.sub(r"^\[.*?\] |file:", "", messages[0]).replace(str(request.path), request.name)
+    if not has_samples:
         raise ValueError(
-            f"{request.name}: must be audio with at least one sample. Received: content that neither libsndfile "
-            f"({reason}) nor ffmpeg ({said}) can decode"
+            f"{request.name}: must be audio with at least one sample; received: content that neither libsndfile "
+            f"({reason}) nor ffmpeg ({message}) can decode"
         )
     if log_size:
-        warn(request.name, f"damaged, ffmpeg says: {said}; the samples")
+        warnings.warn(
+            f"{request.name}: damaged; using the samples that ffmpeg could decode ({message})",
+            AudioWarning,
+            stacklevel=2,
+        )
 
 
-def _au_blocks(pipe: IO[bytes], offset_seconds: float) -> Generator[tuple[int, np.ndarray], None, bool]:
-    """Yield (sample rate, (frames, channels)) from the offset on; return whether there was any sample at all."""
+def _read_au_blocks(pipe: IO[bytes], offset_seconds: float) -> Generator[tuple[int, np.ndarray], None, bool]:
+    """Yield the sample rate and `(frames, channels)` from the offset on; return whether there was any sample at all."""
     header = pipe.read(24)
     if len(header) < 24:
         return False
-    magic, data_start, _, encoding, rate, channels = struct.unpack(">4s5I", header)
+    magic, data_start, _, encoding, sample_rate, channels = struct.unpack(">4s5I", header)
     if magic != b".snd" or encoding != _AU_FLOAT32 or not channels:
         return False
     pipe.read(data_start - 24)
-    skip, any_read = round(offset_seconds * rate), False
+    frames_to_skip, has_samples = round(offset_seconds * sample_rate), False
     frame_bytes = 4 * channels
-    while data := pipe.read(FRAMES_A_READ * frame_bytes):
-        whole = data[: len(data) - len(data) % frame_bytes]
-        block = np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, channels)
-        any_read = any_read or len(block) > 0
-        dropped = min(skip, len(block))
-        skip -= dropped
-        if len(block) > dropped:
-            yield rate, block[dropped:]
-    return any_read
+    while data := pipe.read(FRAMES_PER_READ * frame_bytes):
+        whole_frames = data[: len(data) - len(data) % frame_bytes]
+        block = np.frombuffer(whole_frames, ">f4").astype(np.float32).reshape(-1, channels)
+        has_samples = has_samples or len(block) > 0
+        skipped = min(frames_to_skip, len(block))
+        frames_to_skip -= skipped
+        if len(block) > skipped:
+            yield sample_rate, block[skipped:]
+    return has_samples

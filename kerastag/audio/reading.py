@@ -1,7 +1,8 @@
-"""A file -> its waveform at the rate that is asked for: whole, in blocks, or from a stream."""
+"""Reading audio files as mono waveforms: whole, in blocks, or from a stream."""
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import IO, Any
 import numpy as np
 import soxr
 
-from kerastag.audio.native import native_blocks
-from kerastag.audio.request import Request, whole_samples
+from kerastag.audio.ffmpeg import decode_with_ffmpeg
+from kerastag.audio.levels import check_samples
+from kerastag.audio.libsndfile import DecodingError, decode_with_libsndfile
+from kerastag.audio.request import Request, check_sample_rate, convert_to_samples
+
+_BLOCK_SECONDS = 10.0
 
 
 def load(
@@ -21,118 +26,163 @@ def load(
     offset_seconds: float = 0.0,
     duration_seconds: float | None = None,
 ) -> np.ndarray:
-    """Audio file -> mono waveform (samples,), float32 in [-1, 1], at `sample_rate`.
+    """Load an audio file as a mono waveform.
 
-    The samples are those of `blocks`, joined. Float files may exceed [-1, 1]; they are not clipped.
+    A file that is damaged, or ends before its header says, gives what can be decoded and an `AudioWarning`. Float files
+    may exceed [-1, 1]; they are not clipped. An offset into an Ogg file decodes everything before it.
 
     Args:
-        path: the file, of any format, rate and number of channels; its extension does not matter.
-        sample_rate: of the waveform, in Hz, 1,000 to 1,000,000.
-        offset_seconds: where to start, at least 0.
-        duration_seconds: how much to read at most; None reads to the end.
+        path: Path of the file, of any format, sample rate and number of channels; its extension does not matter.
+        sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
+        offset_seconds: Position at which to start, at least 0 s.
+        duration_seconds: Longest duration to read, at least one sample; None reads to the end.
+
+    Returns:
+        Waveform `(samples,)`, float32 in [-1, 1].
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the file cannot be read.
-        ValueError: an argument is out of range; or the file is empty, not audio, has no samples, a sample rate outside
-            the range above, NaN or infinite samples, or samples that are no waveform (16-bit integers stored as float).
-
-    A file that ends before its header says, or that is damaged, gives what can be read and an `AudioWarning`. An offset
-    into an Ogg file decodes what is before it.
+        FileNotFoundError: There is no such file.
+        OSError: The file cannot be read.
+        ValueError: An argument is out of range; or the file is empty, is not audio, has no samples, a sample rate
+            outside the range above, NaN or infinite samples, or 16-bit integers stored as floats.
 
     >>> import soundfile, tempfile
+    >>> from kerastag import audio
     >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
     ...     soundfile.write(file, np.zeros((44_100, 2)), 44_100, format="WAV")
-    ...     load(file.name, 16_000).shape
+    ...     audio.load(file.name, 16_000).shape
     (16000,)
     """
-    return np.concatenate(
-        list(
-            blocks(
-                path, sample_rate, block_seconds=10.0, offset_seconds=offset_seconds, duration_seconds=duration_seconds
-            )
-        )
-    )
+    blocks = read_blocks(path, sample_rate, offset_seconds=offset_seconds, duration_seconds=duration_seconds)
+    return np.concatenate(list(blocks))
 
 
-def blocks(
+def read_blocks(
     path: str | os.PathLike[str],
     sample_rate: int,
-    block_seconds: float = 10.0,
+    block_seconds: float = _BLOCK_SECONDS,
     *,
     offset_seconds: float = 0.0,
     duration_seconds: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Audio file -> its waveform in blocks of `block_seconds`, the last one shorter; memory does not grow with length.
+    """Read an audio file as a mono waveform in blocks, in constant memory.
 
-    Arguments and errors are those of `load`; what is wrong with the file is raised while iterating.
+    The blocks are those of the waveform that `load` returns, and errors are the same. Errors of the file are raised
+    while iterating.
 
     Args:
-        path, sample_rate, offset_seconds, duration_seconds: as for `load`.
-        block_seconds: length of a block, at least one sample.
+        path: Path of the file.
+        sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
+        block_seconds: Length of a block, at least one sample.
+        offset_seconds: Position at which to start, at least 0 s.
+        duration_seconds: Longest duration to read, at least one sample; None reads to the end.
+
+    Returns:
+        Iterator over blocks `(samples,)`, float32; the last one may be shorter.
     """
-    return _blocks(Request(Path(path), os.fspath(path), sample_rate, offset_seconds, duration_seconds), block_seconds)
+    request = Request(Path(path), os.fspath(path), sample_rate, offset_seconds, duration_seconds)
+    block_samples = convert_to_samples("block_seconds", block_seconds, sample_rate)
+    return _split_into_blocks(_read(request), block_samples)
 
 
 def read_stream(stream: IO[Any], sample_rate: int) -> np.ndarray:
-    """Bytes of an audio file from a stream that cannot seek, such as `sys.stdin` -> waveform, as `load` gives it.
+    """Read an audio file from a stream that cannot seek, such as `sys.stdin`, as a mono waveform.
 
     The bytes go to a temporary file first, because most formats cannot be decoded without seeking.
 
     Args:
-        stream: binary file object, or a text one over a binary one.
-        sample_rate: as for `load`.
+        stream: Binary file object, or a text file object over a binary one.
+        sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
+
+    Returns:
+        Waveform `(samples,)`, float32 in [-1, 1].
 
     Raises:
-        ValueError: as for `load`; messages speak of standard input.
+        ValueError: As for `load`; messages call the file `standard input`.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "stream")
         with path.open("wb") as file:
             shutil.copyfileobj(getattr(stream, "buffer", stream), file)
-        return np.concatenate(list(_blocks(Request(path, "standard input", sample_rate), 10.0)))
+        return np.concatenate(list(_read(Request(path, "standard input", sample_rate))))
 
 
-def _blocks(request: Request, block_seconds: float) -> Iterator[np.ndarray]:
-    size = whole_samples("block_seconds", block_seconds, request.sample_rate)
-    return _cut(_resampled(request), size)
-
-
-def _cut(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    waiting: list[np.ndarray] = []
+def _split_into_blocks(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    pending: list[np.ndarray] = []
     count = 0
     for part in parts:
-        waiting.append(part)
+        pending.append(part)
         count += len(part)
         if count >= size:
-            joined = np.concatenate(waiting)
-            whole = count - count % size
-            yield from (joined[start : start + size].copy() for start in range(0, whole, size))
-            waiting, count = [joined[whole:]], count - whole
+            samples = np.concatenate(pending)
+            end = count - count % size
+            yield from (samples[start : start + size].copy() for start in range(0, end, size))
+            pending, count = [samples[end:]], count - end
     if count:
-        yield np.concatenate(waiting)
+        yield np.concatenate(pending)
 
 
-def _resampled(request: Request) -> Iterator[np.ndarray]:
-    """The requested part of a file at the requested rate, in pieces of no particular length."""
-    given = 0
-    for part in _at_rate(native_blocks(request), request.sample_rate):
-        part = part if request.wanted is None else part[: request.wanted - given]
-        given += len(part)
+def _read(request: Request) -> Iterator[np.ndarray]:
+    """Yield the requested samples at the requested sample rate, in parts of any length."""
+    count = 0
+    for part in _resample(_mix_to_mono(request), request.sample_rate):
+        part = part if request.max_samples is None else part[: request.max_samples - count]
+        count += len(part)
         if len(part):
             yield part
-    if not given:
-        beyond = f" after {request.offset_seconds:g} s" if request.offset_seconds else ""
-        raise ValueError(f"{request.name}: must have at least one sample. Received: none{beyond}")
+    if not count:
+        position = f" after {request.offset_seconds:g} s" if request.offset_seconds else ""
+        raise ValueError(f"{request.name}: must have at least one sample; received: none{position}")
 
 
-def _at_rate(parts: Iterator[tuple[int, np.ndarray]], sample_rate: int) -> Iterator[np.ndarray]:
+def _resample(parts: Iterator[tuple[int, np.ndarray]], sample_rate: int) -> Iterator[np.ndarray]:
     resampler = None
-    for rate, part in parts:
-        if rate == sample_rate:
+    for file_rate, part in parts:
+        if file_rate == sample_rate:
             yield part
             continue
-        resampler = resampler or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        resampler = resampler or soxr.ResampleStream(file_rate, sample_rate, 1, dtype="float32", quality="HQ")
         yield resampler.resample_chunk(part)
     if resampler:
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _mix_to_mono(request: Request) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the sample rate of the file and checked mono samples, from the offset on, for at least the duration."""
+    count = 0
+    for file_rate, block in _decode(request):
+        if not count:
+            check_sample_rate(file_rate, f"{request.name}: sample rate")
+        max_frames = request.compute_max_frames(file_rate)
+        block = block if max_frames is None else block[: max_frames - count]
+        position = round(request.offset_seconds * file_rate) + count
+        check_samples(block, f"{request.name}: samples", position, file_rate)
+        count += len(block)
+        yield file_rate, block.mean(axis=1, dtype=np.float32)
+        if count == max_frames:
+            return
+
+
+def _decode(request: Request) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the sample rate and `(frames, channels)` from the offset on, with libsndfile or else with ffmpeg."""
+    try:
+        status = request.path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{request.name}: no such file") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{request.name}: must be a regular file; received: a folder, pipe or device")
+    if not status.st_size:
+        raise ValueError(f"{request.name}: must be audio; received: an empty file")
+    try:
+        yield from decode_with_libsndfile(request)
+        return
+    except DecodingError as error:
+        reason = str(error)
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise ValueError(
+            f"{request.name}: must be audio that libsndfile supports; received: content that it rejects ({reason}). "
+            "m4a, webm and video need the program ffmpeg on the PATH: install it (apt install ffmpeg, brew install "
+            "ffmpeg)"
+        )
+    yield from decode_with_ffmpeg(request, ffmpeg, reason)

@@ -1,4 +1,4 @@
-"""Whatever bytes a file holds, it gives a waveform or one clear line, in bounded time and memory."""
+"""Any bytes give a waveform or an error of one line, in bounded time and memory."""
 
 import functools
 import io
@@ -33,19 +33,19 @@ MAGIC = [
 
 
 @functools.cache
-def encoded(container, subtype):
+def encode_noise(container, subtype):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000)
     stream = io.BytesIO()
     soundfile.write(stream, noise, 48_000, format=container, subtype=subtype)
     return stream.getvalue()
 
 
-def gives_a_waveform_or_one_line(path, content, largest=10 * 16_000):
+def check_loads_or_fails_in_one_line(path, content, max_samples=10 * 16_000):
     path.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", audio.AudioWarning)
         try:
-            waveform = next(audio.blocks(path, 16_000, 10.0))
+            waveform = next(audio.read_blocks(path, 16_000, 10.0))
         except ValueError as error:
             message = str(error)
         else:
@@ -55,14 +55,14 @@ def gives_a_waveform_or_one_line(path, content, largest=10 * 16_000):
         assert "\n" not in message
         return None
     assert waveform.dtype == np.float32
-    assert 1 <= len(waveform) <= largest
+    assert 1 <= len(waveform) <= max_samples
     assert np.isfinite(waveform).all()
     return waveform
 
 
 @pytest.fixture
 def without_ffmpeg(monkeypatch):
-    """ffmpeg's decoders are not ours to fuzz, and a process an example would take minutes."""
+    """Hide ffmpeg, whose decoders need no test here; one process per example would take minutes."""
     monkeypatch.setattr(shutil, "which", lambda name: None)
 
 
@@ -71,37 +71,37 @@ fuzz = functools.partial(settings, max_examples=150, suppress_health_check=list(
 
 @fuzz()
 @given(magic=st.sampled_from(MAGIC), rest=st.binary(max_size=4000))
-def test_random_bytes(tmp_path, without_ffmpeg, magic, rest):
-    gives_a_waveform_or_one_line(tmp_path / "clip", magic + rest)
+def test_random_bytes_load_or_fail_in_one_line(tmp_path, without_ffmpeg, magic, rest):
+    check_loads_or_fails_in_one_line(tmp_path / "clip", magic + rest)
 
 
 @pytest.mark.parametrize(("container", "subtype"), KINDS)
 @fuzz(max_examples=60)
 @given(share=st.floats(0, 1))
-def test_truncated_files(tmp_path, without_ffmpeg, container, subtype, share):
-    content = encoded(container, subtype)
-    waveform = gives_a_waveform_or_one_line(tmp_path / "clip", content[: int(share * len(content))], 8001)
+def test_truncated_files_load_or_fail_in_one_line(tmp_path, without_ffmpeg, container, subtype, share):
+    content = encode_noise(container, subtype)
+    waveform = check_loads_or_fails_in_one_line(tmp_path / "clip", content[: int(share * len(content))], 8001)
     assert share < 1 or len(waveform) == 8000
 
 
 @pytest.mark.parametrize(("container", "subtype"), KINDS)
 @fuzz(max_examples=60)
 @given(changes=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 255)), min_size=1, max_size=8))
-def test_random_headers(tmp_path, without_ffmpeg, container, subtype, changes):
-    content = bytearray(encoded(container, subtype))
-    for at, value in changes:
-        content[at] = value
-    gives_a_waveform_or_one_line(tmp_path / "clip", bytes(content))
+def test_random_headers_load_or_fail_in_one_line(tmp_path, without_ffmpeg, container, subtype, changes):
+    content = bytearray(encode_noise(container, subtype))
+    for offset, value in changes:
+        content[offset] = value
+    check_loads_or_fails_in_one_line(tmp_path / "clip", bytes(content))
 
 
 @pytest.mark.parametrize(("container", "subtype"), KINDS)
 @fuzz(max_examples=40)
-@given(at=st.floats(0, 1), noise=st.binary(min_size=1, max_size=500))
-def test_damage_anywhere(tmp_path, without_ffmpeg, container, subtype, at, noise):
-    content = bytearray(encoded(container, subtype))
-    start = int(at * len(content))
+@given(position=st.floats(0, 1), noise=st.binary(min_size=1, max_size=500))
+def test_damaged_files_load_or_fail_in_one_line(tmp_path, without_ffmpeg, container, subtype, position, noise):
+    content = bytearray(encode_noise(container, subtype))
+    start = int(position * len(content))
     content[start : start + len(noise)] = noise
-    gives_a_waveform_or_one_line(tmp_path / "clip", bytes(content))
+    check_loads_or_fails_in_one_line(tmp_path / "clip", bytes(content))
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg on the PATH")
@@ -109,5 +109,5 @@ def test_damage_anywhere(tmp_path, without_ffmpeg, container, subtype, at, noise
 @given(
     magic=st.sampled_from([b"\0\0\0\x20ftypM4A ", b"\x1aE\xdf\xa3", b"RIFF\0\0\0\0AVI "]), rest=st.binary(max_size=400)
 )
-def test_random_containers_through_ffmpeg(tmp_path, magic, rest):
-    gives_a_waveform_or_one_line(tmp_path / "clip", magic + rest)
+def test_random_containers_load_or_fail_in_one_line_with_ffmpeg(tmp_path, magic, rest):
+    check_loads_or_fails_in_one_line(tmp_path / "clip", magic + rest)
