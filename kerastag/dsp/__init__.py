@@ -1,7 +1,7 @@
-"""Waveform -> log-mel spectrogram in NumPy: the one definition of every mel front end."""
+"""Log-mel spectrograms in NumPy, with the constants of every supported front end."""
 
 from kerastag.dsp.front_end import FrontEnd
-from kerastag.dsp.front_ends import FRONT_ENDS
+from kerastag.dsp.presets import FRONT_ENDS
 from kerastag.dsp.streaming import StreamingLogMel
 
 __all__ = ["FRONT_ENDS", "FrontEnd", "StreamingLogMel"]

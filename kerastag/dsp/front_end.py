@@ -1,16 +1,16 @@
-"""What a mel front end is: every constant of it, and the log-mel that they define."""
+"""The definition of a mel front end, and the log-mel spectrogram that it computes."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
 
-from kerastag.dsp.filterbank import hann_window, mel_matrix
-from kerastag.dsp.spectrogram import emphasize, frames_to_log_mel, lengthen
+from kerastag.dsp.filterbank import MelFilterbank, make_read_only
 
-__all__ = ["FrontEnd"]
+__all__ = ["FrontEnd", "compute_frames", "emphasize", "pad_to_one_frame"]
 
 _CHOICES = {
     "spectrum": ("power", "magnitude"),
@@ -19,11 +19,14 @@ _CHOICES = {
     "mel_norm": ("none", "slaney"),
     "log": ("natural", "decibel"),
 }
+_FRAMES_PER_BLOCK = 128  # The spectra of a block fit in the cache of a core, and memory does not grow with the length.
 
 
 @dataclasses.dataclass(frozen=True)
 class FrontEnd:
-    """Waveform (samples,) -> log-mel (frames, mel_bins): every constant of one front end.
+    """Mel front end: all constants of the log-mel spectrogram that a model takes.
+
+    A waveform `x` becomes a spectrogram `(frames, mel_bins)`:
 
         y[n] = x[n + 1] - preemphasis * x[n]                    (y = x where preemphasis is 0)
         frame[t] = y[t * hop_length - padding : ... + window_length]   (both ends of y reflected)
@@ -35,31 +38,35 @@ class FrontEnd:
     The number of frames is `1 + (len(y) + 2 * padding - window_length) // hop_length`.
 
     Args:
-        name: what the front end is called, e.g. in a model's card.
-        sample_rate: samples a second of the waveform, in Hz.
-        window_length: samples under the Hann window.
-        hop_length: samples from one frame to the next.
-        fft_length: samples the windowed frame is zero-padded to, an even number of at least `window_length`.
-        padding: samples of reflection at either end; `window_length // 2` centers frame t on sample
-            `t * hop_length`, 0 takes whole frames only.
-        periodic_window: whether the Hann window has the period `window_length` (`window_length - 1` otherwise).
-        preemphasis: coefficient of the pre-emphasis in [0, 1]; 0 leaves it out.
+        name: Name of the front end, for the card of a model.
+        sample_rate: Sample rate of the waveform, Hz.
+        window_length: Length of the Hann window, samples.
+        hop_length: Distance from one frame to the next, samples.
+        fft_length: Length to which the windowed frame is padded with zeros, an even number of samples, at least
+            `window_length`.
+        num_mel_bins: Number of mel bands, above 0.
+        min_hz: Lower edge of the first band, Hz, at least 0.
+        max_hz: Upper edge of the last band, Hz, at most half of `sample_rate`.
+        floor: Number above 0 that is added before a natural logarithm, or the smallest value of which decibels are
+            taken.
+        padding: Samples of reflection at either end, 0 to `window_length // 2`. `window_length // 2` centers frame t on
+            sample `t * hop_length`; 0 uses whole frames only.
+        periodic_window: Whether the period of the Hann window is `window_length` instead of `window_length - 1`.
+        preemphasis: Coefficient of the pre-emphasis, in [0, 1]; 0 disables it.
         spectrum: `"power"` or `"magnitude"`.
-        num_mel_bins: number of mel bands.
-        min_hz, max_hz: lower edge of the first band and upper edge of the last, in Hz, at most half of `sample_rate`.
         mel_scale: `"htk"` (1127 * ln(1 + f / 700)) or `"slaney"` (linear below 1 kHz, logarithmic above).
-        mel_triangles: the axis on which a band is a triangle, `"mel"` or `"hz"`.
+        mel_triangles: Axis on which a band is a triangle, `"mel"` or `"hz"`.
         mel_norm: `"slaney"` divides each band by half its width in Hz; `"none"` leaves a peak of one.
         log: `"natural"` or `"decibel"`.
-        floor: what is added before a natural logarithm, or the smallest value that decibels are taken of; above 0.
-        shift, scale: the last, affine step.
+        shift: Number that is added to the logarithm.
+        scale: Number by which the sum is divided, other than 0.
 
     Raises:
-        ValueError: an argument is outside the range given above.
+        ValueError: An argument is out of range.
 
     >>> from kerastag.dsp import FRONT_ENDS
     >>> front_end = FRONT_ENDS["efficientat"]
-    >>> front_end.log_mel(np.zeros(320_000, np.float32)).shape
+    >>> front_end.compute_log_mel(np.zeros(320_000, np.float32)).shape
     (1000, 128)
     """
 
@@ -89,7 +96,7 @@ class FrontEnd:
         for field, choices in _CHOICES.items():
             _require(getattr(self, field) in choices, self, field, f"one of {', '.join(choices)}")
         fft_fits = self.fft_length >= self.window_length and self.fft_length % 2 == 0
-        _require(fft_fits, self, "fft_length", f"even and at least {self.window_length}, the window's length")
+        _require(fft_fits, self, "fft_length", f"even and at least {self.window_length}, the window length")
         padding_fits = _is_integer(self.padding) and 0 <= self.padding <= self.window_length // 2
         _require(padding_fits, self, "padding", f"an integer from 0 to {self.window_length // 2}, half the window")
         _require(0 <= self.preemphasis <= 1, self, "preemphasis", "in [0, 1]")
@@ -102,60 +109,80 @@ class FrontEnd:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames a second of audio."""
+        """Number of frames per second of audio."""
         return self.sample_rate / self.hop_length
 
     @property
     def min_samples(self) -> int:
-        """The shortest waveform that fills one frame; a shorter one is padded with zeros at its end."""
+        """Length of the shortest waveform that fills one frame; a shorter one is padded with zeros at its end."""
         return max(self.window_length - 2 * self.padding, self.padding + 1) + bool(self.preemphasis)
 
-    def num_frames(self, num_samples: int) -> int:
-        """Number of samples (at least 1) -> number of frames that `log_mel` gives for them."""
-        samples = max(num_samples, self.min_samples) - bool(self.preemphasis)
-        return 1 + (samples + 2 * self.padding - self.window_length) // self.hop_length
-
-    @property
+    @functools.cached_property
     def window(self) -> np.ndarray:
-        """The Hann window, (window_length,) float32."""
-        return hann_window(self)
+        """Hann window, `(window_length,)`, float32."""
+        period = self.window_length - (0 if self.periodic_window else 1)
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window_length) / max(period, 1))
+        return make_read_only(window.astype(np.float32))
+
+    @functools.cached_property
+    def filterbank(self) -> MelFilterbank:
+        """Mel filterbank."""
+        names = ("sample_rate", "fft_length", "num_mel_bins", "min_hz", "max_hz")
+        return MelFilterbank(
+            **{name: getattr(self, name) for name in (*names, "mel_scale", "mel_triangles", "mel_norm")}
+        )
 
     @property
     def mel_matrix(self) -> np.ndarray:
-        """Weight of every FFT bin in every mel band, (fft_length // 2 + 1, num_mel_bins) float32."""
-        return mel_matrix(self)
+        """Weight of every FFT bin in every mel band, `(fft_length // 2 + 1, num_mel_bins)`, float32."""
+        return self.filterbank.matrix
 
-    def log_mel(self, waveform: np.ndarray) -> np.ndarray:
-        """Waveform (samples,) or (batch, samples) -> float32 log-mel (frames, mel_bins) or (batch, frames, mel_bins).
+    def count_frames(self, num_samples: int) -> int:
+        """Count the frames that `compute_log_mel` returns for a number of samples, at least 1."""
+        samples = max(num_samples, self.min_samples) - bool(self.preemphasis)
+        return 1 + (samples + 2 * self.padding - self.window_length) // self.hop_length
 
-        A waveform shorter than `min_samples` is padded with zeros at its end. Each frame is computed by itself, so
-        the result does not depend on what else is in the batch or on how a stream was cut into blocks.
+    def compute_log_mel(self, waveform: np.ndarray) -> np.ndarray:
+        """Compute the log-mel spectrogram of a waveform or of a batch of waveforms.
+
+        A waveform shorter than `min_samples` is padded with zeros at its end. Each frame is computed by itself, so the
+        result does not depend on the rest of the batch or on how a stream was split into blocks.
+
+        Args:
+            waveform: Float samples in [-1, 1], `(samples,)` or `(batch, samples)`.
+
+        Returns:
+            Log-mel spectrogram, `(frames, mel_bins)` or `(batch, frames, mel_bins)`, float32.
 
         Raises:
-            ValueError: `waveform` is not float, has no samples, or has other than one or two axes.
+            ValueError: The waveform is not float, has no samples, or does not have one or two axes.
         """
         waveform = np.asarray(waveform)
         if waveform.dtype.kind != "f" or waveform.ndim not in (1, 2) or not waveform.shape[-1]:
             raise ValueError(
                 "`waveform` must be float samples in [-1, 1] of shape (samples,) or (batch, samples), at least one "
-                f"sample. Received: {waveform.dtype} of shape {waveform.shape}"
+                f"sample; received: {waveform.dtype} of shape {waveform.shape}"
             )
         if waveform.ndim == 2:
-            rows = [self.log_mel(row) for row in waveform]
-            return np.stack(rows) if rows else np.zeros((0, self.num_frames(waveform.shape[1]), self.num_mel_bins), "f")
-        waveform = emphasize(self, lengthen(self, np.asarray(waveform, np.float32)))
-        return frames_to_log_mel(self, np.pad(waveform, self.padding, mode="reflect"))
+            rows = [self.compute_log_mel(row) for row in waveform]
+            shape = (0, self.count_frames(waveform.shape[1]), self.num_mel_bins)
+            return np.stack(rows) if rows else np.zeros(shape, np.float32)
+        waveform = emphasize(self, pad_to_one_frame(self, np.asarray(waveform, np.float32)))
+        return compute_frames(self, np.pad(waveform, self.padding, mode="reflect"))
 
     def as_dict(self) -> dict[str, Any]:
-        """Every constant by name, of types that JSON knows: what a model's card carries."""
+        """Return all constants by name, as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FrontEnd:
-        """What `as_dict` gave -> the front end.
+        """Create a front end from the result of `as_dict`.
+
+        Args:
+            values: Constants by name.
 
         Raises:
-            ValueError: a name is unknown or missing, or a value is outside its range.
+            ValueError: A name is unknown or missing, or a value is out of range.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(fields))
@@ -164,15 +191,69 @@ class FrontEnd:
         )
         if unknown or missing:
             raise ValueError(
-                f"`values` must hold the fields of a front end. Received: unknown {unknown}, missing {missing}"
+                f"`values` must be the fields of a front end; received: unknown {unknown}, missing {missing}"
             )
         return cls(**values)
+
+
+def pad_to_one_frame(front_end: FrontEnd, waveform: np.ndarray) -> np.ndarray:
+    """Pad a waveform that does not fill one frame with zeros at its end."""
+    missing = front_end.min_samples - len(waveform)
+    return np.pad(waveform, (0, missing)) if missing > 0 else waveform
+
+
+def emphasize(front_end: FrontEnd, waveform: np.ndarray) -> np.ndarray:
+    """Compute `x[n + 1] - preemphasis * x[n]`, which has one sample less; without pre-emphasis, return the waveform."""
+    if not front_end.preemphasis:
+        return waveform
+    emphasized = waveform[:-1] * np.float32(-front_end.preemphasis)
+    emphasized += waveform[1:]
+    return emphasized
+
+
+def compute_frames(front_end: FrontEnd, samples: np.ndarray) -> np.ndarray:
+    """Compute the log-mel spectrum of every whole frame of emphasized and padded samples."""
+    if len(samples) < front_end.window_length:
+        return np.zeros((0, front_end.num_mel_bins), np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, front_end.window_length)[:: front_end.hop_length]
+    log_mel = np.empty((len(frames), front_end.num_mel_bins), np.float32)
+    windowed = np.zeros((min(len(frames), _FRAMES_PER_BLOCK), front_end.fft_length), np.float32)
+    for start in range(0, len(frames), _FRAMES_PER_BLOCK):
+        block = frames[start : start + _FRAMES_PER_BLOCK]
+        # The zeros after the window are already in the buffer, so the FFT needs no copy.
+        np.multiply(block, front_end.window, out=windowed[: len(block), : front_end.window_length])
+        mel = front_end.filterbank.apply(_compute_spectrum(front_end, windowed[: len(block)]))
+        log_mel[start : start + len(block)] = _compute_log(front_end, mel).T
+    return log_mel
+
+
+def _compute_spectrum(front_end: FrontEnd, windowed: np.ndarray) -> np.ndarray:
+    """Compute the power or magnitude, `(bins, frames)`, of windowed frames `(frames, fft_length)`."""
+    spectrum = np.fft.rfft(windowed)  # complex64, before NumPy 2 complex128
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    if front_end.spectrum == "magnitude":
+        np.sqrt(power, out=power)
+    return np.ascontiguousarray(power.T, np.float32)
+
+
+def _compute_log(front_end: FrontEnd, mel: np.ndarray) -> np.ndarray:
+    """Compute the shifted and scaled logarithm of mel energies, in place."""
+    if front_end.log == "natural":
+        mel += np.float32(front_end.floor)
+        log_mel = np.log(mel, out=mel)
+    else:
+        log_mel = np.log10(np.maximum(mel, np.float32(front_end.floor), out=mel), out=mel)
+        log_mel *= np.float32(10)
+    log_mel += np.float32(front_end.shift)
+    log_mel /= np.float32(front_end.scale)
+    return log_mel
 
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _require(holds: bool, front_end: FrontEnd, field: str, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"`{field}` must be {allowed}. Received: {getattr(front_end, field)!r}")
+def _require(condition: bool, front_end: FrontEnd, field: str, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"`{field}` must be {expected}; received: {getattr(front_end, field)!r}")

@@ -1,30 +1,25 @@
-"""Log-mel frames of a stream, as soon as they are complete."""
+"""Log-mel spectrograms of streams."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from kerastag.dsp.spectrogram import emphasize, frames_to_log_mel, lengthen
-
-if TYPE_CHECKING:
-    from kerastag.dsp.front_end import FrontEnd
+from kerastag.dsp.front_end import FrontEnd, compute_frames, emphasize, pad_to_one_frame
 
 __all__ = ["StreamingLogMel"]
 
 
 class StreamingLogMel:
-    """Blocks of a waveform -> log-mel frames as soon as they are complete; memory does not grow with the stream.
+    """Log-mel spectrogram of a stream, block by block, in constant memory.
 
-    The frames of all blocks and of `flush`, one after the other, are bit for bit those of
-    `front_end.log_mel(whole waveform)`, however the stream is cut. The first frame waits for the samples that its
-    reflection needs, the last ones for `flush`.
+    The frames of all blocks and of `flush`, concatenated, are bit for bit those of `front_end.compute_log_mel` for the
+    whole waveform, for any sizes of blocks. The first frame waits for the samples that its reflection needs, the last
+    ones wait for `flush`.
 
     Args:
-        front_end: the front end.
+        front_end: Front end of the spectrogram.
 
-    >>> from kerastag.dsp import FRONT_ENDS
+    >>> from kerastag.dsp import FRONT_ENDS, StreamingLogMel
     >>> stream = StreamingLogMel(FRONT_ENDS["vggish"])
     >>> [len(stream.feed(np.zeros(size, np.float32))) for size in (300, 100, 320)]
     [0, 1, 2]
@@ -37,41 +32,47 @@ class StreamingLogMel:
         self._reset()
 
     def _reset(self) -> None:
-        self._raw = np.zeros(0, np.float32)  # what the pre-emphasis or the first reflection still waits for
+        self._raw = np.zeros(0, np.float32)  # samples that the pre-emphasis or the first reflection still needs
         self._samples = np.zeros(0, np.float32)  # emphasized and, at the start, reflected
         self._position = 0  # of the next frame in _samples
         self._started = False
 
     def feed(self, block: np.ndarray) -> np.ndarray:
-        """Next samples (samples,), any number -> the frames that they complete, (frames, mel_bins) float32.
+        """Process the next samples and return the frames that they complete.
+
+        Args:
+            block: Float samples, `(samples,)`, any number of them.
+
+        Returns:
+            Log-mel frames, `(frames, mel_bins)`, float32.
 
         Raises:
-            ValueError: `block` is not a float array with one axis.
+            ValueError: The block is not a float array with one axis.
         """
         block = np.asarray(block)
         if block.dtype.kind != "f" or block.ndim != 1:
             raise ValueError(
-                f"`block` must be float samples of shape (samples,). Received: {block.dtype} of shape {block.shape}"
+                f"`block` must be float samples of shape (samples,); received: {block.dtype} of shape {block.shape}"
             )
         self._raw = np.concatenate([self._raw, block.astype(np.float32, copy=False)])
         if not self._started and len(self._raw) < self.front_end.min_samples:
             return np.zeros((0, self.front_end.num_mel_bins), np.float32)
-        return self._advance(self._take())
+        return self._advance(self._emphasize())
 
     def flush(self) -> np.ndarray:
-        """End of the stream -> its last frames, (frames, mel_bins) float32; the next block begins a new stream."""
+        """End the stream and return its last frames, `(frames, mel_bins)`; the next block begins another stream."""
         frames = []
         if not self._started and len(self._raw):
-            self._raw = lengthen(self.front_end, self._raw)
-            frames.append(self._advance(self._take()))
+            self._raw = pad_to_one_frame(self.front_end, self._raw)
+            frames.append(self._advance(self._emphasize()))
         if self._started and self.front_end.padding:
             tail = self._samples[-1 - self.front_end.padding : -1][::-1]
             frames.append(self._advance(tail))
         self._reset()
         return np.concatenate(frames) if frames else np.zeros((0, self.front_end.num_mel_bins), np.float32)
 
-    def _take(self) -> np.ndarray:
-        """The waiting raw samples -> emphasized samples, the reflection before the first of them included."""
+    def _emphasize(self) -> np.ndarray:
+        """Return the pending samples after pre-emphasis, with the reflection before the first of them."""
         samples = emphasize(self.front_end, self._raw)
         self._raw = self._raw[-1:] if self.front_end.preemphasis else self._raw[:0]
         if self._started:
@@ -81,9 +82,9 @@ class StreamingLogMel:
 
     def _advance(self, samples: np.ndarray) -> np.ndarray:
         self._samples = np.concatenate([self._samples, samples])
-        log_mel = frames_to_log_mel(self.front_end, self._samples[self._position :])
+        log_mel = compute_frames(self.front_end, self._samples[self._position :])
         self._position += len(log_mel) * self.front_end.hop_length
-        # The end of the stream is reflected too: keep that many samples although no later frame begins there.
-        done = max(0, min(self._position, len(self._samples) - self.front_end.padding - 1))
-        self._samples, self._position = self._samples[done:].copy(), self._position - done
+        # Keep the samples that are reflected at the end of the stream, although no later frame begins there.
+        end = max(0, min(self._position, len(self._samples) - self.front_end.padding - 1))
+        self._samples, self._position = self._samples[end:].copy(), self._position - end
         return log_mel

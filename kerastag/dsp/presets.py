@@ -1,4 +1,4 @@
-"""The front ends that the systems were published with, by name."""
+"""The front ends of the published systems, by name."""
 
 from kerastag.dsp.front_end import FrontEnd
 
@@ -39,7 +39,7 @@ FRONT_ENDS: dict[str, FrontEnd] = {
             shift=4.5,
             scale=5.0,
         ),
-        # Not in our sources: our choice. 200 samples of reflection give exactly 40 frames a second, 400 for 10 s.
+        # The paper does not state these constants. A padding of 200 samples gives exactly 40 frames per second.
         FrontEnd(
             name="talnet",
             sample_rate=16_000,
@@ -66,4 +66,4 @@ FRONT_ENDS: dict[str, FrontEnd] = {
         ),
     )
 }
-"""The front ends by name: `panns`, `efficientat`, `talnet` and `vggish`."""
+"""Front ends by name: `panns`, `efficientat`, `talnet` and `vggish`."""
