@@ -83,45 +83,59 @@ def text(model: Path, known: dict) -> str:
     rows = [f"| {name} | {ap:.3f} | {score:.3f} | {threshold:.3f} |" for name, ap, score, threshold in columns]
     windows = run["localization"]["all"]
     share, chance = windows["center"], windows["center_chance"]
-    inside = f"{share:.1%} of the windows chosen for classes that sound (by chance {chance:.1%})"
+    inside = f"{share:.1%} ({chance:.1%})"
     clips = {split: count for split, (_, count) in SPLITS.items()}
     steps_alone, steps = settings_alone["steps"], settings["steps"]
     batch, seed = settings["batch_size"], settings["seed"]
     segment, event = when["segment_f1"]["macro"], when["event_f1"]["macro"]
-    return f"""# `{BUNDLED_MODEL}`: the model in the box
+    return f"""# `{BUNDLED_MODEL}`: the bundled model
 
-Ten sounds, from a waveform of {card.window_seconds:g} s at {card.sample_rate:,} Hz: {", ".join(card.labels.names)}.
-GL-AT on MN, {settings["width"]:g} of its width, weights in 8 bits, the front end
-inside: {export["size_bytes"] / 1e6:.2f} MB.
+A small audio tagger of ten classes that `kerastag tag` and `kerastag stream` use when no model is named:
+{", ".join(card.labels.names)}.
 
-Made, as this text was, by `python export/bundled_model.py --audio_dir ESC10` on {machine()}.
+| property | value |
+| --- | --- |
+| architecture | GL-AT on MN at {settings["width"]:g} of its published width |
+| input | waveform of {card.window_seconds:g} s at {card.sample_rate:,} Hz; the front end is part of the model |
+| weights | 8-bit integers, {export["size_bytes"] / 1e6:.2f} MB |
+| license | Apache-2.0, like the package |
 
-## Data
+The model and this page are written by `python export/bundled_model.py --audio_dir ESC10`, here on
+{machine()}.
 
-Scenes of ten seconds that `kerastag scenes` mixes from ESC-10: one to four events, 0 to 20 dB over a background of
-noise. Trained on the weak labels of {clips["bal_train"]:,} scenes of folds 1 to 4, from scratch: MN alone for
-{steps_alone:,} steps of {batch} clips, then both streams for {steps:,}; seed {seed}. Thresholds: chosen on
-{clips["valid"]} scenes of held-out recordings of these folds. Figures: {export["clips"]} scenes of fold 5.
+## Training data
 
-The recordings are from freesound.org, collected as ESC-10 by K. J. Piczak (*ESC: Dataset for Environmental Sound
-Classification*, 2015), CC BY 3.0; its README credits each of them. The weights are Apache-2.0, as the package is.
+Ten-second soundscapes that `kerastag make-soundscapes` mixes from the recordings of ESC-10: one to four events, 0 to
+20 dB above background noise. The weak labels of {clips["bal_train"]:,} soundscapes of folds 1 to 4 train MN from scratch for
+{steps_alone:,} steps of {batch} clips, then both streams for {steps:,} steps (seed {seed}). Thresholds were selected on {clips["valid"]}
+soundscapes of held-out recordings of these folds.
 
-## Figures on fold 5
+ESC-10 was collected from freesound.org by K. J. Piczak (*ESC: Dataset for Environmental Sound Classification*, 2015)
+and is licensed under CC BY 3.0; its README credits every recording.
 
-- mAP {export["map"]["file"]:.4f}; before quantization {export["map"]["keras"]:.4f}
-- F1 of segments of 1 s {segment:.3f}, of events with a collar of 200 ms {event:.3f}
-- PSDS {when["psds_1"]:.3f} (scenario 1), {when["psds_2"]:.3f} (scenario 2)
-- the center lies inside an event for {inside}
+## Metrics
 
-| class | AP (Keras) | F1 of seconds | threshold |
+On {export["clips"]} soundscapes of fold 5, which has no recording in common with the training data:
+
+| metric | value |
+| --- | --- |
+| mAP of the file | {export["map"]["file"]:.4f} |
+| mAP before quantization | {export["map"]["keras"]:.4f} |
+| macro F1 of 1 s segments | {segment:.3f} |
+| macro F1 of events, 200 ms collar | {event:.3f} |
+| PSDS, scenario 1 | {when["psds_1"]:.3f} |
+| PSDS, scenario 2 | {when["psds_2"]:.3f} |
+| windows of present classes centered in an event (by chance) | {inside} |
+
+| class | AP (Keras) | segment F1 | threshold |
 | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-## Limits
+## Limitations
 
-It knows 288 recordings of five seconds, in artificial mixtures; anything else that sounds it takes for one of its ten
-or for none. It is there to try kerastag at once, offline, on any device. For 527 classes take `mn04_as`, for your own
-sounds `python -m kerastag.custom.train`. Nothing that matters should depend on it.
+The training data are 288 recordings of five seconds in artificial mixtures. Any other sound is assigned to one of the
+ten classes or to none. The model serves to try kerastag on any device without a download; do not rely on it for
+decisions. For 527 classes use `mn04_as`; for your own sounds train a tagger with `kerastag custom`.
 """
 
 
