@@ -127,9 +127,15 @@ class FrontEnd:
     @functools.cached_property
     def filterbank(self) -> MelFilterbank:
         """Mel filterbank."""
-        names = ("sample_rate", "fft_length", "num_mel_bins", "min_hz", "max_hz")
         return MelFilterbank(
-            **{name: getattr(self, name) for name in (*names, "mel_scale", "mel_triangles", "mel_norm")}
+            sample_rate=self.sample_rate,
+            fft_length=self.fft_length,
+            num_mel_bins=self.num_mel_bins,
+            min_hz=self.min_hz,
+            max_hz=self.max_hz,
+            mel_scale=self.mel_scale,
+            mel_triangles=self.mel_triangles,
+            mel_norm=self.mel_norm,
         )
 
     @property

@@ -1,7 +1,10 @@
-"""Framewise probabilities -> events: when a class begins and ends. One copy, for scoring and for streaming."""
+"""Events of sounds, with onset and offset, from framewise probabilities.
 
-from kerastag.events.finding import find_events, sounding_probabilities
+Evaluation and streaming share this one implementation.
+"""
+
+from kerastag.events.finding import find_events, limit_framewise
 from kerastag.events.rules import Event, EventRules
 from kerastag.events.tracker import EventTracker
 
-__all__ = ["Event", "EventRules", "EventTracker", "find_events", "sounding_probabilities"]
+__all__ = ["Event", "EventRules", "EventTracker", "find_events", "limit_framewise"]

@@ -1,4 +1,4 @@
-"""The framewise probabilities of a whole recording -> its events."""
+"""Events of a whole recording."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from kerastag.events.rules import Event, EventRules
 from kerastag.events.tracker import EventTracker
 
-__all__ = ["find_events", "sounding_probabilities"]
+__all__ = ["find_events", "limit_framewise"]
 
 
 def find_events(
@@ -18,47 +18,55 @@ def find_events(
     rules: EventRules | None = None,
     start_seconds: float = 0.0,
 ) -> list[Event]:
-    """The framewise probabilities of a recording -> its events, by onset and class.
+    """Find the events in the framewise probabilities of a recording.
 
     Args:
-        probabilities: in [0, 1], `(frames, classes)`.
-        seconds_per_frame: from one frame to the next, above 0.
-        rules: what an event is.
-        start_seconds: where the first frame begins.
+        probabilities: Framewise probabilities in [0, 1], `(frames, classes)`.
+        seconds_per_frame: Distance from one frame to the next, above 0 s.
+        rules: Rules for events; None uses the defaults of `EventRules`.
+        start_seconds: Time at which the first frame begins.
+
+    Returns:
+        Events, sorted by onset and class.
 
     Raises:
-        ValueError: another shape, a value outside [0, 1], or thresholds of another number of classes.
+        ValueError: The probabilities have another shape or a value outside [0, 1], or the thresholds are for another
+            number of classes.
 
+    >>> from kerastag.events import EventRules, find_events
     >>> rules = EventRules(onset_thresholds=0.5, offset_thresholds=0.3)
-    >>> [(e.onset_seconds, e.offset_seconds) for e in find_events([[0.4], [0.6], [0.4], [0.1]], 0.25, rules)]
+    >>> events = find_events([[0.4], [0.6], [0.4], [0.1]], 0.25, rules)
+    >>> [(event.onset_seconds, event.offset_seconds) for event in events]
     [(0.25, 0.75)]
     """
     frames = np.asarray(probabilities, float)
     if frames.ndim != 2:
-        raise ValueError(f"`probabilities` must be (frames, classes), received shape {frames.shape}")
+        raise ValueError(f"`probabilities` must be (frames, classes); received: shape {frames.shape}")
     tracker = EventTracker(frames.shape[1], seconds_per_frame, rules)
     events = [*tracker.update(start_seconds, frames), *tracker.flush()]
     finished = (event for event in events if event.offset_seconds is not None)
     return sorted(finished, key=lambda event: (event.onset_seconds, event.class_index))
 
 
-def sounding_probabilities(framewise: np.ndarray | Sequence, clipwise: np.ndarray | Sequence) -> np.ndarray:
-    """What a model says of frames and of their clip -> how probable it is that a class sounds in a frame.
+def limit_framewise(framewise: np.ndarray | Sequence, clipwise: np.ndarray | Sequence) -> np.ndarray:
+    """Limit the framewise probabilities of a clip to its clipwise probabilities.
 
-    `min(framewise, clipwise)`: it does where the frame and the clip both say so. The frames say when. Whether at all,
-    the clip knows better: a network that learned from tags of whole clips was never told that a frame is silent, and
-    mn above all finds nearly every class in some frames of silence or speech. Where frames were learned and attention
-    chooses among them, little changes but that what the clip denies is gone. Where the clip is their average, a short
-    sound leaves it less probable than its own frames, and they are better taken alone.
+    `min(framewise, clipwise)`: a class is active in a frame only if both predictions agree. The framewise prediction
+    locates a sound. The clipwise prediction decides better whether there is one at all: a network that is trained with
+    labels of whole clips never learns that a frame is silent, and `mn` above all predicts nearly every class in some
+    frames of silence or speech. Where a network pools its frames with attention, the limit removes little but false
+    alarms. Where it averages them, the clipwise probability of a short sound is below that of its frames, and the
+    framewise probabilities are better without the limit.
 
     Args:
-        framewise: in [0, 1], `(..., frames, classes)`.
-        clipwise: of the clip or window that the frames are part of, in [0, 1], `(..., classes)`.
+        framewise: Framewise probabilities in [0, 1], `(..., frames, classes)`.
+        clipwise: Probabilities of the clip or window that the frames belong to, in [0, 1], `(..., classes)`.
 
     Returns:
-        `(..., frames, classes)`, of the arguments' precision.
+        Limited probabilities, `(..., frames, classes)`, with the precision of the arguments.
 
-    >>> sounding_probabilities([[1.0, 0.75], [0.0, 0.25]], [0.25, 0.5]).tolist()
+    >>> from kerastag.events import limit_framewise
+    >>> limit_framewise([[1.0, 0.75], [0.0, 0.25]], [0.25, 0.5]).tolist()
     [[0.25, 0.5], [0.0, 0.25]]
     """
     return np.minimum(framewise, np.asarray(clipwise)[..., None, :])

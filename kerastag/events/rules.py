@@ -1,4 +1,4 @@
-"""What an event is, and when a probability becomes one."""
+"""Events, and the rules by which probabilities become events."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Event:
     """One sound of one class.
 
     Attributes:
-        class_index: which class.
-        onset_seconds: where its first frame begins.
-        offset_seconds: where its last frame ends; None while it still sounds.
-        peak_probability: the highest smoothed probability of its frames so far.
-        mean_probability: their average; frames of bridged gaps do not count.
+        class_index: Index of the class.
+        onset_seconds: Time at which the first frame begins.
+        offset_seconds: Time at which the last frame ends; None while the event continues.
+        peak_probability: Highest smoothed probability of the frames so far.
+        mean_probability: Mean smoothed probability of the frames so far, without those of bridged gaps.
     """
 
     class_index: int
@@ -32,25 +32,32 @@ class Event:
 
 @dataclass(frozen=True)
 class EventRules:
-    """When a probability becomes an event, and when it stops being one.
+    """Rules by which framewise probabilities become events.
 
-    In this order: the median over `smoothing_seconds` around each frame; a class is heard from the first frame that
-    reaches its onset threshold to the last before one below its offset threshold; stretches with at most
-    `max_gap_seconds` between them are one; what lies less than `refractory_seconds` after the end of the last event of
-    the class is cut off; what is then shorter than `min_seconds` is left out. Seconds count in whole frames.
+    The rules apply in this order:
+
+    1. Each probability is replaced with the median over `smoothing_seconds` around its frame.
+    2. A class is active from a frame that reaches its onset threshold to the last frame before one below its offset
+       threshold.
+    3. Active stretches with at most `max_gap_seconds` between them become one event.
+    4. The part of an event that lies less than `refractory_seconds` after the previous event of its class is removed.
+    5. An event that is then shorter than `min_seconds` is dropped.
+
+    Durations are rounded to whole frames.
 
     Args:
-        onset_thresholds: probability in [0, 1], one for all classes or one a class, such as a card's `thresholds`.
-        offset_thresholds: likewise, at most the onset threshold; None is half of it.
-        smoothing_seconds: length of the median filter, rounded to an odd number of frames; 0 is none. The first and
+        onset_thresholds: Probability in [0, 1], one for all classes or one per class, such as the thresholds of a card.
+        offset_thresholds: Likewise, at most the onset threshold; None is half of it.
+        smoothing_seconds: Length of the median filter, rounded to an odd number of frames; 0 disables it. The first and
             the last frame are repeated beyond the ends.
-        min_seconds: shortest event, at least 0.
-        max_gap_seconds: longest pause inside an event, at least 0.
-        refractory_seconds: shortest time from the end of an event to the next of its class, at least 0.
+        min_seconds: Shortest duration of an event, at least 0.
+        max_gap_seconds: Longest pause inside an event, at least 0.
+        refractory_seconds: Shortest time from the end of an event to the next event of its class, at least 0.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: An argument is out of range.
 
+    >>> from kerastag.events import EventRules
     >>> EventRules((0.5, 0.2)).offset_thresholds
     (0.25, 0.1)
     """
@@ -63,29 +70,29 @@ class EventRules:
     refractory_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        onset = _plain("onset_thresholds", self.onset_thresholds)
+        onset = _convert_thresholds("onset_thresholds", self.onset_thresholds)
         if self.offset_thresholds is None:
             offset = tuple(p / 2 for p in onset) if isinstance(onset, tuple) else onset / 2
         else:
-            offset = _plain("offset_thresholds", self.offset_thresholds)
+            offset = _convert_thresholds("offset_thresholds", self.offset_thresholds)
         on, off = np.atleast_1d(onset), np.atleast_1d(offset)
         if len(on) != len(off) and 1 not in (len(on), len(off)):
-            raise ValueError(f"`offset_thresholds` must be one or {len(on)}, received {len(off)}")
+            raise ValueError(f"`offset_thresholds` must be one number or {len(on)}; received: {len(off)}")
         if (off > on).any():
-            raise ValueError(f"`offset_thresholds` must be at most `onset_thresholds`, received {offset} and {onset}")
+            raise ValueError(f"`offset_thresholds` must be at most `onset_thresholds`; received: {offset} and {onset}")
         object.__setattr__(self, "onset_thresholds", onset)
         object.__setattr__(self, "offset_thresholds", offset)
         for name in ("smoothing_seconds", "min_seconds", "max_gap_seconds", "refractory_seconds"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise ValueError(f"`{name}` must be at least 0, received {value}")
+                raise ValueError(f"`{name}` must be at least 0; received: {value}")
 
 
-def _plain(name: str, values: float | Sequence[float]) -> float | tuple[float, ...]:
-    """Thresholds as a number or a tuple, checked."""
+def _convert_thresholds(name: str, values: float | Sequence[float]) -> float | tuple[float, ...]:
+    """Check thresholds and convert them to a number or a tuple of numbers."""
     try:
         array = np.asarray(values, float)
     except (TypeError, ValueError):
         array = np.full(1, np.nan)
     if array.ndim > 1 or not array.size or not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(f"`{name}` must be in [0, 1], one or one a class, received {values!r}")
+        raise ValueError(f"`{name}` must be in [0, 1], one number or one per class; received: {values!r}")
     return tuple(array.tolist()) if array.ndim else float(array)
