@@ -106,9 +106,9 @@ The model and this page are written by `python export/bundled_model.py --audio_d
 ## Training data
 
 Ten-second soundscapes that `kerastag make-soundscapes` mixes from the recordings of ESC-10: one to four events, 0 to
-20 dB above background noise. The weak labels of {clips["bal_train"]:,} soundscapes of folds 1 to 4 train MN from scratch for
-{steps_alone:,} steps of {batch} clips, then both streams for {steps:,} steps (seed {seed}). Thresholds were selected on {clips["valid"]}
-soundscapes of held-out recordings of these folds.
+20 dB above background noise. The weak labels of {clips["bal_train"]:,} soundscapes of folds 1 to 4 train MN from
+scratch for {steps_alone:,} steps of {batch} clips, then both streams for {steps:,} steps (seed {seed}). Thresholds were
+selected on {clips["valid"]} soundscapes of held-out recordings of these folds.
 
 ESC-10 was collected from freesound.org by K. J. Piczak (*ESC: Dataset for Environmental Sound Classification*, 2015)
 and is licensed under CC BY 3.0; its README credits every recording.
