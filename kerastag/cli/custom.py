@@ -1,0 +1,18 @@
+"""`kerastag custom`: train a tagger of the user's own sounds."""
+
+import argparse
+from typing import Any
+
+from kerastag.cli.parsers import add_forwarding_verb
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare the arguments of the verb."""
+    add_forwarding_verb(subparsers, "custom", "Train a tagger of your own sounds.")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train the tagger."""
+    from kerastag.custom.train import main
+
+    return main(args.arguments)

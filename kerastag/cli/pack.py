@@ -1,0 +1,83 @@
+"""`kerastag pack`: write packs, the files that training reads."""
+
+import argparse
+import sys
+from typing import Any
+
+from kerastag.cli.parsers import add_verb
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare the arguments of the verb."""
+    description = "Write packs, the files that training reads."
+    kinds = subparsers.add_parser("pack", help=description, description=description).add_subparsers(
+        dest="kind", required=True, metavar="KIND", title="kinds"
+    )
+    parser = add_verb(kinds, "features", "Convert AudioSet's feature files to one HDF5 pack per split.")
+    parser.add_argument("--source", required=True, help="Archive features.tar.gz as downloaded, or its folder.")
+    parser.add_argument(
+        "--output", required=True, metavar="FOLDER", help="Folder for bal_train.h5, unbal_train.h5 and eval.h5."
+    )
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="Splits to convert (default: all in SOURCE).")
+    parser.add_argument("--skip-corrupt", action="store_true", help="Skip damaged records and list them.")
+    parser = add_verb(kinds, "audio", "Convert labeled recordings to an HDF5 pack of 16-bit waveforms.")
+    parser.add_argument(
+        "--audio-dir",
+        required=True,
+        metavar="FOLDER",
+        help="Folder with one folder per class, or the base of the paths in --labels.",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="CSV",
+        help="Table with the columns path,labels, or AudioSet's list of segments for clips named by YTID.",
+    )
+    parser.add_argument("--classes", metavar="CSV", help="Class list that sets the classes and their order.")
+    parser.add_argument("--separator", help="Separator of several labels in a cell (default: ; or |).")
+    parser.add_argument("--output", required=True, metavar="PACK.h5", help="Pack to write, such as bal_train.h5.")
+    parser.add_argument("--sample-rate", type=int, default=32_000, help="Sample rate, Hz (default: %(default)s).")
+    parser.add_argument(
+        "--clip-seconds", type=float, default=10.0, help="Length of a clip, seconds (default: %(default)s)."
+    )
+    parser.add_argument("--skip-corrupt", action="store_true", help="Skip unreadable recordings and list them.")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the packs and print a report."""
+    if args.kind == "features":
+        _pack_features(args)
+    else:
+        _pack_audio(args)
+
+
+def _pack_features(args: argparse.Namespace) -> None:
+    from kerastag.data.tfrecord import pack_features
+
+    reports = pack_features(args.source, args.output, splits=args.splits, skip_corrupt=args.skip_corrupt)
+    for report in reports.values():
+        print(report)
+        _list("skipped", report.skipped)
+
+
+def _pack_audio(args: argparse.Namespace) -> None:
+    from kerastag.data.audio_lists import read_audio_list
+    from kerastag.data.audio_pack_writer import pack_audio
+    from kerastag.labels import LabelSet
+
+    classes = LabelSet.from_csv(args.classes) if args.classes else None
+    recordings = read_audio_list(args.audio_dir, args.labels, classes=classes, separator=args.separator)
+    report = pack_audio(
+        recordings,
+        args.output,
+        sample_rate=args.sample_rate,
+        clip_seconds=args.clip_seconds,
+        skip_corrupt=args.skip_corrupt,
+    )
+    print(report)
+    _list("missing", report.missing)
+    _list("skipped", report.skipped)
+
+
+def _list(problem: str, names: Any) -> None:
+    for name in names:
+        print(f"{problem}: {name}", file=sys.stderr)
