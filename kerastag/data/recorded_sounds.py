@@ -23,7 +23,7 @@ _FRAME_SECONDS = 0.02
 _SOUND_DB = -30.0  # below the loudest frame of the recording: what is quieter would drown in a scene's background
 _PAUSE_SECONDS = 1.0  # a longer silence parts two sounds
 _AS_LOUD_DB = -15.0  # a sound none of whose frames comes as near to the loudest is left out: a breath before the bark
-_SILENT = 1e-5  # -100 dB, as `audio.check` has it
+_SILENT = 1e-5  # -100 dB, as `audio.measure_levels` has it
 
 Part = tuple[float, float]
 
@@ -176,14 +176,14 @@ def _levels(waveform: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
 
 
 def _parts_of(recording: Recording) -> list[Part]:
-    parts = find_sounds(audio.blocks(recording.path, MIX_RATE))
+    parts = find_sounds(audio.read_blocks(recording.path, MIX_RATE))
     if not parts:
         raise ValueError(f"{recording.path}: nothing but silence in it")
     return parts
 
 
 def _seconds_of(recording: Recording) -> float:
-    levels, seconds = _levels(audio.blocks(recording.path, MIX_RATE))
+    levels, seconds = _levels(audio.read_blocks(recording.path, MIX_RATE))
     if levels.max() <= _SILENT:
         raise ValueError(f"{recording.path}: nothing but silence in it")
     return seconds

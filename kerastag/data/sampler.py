@@ -125,38 +125,3 @@ class BalancedSampler:
     def _random(self, what: str, *numbers: int) -> np.random.Generator:
         purpose = ("classes", "class", "clips", "batch").index(what)
         return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, purpose, *map(int, numbers)))))
-
-
-def hold_out(targets: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Targets -> `(kept, held_out)` row numbers, the held-out ones a share of every class as far as that goes.
-
-    Clips are dealt class by class, rarest class first; a clip of several classes counts for all of them.
-
-    Args:
-        targets: labels, bool `(clips, classes)`.
-        share: part of the clips to hold out, in (0, 1).
-        seed: non-negative whole number.
-
-    Raises:
-        ValueError: `share` out of range, or nothing would be left on one side.
-
-    >>> kept, held = hold_out(np.eye(2, dtype=bool)[[0] * 8 + [1] * 8], share=0.25)
-    >>> len(kept), len(held)
-    (12, 4)
-    """
-    targets = np.asarray(targets, bool)
-    if not 0 < share < 1:
-        raise ValueError(f"`share` must be above 0 and below 1, received {share}")
-    random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 101))))
-    held, dealt = np.zeros(len(targets), bool), np.zeros(len(targets), bool)
-    for k in np.argsort(targets.sum(axis=0), kind="stable"):
-        clips = np.flatnonzero(targets[:, k])
-        missing = round(share * len(clips)) - int(held[clips].sum())
-        free = random.permutation(clips[~dealt[clips]])
-        held[free[: max(0, missing)]] = True
-        dealt[clips] = True
-    unlabeled = random.permutation(np.flatnonzero(~dealt))
-    held[unlabeled[: round(share * len(unlabeled))]] = True
-    if held.all() or not held.any():
-        raise ValueError(f"`share` of {share} of {len(targets)} clips leaves one side empty")
-    return np.flatnonzero(~held), np.flatnonzero(held)

@@ -15,13 +15,14 @@ from typing import Any, BinaryIO
 
 import soundfile
 
-import kerastag
+from kerastag._version import __version__
 from kerastag import audio
 from kerastag.data.audio_lists import AudioList, Recording, read_audio_list
-from kerastag.data.audio_pack import DEFAULT_SAMPLE_RATE, pack_waveforms
+from kerastag.data.audio_pack_writer import pack_waveforms
+from kerastag.data.packs import DEFAULT_SAMPLE_RATE
 from kerastag.data.mixing import Background, Mixer, Scene, SceneRules, Sounds
 from kerastag.data.recorded_sounds import RecordedBackground, RecordedSounds
-from kerastag.data.scene_splits import DEFAULT_SPLITS, Split, deal
+from kerastag.data.splits import DEFAULT_SPLITS, Split, assign_recordings
 from kerastag.labels import LabelSet
 
 __all__ = ["DEFAULT_COUNT", "ScenesReport", "make_scenes", "write_scenes"]
@@ -91,7 +92,7 @@ def make_scenes(
     found = RecordedSounds.listen(
         read_audio_list(audio_dir, list_file, classes=classes), skip_corrupt=skip_corrupt, progress=progress
     )
-    rows = deal(found.clips, splits, seed)
+    rows = assign_recordings(found.clips, splits, seed)
     sounds = {
         split.name: found.only(rows[split.name], split.name) for split in splits
     }  # all are checked before one is written
@@ -210,7 +211,7 @@ def _table(scenes: Sequence[Scene], names: Sequence[str], labels: LabelSet) -> s
 def _jams(scene: Scene, name: str, mixer: Mixer) -> dict[str, Any]:
     """A scene as JAMS has it: one annotation of open vocabulary, what else is known in sandboxes."""
     seconds, labels = mixer.rules.scene_seconds, mixer.sounds.labels.names
-    made_by = f"kerastag {kerastag.__version__}"
+    made_by = f"kerastag {__version__}"
     data = [
         {
             "time": event.onset_seconds,

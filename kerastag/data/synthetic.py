@@ -163,7 +163,7 @@ def write_synthetic_packs(
 
 
 def _write_pack(path: Path, clips: SyntheticFeatures, split: str, seed: int) -> Path:
-    from kerastag.data.pack import PackWriter
+    from kerastag.data.feature_pack_writer import FeaturePackWriter
 
     _, num_segments, num_features = clips.x.shape
     attributes = {
@@ -172,11 +172,11 @@ def _write_pack(path: Path, clips: SyntheticFeatures, split: str, seed: int) -> 
         "license": "CC0-1.0",
         "class_names": json.dumps(synthetic_labels(clips.targets.shape[1])),
     }
-    with PackWriter(
+    with FeaturePackWriter(
         path,
         num_classes=clips.targets.shape[1],
-        segments=num_segments,
-        features=num_features,
+        num_segments=num_segments,
+        num_features=num_features,
         attributes=attributes,
     ) as pack:
         pack.append(clips.x, clips.num_segments, clips.targets, clips.ids)

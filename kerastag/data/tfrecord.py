@@ -15,7 +15,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kerastag.data.framing import CorruptRecord, crc32c, masked, read_frames
-from kerastag.data.pack import PackWriter, count_clips
+from kerastag.data.feature_pack_writer import FeaturePackWriter, count_clips
 from kerastag.data.source import STREAM_ERRORS, FeatureSource
 from kerastag.labels import LabelSet
 
@@ -287,7 +287,7 @@ class _Packs:
         self.clips = 0
         self._source, self._output, self._skip_corrupt = source, output, skip_corrupt
         self._num_classes = len(LabelSet.audioset())
-        self._writers: dict[str, PackWriter] = {}
+        self._writers: dict[str, FeaturePackWriter] = {}
         self._unsaved: Counter[str] = Counter()
         self._lock = threading.Lock()  # the reader runs in a thread of tf.data
 
@@ -295,11 +295,11 @@ class _Packs:
         """How many source files of a split an earlier run has packed."""
         with self._lock:
             if split not in self._writers:
-                self._writers[split] = PackWriter(
+                self._writers[split] = FeaturePackWriter(
                     self._output / f"{split}.h5",
                     num_classes=self._num_classes,
-                    segments=NUM_SEGMENTS,
-                    features=NUM_FEATURES,
+                    num_segments=NUM_SEGMENTS,
+                    num_features=NUM_FEATURES,
                     attributes={"source": self._source.path.name, "split": split, "license": _LICENSE},
                     fingerprint=f"{self._source.fingerprint} skip_corrupt={self._skip_corrupt}",
                 )
@@ -317,7 +317,7 @@ class _Packs:
         start = len(writer)
         writer.append(parsed.x, parsed.lengths, parsed.targets(self._num_classes), parsed.ids)
         for name, end in batch.ended_files:
-            writer.file_done(name, start + end)
+            writer.mark_file_end(name, start + end)
         self.clips += len(parsed.ids)
         self._unsaved[batch.split] += len(parsed.ids)
         if self._unsaved[batch.split] >= _CHECKPOINT_ROWS and batch.ends_with_file:

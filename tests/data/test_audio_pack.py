@@ -13,9 +13,10 @@ import soundfile
 from checks import ROOT
 from kerastag import audio
 from kerastag.__main__ import main
-from kerastag.data import audio_pack
+from kerastag.data import audio_pack_writer
 from kerastag.data.audio_lists import AudioList, Recording, read_tree
-from kerastag.data.audio_pack import AudioPack, is_audio_pack, pack_audio, pack_waveforms, to_int16
+from kerastag.data.audio_pack_writer import convert_to_int16, pack_audio, pack_waveforms
+from kerastag.data.packs import AudioPack, open_pack
 from kerastag.labels import LabelSet
 
 RATE = 8_000
@@ -55,10 +56,10 @@ def test_what_goes_in_comes_out(tree, tmp_path):
         assert pack.attributes["license"] == "CC0"
         assert pack.sample_rate == RATE
         assert json.loads(pack.attributes["class_names"]) == ["cat", "dog"]
-        expected = to_int16(audio.load(tree / "cat/b.wav", RATE))
+        expected = convert_to_int16(audio.load(tree / "cat/b.wav", RATE))
         np.testing.assert_array_equal(waveforms[1, : len(expected)], expected)
         assert not waveforms[1, len(expected) :].any()
-        np.testing.assert_array_equal(waveforms[3], to_int16(audio.load(tree / "dog/c.wav", RATE)[:RATE]))
+        np.testing.assert_array_equal(waveforms[3], convert_to_int16(audio.load(tree / "dog/c.wav", RATE)[:RATE]))
         crops = pack.crops(np.array([0, 2]), np.array([100, RATE - 10]), 50)
         np.testing.assert_array_equal(crops[0], pack.rows([0])[0][0, 100:150])
         np.testing.assert_array_equal(crops[1, :10], pack.rows([2])[0][0, -10:])
@@ -77,8 +78,8 @@ def test_panns_own_packs_are_read_as_they_are(tmp_path):
         assert pack.lengths.tolist() == [10, 10]
         assert pack.sample_rate == 32_000
         np.testing.assert_array_equal(pack.rows([1, 0])[0], [range(10, 20), range(10)])
-    assert is_audio_pack(tmp_path / "panns.h5")
-    assert not is_audio_pack(tmp_path / "none.h5")
+    assert open_pack(tmp_path / "panns.h5")
+    assert not open_pack(tmp_path / "none.h5")
 
 
 def test_a_bad_file_stops_the_run_or_is_left_out_and_named(tree, tmp_path):
@@ -99,7 +100,7 @@ def test_a_bad_file_stops_the_run_or_is_left_out_and_named(tree, tmp_path):
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_pack(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_pack, "_AT_A_TIME", 1)
+    monkeypatch.setattr(audio_pack_writer, "_BLOCK_CLIPS", 1)
     packed(tree, tmp_path / "whole.h5")
     load, seen = audio.load, []
 
@@ -121,7 +122,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_pack(tree, tmp_path, monkeypat
 
 
 def test_a_partial_pack_of_other_files_is_begun_again(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_pack, "_AT_A_TIME", 1)
+    monkeypatch.setattr(audio_pack_writer, "_BLOCK_CLIPS", 1)
     (tree / "dog/z.wav").write_bytes(b"bad")
     with pytest.raises(ValueError, match="z.wav"):
         packed(tree, tmp_path / "train.h5")
@@ -166,7 +167,7 @@ def test_a_foreign_pack_is_refused_by_its_key(tree, tmp_path, change, message):
 
 
 def test_no_pack_and_a_truncated_one(tree, tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.h5: no such pack"):
+    with pytest.raises(FileNotFoundError, match="none.h5: no such file"):
         AudioPack(tmp_path / "none.h5")
     packed(tree, tmp_path / "train.h5")
     whole = (tmp_path / "train.h5").read_bytes()
@@ -196,7 +197,7 @@ def test_the_command_counts_and_lists_what_is_missing(tree, tmp_path, capsys):
 
 
 def test_waveforms_that_a_function_makes_are_packed_and_a_stopped_run_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_pack, "_AT_A_TIME", 2)
+    monkeypatch.setattr(audio_pack_writer, "_BLOCK_CLIPS", 2)
     clips = tuple(Recording(Path(f"{i}.wav"), f"{i}.wav", (i % 2,)) for i in range(6))
     made = AudioList(clips, LabelSet.from_names(["even", "odd"]), (), "made")
     asked = []
@@ -215,7 +216,7 @@ def test_waveforms_that_a_function_makes_are_packed_and_a_stopped_run_goes_on(tm
     assert sorted(asked) == [4, 5]
     assert report.clips == 6
     with AudioPack(report.path) as pack:
-        np.testing.assert_array_equal(pack.rows(range(6))[0][:, 7], to_int16(np.arange(6) / 10))
+        np.testing.assert_array_equal(pack.rows(range(6))[0][:, 7], convert_to_int16(np.arange(6) / 10))
         assert pack.targets[:, 1].tolist() == [False, True] * 3
     with pytest.raises(KeyboardInterrupt):
         pack_waveforms(made, waveform, tmp_path / "made.h5", fingerprint="seed 0", **settings)

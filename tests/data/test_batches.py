@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kerastag.data.batches import EmbeddingBatches, scale
-from kerastag.data.pack import FeaturePack, PackWriter
+from kerastag.data.feature_pack_writer import FeaturePackWriter
+from kerastag.data.packs import FeaturePack
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic import write_synthetic_packs
 
@@ -19,7 +20,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batches(path):
-    pack = FeaturePack.open(path)
+    pack = FeaturePack(path)
     return EmbeddingBatches(pack, BalancedSampler(pack.targets, 64, seed=9))
 
 
@@ -122,7 +123,7 @@ def test_mixup_is_its_formula(batches):
 def test_batch_i_is_the_same_whatever_was_asked_before(batches, path, options):
     one = replace(batches, **options)
     expected = [one.batch(index) for index in range(6)]
-    pack = FeaturePack.open(path)
+    pack = FeaturePack(path)
     fresh = EmbeddingBatches(pack, BalancedSampler(pack.targets, 64, seed=9), **options)
     for index in (4, 0, 5):
         for got, wanted in zip(fresh.batch(index), expected[index], strict=True):
@@ -135,7 +136,7 @@ def test_batch_i_is_the_same_whatever_was_asked_before(batches, path, options):
 @pytest.mark.parametrize("options", [{}, {"single_segments": True}, {"mixup": 1.0}])
 def test_straight_from_hdf5_equals_in_memory(batches, path, options):
     in_memory = replace(batches, **options)
-    with FeaturePack.open(path, in_memory=False) as pack:
+    with FeaturePack(path, in_memory=False) as pack:
         assert not isinstance(pack.x, np.ndarray)
         from_disk = EmbeddingBatches(pack, batches.sampler, **options)
         for index in range(3):
@@ -146,10 +147,10 @@ def test_straight_from_hdf5_equals_in_memory(batches, path, options):
 def test_float_packs_are_taken_as_they_are(tmp_path):
     x = np.random.default_rng(0).normal(0, 300, (9, 4, 3)).astype(np.float32)
     lengths = np.array([4, 4, 2, 1, 4, 3, 4, 4, 4])
-    with PackWriter(tmp_path / "f.h5", num_classes=2, segments=4, features=3, dtype="float32") as writer:
+    with FeaturePackWriter(tmp_path / "f.h5", num_classes=2, num_segments=4, num_features=3, dtype="float32") as writer:
         writer.append(x, lengths, np.eye(2, dtype=bool)[[0, 1] * 4 + [0]], [f"clip{i}" for i in range(9)])
         writer.finish()
-    pack = FeaturePack.open(tmp_path / "f.h5")
+    pack = FeaturePack(tmp_path / "f.h5")
     made = EmbeddingBatches(pack, BalancedSampler(pack.targets, 20))
     embedding, _ = made.batch(0)
     clips = made.sampler.batch(0)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from kerastag.data.joined import JoinedPacks
-from kerastag.data.pack import FeaturePack, PackWriter
+from kerastag.data.packs import ConcatenatedPacks
+from kerastag.data.feature_pack_writer import FeaturePackWriter
+from kerastag.data.packs import FeaturePack
 
 COUNTS = (5, 1, 70)
 
@@ -12,7 +13,7 @@ COUNTS = (5, 1, 70)
 def write(path, num_clips, seed, num_classes=3, features=4, dtype="uint8"):
     random = np.random.default_rng(seed)
     x = random.integers(0, 256, (num_clips, 6, features)).astype(dtype)
-    with PackWriter(path, num_classes=num_classes, segments=6, features=features, dtype=dtype) as writer:
+    with FeaturePackWriter(path, num_classes=num_classes, num_segments=6, num_features=features, dtype=dtype) as writer:
         targets = random.random((num_clips, num_classes)) < 0.5
         writer.append(x, random.integers(1, 7, num_clips), targets, [f"{seed}_{i}" for i in range(num_clips)])
         writer.finish()
@@ -23,7 +24,7 @@ def write(path, num_clips, seed, num_classes=3, features=4, dtype="uint8"):
 def packs(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("joined")
     opened = [
-        FeaturePack.open(write(folder / f"{seed}.h5", count, seed), request.param) for seed, count in enumerate(COUNTS)
+        FeaturePack(write(folder / f"{seed}.h5", count, seed), in_memory=request.param) for seed, count in enumerate(COUNTS)
     ]
     yield opened
     for pack in opened:
@@ -31,7 +32,7 @@ def packs(request, tmp_path_factory):
 
 
 def test_rows_are_those_of_the_packs_one_after_the_other(packs):
-    joined = JoinedPacks(packs)
+    joined = ConcatenatedPacks(packs)
     assert len(joined) == sum(COUNTS)
     assert joined.x_shape == (76, 6, 4)
     assert joined.num_classes == 3
@@ -48,14 +49,14 @@ def test_rows_are_those_of_the_packs_one_after_the_other(packs):
 
 def test_one_pack_is_itself(packs):
     indices = np.array([3, 3, 69])
-    for got, wanted in zip(JoinedPacks(packs[2:]).rows(indices), packs[2].rows(indices), strict=True):
+    for got, wanted in zip(ConcatenatedPacks(packs[2:]).rows(indices), packs[2].rows(indices), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize("wrong", [-1, 76])
 def test_a_row_that_is_not_there_is_refused(packs, wrong):
     with pytest.raises(IndexError, match=rf"`indices` must lie in \[0, 76\), received {wrong}"):
-        JoinedPacks(packs).rows(np.array([0, wrong]))
+        ConcatenatedPacks(packs).rows(np.array([0, wrong]))
 
 
 @pytest.mark.parametrize(
@@ -67,11 +68,11 @@ def test_a_row_that_is_not_there_is_refused(packs, wrong):
     ],
 )
 def test_packs_that_do_not_fit_are_named(packs, tmp_path, change, found):
-    other = FeaturePack.open(write(tmp_path / "other.h5", 2, 9, **change))
+    other = FeaturePack(write(tmp_path / "other.h5", 2, 9, **change))
     with pytest.raises(ValueError, match=rf"other.h5: .* must be those of .*0.h5, \(6, 4, 3, 'uint8'\); found {found}"):
-        JoinedPacks([packs[0], other])
+        ConcatenatedPacks([packs[0], other])
 
 
 def test_no_pack_is_refused():
     with pytest.raises(ValueError, match="`packs` must hold at least one pack"):
-        JoinedPacks([])
+        ConcatenatedPacks([])

@@ -6,7 +6,7 @@ import pytest
 
 from kerastag.data.batches import EmbeddingBatches
 from kerastag.data.keras_sequence import KerasBatches
-from kerastag.data.pack import FeaturePack
+from kerastag.data.packs import FeaturePack
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic import write_synthetic_packs
 
@@ -14,7 +14,7 @@ from kerastag.data.synthetic import write_synthetic_packs
 @pytest.fixture(scope="module")
 def batches(tmp_path_factory):
     packs = write_synthetic_packs(tmp_path_factory.mktemp("p"), num_train=80, num_eval=2, num_classes=4, num_features=5)
-    pack = FeaturePack.open(packs["bal_train"])
+    pack = FeaturePack(packs["bal_train"])
     return EmbeddingBatches(pack, BalancedSampler(pack.targets, 12, seed=4), mixup=0.5)
 
 

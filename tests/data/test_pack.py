@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from kerastag.data.pack import FeaturePack, PackWriter, count_clips, digest_of, verify
+from kerastag.data.feature_pack_writer import FeaturePackWriter, compute_digest, count_clips, verify_digest
+from kerastag.data.packs import FeaturePack
 
 CLIPS, CLASSES = 2500, 5
 
@@ -23,7 +24,7 @@ def make_rows(clips=CLIPS, seed=0, features=128):
 
 
 def write(path, rows, **options):
-    with PackWriter(path, num_classes=CLASSES, features=rows[0].shape[2], **options) as writer:
+    with FeaturePackWriter(path, num_classes=CLASSES, num_features=rows[0].shape[2], **options) as writer:
         for start in range(0, len(rows[0]), 700):
             writer.append(*(column[start : start + 700] for column in rows))
         return writer.finish()
@@ -61,7 +62,7 @@ def test_h5py_reads_what_was_written(rows, pack_path):
             np.testing.assert_array_equal(file[key][:], expected)
         assert file.attrs["license"] == "CC0"
         assert file.attrs["format_version"] == 1
-        assert file.attrs["digest"] == verify(pack_path)
+        assert file.attrs["digest"] == verify_digest(pack_path)
     assert sorted(path.name for path in pack_path.parent.iterdir()) == ["pack.h5"]
 
 
@@ -69,7 +70,7 @@ def test_h5py_reads_what_was_written(rows, pack_path):
 def test_rows_come_in_any_order_and_repeated(rows, pack_path, in_memory):
     x, num_segments, targets, ids = rows
     indices = np.random.default_rng(1).integers(0, CLIPS, 500)
-    with FeaturePack.open(pack_path, in_memory=in_memory) as pack:
+    with FeaturePack(pack_path, in_memory=in_memory) as pack:
         assert len(pack) == CLIPS
         assert pack.num_classes == CLASSES
         got = pack.rows(indices)
@@ -88,7 +89,7 @@ def test_reads_from_disk_however_the_file_is_laid_out(rows, tmp_path, storage):
     with h5py.File(path, "a") as file:
         file.create_dataset("x", data=x, **storage)
     indices = np.array([99, 0, 3, 3, 98, 0])
-    with FeaturePack.open(path, in_memory=False) as pack:
+    with FeaturePack(path, in_memory=False) as pack:
         got, num_segments, targets = pack.rows(indices)
     np.testing.assert_array_equal(got, x[indices])
     np.testing.assert_array_equal(num_segments, np.full(6, 10))  # the authors' packs do not say: every segment counts
@@ -98,20 +99,20 @@ def test_reads_from_disk_however_the_file_is_laid_out(rows, tmp_path, storage):
 
 def test_clip_names_may_be_text(tmp_path):
     path = foreign(tmp_path / "text.h5", video_id_list=[f"name{i}" for i in range(30)])
-    with FeaturePack.open(path) as pack:
+    with FeaturePack(path) as pack:
         assert pack.ids[29] == b"name29"
 
 
 def test_index_out_of_range_is_refused(pack_path):
-    with FeaturePack.open(pack_path) as pack:
+    with FeaturePack(pack_path) as pack:
         for wrong in (CLIPS, -1):
             with pytest.raises(IndexError, match=rf"pack\.h5: `indices` must lie in \[0, {CLIPS}\), received {wrong}"):
                 pack.rows([0, wrong])
 
 
 def test_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.h5: no such pack"):
-        FeaturePack.open(tmp_path / "none.h5")
+    with pytest.raises(FileNotFoundError, match=r"none\.h5: no such file"):
+        FeaturePack(tmp_path / "none.h5")
 
 
 def test_truncated_and_not_hdf5(pack_path, tmp_path):
@@ -119,7 +120,7 @@ def test_truncated_and_not_hdf5(pack_path, tmp_path):
     for name, content in {"cut.h5": whole[: len(whole) // 2], "text.h5": b"not HDF5", "empty.h5": b""}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name}: not an HDF5 file, truncated or damaged") as caught:
-            FeaturePack.open(tmp_path / name)
+            FeaturePack(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
@@ -130,7 +131,7 @@ def test_damaged_labels_are_one_clear_line(pack_path, tmp_path):
     content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     (tmp_path / "damaged.h5").write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged\.h5: not an HDF5 file, truncated or damaged"):
-        FeaturePack.open(tmp_path / "damaged.h5")
+        FeaturePack(tmp_path / "damaged.h5")
 
 
 @pytest.mark.parametrize(
@@ -153,22 +154,22 @@ def test_damaged_labels_are_one_clear_line(pack_path, tmp_path):
 )
 def test_foreign_files_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=rf"foreign\.h5: {message}"):
-        FeaturePack.open(foreign(tmp_path / "foreign.h5", **changes))
+        FeaturePack(foreign(tmp_path / "foreign.h5", **changes))
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_nan_is_refused_or_left_out_and_named(tmp_path, in_memory):
     x = np.random.default_rng(0).normal(size=(30, 10, 128)).astype(np.float32)
     clean = foreign(tmp_path / "clean.h5", x=x)
-    with FeaturePack.open(clean, in_memory=in_memory) as pack:
+    with FeaturePack(clean, in_memory=in_memory) as pack:
         assert pack.skipped == ()
         expected = pack.rows([0, 4, 6, 29])
     broken = x.copy()
     broken[5, 3, 7], broken[17, 0, 0] = np.nan, -np.inf
     path = foreign(tmp_path / "broken.h5", x=broken)
     with pytest.raises(ValueError, match=r"broken\.h5: key x, row 5: NaN or infinity \(2 of 30 rows have one\)"):
-        FeaturePack.open(path, in_memory=in_memory)
-    with FeaturePack.open(path, in_memory=in_memory, skip_corrupt=True) as pack:
+        FeaturePack(path, in_memory=in_memory)
+    with FeaturePack(path, in_memory=in_memory, skip_corrupt=True) as pack:
         assert pack.skipped == (5, 17)
         assert len(pack) == len(pack.ids) == 28
         for value, wanted in zip(pack.rows([0, 4, 5, 27]), expected, strict=True):
@@ -178,13 +179,13 @@ def test_nan_is_refused_or_left_out_and_named(tmp_path, in_memory):
                 _ = pack.x
     all_broken = foreign(tmp_path / "all.h5", x=np.full_like(x, np.nan))
     with pytest.raises(ValueError, match="every one of its 30 rows"):
-        FeaturePack.open(all_broken, skip_corrupt=True)
+        FeaturePack(all_broken, skip_corrupt=True)
 
 
 def test_opening_from_disk_does_not_read_the_embeddings(rows, tmp_path):
     write(tmp_path / "pack.h5", rows)
     tracemalloc.start()
-    with FeaturePack.open(tmp_path / "pack.h5", in_memory=False) as pack:
+    with FeaturePack(tmp_path / "pack.h5", in_memory=False) as pack:
         pack.rows(np.arange(0, CLIPS, 50))
         peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -192,9 +193,9 @@ def test_opening_from_disk_does_not_read_the_embeddings(rows, tmp_path):
 
 
 def test_digest_knows_content_and_order_but_not_layout(rows, pack_path, tmp_path):
-    digest = digest_of(pack_path)
+    digest = compute_digest(pack_path)
     again = foreign(tmp_path / "other.h5", x=rows[0], y=rows[2], video_id_list=rows[3], num_segments=rows[1])
-    assert digest_of(again) == digest
+    assert compute_digest(again) == digest
     order = np.arange(CLIPS)
     order[:2] = 1, 0
     assert write(tmp_path / "swapped.h5", [column[order] for column in rows]) != digest
@@ -211,9 +212,9 @@ def test_verify_notices_a_changed_byte(rows, tmp_path):
     with h5py.File(path, "a") as file:
         file["x"][1234, 0, 5] ^= 1
     with pytest.raises(ValueError, match=r"pack\.h5: the content does not match its digest: \w+ stored, \w+ computed"):
-        verify(path)
+        verify_digest(path)
     with pytest.raises(ValueError, match="attribute digest is missing"):
-        verify(foreign(tmp_path / "authors.h5"))
+        verify_digest(foreign(tmp_path / "authors.h5"))
 
 
 def test_counts(rows, pack_path):
@@ -225,19 +226,19 @@ def test_counts(rows, pack_path):
 def test_long_names_widen_the_column(tmp_path):
     x, num_segments, targets, _ = make_rows(4)
     names = [b"short", b"longer than eleven", "text", b"x" * 40]
-    with PackWriter(tmp_path / "pack.h5", num_classes=CLASSES) as writer:
+    with FeaturePackWriter(tmp_path / "pack.h5", num_classes=CLASSES) as writer:
         for i, name in enumerate(names):
             one = slice(i, i + 1)
             writer.append(x[one], num_segments[one], targets[one], [name])
         digest = writer.finish()
-    with FeaturePack.open(tmp_path / "pack.h5") as pack:
+    with FeaturePack(tmp_path / "pack.h5") as pack:
         assert pack.ids.tolist() == [b"short", b"longer than eleven", b"text", b"x" * 40]
-    assert verify(tmp_path / "pack.h5") == digest
+    assert verify_digest(tmp_path / "pack.h5") == digest
 
 
 def test_writer_refuses_what_does_not_fit(rows, tmp_path):
     x, num_segments, targets, ids = (column[:3] for column in rows)
-    with PackWriter(tmp_path / "pack.h5", num_classes=CLASSES) as writer:
+    with FeaturePackWriter(tmp_path / "pack.h5", num_classes=CLASSES) as writer:
         with pytest.raises(ValueError, match=r"`x` must be uint8 \(clips, 10, 128\), received float32"):
             writer.append(x.astype(np.float32), num_segments, targets, ids)
         with pytest.raises(ValueError, match=r"`targets` must have shape \(3, 5\), received \(3, 4\)"):
@@ -250,21 +251,21 @@ def test_writer_refuses_what_does_not_fit(rows, tmp_path):
             writer.finish()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="`dtype` must be uint8 or float32"):
-        PackWriter(tmp_path / "pack.h5", num_classes=5, dtype="int16")
+        FeaturePackWriter(tmp_path / "pack.h5", num_classes=5, dtype="int16")
     with pytest.raises(ValueError, match="`segments` must be 1 to 255"):
-        PackWriter(tmp_path / "pack.h5", num_classes=5, segments=0)
+        FeaturePackWriter(tmp_path / "pack.h5", num_classes=5, num_segments=0)
 
 
 KILLED = """
     import os, sys
     sys.path[:0] = {paths}
     from test_pack import CLASSES, make_rows
-    from kerastag.data.pack import PackWriter
+    from kerastag.data.feature_pack_writer import FeaturePackWriter
     rows = make_rows()
-    writer = PackWriter({target!r}, num_classes=CLASSES, fingerprint="the source")
+    writer = FeaturePackWriter({target!r}, num_classes=CLASSES, fingerprint="the source")
     for i in range(4):
         writer.append(*(column[i * 500 : (i + 1) * 500] for column in rows))
-        writer.file_done(f"file{{i}}", len(writer))
+        writer.mark_file_end(f"file{{i}}", len(writer))
         if i == 2:
             writer.checkpoint()
     os.kill(os.getpid(), 9)
@@ -287,26 +288,26 @@ def test_goes_on_after_kill_9_where_the_checkpoint_was(rows, tmp_path, damage):
     if damage == "not HDF5":
         partial.write_bytes(b"torn")
     fingerprint = "another source" if damage == "other source" else "the source"
-    with PackWriter(target, num_classes=CLASSES, fingerprint=fingerprint) as writer:
+    with FeaturePackWriter(target, num_classes=CLASSES, fingerprint=fingerprint) as writer:
         assert writer.resumed_files == (3 if damage == "none" else 0)
         assert len(writer) == 500 * writer.resumed_files
         writer.append(*(column[len(writer) :] for column in rows))
         digest = writer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["pack.h5"]
-    assert verify(target) == digest == write(tmp_path / "whole.h5", rows)
+    assert verify_digest(target) == digest == write(tmp_path / "whole.h5", rows)
 
 
 def test_files_that_arrive_unsorted_end_up_sorted(rows, tmp_path):
     bounds = [0, 3, 900, 900, 1400, CLIPS]
     names = ["a", "b", "c", "d", "e"]
-    with PackWriter(tmp_path / "pack.h5", num_classes=CLASSES, fingerprint="unsorted") as writer:
+    with FeaturePackWriter(tmp_path / "pack.h5", num_classes=CLASSES, fingerprint="unsorted") as writer:
         for i in (3, 1, 0, 4, 2):
             writer.append(*(column[bounds[i] : bounds[i + 1]] for column in rows))
-            writer.file_done(names[i], len(writer))
+            writer.mark_file_end(names[i], len(writer))
             writer.checkpoint()
         digest = writer.finish()
     assert digest == write(tmp_path / "sorted.h5", rows)
-    assert verify(tmp_path / "pack.h5") == digest
+    assert verify_digest(tmp_path / "pack.h5") == digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.h5", "sorted.h5"]
 
 
@@ -314,11 +315,11 @@ FULL = """
     import resource, signal, sys
     sys.path[:0] = {paths}
     from test_pack import CLASSES, make_rows
-    from kerastag.data.pack import PackWriter
+    from kerastag.data.feature_pack_writer import FeaturePackWriter
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
     try:
-        with PackWriter({target!r}, num_classes=CLASSES) as writer:
+        with FeaturePackWriter({target!r}, num_classes=CLASSES) as writer:
             writer.append(*make_rows())
             writer.finish()
     except OSError as error:

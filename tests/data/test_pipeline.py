@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerastag.data.batches import EmbeddingBatches
-from kerastag.data.pack import FeaturePack
+from kerastag.data.packs import FeaturePack
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic import write_synthetic_packs
 
@@ -15,7 +15,7 @@ pipeline = pytest.importorskip("kerastag.data.pipeline")
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
     packs = write_synthetic_packs(tmp_path_factory.mktemp("p"), num_train=80, num_eval=2, num_classes=4, num_features=5)
-    return FeaturePack.open(packs["bal_train"])
+    return FeaturePack(packs["bal_train"])
 
 
 @pytest.fixture(params=[{}, {"single_segments": True}, {"mixup": 0.7}], ids=["plain", "single segments", "mixup"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastag.data.sampler import BalancedSampler, hold_out
+from kerastag.data.sampler import BalancedSampler
 
 
 def single_labels(*counts: int) -> np.ndarray:
@@ -175,49 +175,3 @@ def test_bad_arguments_are_one_clear_line(change, message):
 def test_a_negative_batch_is_refused():
     with pytest.raises(ValueError, match="`index` must not be negative, received -1"):
         BalancedSampler(single_labels(1), 1).batch(-1)
-
-
-@settings(max_examples=60)
-@given(cases(), st.floats(0.1, 0.9))
-def test_hold_out_parts_the_clips(case, share):
-    targets, seed = case["targets"], case["seed"]
-    try:
-        kept, held = hold_out(targets, share, seed)
-    except ValueError as error:
-        assert "leaves one side empty" in str(error)  # noqa: PT017 - whether it may be depends on the case
-        assert len(targets) < 2 / min(share, 1 - share)
-        return
-    assert len(kept)
-    assert len(held)
-    assert sorted([*kept, *held]) == list(range(len(targets)))
-    assert (np.diff(kept) > 0).all()
-    assert (np.diff(held) > 0).all()
-    again = hold_out(targets, share, seed)
-    np.testing.assert_array_equal(again[1], held)
-
-
-def test_hold_out_takes_its_share_of_every_class():
-    targets = single_labels(8, 40, 400)
-    _, held = hold_out(targets, 0.25)
-    assert targets[held].sum(axis=0).tolist() == [2, 10, 100]
-    # Clips of several classes, long-tailed, and some of none at all.
-    random = np.random.default_rng(0)
-    targets = random.random((4000, 20)) < np.geomspace(0.01, 0.3, 20)
-    _, held = hold_out(targets, 0.2, seed=4)
-    counts = targets.sum(axis=0)
-    # A clip held out for a rare class is also one of the frequent classes, which can then no longer do with less.
-    assert (np.abs(targets[held].sum(axis=0) - 0.2 * counts) <= np.maximum(1, 0.02 * counts)).all()
-    unlabeled = np.flatnonzero(~targets.any(axis=1))
-    assert len(np.intersect1d(unlabeled, held)) == round(0.2 * len(unlabeled))
-    assert not np.array_equal(held, hold_out(targets, 0.2, seed=5)[1])
-
-
-@pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
-def test_hold_out_refuses_a_share_that_is_none(share):
-    with pytest.raises(ValueError, match="`share` must be above 0 and below 1"):
-        hold_out(single_labels(3, 3), share)
-
-
-def test_hold_out_leaves_no_side_empty():
-    with pytest.raises(ValueError, match="`share` of 0.1 of 2 clips leaves one side empty"):
-        hold_out(single_labels(1, 1), 0.1)

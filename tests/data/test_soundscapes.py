@@ -11,9 +11,9 @@ import soundfile
 from checks import SHARED
 from kerastag.data import scenes
 from kerastag.data.audio_lists import audio_files
-from kerastag.data.audio_pack import AudioPack
+from kerastag.data.packs import AudioPack
 from kerastag.data.mixing import SceneRules
-from kerastag.data.scene_splits import Split
+from kerastag.data.splits import Split
 from kerastag.data.soundscapes import make_scenes, write_scenes
 from kerastag.data.synthetic_events import SyntheticSounds
 

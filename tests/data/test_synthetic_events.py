@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kerastag.data.audio_pack import AudioPack
+from kerastag.data.packs import AudioPack
 from kerastag.data.mixing import MIX_RATE, Excerpt, SceneRules
 from kerastag.data.synthetic_events import SYNTHETIC_EVENTS, SyntheticSounds, write_synthetic_scenes
 

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from kerastag.data.audio_pack import AudioPack
-from kerastag.data.joined import JoinedPacks
+from kerastag.data.packs import AudioPack
+from kerastag.data.packs import ConcatenatedPacks
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.waveform_batches import WaveformBatches
 
@@ -93,7 +93,7 @@ def test_mixup_mixes_clips_and_targets_by_the_same_share(pack):
 
 def test_several_packs_are_one(tmp_path):
     with write(tmp_path / "a.h5", 5) as a, write(tmp_path / "b.h5", 30, seed=1) as b:
-        joined = JoinedPacks([a, b])
+        joined = ConcatenatedPacks([a, b])
         rows, starts = np.array([34, 0, 4, 5]), np.array([3, 0, 1, 2])
         wanted = np.concatenate(
             [b.crops(np.array([29]), np.array([3]), 9), a.crops(np.array([0, 4]), np.array([0, 1]), 9)]
@@ -110,7 +110,7 @@ def test_packs_of_unlike_rates_are_not_joined(tmp_path):
         write(tmp_path / "b.h5", 5, rate=32_000) as b,
         pytest.raises(ValueError, match=r"\(samples, classes, type, sample rate\) must be those of"),
     ):
-        JoinedPacks([a, b])
+        ConcatenatedPacks([a, b])
 
 
 @pytest.mark.parametrize(("options", "name"), [({"samples": 0}, "samples"), ({"mixup": -1.0}, "mixup")])
