@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from kerastag import fetch
 from kerastag.custom.background import background_clips
-from kerastag.custom.folds import folds_of
 from kerastag.data.audio_lists import read_audio_list
+from kerastag.data.splits import assign_folds
 from kerastag.recipes._command import command
 from kerastag.recipes._run import open_run
 
@@ -109,12 +109,12 @@ def run(settings: Settings) -> None:
     clips = read_audio_list(settings.audio_dir, settings.labels)
     if clips.missing:
         print(f"missing: {len(clips.missing)} recordings: {', '.join(clips.missing)}", file=sys.stderr)
-    folds = folds_of(clips, settings)
+    folds = assign_folds(clips, settings.folds, pattern=settings.fold_pattern, seed=settings.seed)
     folder = open_run(settings, "custom")
     started = time.perf_counter()
     backbone = load_backbone(settings.model)
     background = background_clips(settings.background, backbone.card.sample_rate, settings.max_seconds)
-    cache = fetch.cache_folder() / "embeddings"
+    cache = fetch.get_cache_folder() / "embeddings"
     embedded = embed(backbone, clips, background, settings.max_seconds, cache)
     embedding_seconds = time.perf_counter() - started
     study = Study(settings, clips, folds, backbone, embedded, len(background))
