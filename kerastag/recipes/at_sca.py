@@ -1,30 +1,13 @@
 """AT-SCA: CNN10 with spatial and channel-wise attention; its exact layers are not in our sources.
 
-On all of AudioSet, mAP / mAUC / d-prime: published .390 / .970 / 2.652;
-.392 / .969 / 2.658 as the authors of GL-AT reproduced it.
+On all of AudioSet, mAP, mAUC and d-prime: .390, .970 and 2.652 as published; .392, .969 and 2.658 as reproduced by the
+authors of GL-AT.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from kerastag.recipes._waveforms import waveform_recipe
 
-from kerastag.recipes import _waveform
-
-
-@dataclass(kw_only=True)
-class Settings(_waveform.WaveformSettings):
-    """Settings of AT_SCA; the defaults are the published run."""
-
-    backbone: ClassVar = "at_sca"
-
-
-build = _waveform.build
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _waveform.main(Settings, build, "at_sca", argv)
-
+RECIPE = waveform_recipe("at_sca", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,31 +1,13 @@
-"""Embedded space, average of the segments: table I, sixth row, and all of table II.
+"""Embedded space, average of the segments: table I, row 6, and all of table II of paper 1.
 
-`h = mean of x` (eq. 14), `F(B) = g(h)` (eq. 13). Table II varies the data and the balancing: `--train_packs` and
-`--balance`.
+`h = mean of x` (equation 14), `F(B) = g(h)` (equation 13). Table II varies the data and the balancing: `--train-packs`
+and `--balance`.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from kerastag.recipes._embeddings import embedding_recipe
 
-from kerastag.models import MODELS
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-
-
-@dataclass(kw_only=True)
-class Settings(_run.NetworkSettings):
-    """Settings of the average of segments; the defaults are the published run."""
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["es_average"].build(**settings.network(data))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main(Settings, build, "es_average", argv)
-
+RECIPE = embedding_recipe("es_average", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

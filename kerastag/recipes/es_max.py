@@ -1,30 +1,12 @@
-"""Embedded space, maximum of the segments: table I, seventh row.
+"""Embedded space, maximum of the segments: table I, row 7 of paper 1.
 
-`h_m = max of x_m` (the first half of eq. 15), `F(B) = g(h)` (eq. 13).
+`h_m = max of x_m` (first half of equation 15), `F(B) = g(h)` (equation 13).
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from kerastag.recipes._embeddings import embedding_recipe
 
-from kerastag.models import MODELS
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-
-
-@dataclass(kw_only=True)
-class Settings(_run.NetworkSettings):
-    """Settings of the maximum of segments; the defaults are the published run."""
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["es_max"].build(**settings.network(data))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main(Settings, build, "es_max", argv)
-
+RECIPE = embedding_recipe("es_max", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

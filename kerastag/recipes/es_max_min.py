@@ -1,30 +1,12 @@
-"""Embedded space, maximum and minimum of the segments: table I, last row.
+"""Embedded space, maximum and minimum of the segments: table I, row 9 of paper 1.
 
-`h = (max of x_1, ..., max of x_M, min of x_1, ..., min of x_M)` (eq. 15), `F(B) = g(h)` (eq. 13).
+`h = (max of x_1, ..., max of x_M, min of x_1, ..., min of x_M)` (equation 15), `F(B) = g(h)` (equation 13).
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from kerastag.recipes._embeddings import embedding_recipe
 
-from kerastag.models import MODELS
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-
-
-@dataclass(kw_only=True)
-class Settings(_run.NetworkSettings):
-    """Settings of the maximum and minimum of segments; the defaults are the published run."""
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["es_max_min"].build(**settings.network(data))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main(Settings, build, "es_max_min", argv)
-
+RECIPE = embedding_recipe("es_max_min", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

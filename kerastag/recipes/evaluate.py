@@ -59,7 +59,7 @@ def evaluate_together(folders: Sequence[str | Path], data_dir: str | Path | None
         raise ValueError("`folders` must hold a run, received none")
     together = figures_of(first.data, (total / len(folders)).astype(np.float32))
     _print_row(f"mean of the {len(folders)}", together)
-    print(together.line())
+    print(together.format_line())
     return together
 
 

@@ -1,30 +1,12 @@
-"""Feature-level maximum pooling: table IV, seventh row.
+"""Feature-level maximum pooling: table IV, row 7 of paper 1.
 
-`h_j = max over segments of u(x)_j`, `F(B) = f(h)` (eq. 21): each feature looks at one segment alone.
+`h_j = max over segments of u(x)_j`, `F(B) = f(h)` (equation 21): every feature is taken from a single segment.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from kerastag.recipes._embeddings import embedding_recipe
 
-from kerastag.models import MODELS
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-
-
-@dataclass(kw_only=True)
-class Settings(_run.NetworkSettings):
-    """Settings of feature-level maximum pooling; the defaults are the published run."""
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["feature_max"].build(**settings.network(data))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main(Settings, build, "feature_max", argv)
-
+RECIPE = embedding_recipe("feature_max", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

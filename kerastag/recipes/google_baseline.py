@@ -1,35 +1,14 @@
-"""Google's baseline: table I, second row (Gemmeke et al., 2017).
+"""Google's baseline: table I, row 2 of paper 1 (Gemmeke et al., 2017).
 
-`f(x)` is trained on single segments that inherit the tags of their clip (eq. 1); the clip's prediction is the mean
-over its segments. The paper cites the figure; what sets this apart from `segment` is the shallow network: one hidden
-layer, as Gemmeke et al. describe theirs.
+The network `f(x)` is trained on single segments that inherit the labels of their clip (equation 1). The prediction of a
+clip is the mean over its segments. Paper 1 cites the result. What distinguishes this from `segment` is the shallow
+network: one hidden layer, as Gemmeke et al. describe theirs.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from kerastag.recipes._embeddings import embedding_recipe
 
-from kerastag.models import MODELS
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-
-
-@dataclass(kw_only=True)
-class Settings(_run.NetworkSettings):
-    """Settings of Google's baseline; the defaults are the published run."""
-
-    depth: int = 1
-    single_segments: bool = True
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["google_baseline"].build(**settings.network(data))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main(Settings, build, "google_baseline", argv)
-
+RECIPE = embedding_recipe("google_baseline", __doc__, depth=1, single_segments=True)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,30 +1,13 @@
-"""MN of EfficientAT: MobileNetV3 for audio, beyond the two papers; the one that fits a small device.
+"""MN of EfficientAT: MobileNetV3 for audio, not in either paper; it fits small devices.
 
-EfficientAT's own mn04 reaches .432 mAP on all of AudioSet, taught by a larger network; here from labels alone.
+EfficientAT's own mn04 reaches .432 mAP on all of AudioSet, distilled from a larger network; here it is trained on the
+labels alone.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from kerastag.recipes._waveforms import waveform_recipe
 
-from kerastag.recipes import _waveform
-
-
-@dataclass(kw_only=True)
-class Settings(_waveform.WaveformSettings):
-    """Settings of MN; the default width is that of mn04."""
-
-    backbone: ClassVar = "mn"
-    width: float = 0.4
-
-
-build = _waveform.build
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _waveform.main(Settings, build, "mn", argv)
-
+RECIPE = waveform_recipe("mn", __doc__, width=0.4)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,32 +1,25 @@
-"""Random guess: table I, first row.
+"""Random guess: table I, row 1 of paper 1.
 
-Scores are drawn uniformly; mAP comes out as the mean share of positive clips, AUC at one half, d-prime at zero.
+Scores are drawn uniformly. mAP is the mean fraction of positive clips, AUC one half and d-prime zero.
 """
 
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-from kerastag.training.settings import RunSettings
+from kerastag.recipes._recipe import Recipe
+from kerastag.recipes._synthetic import run_without_baseline
+from kerastag.training.config import RunConfig
+from kerastag.training.run_data import RunData
 
 
-class Settings(RunSettings):
-    """Settings of the random guess."""
+def compute_scores(config: RunConfig, data: RunData) -> dict[str, Any]:
+    """Draw a score for every clip and class."""
+    return {"scores": np.random.default_rng(config.seed).random(data.targets.shape)}
 
 
-def tag_and_measure(settings: Settings, data: Data) -> dict[str, Any]:
-    """Clips -> the figures of scores drawn at random."""
-    scores = np.random.default_rng(settings.seed).random(data.targets.shape)
-    return {"ensemble": _run.figures_of(data, scores)}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main_without_network(Settings, tag_and_measure, "random_guess", argv)
-
+RECIPE = Recipe("random_guess", __doc__, "scores", RunConfig, run_without_baseline, compute_scores=compute_scores)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

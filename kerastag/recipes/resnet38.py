@@ -1,30 +1,13 @@
-"""ResNet38 of PANNs: basic blocks 3, 4, 6, 3, two convolutions to 2048, maximum plus mean over time.
+"""ResNet38 of PANNs: basic blocks 3, 4, 6, 3, two convolutions to 2048 channels, maximum plus mean over time.
 
-On all of AudioSet, mAP / mAUC / d-prime: published .434 / .974 / 2.737;
-.429 / .974 / 2.713 as the authors of GL-AT reproduced it.
+On all of AudioSet, mAP, mAUC and d-prime: .434, .974 and 2.737 as published; .429, .974 and 2.713 as reproduced by the
+authors of GL-AT.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from kerastag.recipes._waveforms import waveform_recipe
 
-from kerastag.recipes import _waveform
-
-
-@dataclass(kw_only=True)
-class Settings(_waveform.WaveformSettings):
-    """Settings of RESNET38; the defaults are the published run."""
-
-    backbone: ClassVar = "resnet38"
-
-
-build = _waveform.build
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _waveform.main(Settings, build, "resnet38", argv)
-
+RECIPE = waveform_recipe("resnet38", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

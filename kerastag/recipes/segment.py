@@ -1,33 +1,13 @@
-"""Segment-based tagging: table I, third row.
+"""Segment-based tagging: table I, row 3 of paper 1.
 
-`f(x)` is trained on single segments that inherit the tags of their clip (eq. 1); the clip's prediction is the mean
-over its segments. A step sees one random segment of each clip of the batch.
+The network `f(x)` is trained on single segments that inherit the labels of their clip (equation 1). The prediction of a
+clip is the mean over its segments. Each step takes one random segment of every clip in the batch.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from kerastag.recipes._embeddings import embedding_recipe
 
-from kerastag.models import MODELS
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-
-
-@dataclass(kw_only=True)
-class Settings(_run.NetworkSettings):
-    """Settings of the segment-based system; the defaults are the published run."""
-
-    single_segments: bool = True
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["segment"].build(**settings.network(data))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main(Settings, build, "segment", argv)
-
+RECIPE = embedding_recipe("segment", __doc__, single_segments=True)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

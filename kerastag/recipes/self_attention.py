@@ -1,31 +1,13 @@
-"""Self attention: table IV, third row, figure 2b.
+"""Self attention: table IV, row 3, and figure 2b of paper 1.
 
-`F(B)_k = sum over segments of p(x)_k f(x)_k` (eq. 16), where attention is computed from the classifier's own output:
-`v(x) = sigmoid(U f(x) + c)`, `p(x) = v(x) / sum of v`.
+`F(B)_k = sum over segments of p(x)_k f(x)_k` (equation 16), where attention is computed from the output of the
+classifier: `v(x) = sigmoid(U f(x) + c)`, `p(x) = v(x) / sum of v`.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from kerastag.recipes._embeddings import embedding_recipe
 
-from kerastag.models import MODELS
-from kerastag.recipes import _run
-from kerastag.recipes._data import Data
-
-
-@dataclass(kw_only=True)
-class Settings(_run.NetworkSettings):
-    """Settings of self attention; the defaults are the published run."""
-
-
-def build(settings: Settings, data: Data) -> Any:
-    return MODELS["self_attention"].build(**settings.network(data))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _run.main(Settings, build, "self_attention", argv)
-
+RECIPE = embedding_recipe("self_attention", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,30 +1,13 @@
-"""TALNet: ten convolutions, a bidirectional GRU, probabilities a frame, `sum p^2 / sum p` over time.
+"""TALNet: ten convolutions, a bidirectional GRU, framewise probabilities, `sum p^2 / sum p` over time.
 
-On all of AudioSet, mAP / mAUC / d-prime: published .362 / .965 / 2.554;
-.368 / .967 / 2.600 as the authors of GL-AT reproduced it.
+On all of AudioSet, mAP, mAUC and d-prime: .362, .965 and 2.554 as published; .368, .967 and 2.600 as reproduced by the
+authors of GL-AT.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from kerastag.recipes._waveforms import waveform_recipe
 
-from kerastag.recipes import _waveform
-
-
-@dataclass(kw_only=True)
-class Settings(_waveform.WaveformSettings):
-    """Settings of TALNet; the defaults are the published run."""
-
-    backbone: ClassVar = "talnet"
-
-
-build = _waveform.build
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return _waveform.main(Settings, build, "talnet", argv)
-
+RECIPE = waveform_recipe("talnet", __doc__)
+main = RECIPE.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

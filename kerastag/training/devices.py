@@ -1,16 +1,18 @@
-"""Where training runs: several GPUs of one machine when they are visible, and the same numbers every time."""
+"""The devices that training runs on, and determinism."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
 
+__all__ = ["build_scope", "enable_determinism", "model_scope"]
 
-def scope() -> AbstractContextManager:
-    """The context to build a model in: mirrored over the visible GPUs, or none for a single device.
 
-    On TensorFlow this is `tf.distribute.MirroredStrategy`; on JAX `keras.distribution.DataParallel` is switched on
-    for the process. Each GPU gets its share of every batch.
+def build_scope() -> AbstractContextManager:
+    """Return the context to build a model in: mirrored on the visible GPUs, or none for a single device.
+
+    On TensorFlow this is `tf.distribute.MirroredStrategy`; on JAX, `keras.distribution.DataParallel` is switched on for
+    the process. Each GPU gets its share of every batch.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -23,13 +25,13 @@ def scope() -> AbstractContextManager:
     return nullcontext()
 
 
-def scope_of(model: Any) -> AbstractContextManager[object]:
-    """The context that a model was built in, for variables that belong with its own."""
+def model_scope(model: Any) -> AbstractContextManager[object]:
+    """Return the context that a model was built in, for variables that belong with its own."""
     return model.distribute_strategy.scope() if keras.backend.backend() == "tensorflow" else nullcontext()
 
 
-def deterministic() -> None:
-    """From here on the same operations give the same bits, which an exact resume needs."""
+def enable_determinism() -> None:
+    """Make operations return the same bits every time, which an exact resume needs."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

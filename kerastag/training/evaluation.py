@@ -1,4 +1,4 @@
-"""A model over a pack -> probabilities, and the figures of one model or of averaged checkpoints."""
+"""Predictions of a model over the clips of a pack, and their average over checkpoints."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,24 +8,35 @@ import keras
 import numpy as np
 
 from kerastag.data.batches import scale
+from kerastag.metrics.classification import Metrics, compute_metrics
+from kerastag.training.config import TrainingConfig
+from kerastag.training.outputs import STREAMS
+from kerastag.training.run_data import RunData
+
+__all__ = ["CheckpointEnsemble", "evaluate_predictions", "evaluate_streams", "predict", "predict_evaluation"]
+
+_EMBEDDING_BATCH_SIZE = 512
 
 
 class Rows(Protocol):
-    """What evaluation needs of a pack."""
+    """What prediction needs of a pack."""
 
     targets: np.ndarray
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
-def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: int = 512) -> Any:
-    """A model over clips of a pack -> what it gives, float32: probabilities `(clips, classes)` as a rule.
+def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: int = _EMBEDDING_BATCH_SIZE) -> Any:
+    """Predict the clips of a pack.
 
     Args:
-        model: embeddings or waveforms -> probabilities, or a list of outputs.
-        pack: where the clips are.
-        rows: row numbers in the order wanted, or None for all.
-        batch_size: clips at a time.
+        model: Keras model of embeddings or waveforms.
+        pack: Pack that holds the clips.
+        rows: Row numbers in the order of the predictions, or None for all.
+        batch_size: Number of clips in a batch, at least 1.
+
+    Returns:
+        The outputs of the model, float32: `(clips, classes)`, or a structure of such arrays.
     """
     rows = np.arange(len(pack.targets)) if rows is None else rows
     outputs = []
@@ -35,44 +46,73 @@ def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: 
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts).astype(np.float32), *outputs)
 
 
-def without_optimizer(model: Any) -> Any:
-    """A compiled model -> a model of the same layers that is not.
+def predict_evaluation(model: Any, config: TrainingConfig, data: RunData) -> Any:
+    """Predict the clips that a run is evaluated on."""
+    return predict(model, data.evaluation, data.evaluation_rows, prediction_batch_size(config, data))
 
-    Keras keeps the optimizer's variables in a compiled model's weight files, and overwrites them when it loads one.
+
+def prediction_batch_size(config: TrainingConfig, data: RunData) -> int:
+    """Return the number of clips to predict at a time: embeddings are small, waveforms as large as in training."""
+    return _EMBEDDING_BATCH_SIZE if len(data.train.x_shape) == 3 else config.batch_size
+
+
+def evaluate_predictions(data: RunData, predictions: np.ndarray) -> Metrics:
+    """Compute the metrics of predictions of the clips that a run is evaluated on.
+
+    Args:
+        data: Clips of the run.
+        predictions: Probabilities `(clips, classes)`, or `(clips, classes, 1 + streams)` with those of both streams
+            together first.
+    """
+    clipwise = predictions if predictions.ndim == 2 else predictions[..., 0]
+    return compute_metrics(data.targets, clipwise, data.labels.names)
+
+
+def evaluate_streams(data: RunData, predictions: np.ndarray) -> dict[str, Metrics]:
+    """Compute the metrics of each stream of a two-stream model; of any other model, nothing."""
+    if predictions.ndim == 2:
+        return {}
+    return {name: evaluate_predictions(data, predictions[..., i]) for i, name in enumerate(STREAMS, start=1)}
+
+
+def without_optimizer(model: Any) -> Any:
+    """Return an uncompiled model with the layers of a compiled one.
+
+    Keras saves the variables of the optimizer in the weight files of a compiled model, and overwrites them on loading.
     """
     return type(model)(model.input, model.output)
 
 
-class CheckpointMean:
-    """Checkpoints, one after the other -> the mean of their predictions so far.
+class CheckpointEnsemble:
+    """Mean of the predictions of several checkpoints.
 
     Args:
-        model: into which weights are loaded.
-        predictions: function of the model that gives probabilities.
+        model: Model into which the weights are loaded.
+        predict: Function of the model that returns probabilities.
     """
 
-    def __init__(self, model: Any, predictions: Callable[[Any], np.ndarray]) -> None:
-        self._model, self._predictions = model, predictions
-        self._weights = without_optimizer(model)
+    def __init__(self, model: Any, predict: Callable[[Any], np.ndarray]) -> None:
+        self._model, self._predict = model, predict
+        self._uncompiled = without_optimizer(model)
         self._sum: np.ndarray | None = None
         self.count = 0
 
-    def add(self, probabilities: np.ndarray) -> np.ndarray:
-        """Take in one more checkpoint's probabilities and return the mean."""
-        self._sum = probabilities.astype(np.float64) if self._sum is None else self._sum + probabilities
+    def add(self, predictions: np.ndarray) -> np.ndarray:
+        """Add the predictions of a checkpoint and return the mean."""
+        self._sum = predictions.astype(np.float64) if self._sum is None else self._sum + predictions
         self.count += 1
         return self.mean()
 
-    def add_files(self, paths: Sequence[Path]) -> np.ndarray | None:
-        """Take in checkpoints from their files; the model's own weights are put back afterwards."""
-        own = self._model.get_weights()
+    def add_files(self, paths: Sequence[Path]) -> None:
+        """Add checkpoints from their files; the model gets its own weights back afterwards."""
+        weights = self._model.get_weights()
         for path in paths:
-            self._weights.load_weights(path)
-            self.add(self._predictions(self._model))
-        self._model.set_weights(own)
-        return self.mean() if self.count else None
+            self._uncompiled.load_weights(path)
+            self.add(self._predict(self._model))
+        self._model.set_weights(weights)
 
     def mean(self) -> np.ndarray:
+        """Return the mean of the predictions added so far, float32."""
         if self._sum is None:
-            raise ValueError("`CheckpointMean` has no checkpoint yet")
+            raise ValueError("`CheckpointEnsemble` has no checkpoint yet")
         return (self._sum / self.count).astype(np.float32)

@@ -1,7 +1,6 @@
 """The outputs of a model that training needs."""
 
-import keras
-from keras import layers
+from typing import Any
 
 __all__ = ["STREAMS", "select_training_outputs"]
 
@@ -9,7 +8,7 @@ STREAMS = ("global", "local")
 """Outputs of a two-stream model that have a loss of their own."""
 
 
-def select_training_outputs(model: keras.Model) -> keras.Model:
+def select_training_outputs(model: Any) -> Any:
     """Select the outputs that training needs, in one model that shares all layers.
 
     Args:
@@ -24,6 +23,9 @@ def select_training_outputs(model: keras.Model) -> keras.Model:
     >>> select_training_outputs(model).output_shape
     (None, 4, 3)
     """
+    import keras
+    from keras import layers
+
     if any(stream not in model.output for stream in STREAMS):
         return keras.Model(model.input, model.output["clipwise"], name=model.name)
     # Layers with names: an operation of `keras.ops` could take a name that a loaded model already has.

@@ -1,4 +1,4 @@
-"""The exact state of a training run: saved whole, loaded bit for bit."""
+"""The exact state of a training run, saved as a whole and loaded bit for bit."""
 
 import json
 import re
@@ -9,52 +9,62 @@ from typing import Any
 import numpy as np
 
 from kerastag.files import write_atomically
-from kerastag.training.devices import scope_of
+from kerastag.training.devices import model_scope
+
+__all__ = ["build_optimizer", "load_state", "save_state"]
 
 
 def save_state(path: Path, model: Any, progress: dict[str, Any]) -> None:
-    """A compiled model -> a file of all its variables: weights, optimizer, dropout's random state.
+    """Save all variables of a compiled model: weights, optimizer and the random state of dropout.
 
     Args:
-        path: ends in `.npz`.
-        model: built and compiled.
-        progress: JSON values to keep beside, as the step.
+        path: Path of the file, which ends in `.npz`.
+        model: Keras model, built and compiled.
+        progress: JSON values to save with the variables, such as the step.
     """
     arrays: dict[str, Any] = {f"v{i}": np.asarray(variable) for i, variable in enumerate(_variables(model))}
-    arrays["progress"] = np.array(json.dumps({**progress, "paths": _paths(model)}))
-    write_atomically(path, lambda beside: np.savez(beside, **arrays))
+    arrays["progress"] = np.array(json.dumps({**progress, "paths": _variable_names(model)}))
+    write_atomically(path, lambda temporary_path: np.savez(temporary_path, **arrays))
 
 
 def load_state(path: Path, model: Any) -> dict[str, Any]:
-    """A file of `save_state` -> the model as it was, and the progress saved with it.
+    """Load a state into a compiled model.
+
+    Args:
+        path: Path of a file from `save_state`.
+        model: Keras model that is built and compiled like the saved one.
+
+    Returns:
+        The progress that was saved with the variables.
 
     Raises:
-        ValueError: the file is damaged or of another model.
+        ValueError: The file is damaged, or the state of another model.
     """
     try:
-        # Opened here, for np.load leaves a damaged file open.
+        # Opened here, since np.load leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             progress = json.loads(str(arrays["progress"]))
             values = [arrays[f"v{i}"] for i in range(len(arrays.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a whole training state ({error})") from error
+    except (OSError, ValueError, KeyError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a complete training state ({error})") from error
     variables = _variables(model)
-    shapes = [tuple(v.shape) for v in variables]
-    if _uncounted(progress.pop("paths")) != _paths(model) or [v.shape for v in values] != shapes:
-        raise ValueError(f"{path}: the state of another model")
+    shapes = [tuple(variable.shape) for variable in variables]
+    names = _without_counters(progress.pop("paths"))
+    if names != _variable_names(model) or [value.shape for value in values] != shapes:
+        raise ValueError(f"{path}: the training state of another model")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     return progress
 
 
 def build_optimizer(model: Any) -> None:
-    """A compiled model -> the same with its optimizer's variables, which Keras else makes within the first step.
+    """Create the variables of a compiled model's optimizer, which Keras would create within the first step.
 
-    A function of TensorFlow that makes variables is traced twice: a run would begin that much later.
+    TensorFlow traces a function that creates variables twice, which would delay the first step.
     """
     if model.optimizer.built:  # building the one of mixed_float16 twice would reset its loss scale
         return
-    with scope_of(model):
+    with model_scope(model):
         model.optimizer.build(model.trainable_variables)
 
 
@@ -63,11 +73,10 @@ def _variables(model: Any) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _paths(model: Any) -> list[str]:
-    """Names without the counters that Keras adds when a process builds more than one model."""
-    return _uncounted([f"{variable.name}:{variable.dtype}" for variable in _variables(model)])
+def _variable_names(model: Any) -> list[str]:
+    return _without_counters([f"{variable.name}:{variable.dtype}" for variable in _variables(model)])
 
 
-def _uncounted(names: list[str]) -> list[str]:
-    """The optimizer's variables are named after layers: `dense_4_kernel_momentum`."""
+def _without_counters(names: list[str]) -> list[str]:
+    """Remove the counters that Keras adds to the names of layers when a process builds more than one model."""
     return [re.sub(r"_\d+(?=_)", "", name) for name in names]

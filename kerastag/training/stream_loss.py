@@ -1,20 +1,22 @@
-"""Binary cross-entropy on the clip, of one stream or of several."""
+"""The loss of a clip, for one stream or several."""
 
 from typing import Any
 
 import keras
 
+__all__ = ["StreamLoss"]
+
 
 class StreamLoss(keras.losses.BinaryCrossentropy):
-    """Targets and probabilities of the clip -> binary cross-entropy, the sum over the streams where there are several.
+    """Binary cross-entropy of the clip, summed over the streams of a model that has several.
 
     `L = L_global + L_local`, each the mean over clips and classes.
 
     Args:
-        label_smoothing: share of a target that is spread evenly, in [0, 1).
+        label_smoothing: Fraction of a target that is spread evenly, in [0, 1).
 
-    Input shape: targets `(batch, classes)`, and probabilities `(batch, classes)` or
-    `(batch, classes, 1 + streams)`, of which the first is what the streams make together and is not trained on.
+    Input shape: Targets `(batch, classes)`, and probabilities `(batch, classes)` or `(batch, classes, 1 + streams)`,
+    of which the first column is the combined probability, which has no loss of its own.
 
     >>> p = keras.ops.convert_to_tensor([[0.5, 0.5]])
     >>> both = keras.ops.stack([0.0 * p, p, p], axis=-1)

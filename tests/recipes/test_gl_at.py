@@ -12,7 +12,7 @@ from kerastag.data.mixing import SceneRules
 from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.data.synthetic_events import write_synthetic_scenes
 from kerastag.labels import LabelSet
-from kerastag.models.cnn10 import cnn10
+from kerastag.models.backbones.cnn10 import cnn10
 from kerastag.models.loading import load_model
 from kerastag.recipes import gl_at
 from kerastag.recipes._data import load
@@ -67,7 +67,7 @@ def test_figures_of_both_streams_and_of_their_windows(run, scenes, capsys):
         assert f"| {name} stream alone | {found[name]['map']:.4f} |" in table
     assert len({found[name]["mauc"] for name in ("global", "local", "ensemble")}) > 1
     windows = found["localization"]["all"]
-    assert 0 < windows["chosen"] <= windows["positives"]
+    assert 0 < windows["num_selected"] <= windows["num_pairs"]
     assert 0 < windows["center_chance"] < 1
 
 
@@ -208,8 +208,8 @@ HEARD = ("Dog", "Rain", "Ocean", "Baby cry, infant cry", "Clock", "Sneeze", "Hel
 @needs_shared
 def test_published_weights_choose_windows_inside_events_before_any_training(tmp_path, monkeypatch):
     """mn04 has heard such sounds: with its own classifier of them, its windows lie where ESC-10's events are."""
-    from kerastag.data.scene_splits import Split
     from kerastag.data.soundscapes import make_scenes
+    from kerastag.data.splits import Split
     from kerastag.fetch import fetch
     from kerastag.tagger import model_file
 
@@ -225,6 +225,6 @@ def test_published_weights_choose_windows_inside_events_before_any_training(tmp_
     heard = [LabelSet.audioset().index(name) for name in HEARD]
     model.get_layer("global_stream").get_layer("classifier").set_weights([w[..., heard] for w in published])
     found = localized(settings, data, model)["localization"]["all"]
-    assert found["chosen"] == found["positives"] >= 20
+    assert found["num_selected"] == found["num_pairs"] >= 20
     # Three standard deviations of windows that lie anywhere.
-    assert found["center"] > found["center_chance"] + 3 * 0.5 / np.sqrt(found["chosen"])
+    assert found["center"] > found["center_chance"] + 3 * 0.5 / np.sqrt(found["num_selected"])

@@ -11,7 +11,8 @@ import pytest
 
 from kerastag.__main__ import main
 from kerastag.data.batches import scale
-from kerastag.data.pack import FeaturePack, PackWriter
+from kerastag.data.feature_pack_writer import FeaturePackWriter
+from kerastag.data.packs import FeaturePack
 from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
 from kerastag.metrics import compute_metrics
 from kerastag.recipes import decision_attention, random_guess
@@ -164,7 +165,7 @@ def test_several_runs_are_measured_together(packs, finished, tmp_path, capsys):
     for folder, figures, line in zip((finished, other), alone, lines[2:], strict=False):
         assert line == f"| {folder} | {figures.map:.4f} | {figures.mauc:.4f} | {figures.d_prime:.3f} |"
     # By hand: the checkpoints of both, each with the same weight.
-    x, lengths, targets = FeaturePack.open(packs / "eval.h5").rows(np.arange(40))
+    x, lengths, targets = FeaturePack(packs / "eval.h5").rows(np.arange(40))
     models = [keras.saving.load_model(folder / "model.keras", compile=False) for folder in (finished, other)]
     scores = []
     for model, folder in zip(models, (finished, other), strict=True):
@@ -172,7 +173,7 @@ def test_several_runs_are_measured_together(packs, finished, tmp_path, capsys):
             select_training_outputs(model).load_weights(path)
             scores.append(np.asarray(model(scale(x, lengths))["clipwise"]))
     assert len(scores) == 4
-    assert lines[-1] == compute_metrics(targets, np.mean(scores, axis=0)).line()
+    assert lines[-1] == compute_metrics(targets, np.mean(scores, axis=0)).format_line()
 
 
 def test_the_predictions_of_a_run_are_those_that_it_was_measured_by(packs, finished):
@@ -206,7 +207,7 @@ def test_missing_packs_and_empty_folders_are_named(packs, tmp_path, capsys):
     assert f"{tmp_path / 'empty'}: no bal_train.h5" in error_of(capsys)
     shutil.copy(packs / "bal_train.h5", tmp_path / "empty/bal_train.h5")
     assert guess(tmp_path / "empty", tmp_path / "c") == 1
-    assert f"{tmp_path / 'empty/eval.h5'}: no such pack" in error_of(capsys)
+    assert f"{tmp_path / 'empty/eval.h5'}: no such file" in error_of(capsys)
     (tmp_path / "empty/eval.h5").write_bytes((packs / "eval.h5").read_bytes()[:3000])
     assert guess(tmp_path / "empty", tmp_path / "d") == 1
     assert f"{tmp_path / 'empty/eval.h5'}: not an HDF5 file, truncated or damaged" in error_of(capsys)
@@ -253,7 +254,7 @@ def with_nan(packs, tmp_path):
         x = (clips.x.astype(np.float32) - 128) / 128
         if split == "bal_train":
             x[7, 0, 0], x[9, 0, 5], x[70, 0, 1] = np.nan, np.inf, -np.inf
-        with PackWriter(tmp_path / f"packs/{split}.h5", num_classes=4, features=6, dtype="float32") as writer:
+        with FeaturePackWriter(tmp_path / f"packs/{split}.h5", num_classes=4, num_features=6, dtype="float32") as writer:
             writer.append(x, clips.num_segments, clips.targets, clips.ids)
             writer.finish()
     return tmp_path / "packs"

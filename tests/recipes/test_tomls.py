@@ -11,7 +11,7 @@ import tomllib
 import pytest
 
 import kerastag.recipes
-from kerastag._configs import config_names, config_path
+from kerastag._configs import find_config, list_configs
 from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.recipes._command import parse
 from kerastag.recipes._run import NetworkSettings
@@ -55,7 +55,7 @@ def test_the_recipes_of_paper_1_are_all_there():
         *("es_average", "es_max", "es_min", "es_max_min", "jdc", "self_attention", "decision_attention"),
         *("multi_attention", "feature_average", "feature_max", "feature_attention"),
     }
-    assert set(config_names("recipes")) >= {name for name in RECIPES if learns_from_embeddings(name)}
+    assert set(list_configs("recipes")) >= {name for name in RECIPES if learns_from_embeddings(name)}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -90,10 +90,10 @@ def test_print_config_is_a_toml_of_the_defaults(name, capsys):
             assert printed[field.name] == (list(default) if isinstance(default, tuple) else default)
 
 
-@pytest.mark.parametrize("toml", config_names("recipes"))
+@pytest.mark.parametrize("toml", list_configs("recipes"))
 def test_a_toml_belongs_to_a_recipe_and_says_only_what_differs(toml):
     settings = settings_of(toml)
-    path = config_path("recipes", toml)
+    path = find_config("recipes", toml)
     assert path.read_text().startswith("# "), "its first line says what it reproduces"
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for key in tomllib.loads(path.read_text()):
@@ -107,7 +107,7 @@ def group(toml):
     return recipe_of(toml), repr(sorted(values.items()))
 
 
-TOMLS = [toml for toml in config_names("recipes") if learns_from_embeddings(recipe_of(toml))]
+TOMLS = [toml for toml in list_configs("recipes") if learns_from_embeddings(recipe_of(toml))]
 GROUPS: dict = {}
 for found in TOMLS:
     GROUPS.setdefault(group(found), []).append(found)

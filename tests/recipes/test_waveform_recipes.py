@@ -12,10 +12,10 @@ import pytest
 
 import kerastag.recipes
 from checks import SHARED
-from kerastag._configs import config_names
+from kerastag._configs import list_configs
 from kerastag.card import Card
 from kerastag.data.audio_lists import AudioList, read_tree
-from kerastag.data.audio_pack import pack_audio
+from kerastag.data.audio_pack_writer import pack_audio
 from kerastag.data.mixing import SceneRules
 from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.data.synthetic_events import SYNTHETIC_EVENTS, write_synthetic_scenes
@@ -48,7 +48,7 @@ def tomls_by_model():
     names = [module.name for module in pkgutil.iter_modules(kerastag.recipes.__path__) if module.name[0] != "_"]
     names = [name for name in names if issubclass(getattr(recipe(name), "Settings", object), WaveformSettings)]
     groups = {}
-    for toml in sorted(set(config_names("recipes")) - {f"{name}_synthetic" for name in NAMES}):
+    for toml in sorted(set(list_configs("recipes")) - {f"{name}_synthetic" for name in NAMES}):
         name = max((name for name in names if f"{toml}_".startswith(f"{name}_")), key=len, default=None)
         if name is not None:
             values = asdict(parse(recipe(name).Settings, name, ["--config", toml]))

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from kerastag.data.batches import EmbeddingBatches
-from kerastag.data.joined import JoinedPacks
 from kerastag.data.keras_sequence import KerasBatches
-from kerastag.data.pack import FeaturePack
+from kerastag.data.packs import ConcatenatedPacks, FeaturePack
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic import write_synthetic_packs
 from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
@@ -28,7 +27,7 @@ from kerastag.training.state import load_state
 def packs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packs")
     written = write_synthetic_packs(folder, num_train=60, num_eval=40, num_classes=3, num_features=4)
-    return {name: JoinedPacks([FeaturePack.open(path)]) for name, path in written.items()}
+    return {name: ConcatenatedPacks([FeaturePack(path)]) for name, path in written.items()}
 
 
 def network():

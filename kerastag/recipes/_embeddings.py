@@ -1,0 +1,103 @@
+"""The systems of paper 1: networks that take the embeddings of a clip's segments.
+
+Reference: Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", 2019.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from kerastag._versions import package_versions
+from kerastag.card import Card
+from kerastag.data.batches import Batches, EmbeddingBatches
+from kerastag.data.sampler import BalancedSampler
+from kerastag.models import MODELS
+from kerastag.recipes._recipe import Recipe
+from kerastag.recipes._synthetic import run_on_synthetic_embeddings
+from kerastag.training.config import TrainingConfig
+from kerastag.training.run_data import RunData
+from kerastag.training.run_folder import embedding_card
+
+__all__ = ["EmbeddingConfig", "EmbeddingTask", "embedding_recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingConfig(TrainingConfig):
+    """Configuration of a network that takes embeddings.
+
+    Args:
+        units: Width of the hidden layers, at least 1.
+        depth: Number of hidden layers, at least 0.
+        dropout: Dropout rate of the hidden layers, in [0, 1).
+        normalize_input: Whether the embeddings are batch-normalized.
+        single_segments: Whether to train on single segments that inherit the labels of their clip (equation 1).
+    """
+
+    units: int = 1024
+    depth: int = 3
+    dropout: float = 0.5
+    normalize_input: bool = True
+    single_segments: bool = False
+
+
+class EmbeddingTask:
+    """Training of a network that takes embeddings.
+
+    Args:
+        model: Name of the model in `kerastag.models.MODELS`.
+        *arguments: Configuration fields that the builder of this model takes besides the common ones.
+    """
+
+    def __init__(self, model: str, *arguments: str) -> None:
+        self.model, self.arguments = model, arguments
+
+    def build_model(self, config: EmbeddingConfig, data: RunData) -> Any:
+        names = ("units", "depth", "dropout", "normalize_input", *self.arguments)
+        return MODELS[self.model].build(
+            num_classes=data.train.num_classes,
+            num_features=data.num_features,
+            **{name: getattr(config, name) for name in names},
+        )
+
+    def batches(self, config: EmbeddingConfig, data: RunData, sampler: BalancedSampler) -> Batches:
+        return EmbeddingBatches(data.train, sampler, data.train_rows, config.single_segments, config.mixup)
+
+    def card(self, config: EmbeddingConfig, data: RunData) -> Card:
+        return embedding_card(
+            data.labels,
+            num_segments=data.train.x_shape[1],
+            origin=f"{self.model}, trained by kerastag on {', '.join(sorted(data.class_counts))}",
+            versions=package_versions(),
+        )
+
+    def extra_metrics(self, config: EmbeddingConfig, data: RunData, model: Any) -> dict[str, Any]:
+        """Compute the metrics on the training clips, for figure 7."""
+        from kerastag.metrics.classification import compute_metrics
+        from kerastag.training.evaluation import predict
+        from kerastag.training.outputs import select_training_outputs
+
+        predictions = predict(select_training_outputs(model), data.train, data.train_rows)
+        return {"train": compute_metrics(data.train.targets[data.train_rows], predictions)}
+
+
+def embedding_recipe(
+    name: str, description: str, *arguments: str, config: type = EmbeddingConfig, **defaults: Any
+) -> Recipe:
+    """Declare the recipe of a network that takes embeddings.
+
+    Args:
+        name: Name of the recipe and of its model.
+        description: Docstring of the module.
+        *arguments: Configuration fields that the builder of the model takes besides the common ones.
+        config: Configuration dataclass.
+        **defaults: Values of configuration fields that make it this system.
+    """
+    task = EmbeddingTask(name, *arguments)
+    run_synthetic = partial(run_on_synthetic_embeddings, baseline=BASELINE)
+    return Recipe(name, description, "embeddings", config, run_synthetic, task, defaults=defaults)
+
+
+BASELINE = Recipe(
+    "es_average", "", "embeddings", EmbeddingConfig, run_on_synthetic_embeddings, EmbeddingTask("es_average")
+)
+"""What every system is compared with on the synthetic dataset."""

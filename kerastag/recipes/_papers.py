@@ -1,0 +1,153 @@
+"""The tables of both papers: every row with its run and its published metrics, read from `recipes/paper*.toml`."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kerastag._configs import find_config
+
+__all__ = ["PAPERS", "Paper", "PublishedMetrics", "Row", "Table", "TableRow", "find_row", "read_paper", "recipe_names"]
+
+PAPERS = ("paper1", "paper2")
+
+
+class PublishedMetrics(NamedTuple):
+    """Metrics as printed in a paper; d-prime is NaN where it is not given."""
+
+    map: float
+    mauc: float
+    d_prime: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run behind a table.
+
+    Attributes:
+        name: Name for `kerastag train --row`.
+        recipe: Name of the recipe.
+        config: Values of configuration fields that differ from the defaults of the recipe.
+        overlays: Further values that apply after an overlay, by the name of the overlay.
+        published: Metrics in the paper; None where it has none.
+        seeds: Seeds of the runs on the balanced clips that RESULTS.md reports.
+        source: The TOML file.
+    """
+
+    name: str
+    recipe: str
+    config: Mapping[str, Any]
+    overlays: Mapping[str, Mapping[str, Any]]
+    published: PublishedMetrics | None
+    seeds: tuple[int, ...]
+    source: Path
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table: its label, the run, and what else a run must have to belong to it."""
+
+    label: str
+    row: Row
+    match: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper.
+
+    Attributes:
+        number: Number in the paper.
+        title: Title.
+        column: Title of the first column.
+        rows: Rows in order.
+        any_size: Whether a row without a run of the published size shows runs of other sizes, as small runs on few
+            classes have. A table that compares sizes does not.
+    """
+
+    number: str
+    title: str
+    column: str
+    rows: tuple[TableRow, ...]
+    any_size: bool = False
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The tables of a paper and the runs behind them."""
+
+    title: str
+    rows: Mapping[str, Row]
+    tables: tuple[Table, ...]
+
+
+@cache
+def read_paper(name: str) -> Paper:
+    """Read the tables of a paper.
+
+    Args:
+        name: One of `PAPERS`.
+
+    >>> read_paper("paper1").rows["units_2048"].published
+    PublishedMetrics(map=0.369, mauc=0.969, d_prime=2.64)
+    """
+    path = find_config("recipes", name)
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    rows = {key: _read_row(key, values, path) for key, values in content["row"].items()}
+    tables = tuple(
+        Table(
+            number, table["title"], table["column"], _read_table_rows(table["rows"], rows), table.get("any_size", False)
+        )
+        for number, table in content["table"].items()
+    )
+    return Paper(content["title"], rows, tables)
+
+
+def find_row(name: str, recipe: str | None = None) -> Row:
+    """Find a row of either paper by its name.
+
+    Args:
+        name: Name of the row.
+        recipe: Name of the recipe that the row must belong to, if any.
+
+    Raises:
+        ValueError: There is no such row, or it belongs to another recipe.
+    """
+    rows = {key: row for paper in PAPERS for key, row in read_paper(paper).rows.items()}
+    if name not in rows:
+        matches = get_close_matches(name, rows)
+        hint = f"; did you mean {' or '.join(matches)}?" if matches else ""
+        raise ValueError(f"`--row` must be a row of recipes/paper1.toml or paper2.toml; received: {name!r}{hint}")
+    if recipe is not None and rows[name].recipe != recipe:
+        raise ValueError(f"`--row` must be a row of {recipe}; received: {name!r}, a row of {rows[name].recipe}")
+    return rows[name]
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of all recipes, sorted."""
+    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
+
+
+def _read_row(name: str, values: Mapping[str, Any], source: Path) -> Row:
+    overlays = {key: value for key, value in values.items() if isinstance(value, dict) and key != "config"}
+    published = values.get("published")
+    return Row(
+        name,
+        values["recipe"],
+        values.get("config", {}),
+        overlays,
+        PublishedMetrics(*published) if published else None,
+        tuple(values.get("seeds", (0,))),
+        source,
+    )
+
+
+def _link(entries: Mapping[str, Any], rows: Mapping[str, Row]) -> tuple[TableRow, ...]:
+    table_rows = []
+    for label, entry in entries.items():
+        match = dict(entry) if isinstance(entry, dict) else {"row": entry}
+        table_rows.append(TableRow(label, rows[match.pop("row")], match))
+    return tuple(table_rows)

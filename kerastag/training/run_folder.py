@@ -1,0 +1,250 @@
+"""The run folder: the only code that knows what a run leaves on disk.
+
+| file | holds |
+| --- | --- |
+| `config.json` | the format, the system and its resolved configuration |
+| `versions.json` | versions of the packages, and the processor |
+| `metrics.json` | metrics by class and overall; written last, so that a run is finished when it exists |
+| `classes.csv`, `table.md` | the same metrics for people |
+| `log.csv`, `tensorboard/` | the evaluations during training |
+| `checkpoints/step_NNNNNN.weights.h5` | weights of the checkpoints that are averaged |
+| `state.npz` | everything that resuming needs |
+| `model.keras` | the trained model with its card |
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kerastag._versions import package_versions
+from kerastag.card import Card, write_card
+from kerastag.dsp import FRONT_ENDS
+from kerastag.files import read_json, remove_stale_files, write_atomically, write_json, write_text
+from kerastag.labels import LabelSet
+
+__all__ = ["FORMAT", "RunFolder", "embedding_card"]
+
+FORMAT = 1
+EMBEDDING_SECONDS = 1.0
+"""Seconds from one of AudioSet's released embeddings to the next."""
+NOT_IDENTITY = ("config", "data_dir", "run_dir", "in_memory", "save_every", "evaluate_every", "jobs")
+"""Configuration fields that do not change the result of a run: where, how often and in how many processes."""
+
+# Runs without a format were written before version 0.1: `settings.json`, with these names.
+_OLD_SYSTEMS = {"bag_neighbours": "bag_neighbors"}
+_OLD_FIELDS = {
+    "normalise_input": "normalize_input",
+    "num_clips": "num_sub_clips",
+    "clip_seconds": "sub_clip_seconds",
+    "neighbours": "neighbors",
+}
+_OLD_METRICS = {"localisation": "localization"}
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Use `RunFolder.create` for a run that starts or is resumed, and `RunFolder.open` to read one.
+
+    Attributes:
+        path: Path of the folder.
+        system: Name of the recipe.
+        config: Resolved configuration, as plain JSON values by field name.
+    """
+
+    def __init__(self, path: Path, system: str, config: dict[str, Any]) -> None:
+        self.path, self.system, self.config = path, system, config
+
+    @classmethod
+    def create(cls, path: str | Path, system: str, config: Any) -> "RunFolder":
+        """Create the folder of a run, or open the folder of the same run to resume it.
+
+        Args:
+            path: Path of the folder: missing, empty, or the folder of a run with the same configuration.
+            system: Name of the recipe.
+            config: Configuration dataclass.
+
+        Raises:
+            ValueError: The folder holds another run, whose first differing field is named, or other files.
+        """
+        path = Path(path)
+        values = _plain_values(config)
+        remove_stale_files(path)
+        if (path / "config.json").exists() or (path / "settings.json").exists():
+            _check_same_run(cls.open(path), system, values)
+        elif path.is_dir() and any(path.iterdir()):
+            raise ValueError(f"{path}: `run_dir` must be a run folder or an empty folder; it holds other files")
+        write_json(path / "config.json", {"format": FORMAT, "system": system, **values})
+        write_json(path / "versions.json", package_versions())
+        return cls(path, system, values)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Open the folder of a run, finished or not.
+
+        Raises:
+            FileNotFoundError: There is no such folder, or it has no `config.json`.
+            ValueError: `config.json` is damaged, or of a newer format.
+        """
+        path = Path(path)
+        file = path / "config.json"
+        if not file.is_file() and (path / "settings.json").is_file():
+            file = path / "settings.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"{path}: not a run folder (no config.json)")
+        values = read_json(file)
+        version = values.pop("format", 0)
+        if version not in range(FORMAT + 1):
+            raise ValueError(f"{file}: `format` must be at most {FORMAT}; received: {version!r}; update kerastag")
+        system = values.pop("system", None)
+        if not isinstance(system, str):
+            raise ValueError(f"{file}: `system` must name a recipe; received: {system!r}")
+        if version == 0:
+            system, values = _upgrade(system, values)
+        return cls(path, system, values)
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.path / "metrics.json").exists()
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / "state.npz"
+
+    @property
+    def synthetic_data_dir(self) -> Path:
+        """Folder of the packs of a run without `data_dir`."""
+        return self.path / "synthetic"
+
+    def subfolder(self, name: str) -> Path:
+        """Return the folder of a run that belongs to this one, such as a baseline."""
+        return self.path / name
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step_{step:06d}.weights.h5"
+
+    def checkpoint_paths(self, count: int) -> list[Path]:
+        """List the checkpoints, by step.
+
+        Args:
+            count: Number of checkpoints that a finished run has.
+
+        Raises:
+            ValueError: Checkpoints are missing.
+        """
+        paths = sorted((self.path / "checkpoints").glob("step_*.weights.h5"))
+        if len(paths) != count:
+            raise ValueError(f"{self.path}: an unfinished run: {len(paths)} of {count} checkpoints")
+        return paths
+
+    def metrics(self) -> dict[str, Any]:
+        """Read `metrics.json`.
+
+        Raises:
+            FileNotFoundError: The run is not finished.
+            ValueError: The file is damaged.
+        """
+        file = self.path / "metrics.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"{self.path}: not a finished run (no metrics.json)")
+        return {_OLD_METRICS.get(name, name): value for name, value in read_json(file).items()}
+
+    def card(self) -> Card:
+        """Read the card of `model.keras`, or make one for a run that was written without.
+
+        Raises:
+            FileNotFoundError: There is no `model.keras`.
+            ValueError: The model has no card, and the run is not one that was trained on AudioSet's embeddings.
+        """
+        try:
+            return Card.read(self.model_path)
+        except ValueError:
+            if "normalize_input" not in self.config:
+                raise
+        labels = self.metrics()["labels"]
+        return embedding_card(
+            LabelSet(tuple(labels["mids"]), tuple(labels["names"])),
+            origin=f"{self.system}, trained by kerastag on {', '.join(self.config.get('train_packs', ()))}",
+            versions=read_json(self.path / "versions.json"),
+        )
+
+    def save_model(self, model: Any, card: Card) -> None:
+        """Write `model.keras` with its card."""
+
+        def write(path: Path) -> None:
+            model.save(path)
+            write_card(path, card)
+
+        write_atomically(self.model_path, write)
+
+    def save_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `log.csv`, one row for each evaluation."""
+        columns = ["step", "loss", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints", "seconds"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path / "log.csv", text.getvalue())
+
+    def save_metrics(self, metrics: Mapping[str, Any], *, classes: str, table: str, **files: str) -> None:
+        """Write the results of a run, `metrics.json` last.
+
+        Args:
+            metrics: JSON values.
+            classes: Content of `classes.csv`.
+            table: Content of `table.md`.
+            **files: Content of further files, by name, with `_` for the dot: `confusion_csv`.
+        """
+        for name, text in {"classes_csv": classes, "table_md": table, **files}.items():
+            write_text(self.path / name.replace("_", "."), text)
+        write_json(self.path / "metrics.json", metrics)
+
+
+def embedding_card(labels: LabelSet, *, num_segments: int = 10, origin: str, versions: Mapping[str, str]) -> Card:
+    """Make the card of a model that takes AudioSet's released embeddings, which are at 1 Hz.
+
+    Args:
+        labels: Classes of the model.
+        num_segments: Number of segments of a full clip, at least 1.
+        origin: Where the weights come from.
+        versions: Versions of the packages that trained the model.
+    """
+    front_end = FRONT_ENDS["vggish"]
+    return Card(
+        labels=labels,
+        sample_rate=front_end.sample_rate,
+        window_seconds=num_segments * EMBEDDING_SECONDS,
+        seconds_per_frame=EMBEDDING_SECONDS,
+        front_end=front_end.as_dict(),
+        origin=origin,
+        versions=versions,
+    )
+
+
+def _plain_values(config: Any) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+
+
+def _check_same_run(folder: RunFolder, system: str, values: Mapping[str, Any]) -> None:
+    previous, current = {"system": folder.system, **folder.config}, {"system": system, **values}
+    for name in sorted(previous.keys() | current.keys()):
+        if name not in NOT_IDENTITY and previous.get(name) != current.get(name):
+            raise ValueError(
+                f"{folder.path}: holds a run with another configuration: `{name}` was {previous.get(name)!r}; "
+                f"received: {current.get(name)!r}; choose another `run_dir` or remove the folder"
+            )
+
+
+def _upgrade(system: str, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the system and the configuration of a run of the format before version 0.1 in today's names."""
+    renamed = {_OLD_FIELDS.get(name, name): value for name, value in values.items()}
+    if renamed.get("method") == "neighbours":
+        renamed["method"] = "neighbors"
+    return _OLD_SYSTEMS.get(system, system), renamed

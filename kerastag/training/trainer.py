@@ -1,0 +1,144 @@
+"""Train a system on packs, evaluate it and leave a run folder."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerastag.data.batches import Batches
+from kerastag.training.callbacks import TrainingCallback
+from kerastag.training.config import TrainingConfig, checkpoint_steps
+from kerastag.training.devices import build_scope, enable_determinism
+from kerastag.training.evaluation import (
+    CheckpointEnsemble,
+    evaluate_predictions,
+    evaluate_streams,
+    predict_evaluation,
+)
+from kerastag.training.optimization import compile_model
+from kerastag.training.outputs import select_training_outputs
+from kerastag.training.report import run_metrics, save_results
+from kerastag.training.run_data import RunData, load_run_data, make_sampler
+from kerastag.training.run_folder import RunFolder
+from kerastag.training.state import build_optimizer
+from kerastag.training.task import Task
+
+__all__ = ["build_models", "evaluate_run", "fit", "make_dataset", "predict_run", "score", "train"]
+
+
+def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path) -> dict[str, Any]:
+    """Train and evaluate a system, or resume it where an interrupted run stopped.
+
+    Args:
+        folder: Folder of the run.
+        task: Kind of system.
+        config: Configuration of the run.
+        data_dir: Folder of packs.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        FloatingPointError: The loss or the model is no longer finite.
+    """
+    data = load_run_data(config, data_dir)
+    model, trained = build_models(task, config, data)
+    compile_model(trained, config)
+    callback = TrainingCallback(
+        config,
+        folder,
+        predict=lambda model: predict_evaluation(model, config, data),
+        evaluate=lambda predictions: evaluate_predictions(data, predictions),
+        prior=float(data.targets.mean(axis=0)[data.targets.any(axis=0)].mean()),
+    )
+    fit(trained, task.batches(config, data, make_sampler(config, data)), config, callback)
+    folder.save_model(model, task.card(config, data))
+    predictions = callback.ensemble.mean()
+    last = callback.last_predictions if callback.last_predictions is not None else callback.predict(trained)
+    results = {
+        "ensemble": evaluate_predictions(data, predictions),
+        "last": evaluate_predictions(data, last),
+        **evaluate_streams(data, predictions),
+        **task.extra_metrics(config, data, model),
+        "steps": config.steps,
+        "checkpoint_steps": list(checkpoint_steps(config)),
+        "parameters": int(trained.count_params()),
+        "seconds": callback.rows[-1]["seconds"],
+    }
+    return save_results(folder, data, results)
+
+
+def build_models(task: Task, config: TrainingConfig, data: RunData) -> tuple[Any, Any]:
+    """Build the model of a run, and the part of it that is trained, which shares its layers."""
+    keras.utils.set_random_seed(config.seed)
+    enable_determinism()
+    keras.config.set_dtype_policy(config.precision)
+    with build_scope():
+        model = task.build_model(config, data)
+        return model, select_training_outputs(model)
+
+
+def fit(model: Any, batches: Batches, config: TrainingConfig, callback: TrainingCallback) -> Any:
+    """Train a compiled model with `model.fit`, from the state in the run folder if there is one."""
+    build_optimizer(model)
+    callback.restore(model)
+    remaining = config.steps - callback.step
+    if remaining:
+        # One epoch: a run counts steps, and the end of an epoch would reset nothing that it needs.
+        dataset = make_dataset(batches, callback.step, config.steps)
+        model.fit(dataset, steps_per_epoch=remaining, verbose=0, shuffle=False, callbacks=[callback])
+    elif config.ema:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+    return model
+
+
+def make_dataset(batches: Batches, start: int, stop: int) -> Any:
+    """Make what `model.fit` reads batches from: tf.data on TensorFlow, else a `keras.utils.PyDataset`."""
+    if keras.backend.backend() == "tensorflow":
+        from kerastag.data.pipeline import training_dataset
+
+        return training_dataset(batches, start, stop)
+    from kerastag.data.keras_sequence import KerasBatches
+
+    return KerasBatches(batches, start, stop)
+
+
+def score(
+    folder: RunFolder, compute_scores: Callable[[Any, RunData], Mapping[str, Any]], config: Any, data_dir: Path
+) -> dict[str, Any]:
+    """Evaluate a system without a network: its `scores` of the clips, and JSON values to save with the metrics."""
+    data = load_run_data(config, data_dir)
+    start = time.perf_counter()
+    results = dict(compute_scores(config, data))
+    metrics = evaluate_predictions(data, results.pop("scores"))
+    return save_results(folder, data, {"ensemble": metrics, **results, "seconds": time.perf_counter() - start})
+
+
+def evaluate_run(folder: RunFolder, task: Task, config: TrainingConfig, data: RunData) -> dict[str, Any]:
+    """Evaluate a finished run again, from its files, and return what `metrics.json` would hold."""
+    start = time.perf_counter()
+    predictions = predict_run(folder, task, config, data)
+    model = keras.saving.load_model(folder.model_path, compile=False)
+    results = {
+        "ensemble": evaluate_predictions(data, predictions),
+        "last": evaluate_predictions(data, predict_evaluation(select_training_outputs(model), config, data)),
+        **evaluate_streams(data, predictions),
+        **task.extra_metrics(config, data, model),
+        "seconds": time.perf_counter() - start,
+    }
+    return run_metrics(data, results)
+
+
+def predict_run(folder: RunFolder, task: Task, config: TrainingConfig, data: RunData) -> Any:
+    """Predict the clips that a finished run is evaluated on: the mean of its checkpoints' predictions.
+
+    Raises:
+        ValueError: Checkpoints are missing.
+    """
+    _, model = build_models(task, config, data)
+    model.compile()
+    ensemble = CheckpointEnsemble(model, lambda model: predict_evaluation(model, config, data))
+    ensemble.add_files(folder.checkpoint_paths(len(checkpoint_steps(config))))
+    return ensemble.mean()
