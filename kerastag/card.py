@@ -1,47 +1,53 @@
-"""What a model is: classes, thresholds, front end, rate, window, origin. Travels inside every format; no framework."""
+"""Model cards: classes, thresholds, front end, sample rate, window and origin of a model.
+
+A card is a JSON file inside the model, in every format, and is read without a framework.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from kerastag.files import atomic_path, write_bytes
 from kerastag.labels import LabelSet
 
 __all__ = ["MEMBER", "Card", "write_card"]
 
 MEMBER = "kerastag.json"
-SAVED_MODEL_FOLDER = "assets.extra"
-DEFAULT_THRESHOLD = 0.1
+"""Name of the card inside a model."""
+
+_SAVED_MODEL_FOLDER = "assets.extra"
+_DEFAULT_THRESHOLD = 0.1
 _FORMAT = 1
-_LARGEST = 16 * 2**20
+_MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Card:
-    """What one has to know beside the weights to use a model.
+    """Everything that one needs to use a model, apart from its weights.
 
     Args:
-        labels: The classes, in the order of the outputs; None for a model that only embeds.
-        sample_rate: Of the waveform that the model hears, Hz, above zero.
-        window_seconds: Length of one clip, seconds, above zero.
-        seconds_per_frame: From one output frame to the next, seconds, above zero; None where there are none.
-        front_end: The fields of the `FrontEnd`, from its `as_dict`.
-        thresholds: Probability above which a class counts as heard, one a class, in [0, 1]; 0.1 where none is given.
-        thresholds_origin: Where the thresholds come from.
-        origin: Where the weights come from.
-        versions: Package -> version that wrote the model.
+        labels: Classes in the order of the outputs; None for a model that only computes embeddings.
+        sample_rate: Sample rate of the waveform that the model takes, above 0 Hz.
+        window_seconds: Length of one clip, above 0 s.
+        seconds_per_frame: Distance from one output frame to the next, above 0 s; None for a model without output
+            frames.
+        front_end: Fields of the `FrontEnd`, from its `as_dict`.
+        thresholds: Probability in [0, 1] from which a class counts as present, one per class; None is 0.1 for each.
+        thresholds_origin: Source of the thresholds.
+        origin: Source of the weights.
+        versions: Versions of the packages that wrote the model, by name.
 
     Raises:
-        ValueError: A field is outside its range.
+        ValueError: A field is out of range.
 
+    >>> from kerastag import LabelSet
     >>> Card(LabelSet.from_names(["Bark", "Rain"]), 32000, 10.0, 0.32).thresholds
     (0.1, 0.1)
     """
@@ -58,32 +64,32 @@ class Card:
 
     def __post_init__(self) -> None:
         if self.labels is not None and not isinstance(self.labels, LabelSet):
-            raise ValueError(f"`labels` must be a LabelSet or None, received {type(self.labels).__name__}")
+            raise ValueError(f"`labels` must be a LabelSet or None; received: {type(self.labels).__name__}")
         if not isinstance(self.sample_rate, int) or isinstance(self.sample_rate, bool) or self.sample_rate < 1:
-            raise ValueError(f"`sample_rate` must be a whole number above zero, received {self.sample_rate!r}")
+            raise ValueError(f"`sample_rate` must be an integer above 0; received: {self.sample_rate!r}")
         _check_seconds("window_seconds", self.window_seconds)
         if self.seconds_per_frame is not None:
             _check_seconds("seconds_per_frame", self.seconds_per_frame)
         for name in ("thresholds_origin", "origin"):
             if not isinstance(getattr(self, name), str):
-                raise ValueError(f"`{name}` must be text, received {getattr(self, name)!r}")
+                raise ValueError(f"`{name}` must be text; received: {getattr(self, name)!r}")
         for name in ("front_end", "versions"):
             if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"`{name}` must be a dictionary, received {getattr(self, name)!r}")
+                raise ValueError(f"`{name}` must be a dictionary; received: {getattr(self, name)!r}")
         self._set_thresholds()
 
     def _set_thresholds(self) -> None:
         names = () if self.labels is None else self.labels.names
-        values = (DEFAULT_THRESHOLD,) * len(names) if self.thresholds is None else tuple(self.thresholds)
+        values = (_DEFAULT_THRESHOLD,) * len(names) if self.thresholds is None else tuple(self.thresholds)
         if len(values) != len(names):
-            raise ValueError(f"`thresholds` must be one a class ({len(names)}), received {len(values)}")
+            raise ValueError(f"`thresholds` must be one per class, {len(names)}; received: {len(values)}")
         for name, value in zip(names, values, strict=True):
             if isinstance(value, bool | str) or value is None or not 0 <= value <= 1:
-                raise ValueError(f"`thresholds` must lie in [0, 1], received {value!r} for {name}")
+                raise ValueError(f"`thresholds` must be in [0, 1]; received: {value!r} for {name}")
         object.__setattr__(self, "thresholds", tuple(float(value) for value in values))
 
     def as_dict(self) -> dict[str, Any]:
-        """Card -> plain JSON values."""
+        """Return the card as JSON values."""
         values = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
         labels = self.labels
         return {
@@ -97,32 +103,35 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        """Plain JSON values -> card.
+        """Create a card from the result of `as_dict`.
+
+        Args:
+            values: Fields of the card, and its format.
 
         Raises:
-            ValueError: A key is missing or unknown, or its value outside its range.
+            ValueError: A key is missing or unknown, or a value is out of range.
         """
         if not isinstance(values, Mapping):
-            raise ValueError(f"a card must be a dictionary, received {type(values).__name__}")
+            raise ValueError(f"`values` must be a dictionary; received: {type(values).__name__}")
         rest = dict(values)
         if rest.pop("format", None) != _FORMAT:
-            raise ValueError(f"`format` must be {_FORMAT}, received {values.get('format')!r}")
+            raise ValueError(f"`format` must be {_FORMAT}; received: {values.get('format')!r}")
         fields = {name.name for name in dataclasses.fields(cls)}
         if missing := sorted(fields - rest.keys()):
-            raise ValueError(f"missing: {', '.join(missing)}")
+            raise ValueError(f"must have all fields of a card; missing: {', '.join(missing)}")
         if unknown := sorted(rest.keys() - fields):
-            raise ValueError(f"unknown: {', '.join(unknown)}")
+            raise ValueError(f"must have only fields of a card; unknown: {', '.join(unknown)}")
         labels, thresholds = rest.pop("labels"), rest.pop("thresholds")
         if not isinstance(thresholds, list):
-            raise ValueError(f"`thresholds` must be a list, received {type(thresholds).__name__}")
-        return cls(_labels_from(labels), thresholds=tuple(thresholds), **rest)
+            raise ValueError(f"`thresholds` must be a list; received: {type(thresholds).__name__}")
+        return cls(_parse_labels(labels), thresholds=tuple(thresholds), **rest)
 
     @classmethod
     def read(cls, path: str | Path) -> Card:
-        """A model of any format -> its card.
+        """Read the card of a model.
 
         Args:
-            path: A `.keras` file, a `.tflite` file with its appended zip, or the folder of a SavedModel.
+            path: Path of a `.keras` file, of a `.tflite` file with its appended zip archive, or of a SavedModel folder.
 
         Raises:
             FileNotFoundError: There is no such model.
@@ -137,69 +146,76 @@ class Card:
 
 
 def write_card(path: str | Path, card: Card) -> None:
-    """Put a card into a model, in the place of the one it had; the file is replaced at once or not at all.
+    """Write a card into a model, in place of the previous one.
+
+    The file is replaced atomically.
 
     Args:
-        path: A `.keras` file, a `.tflite` file, or the folder of a SavedModel.
-        card: What to put in.
+        path: Path of a `.keras` file, of a `.tflite` file, or of a SavedModel folder.
+        card: Card to write.
 
     Raises:
         FileNotFoundError: There is no such model.
-        ValueError: It is neither a zip, nor a `.tflite` file, nor a SavedModel.
+        ValueError: The path is neither a zip archive, nor a `.tflite` file, nor a SavedModel.
     """
     path = Path(path)
-    text = json.dumps(card.as_dict(), ensure_ascii=False, indent=1).encode()
+    content = json.dumps(card.as_dict(), ensure_ascii=False, indent=1).encode()
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
-            raise ValueError(f"{path}: is no SavedModel (no saved_model.pb inside)")
-        (path / SAVED_MODEL_FOLDER).mkdir(exist_ok=True)
-        _replace(path / SAVED_MODEL_FOLDER / MEMBER, lambda file: file.write(text))
+            raise ValueError(f"{path}: must be a SavedModel; received: a folder without saved_model.pb")
+        write_bytes(path / _SAVED_MODEL_FOLDER / MEMBER, content)
         return
     _require_file(path)
     with path.open("rb") as source:
         is_zip, is_tflite = zipfile.is_zipfile(source), _is_tflite(source)
         if not is_zip and not is_tflite:
-            raise ValueError(f"{path}: is neither a .keras nor a .tflite file")
-        _replace(path, lambda target: _copy_with_member(source, target, text, is_zip))
+            raise ValueError(f"{path}: must be a .keras or .tflite file; received: another format")
+        with atomic_path(path) as temporary_path, temporary_path.open("w+b") as target:
+            if is_zip:
+                _copy_zip(source, target, content)
+            else:
+                _append_zip(source, target, content)
 
 
-def _labels_from(values: Any) -> LabelSet | None:
+def _parse_labels(values: Any) -> LabelSet | None:
     if values is None:
         return None
     if not isinstance(values, Mapping) or values.keys() != {"mids", "names"}:
-        raise ValueError("`labels` must hold `mids` and `names`")
+        raise ValueError("`labels` must be a dictionary of `mids` and `names`")
     return LabelSet(tuple(values["mids"]), tuple(values["names"]))
 
 
-def _copy_with_member(source: BinaryIO, target: BinaryIO, text: bytes, is_zip: bool) -> None:
-    """Copy a zip, with what stands before it, and add the card as its last member."""
-    if not is_zip:
+def _append_zip(source: BinaryIO, target: BinaryIO, content: bytes) -> None:
+    """Copy a file and append a zip archive with the card."""
+    source.seek(0)
+    shutil.copyfileobj(source, target)
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(MEMBER), content)
+
+
+def _copy_zip(source: BinaryIO, target: BinaryIO, content: bytes) -> None:
+    """Copy a zip archive and the bytes before it, with the card as its last member."""
+    with zipfile.ZipFile(source) as archive:
+        members = archive.infolist()
         source.seek(0)
-        shutil.copyfileobj(source, target)
-        with zipfile.ZipFile(target, "w") as new:
-            new.writestr(zipfile.ZipInfo(MEMBER), text)
-        return
-    with zipfile.ZipFile(source) as old:
-        members = old.infolist()
-        before = min((member.header_offset for member in members), default=0)
-        source.seek(0)
-        _copy_bytes(source, target, before)
-        with zipfile.ZipFile(target, "w") as new:
+        _copy_bytes(source, target, min((member.header_offset for member in members), default=0))
+        with zipfile.ZipFile(target, "w") as copy:
             for member in members:
                 if member.filename != MEMBER:
-                    with old.open(member) as content, new.open(_fresh(member), "w") as copy:
-                        shutil.copyfileobj(content, copy)
-            new.writestr(zipfile.ZipInfo(MEMBER), text)
+                    with archive.open(member) as member_source, copy.open(_copy_info(member), "w") as member_target:
+                        shutil.copyfileobj(member_source, member_target)
+            copy.writestr(zipfile.ZipInfo(MEMBER), content)
 
 
-def _fresh(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    copy = zipfile.ZipInfo(member.filename, member.date_time)
-    copy.compress_type, copy.external_attr, copy.file_size = (
+def _copy_info(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    """Copy the description of a member, without its position in the archive."""
+    info = zipfile.ZipInfo(member.filename, member.date_time)
+    info.compress_type, info.external_attr, info.file_size = (
         member.compress_type,
         member.external_attr,
         member.file_size,
     )
-    return copy
+    return info
 
 
 def _copy_bytes(source: BinaryIO, target: BinaryIO, count: int) -> None:
@@ -209,21 +225,6 @@ def _copy_bytes(source: BinaryIO, target: BinaryIO, count: int) -> None:
         count -= len(block)
 
 
-def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            write(file)
-        if path.exists():
-            shutil.copymode(path, temporary)
-        else:
-            Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _is_tflite(file: BinaryIO) -> bool:
     file.seek(0)
     return file.read(8)[4:] == b"TFL3"
@@ -231,13 +232,13 @@ def _is_tflite(file: BinaryIO) -> bool:
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"`path`: no such model: {path}")
+        raise FileNotFoundError(f"{path}: no such file")
 
 
 def _read_folder(path: Path) -> bytes:
-    card = path / SAVED_MODEL_FOLDER / MEMBER
+    card = path / _SAVED_MODEL_FOLDER / MEMBER
     if not card.is_file():
-        raise ValueError(f"{path}: has no card ({SAVED_MODEL_FOLDER}/{MEMBER})")
+        raise ValueError(f"{path}: has no card ({_SAVED_MODEL_FOLDER}/{MEMBER})")
     return card.read_bytes()
 
 
@@ -247,8 +248,10 @@ def _read_zip(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             if MEMBER not in archive.namelist():
                 raise ValueError(f"{path}: has no card (no `{MEMBER}` inside)")
-            if archive.getinfo(MEMBER).file_size > _LARGEST:
-                raise ValueError(f"{path}: its card is too large")
+            if archive.getinfo(MEMBER).file_size > _MAX_BYTES:
+                raise ValueError(
+                    f"{path}: card `{MEMBER}` must have at most {_MAX_BYTES} bytes; received: a larger one"
+                )
             return archive.read(MEMBER)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path}: has no card, or is damaged ({error})") from None
@@ -256,4 +259,4 @@ def _read_zip(path: Path) -> bytes:
 
 def _check_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be a number of seconds above zero, received {value!r}")
+        raise ValueError(f"`{name}` must be a number of seconds above 0; received: {value!r}")

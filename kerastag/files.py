@@ -1,7 +1,7 @@
-"""Write files and folders whole or not at all, and read and write JSON.
+"""Writing files and folders whole or not at all, and reading and writing JSON.
 
 Everything in kerastag that writes a file goes through this module. The content goes into a temporary file beside the
-target, `.PID.NAME`, which is flushed to disk and then renamed: whenever the process dies, the target is the old file or
+target, `.PID.NAME`, which is flushed to disk and then renamed. Whenever the process dies, the target is the old file or
 the new one. A temporary file that a killed process left behind is removed by the next write to the same target, and by
 `remove_stale_files`.
 """
@@ -26,7 +26,9 @@ __all__ = [
     "write_text",
 ]
 
-_TEMPORARY = re.compile(r"\.(\d{1,9})\.(.+)", re.DOTALL)
+# `.PID.NAME` will become NAME, `.PID-previous.NAME` is the folder that it replaces, and `.PID-files.NAME` is a folder
+# of temporary files for it.
+_TEMPORARY_NAME = re.compile(r"\.(?P<pid>\d{1,9})(?P<kind>|-previous|-files)\.(?P<name>.+)", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -47,8 +49,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ('whole', ['a.txt'])
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary_path = _temporary_path(path)
+    temporary_path = _prepare_temporary_path(path)
     try:
         yield temporary_path
         if temporary_path.is_dir():
@@ -68,10 +69,14 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: Path of the file or folder that the temporary files are for; its parent folder is created.
+
+    >>> import tempfile
+    >>> with temporary_folder(Path(tempfile.mkdtemp()) / "a.txt") as folder:
+    ...     _ = (folder / "part").write_text("temporary")
+    >>> folder.exists()
+    False
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = _temporary_path(path, suffix=".files")
+    folder = _prepare_temporary_path(Path(path), kind="-files")
     folder.mkdir()
     try:
         yield folder
@@ -90,7 +95,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         `path`.
 
     >>> import tempfile
-    >>> write_atomically(Path(tempfile.mkdtemp()) / "a.txt", lambda p: p.write_text("whole")).read_text()
+    >>> write_atomically(Path(tempfile.mkdtemp()) / "a.txt", lambda path: path.write_text("whole")).read_text()
     'whole'
     """
     with atomic_path(path) as temporary_path:
@@ -118,28 +123,28 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+    """Read a JSON file that contains an object.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not valid JSON, or holds something else than an object.
+        ValueError: The file is not valid JSON, or contains another value than an object.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # invalid JSON and invalid UTF-8 alike
+    except (ValueError, RecursionError) as error:  # invalid JSON, invalid UTF-8 and too many nested values
         raise ValueError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: must hold a JSON object; received: {type(value).__name__}")
+        raise ValueError(f"{path}: must contain a JSON object; received: {type(value).__name__}")
     return value
 
 
 def remove_stale_files(folder: str | os.PathLike[str]) -> None:
     """Remove the temporary files of killed processes from a folder and the folders below it.
 
-    Temporary files of processes that are still running stay.
+    Temporary files of running processes stay.
 
     Args:
         folder: Path of the folder; it may be missing.
@@ -152,44 +157,43 @@ def remove_stale_files(folder: str | os.PathLike[str]) -> None:
     >>> [path.name for path in folder.iterdir()]
     ['state.npz']
     """
-    for path in list(Path(folder).rglob(".*")):
-        if _is_stale(path.name):
-            _remove(path)
+    for entry in list(Path(folder).rglob(".*")):
+        _remove_if_stale(entry)
 
 
-def _temporary_path(path: Path, suffix: str = "") -> Path:
-    """Return the path `.PID.NAME` beside `path`, after removing what killed processes left for the same name."""
-    for entry in path.parent.glob(f".*.{_escape_glob(path.name)}*"):
-        match = _TEMPORARY.fullmatch(entry.name)
-        if match and match[2] in (path.name, f"{path.name}.files") and _is_stale(entry.name):
-            _remove(entry)
-    temporary_path = path.with_name(f".{os.getpid()}.{path.name}{suffix}")
+def _prepare_temporary_path(path: Path, kind: str = "") -> Path:
+    """Return an unused temporary path beside `path`, after removing what killed processes left there for `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for entry in list(path.parent.iterdir()):
+        if entry.name.startswith(".") and entry.name.endswith(f".{path.name}"):
+            _remove_if_stale(entry, path.name)
+    temporary_path = path.with_name(f".{os.getpid()}{kind}.{path.name}")
     _remove(temporary_path)
     return temporary_path
 
 
-def _escape_glob(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
+def _remove_if_stale(entry: Path, name: str | None = None) -> None:
+    """Remove a temporary file of a process that has ended; with `name`, only if it is for the target of that name."""
+    match = _TEMPORARY_NAME.fullmatch(entry.name)
+    if match is None or name not in (None, match["name"]) or _is_running(int(match["pid"])):
+        return
+    target = entry.with_name(match["name"])
+    if match["kind"] == "-previous" and not target.exists():  # the process died between the two renames
+        os.replace(entry, target)
+    else:
+        _remove(entry)
 
 
-def _is_stale(name: str) -> bool:
-    match = _TEMPORARY.fullmatch(name)
-    return match is not None and not _is_running(int(match[1]))
-
-
-def _is_running(process: int) -> bool:
+def _is_running(pid: int) -> bool:
+    if os.name != "posix":  # on Windows, os.kill would end the process
+        return True
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # a process of another user
         return True
     return True
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _replace_folder(folder: Path, path: Path) -> None:
@@ -199,10 +203,15 @@ def _replace_folder(folder: Path, path: Path) -> None:
     if not path.is_dir():
         os.replace(folder, path)
         return
-    previous = path.with_name(f".{os.getpid()}.{path.name}.files")
+    previous = path.with_name(f".{os.getpid()}-previous.{path.name}")
     os.replace(path, previous)
     os.replace(folder, path)
     _remove(previous)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb" if os.name == "posix" else "rb+") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

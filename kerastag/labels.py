@@ -1,4 +1,4 @@
-"""The classes a model knows: their order, names and identifiers."""
+"""The classes of a model: their order, names and identifiers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _AUDIOSET = Path(__file__).with_name("audioset_classes.tsv")
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Class identifiers and display names -> class indices, and back.
+    """The classes of a model, in the order of its outputs.
 
     Args:
-        mids: identifiers in class order (AudioSet's MIDs, or the names again); unique, not empty.
-        names: display names in class order; unique, not empty.
+        mids: Identifiers of the classes (AudioSet's MIDs, or the names again), unique and not empty.
+        names: Display names of the classes, unique and not empty.
 
     Raises:
-        ValueError: no class, lengths that differ, an empty or repeated entry.
+        ValueError: There is no class, the lengths differ, or an entry is empty or repeated.
 
+    >>> from kerastag import LabelSet
     >>> labels = LabelSet.audioset()
     >>> len(labels), labels.names[0], labels.index("/m/09x0r"), labels.index("Telephone")
     (527, 'Speech', 0, 389)
@@ -37,10 +38,10 @@ class LabelSet:
         object.__setattr__(self, "mids", tuple(self.mids))
         object.__setattr__(self, "names", tuple(self.names))
         if not self.names:
-            raise ValueError("`names` must hold at least one class, received none")
+            raise ValueError("`names` must contain at least one class; received: none")
         if len(self.mids) != len(self.names):
             raise ValueError(
-                f"`mids` and `names` must have equal lengths, received {len(self.mids)} and {len(self.names)}"
+                f"`mids` and `names` must have equal lengths; received: {len(self.mids)} and {len(self.names)}"
             )
         for field, values in (("mids", self.mids), ("names", self.names)):
             _check_entries(field, values)
@@ -48,38 +49,38 @@ class LabelSet:
     @classmethod
     @functools.cache
     def audioset(cls) -> LabelSet:
-        """AudioSet's 527 classes in the official order."""
+        """Return AudioSet's 527 classes in the official order."""
         rows = [line.split("\t") for line in _AUDIOSET.read_text(encoding="utf-8").splitlines()]
         return cls(tuple(mid for mid, _ in rows), tuple(name for _, name in rows))
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> LabelSet:
-        """Class names in order -> a label set in which they are the identifiers too."""
+        """Create a label set from class names in order, which are also the identifiers."""
         if isinstance(names, str):
-            raise ValueError(f"`names` must be a list of class names, received the text {names!r}")
+            raise ValueError(f"`names` must be a list of class names; received: {names!r}")
         names = tuple(names)
         return cls(names, names)
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> LabelSet:
-        """A class list -> a label set.
+        """Read a label set from a class list.
 
         Args:
-            path: a CSV with the columns `index,mid,display_name` (AudioSet's own), or a text file with
-                one class name a line.
+            path: Path of a CSV file with the columns `index,mid,display_name` (AudioSet's own), or of a text file with
+                one class name per line.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: an index that is not the next one, a row too short, an empty or repeated entry.
+            FileNotFoundError: There is no such file.
+            ValueError: An index is not the next one, a row has too few columns, or an entry is empty or repeated.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such class list")
+            raise FileNotFoundError(f"{path}: no such file")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = list(csv.reader(file, skipinitialspace=True))
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a text file in UTF-8") from error
+            raise ValueError(f"{path}: must be a text file in UTF-8") from error
         try:
             if rows and [cell.strip() for cell in rows[0]] == ["index", "mid", "display_name"]:
                 pairs = list(_official_rows(rows[1:]))
@@ -89,17 +90,20 @@ class LabelSet:
             raise ValueError(f"{path}: {error}") from error
 
     def index(self, name_or_mid: str) -> int:
-        """A display name or an identifier -> the class index.
+        """Return the index of a class.
+
+        Args:
+            name_or_mid: Display name or identifier of the class.
 
         Raises:
-            ValueError: no such class; the message proposes those that contain the text.
+            ValueError: There is no such class; the message proposes those whose name contains the text.
         """
-        found = self._indices.get(name_or_mid)
-        if found is None:
-            near = [name for name in self.names if str(name_or_mid).lower() in name.lower()][:5]
-            hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-            raise ValueError(f"`name_or_mid` must be one of {len(self)} classes, received {name_or_mid!r}{hint}")
-        return found
+        index = self._indices.get(name_or_mid)
+        if index is None:
+            similar = [name for name in self.names if str(name_or_mid).lower() in name.lower()][:5]
+            hint = f"; did you mean {', '.join(map(repr, similar))}?" if similar else ""
+            raise ValueError(f"`name_or_mid` must be one of {len(self)} classes; received: {name_or_mid!r}{hint}")
+        return index
 
     @functools.cached_property
     def _indices(self) -> dict[str, int]:
@@ -114,18 +118,18 @@ def _check_entries(field: str, values: tuple[str, ...]) -> None:
     seen: dict[str, int] = {}
     for i, value in enumerate(values):
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"`{field}` must hold non-empty text, received {value!r} for class {i}")
+            raise ValueError(f"`{field}` must contain non-empty text; received: {value!r} for class {i}")
         if value in seen:
-            raise ValueError(f"`{field}` must be unique, received {value!r} for classes {seen[value]} and {i}")
+            raise ValueError(f"`{field}` must be unique; received: {value!r} for classes {seen[value]} and {i}")
         seen[value] = i
 
 
 def _official_rows(rows: list[list[str]]) -> Iterator[tuple[str, str]]:
     for line, row in enumerate(rows, start=2):
         if len(row) != 3:
-            raise ValueError(f"line {line}: 3 columns are expected, received {len(row)}")
+            raise ValueError(f"line {line}: must have 3 columns; received: {len(row)}")
         if row[0].strip() != str(line - 2):
-            raise ValueError(f"line {line}: index {line - 2} is expected, received {row[0]!r}")
+            raise ValueError(f"line {line}: index must be {line - 2}; received: {row[0]!r}")
         yield row[1].strip(), row[2].strip()
 
 
@@ -133,7 +137,6 @@ def _single_column(rows: list[list[str]]) -> Iterator[str]:
     for line, row in enumerate(rows, start=1):
         if len(row) != 1 or not row[0].strip():
             raise ValueError(
-                f"line {line}: one class name is expected, received {','.join(row)!r} "
-                "(or a header index,mid,display_name)"
+                f"line {line}: must be one class name (or a header index,mid,display_name); received: {','.join(row)!r}"
             )
         yield row[0].strip()

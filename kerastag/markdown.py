@@ -10,10 +10,11 @@ def format_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> 
 
     Args:
         header: Titles of the columns.
-        rows: Cells of each row, as many as there are columns; a `|` in a cell is escaped.
+        rows: Cells of each row, as many as there are columns; a `|` in a cell is escaped, and a line end
+            becomes a space.
 
     Returns:
-        The lines of the table, joined, without a line end after the last.
+        Lines of the table, without a line end after the last one.
 
     Raises:
         ValueError: A row has more or fewer cells than the header.
@@ -34,4 +35,4 @@ def format_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> 
 
 
 def _format_row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in cells) + " |"

@@ -1,4 +1,4 @@
-"""The card: what goes in comes out, in each format, and the model beside it stays what it was."""
+"""Cards: each format keeps the card and leaves the rest of the model unchanged."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ CARD = Card(
 EMBEDDER = Card(None, sample_rate=16_000, window_seconds=10.0)
 
 
-def make_keras(folder):
+def save_keras(folder):
     import keras
 
     path = folder / "model.keras"
@@ -35,47 +35,47 @@ def make_keras(folder):
     return path
 
 
-def make_tflite(folder):
+def save_tflite(folder):
     path = folder / "model.tflite"
     path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(range(256)))
     return path
 
 
-def make_tflite_with_labels(folder):
-    path = make_tflite(folder)
+def save_tflite_with_labels(folder):
+    path = save_tflite(folder)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "Bark\nRain\n")
     return path
 
 
-def make_saved_model(folder):
+def save_saved_model(folder):
     path = folder / "saved"
     path.mkdir()
     (path / "saved_model.pb").write_bytes(b"graph")
     return path
 
 
-FORMATS = [make_keras, make_tflite, make_tflite_with_labels, make_saved_model]
+FORMATS = [save_keras, save_tflite, save_tflite_with_labels, save_saved_model]
 
 
-@pytest.mark.parametrize("make", FORMATS)
+@pytest.mark.parametrize("save_model", FORMATS)
 @pytest.mark.parametrize("card", [CARD, EMBEDDER], ids=["tagger", "embedder"])
-def test_what_goes_in_comes_out_and_is_replaced_whole(make, card, tmp_path):
-    path = make(tmp_path)
+def test_a_card_is_written_replaced_and_read_in_each_format(save_model, card, tmp_path):
+    path = save_model(tmp_path)
     write_card(path, dataclasses.replace(card, origin="the first" * 1000))
     write_card(path, card)
     assert Card.read(path) == card
-    assert len(list(tmp_path.iterdir())) == 1  # nothing is left beside it
+    assert len(list(tmp_path.iterdir())) == 1  # no temporary file
     if path.is_file():
         with zipfile.ZipFile(path) as archive:
             assert archive.namelist().count(MEMBER) == 1
             assert archive.testzip() is None
 
 
-def test_keras_loads_the_same_model_around_a_card(tmp_path):
+def test_keras_loads_the_same_model_with_a_card(tmp_path):
     import keras
 
-    path = make_keras(tmp_path)
+    path = save_keras(tmp_path)
     x = np.eye(3, dtype=np.float32)
     before = keras.saving.load_model(path).predict(x, verbose=0)
     for _ in range(2):
@@ -83,9 +83,9 @@ def test_keras_loads_the_same_model_around_a_card(tmp_path):
         np.testing.assert_array_equal(keras.saving.load_model(path).predict(x, verbose=0), before)
 
 
-def test_a_tflite_file_keeps_its_start_and_its_other_members(tmp_path):
-    original = make_tflite(tmp_path).read_bytes()
-    path = make_tflite_with_labels(tmp_path)
+def test_a_tflite_file_keeps_its_content_and_its_other_members(tmp_path):
+    original = save_tflite(tmp_path).read_bytes()
+    path = save_tflite_with_labels(tmp_path)
     for _ in range(2):
         write_card(path, CARD)
         assert path.read_bytes().startswith(original)
@@ -94,21 +94,21 @@ def test_a_tflite_file_keeps_its_start_and_its_other_members(tmp_path):
             assert archive.read("labels.txt") == b"Bark\nRain\n"
 
 
-def test_a_failed_write_leaves_the_model_as_it_was(tmp_path, monkeypatch):
-    path = make_keras(tmp_path)
+def test_a_failed_write_leaves_the_model_unchanged(tmp_path, monkeypatch):
+    path = save_keras(tmp_path)
     before = path.read_bytes()
 
-    def full(*_):
+    def fail(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("kerastag.card.shutil.copyfileobj", full)
+    monkeypatch.setattr("kerastag.card.shutil.copyfileobj", fail)
     with pytest.raises(OSError, match="No space left"):
         write_card(path, CARD)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_thresholds_default_to_a_tenth():
+def test_default_thresholds_are_a_tenth():
     assert Card(CARD.labels, 32_000, 10.0).thresholds == (0.1, 0.1)
     assert EMBEDDER.thresholds == ()
 
@@ -116,19 +116,19 @@ def test_thresholds_default_to_a_tenth():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": ("a", "b")}, "`labels` must be a LabelSet or None, received tuple"),
-        ({"sample_rate": 0}, "`sample_rate` must be a whole number above zero, received 0"),
-        ({"sample_rate": 32e3}, "`sample_rate` must be a whole number above zero, received 32000.0"),
-        ({"window_seconds": 0}, "`window_seconds` must be a number of seconds above zero, received 0"),
-        ({"seconds_per_frame": float("inf")}, "`seconds_per_frame` must be .* received inf"),
-        ({"thresholds": (0.1,)}, r"`thresholds` must be one a class \(2\), received 1"),
-        ({"thresholds": (0.1, 1.5)}, r"`thresholds` must lie in \[0, 1\], received 1.5 for Rain, heavy"),
-        ({"thresholds": (float("nan"), 0.5)}, r"`thresholds` must lie in \[0, 1\], received nan for Bärk"),
-        ({"origin": None}, "`origin` must be text, received None"),
-        ({"front_end": "panns"}, "`front_end` must be a dictionary, received 'panns'"),
+        ({"labels": ("a", "b")}, "`labels` must be a LabelSet or None; received: tuple"),
+        ({"sample_rate": 0}, "`sample_rate` must be an integer above 0; received: 0"),
+        ({"sample_rate": 32e3}, "`sample_rate` must be an integer above 0; received: 32000.0"),
+        ({"window_seconds": 0}, "`window_seconds` must be a number of seconds above 0; received: 0"),
+        ({"seconds_per_frame": float("inf")}, "`seconds_per_frame` must be .*; received: inf"),
+        ({"thresholds": (0.1,)}, r"`thresholds` must be one per class, 2; received: 1"),
+        ({"thresholds": (0.1, 1.5)}, r"`thresholds` must be in \[0, 1\]; received: 1.5 for Rain, heavy"),
+        ({"thresholds": (float("nan"), 0.5)}, r"`thresholds` must be in \[0, 1\]; received: nan for Bärk"),
+        ({"origin": None}, "`origin` must be text; received: None"),
+        ({"front_end": "panns"}, "`front_end` must be a dictionary; received: 'panns'"),
     ],
 )
-def test_fields_outside_their_range_are_refused(changes, message):
+def test_fields_out_of_range_are_rejected(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CARD, **changes)
 
@@ -137,44 +137,44 @@ def test_fields_outside_their_range_are_refused(changes, message):
     ("text", "message"),
     [
         ("{", "damaged card `kerastag.json`: Expecting"),
-        ("[]", "a card must be a dictionary, received list"),
-        ('{"format": 99}', "`format` must be 1, received 99"),
+        ("[]", "`values` must be a dictionary; received: list"),
+        ('{"format": 99}', "`format` must be 1; received: 99"),
         ('{"format": 1}', "missing: front_end, labels, origin"),
         (json.dumps({**CARD.as_dict(), "color": 1}), "unknown: color"),
-        (json.dumps({**CARD.as_dict(), "labels": ["a"]}), "`labels` must hold `mids` and `names`"),
-        (json.dumps({**CARD.as_dict(), "thresholds": 3}), "`thresholds` must be a list, received int"),
+        (json.dumps({**CARD.as_dict(), "labels": ["a"]}), "`labels` must be a dictionary of `mids` and `names`"),
+        (json.dumps({**CARD.as_dict(), "thresholds": 3}), "`thresholds` must be a list; received: int"),
         (json.dumps({**CARD.as_dict(), "labels": {"mids": [1], "names": ["a"]}}), "`mids`"),
     ],
 )
-def test_a_damaged_card_names_the_file_and_the_key(text, message, tmp_path):
-    path = make_saved_model(tmp_path)
+def test_a_damaged_card_is_rejected_with_file_and_key(text, message, tmp_path):
+    path = save_saved_model(tmp_path)
     (path / "assets.extra").mkdir()
     (path / "assets.extra" / MEMBER).write_text(text)
-    with pytest.raises(ValueError, match=message) as raised:
+    with pytest.raises(ValueError, match=message) as error:
         Card.read(path)
-    assert str(raised.value).startswith(str(path))
+    assert str(error.value).startswith(str(path))
 
 
-def test_models_without_a_card_and_files_that_are_no_models(tmp_path):
+def test_models_without_a_card_and_other_files_are_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"has no card \(no `kerastag.json` inside\)"):
-        Card.read(make_keras(tmp_path))
+        Card.read(save_keras(tmp_path))
     with pytest.raises(ValueError, match=r"saved: has no card \(assets.extra/kerastag.json\)"):
-        Card.read(make_saved_model(tmp_path))
-    with pytest.raises(FileNotFoundError, match="no such model"):
+        Card.read(save_saved_model(tmp_path))
+    with pytest.raises(FileNotFoundError, match="absent.keras: no such file"):
         Card.read(tmp_path / "absent.keras")
-    with pytest.raises(FileNotFoundError, match="no such model"):
+    with pytest.raises(FileNotFoundError, match="absent.keras: no such file"):
         write_card(tmp_path / "absent.keras", CARD)
     (tmp_path / "text.keras").write_text("no model")
     with pytest.raises(ValueError, match="has no card, or is damaged"):
         Card.read(tmp_path / "text.keras")
-    with pytest.raises(ValueError, match="is neither a .keras nor a .tflite file"):
+    with pytest.raises(ValueError, match="must be a .keras or .tflite file; received: another format"):
         write_card(tmp_path / "text.keras", CARD)
-    with pytest.raises(ValueError, match="is no SavedModel"):
+    with pytest.raises(ValueError, match="must be a SavedModel; received: a folder without saved_model.pb"):
         write_card(tmp_path, CARD)
 
 
 def test_a_card_is_read_without_a_framework(tmp_path):
-    path = make_tflite(tmp_path)
+    path = save_tflite(tmp_path)
     write_card(path, CARD)
     code = f"import sys\nfrom kerastag.card import Card\nprint(Card.read({str(path)!r}).labels.names[1])\n"
     assert run_python(code + "print({'keras', 'tensorflow', 'numpy'} & set(sys.modules))") == "Rain, heavy\nset()\n"

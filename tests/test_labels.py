@@ -1,4 +1,4 @@
-"""Label sets: AudioSet's, a user's own, and lists that are wrong."""
+"""Label sets of AudioSet and of users, and invalid class lists."""
 
 import numpy as np
 import pytest
@@ -21,19 +21,19 @@ def test_audioset_equals_the_official_csv():
     assert LabelSet.from_csv(SHARED / "data" / "audioset" / "class_labels_indices.csv") == LabelSet.audioset()
 
 
-def test_index_by_name_and_by_identifier():
+def test_a_class_is_found_by_name_and_by_identifier():
     labels = LabelSet.audioset()
     assert [labels.index(name) for name in labels.names] == list(range(527))
     assert [labels.index(mid) for mid in labels.mids] == list(range(527))
     with pytest.raises(
-        ValueError, match=r"one of 527 classes, received 'telephone bell'; did you mean 'Telephone bell"
+        ValueError, match=r"one of 527 classes; received: 'telephone bell'; did you mean 'Telephone bell"
     ):
         labels.index("telephone bell")
-    with pytest.raises(ValueError, match="one of 527 classes, received 'zzz'$"):
+    with pytest.raises(ValueError, match="one of 527 classes; received: 'zzz'$"):
         labels.index("zzz")
 
 
-def test_own_names_are_their_own_identifiers():
+def test_names_of_users_are_also_the_identifiers():
     labels = LabelSet.from_names(["dog", "rain"])
     assert labels == LabelSet(("dog", "rain"), ("dog", "rain"))
     assert labels.index("rain") == 1
@@ -44,25 +44,25 @@ def test_own_names_are_their_own_identifiers():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "`names` must hold at least one class"),
-        (["dog", ""], "non-empty text, received '' for class 1"),
-        (["dog", "  "], "non-empty text, received '  ' for class 1"),
-        (["dog", 3], "non-empty text, received 3 for class 1"),
-        (["dog", "rain", "dog"], "must be unique, received 'dog' for classes 0 and 2"),
-        ("dog", "must be a list of class names, received the text 'dog'"),
+        ([], "`names` must contain at least one class"),
+        (["dog", ""], "non-empty text; received: '' for class 1"),
+        (["dog", "  "], "non-empty text; received: '  ' for class 1"),
+        (["dog", 3], "non-empty text; received: 3 for class 1"),
+        (["dog", "rain", "dog"], "must be unique; received: 'dog' for classes 0 and 2"),
+        ("dog", "must be a list of class names; received: 'dog'"),
     ],
 )
-def test_wrong_names_are_refused(names, message):
+def test_invalid_names_are_rejected(names, message):
     with pytest.raises(ValueError, match=message):
         LabelSet.from_names(names)
 
 
-def test_lengths_must_agree():
-    with pytest.raises(ValueError, match="equal lengths, received 1 and 2"):
+def test_identifiers_and_names_must_have_equal_lengths():
+    with pytest.raises(ValueError, match="equal lengths; received: 1 and 2"):
         LabelSet(("/m/1",), ("a", "b"))
 
 
-def test_reads_both_forms_of_list(tmp_path):
+def test_both_forms_of_class_lists_are_read(tmp_path):
     official, column = tmp_path / "official.csv", tmp_path / "column.txt"
     official.write_text('index,mid,display_name\n0,/m/1,"Dog, bark"\n1,/m/2,Rain\n')
     column.write_bytes("\ufeffDog\r\nBébé qui pleure\r\n".encode())
@@ -75,23 +75,23 @@ def test_reads_both_forms_of_list(tmp_path):
     [
         (b"", "at least one class"),
         (b"index,mid,display_name\n", "at least one class"),
-        (b"index,mid,display_name\n0,/m/1\n", "line 2: 3 columns are expected, received 2"),
-        (b"index,mid,display_name\n1,/m/1,Dog\n", "line 2: index 0 is expected, received '1'"),
-        (b"index,mid,display_name\n0,/m/1,Dog\n1,/m/2,Dog\n", "`names` must be unique, received 'Dog'"),
-        (b"index,mid,display_name\n0,/m/1,Dog\n1,/m/1,Cat\n", "`mids` must be unique, received '/m/1'"),
-        (b"index,mid,display_name\n0,/m/1,\n", "`names` must hold non-empty text"),
-        (b"dog\n\nrain\n", "line 2: one class name is expected"),
-        (b"path,label\nx,y\n", "line 1: one class name is expected, received 'path,label'"),
-        (b"\xff\xfe\x00dog", "not a text file in UTF-8"),
+        (b"index,mid,display_name\n0,/m/1\n", "line 2: must have 3 columns; received: 2"),
+        (b"index,mid,display_name\n1,/m/1,Dog\n", "line 2: index must be 0; received: '1'"),
+        (b"index,mid,display_name\n0,/m/1,Dog\n1,/m/2,Dog\n", "`names` must be unique; received: 'Dog'"),
+        (b"index,mid,display_name\n0,/m/1,Dog\n1,/m/1,Cat\n", "`mids` must be unique; received: '/m/1'"),
+        (b"index,mid,display_name\n0,/m/1,\n", "`names` must contain non-empty text"),
+        (b"dog\n\nrain\n", "line 2: must be one class name"),
+        (b"path,label\nx,y\n", "line 1: must be one class name .*; received: 'path,label'"),
+        (b"\xff\xfe\x00dog", "must be a text file in UTF-8"),
     ],
 )
-def test_wrong_lists_name_file_and_line(tmp_path, content, message):
+def test_an_invalid_class_list_is_rejected_with_file_and_line(tmp_path, content, message):
     path = tmp_path / "classes.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"classes\.csv: .*{message}"):
         LabelSet.from_csv(path)
 
 
-def test_list_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.csv: no such class list"):
+def test_a_missing_class_list_is_rejected(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
         LabelSet.from_csv(tmp_path / "none.csv")
