@@ -1,10 +1,10 @@
-"""How good, small and fast exported files are: mAP on AudioSet, size, and time beside YAMNet, in one run.
+"""Accuracy, size and speed of exported files: mAP on AudioSet, megabytes, and time compared with YAMNet.
 
     python benchmarks/export.py --models RUN_OR_KERAS... [--packs FOLDER] [--yamnet yamnet.tflite] [--threads 1]
 
-Every model is exported by each target, through the parity gate, into `--output`; a target that the gate refuses says by
-how much. Then all files that hear and YAMNet are run in turns, one window each, and so are the heads; the table has
-medians. Quote the figures of a quiet machine only.
+Every model is exported to `--output` with each target and compared with Keras; a refused export is a row that states
+the difference. Then YAMNet and all files that take audio run in turns, one window each, and so do the heads; the table
+has medians. Quote only numbers of a quiet machine.
 """
 
 import argparse
@@ -14,150 +14,173 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROUNDS = 60
-HEARS = ("float32", "float16", "int8_dynamic", "int8", "tflite_runtime")
+TARGETS = ("float32", "float16", "int8_dynamic", "int8", "tflite_runtime")
 LEVELS = (1.0, 0.05, 0.005)
 INPUTS = ("waveform", "log_mel")
+HEADER = (
+    "file",
+    "size",
+    "mAP, Keras",
+    "loss of the file",
+    "ms per window",
+    "ms per second of audio",
+    "relative to YAMNet",
+)
+YAMNET_SECONDS = 0.975
 
 
 def main() -> None:
-    """Export, then measure in turns, then print."""
+    """Export, measure in turns, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["mn04_as"], help=".keras files, presets or runs")
-    parser.add_argument("--targets", nargs="+", default=list(HEARS), help=f"default: {' '.join(HEARS)}")
-    parser.add_argument("--inputs", nargs="+", default=list(INPUTS), choices=INPUTS, help="of models that hear")
-    parser.add_argument("--packs", help="folder with eval.h5 and bal_train.h5, for models of embeddings")
-    parser.add_argument("--recordings", help="folder or pack of recordings, for the ranges of int8 of models that hear")
-    parser.add_argument("--audio_pack", help="evaluation pack of waveforms, for the models that hear")
-    parser.add_argument("--yamnet", default="../shared/data/weights/yamnet.tflite", help="left out where it is absent")
-    parser.add_argument("--output", default="runs/export", help="where the files go (default: runs/export)")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments = parser.parse_args()
-    print(environment())
-    rows = [row for model in arguments.models for row in exports(model, arguments)]
-    timed = in_turns([row["path"] for row in rows if "path" in row], arguments)
-    print(f"\nmAP at {', '.join(map(str, LEVELS))} of the recordings' level\n")
-    print("| file | size | mAP, Keras | lost by the file | ms a window | ms a second of sound | YAMNet's |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    yamnet = timed.get("yamnet")
-    for row in rows:
-        print(line(row, timed, yamnet))
+    parser.add_argument("--models", nargs="+", default=["mn04_as"], help="Paths of .keras files or runs, or presets.")
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), help=f"Targets (default: {' '.join(TARGETS)}).")
+    parser.add_argument(
+        "--inputs", nargs="+", default=list(INPUTS), choices=INPUTS, help="Inputs of models that take audio."
+    )
+    parser.add_argument("--packs", help="Folder with eval.h5 and bal_train.h5, for models of embeddings.")
+    parser.add_argument("--recordings", help="Folder or pack of recordings to calibrate int8 models that take audio.")
+    parser.add_argument("--audio-pack", "--audio_pack", help="Evaluation pack of waveforms for models of audio.")
+    parser.add_argument(
+        "--yamnet", default="../shared/data/weights/yamnet.tflite", help="Path of YAMNet; skipped if it is absent."
+    )
+    parser.add_argument("--output", default="runs/export", help="Folder of the exported files (default: runs/export).")
+    parser.add_argument("--threads", type=int, default=1, help="Number of threads of the interpreter.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="Number of timed calls per file.")
+    args = parser.parse_args()
+    from kerastag.markdown import format_table
+
+    print(describe_environment())
+    rows = [row for model in args.models for row in export_all(model, args)]
+    times = measure_times([row["path"] for row in rows if "path" in row], args)
+    yamnet = times.get("yamnet")
+    cells = [make_row(row, times, yamnet) for row in rows]
     if yamnet:
-        times = f"{yamnet[0]:.2f} | {yamnet[0] / yamnet[1]:.3f} | 1"
-        print(f"| yamnet | {row_size(Path(arguments.yamnet))} | – | – | {times} |")
+        milliseconds, seconds = yamnet
+        size = format_size(Path(args.yamnet))
+        cells.append(["yamnet", size, "–", "–", f"{milliseconds:.2f}", f"{milliseconds / seconds:.3f}", "1"])
+    print(f"\nmAP at {', '.join(map(str, LEVELS))} of the level of the recordings\n\n{format_table(HEADER, cells)}")
 
 
-def exports(model: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A model -> one row a target and input, with the report, or with what the gate said."""
+def export_all(model: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Export a model with each target and input, and measure the mAP of each file."""
     from kerastag.edge.runtime import LiteRTModel
-    from kerastag.export.clips import evaluation_clips
-    from kerastag.export.export import export
-    from kerastag.export.parity import map_of, reference
-    from kerastag.export.serving import serve
+    from kerastag.export import export_model, read_target
+    from kerastag.export.clips import open_evaluation_pack
+    from kerastag.export.parity import compute_map, predict_reference
+    from kerastag.export.preparation import prepare_model
     from kerastag.export.source import read_source
-    from kerastag.export.target import read_target
     from kerastag.tagger import model_file
 
     path = Path(model) if Path(model).is_dir() else model_file(model)
     source = read_source(path)
-    embeds = source.network.inputs[0].name == "embedding"
-    levels = LEVELS[:1] if embeds else LEVELS
+    takes_embeddings = source.network.inputs[0].name == "embedding"
+    levels = LEVELS[:1] if takes_embeddings else LEVELS
+    packs = args.packs if takes_embeddings else args.audio_pack
+    recordings = Path(packs, "bal_train.h5") if takes_embeddings and packs else args.recordings
     rows: list[dict[str, Any]] = []
-    before: dict[tuple[str, float], float] = {}
-    for name in arguments.targets:
-        for given in ("embedding",) if embeds else arguments.inputs:
-            target = dataclasses.replace(read_target(name), input=given)
-            output = Path(arguments.output, f"{path.parent.name}_{path.stem}_{given}_{name}.tflite")
-            packs = arguments.packs if embeds else arguments.audio_pack
-            ranges = Path(packs, "bal_train.h5") if embeds and packs else arguments.recordings
+    keras_maps: dict[tuple[str, float], float] = {}
+    for name in args.targets:
+        for input_name in ("embedding",) if takes_embeddings else args.inputs:
+            target = dataclasses.replace(read_target(name), input=input_name)
+            output = Path(args.output, f"{path.parent.name}_{path.stem}_{input_name}_{name}.tflite")
             row: dict[str, Any] = {"name": output.stem, "maps": []}
             rows.append(row)
             try:
-                report = export(path, target, output, recordings=ranges)
+                report = export_model(path, target, output, recordings=recordings)
             except (ValueError, ImportError) as error:
-                row["refused"] = str(error)
-                print(row["refused"], file=sys.stderr, flush=True)
+                row["error"] = str(error)
+                print(row["error"], file=sys.stderr, flush=True)
                 continue
-            print(report.table(), file=sys.stderr, flush=True)
+            print(report.as_markdown(), file=sys.stderr, flush=True)
             row["path"] = output
-            served = serve(source, target)
+            prepared = prepare_model(source, target)
             for level in levels if packs else ():
-                clips = evaluation_clips(packs, served, level)
-                if (given, level) not in before:
-                    before[given, level] = map_of(lambda batch, served=served: reference(served, batch), clips)
-                row["maps"].append((before[given, level], map_of(LiteRTModel(output), clips)))
+                clips = open_evaluation_pack(packs, prepared, level)
+                if (input_name, level) not in keras_maps:
+                    keras_maps[input_name, level] = compute_map(
+                        lambda batch, prepared=prepared: predict_reference(prepared, batch), clips
+                    )
+                row["maps"].append((keras_maps[input_name, level], compute_map(LiteRTModel(output), clips)))
     return rows
 
 
-def in_turns(paths: list[Path], arguments: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    """Files -> median milliseconds of a window, and its seconds, all files run one after the other in each round.
+def measure_times(paths: list[Path], args: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Measure the median time of a window in milliseconds, and its length in seconds, by file.
 
-    Of a head in two the window is a segment: that is what a stream runs each time.
+    All files run one after the other in each round. The window of a split head is a segment, the unit of a stream.
     """
     from kerastag.edge.runtime import LiteRTModel
-    from kerastag.export.device import on_noise
+    from kerastag.export.device import make_noise_run
 
-    runs = {}
+    runs: dict[str, tuple[Callable[[], object], float]] = {}
     for path in paths:
-        model = LiteRTModel(path, arguments.threads)
-        seconds = model.card.window_seconds if model.split is None else model.card.seconds_per_frame
-        runs[path.stem] = on_noise(model), seconds
-    if Path(arguments.yamnet).is_file():
-        runs["yamnet"] = yamnet(Path(arguments.yamnet), arguments.threads), 0.975
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(arguments.rounds):
+        model = LiteRTModel(path, args.threads)
+        seconds = model.card.window_seconds if model.split is None else model.card.seconds_per_frame or 0.0
+        runs[path.stem] = make_noise_run(model), seconds
+    if Path(args.yamnet).is_file():
+        runs["yamnet"] = load_yamnet(Path(args.yamnet), args.threads), YAMNET_SECONDS
+    milliseconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(args.rounds):
         for name, (run, _) in runs.items():
             start = time.perf_counter()
             run()
-            taken[name].append(1e3 * (time.perf_counter() - start))
-    return {name: (float(np.median(times)), runs[name][1]) for name, times in taken.items()}
+            milliseconds[name].append(1e3 * (time.perf_counter() - start))
+    return {name: (float(np.median(values)), runs[name][1]) for name, values in milliseconds.items()}
 
 
-def yamnet(path: Path, threads: int) -> Any:
-    """YAMNet's own file -> a function that runs it on one window."""
+def load_yamnet(path: Path, num_threads: int) -> Callable[[], object]:
+    """Load YAMNet's own file as a function that processes one window."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
+    interpreter = Interpreter(model_path=os.fspath(path), num_threads=num_threads)
     interpreter.allocate_tensors()
-    (given,) = interpreter.get_input_details()
-    window = (0.1 * np.random.default_rng(0).standard_normal(given["shape"])).astype(np.float32)
+    (details,) = interpreter.get_input_details()
+    window = (0.1 * np.random.default_rng(0).standard_normal(details["shape"])).astype(np.float32)
 
     def run() -> None:
-        interpreter.set_tensor(given["index"], window)
+        interpreter.set_tensor(details["index"], window)
         interpreter.invoke()
 
     return run
 
 
-def line(row: dict[str, Any], timed: dict[str, tuple[float, float]], yamnet: tuple[float, float] | None) -> str:
-    """A row of the table."""
-    if "refused" in row:
-        return f"| {row['name']} | refused: {row['refused']} | | | | | |"
-    milliseconds, seconds = timed[row["name"]]
-    before = " / ".join(f"{keras:.4f}" for keras, _ in row["maps"]) or "–"
-    lost = " / ".join(f"{keras - file:.4f}" for keras, file in row["maps"]) or "–"
-    beside = f"{milliseconds / seconds / (yamnet[0] / yamnet[1]):.2f}" if yamnet else "–"
-    times = f"{milliseconds:.2f} | {milliseconds / seconds:.3f} | {beside}"
-    return f"| {row['name']} | {row_size(row['path'])} | {before} | {lost} | {times} |"
+def make_row(
+    row: dict[str, Any], times: dict[str, tuple[float, float]], yamnet: tuple[float, float] | None
+) -> list[str]:
+    """Make the cells of a row of the table."""
+    if "error" in row:
+        return [row["name"], f"refused: {row['error']}", "", "", "", "", ""]
+    milliseconds, seconds = times[row["name"]]
+    per_second = milliseconds / seconds
+    return [
+        row["name"],
+        format_size(row["path"]),
+        " / ".join(f"{keras:.4f}" for keras, _ in row["maps"]) or "–",
+        " / ".join(f"{keras - file:.4f}" for keras, file in row["maps"]) or "–",
+        f"{milliseconds:.2f}",
+        f"{per_second:.3f}",
+        f"{per_second / (yamnet[0] / yamnet[1]):.2f}" if yamnet else "–",
+    ]
 
 
-def row_size(path: Path) -> str:
-    """A file -> its size in MB, as text."""
+def format_size(path: Path) -> str:
+    """Format the size of a file in MB."""
     return f"{path.stat().st_size / 1e6:.2f} MB"
 
 
-def environment() -> str:
-    """The machine and the versions."""
+def describe_environment() -> str:
+    """Describe the processor, its load, and the versions of the packages."""
     names = ("keras", "tensorflow", "ai-edge-litert", "ai-edge-quantizer", "numpy")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    model = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
-    processor = model[0].split(":")[1].strip() if model else platform.processor()
+    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = lines[0].split(":")[1].strip() if lines else platform.processor()
     load = f"load average {os.getloadavg()[0]:.1f}"
     return f"{processor}, {os.cpu_count()} cores, {load}; Python {platform.python_version()}, {versions}"
 

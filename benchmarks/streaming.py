@@ -174,7 +174,7 @@ def front_end_times(repeats: int) -> dict[str, dict[str, float]]:
             "whole": lambda s=stream, x=second: s.feed(x),
             "blocks": lambda s=stream, x=second, n=block: [s.feed(x[i : i + n]) for i in range(0, len(x), n)],
         }
-        np.testing.assert_allclose(plain_log_mel(front_end, second), front_end.log_mel(second), atol=1e-3)
+        np.testing.assert_allclose(plain_log_mel(front_end, second), front_end.compute_log_mel(second), atol=1e-3)
         times: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(20 * repeats):
             for way, run in ways.items():
@@ -204,8 +204,7 @@ def convert(model: str | None, folder: Path) -> None:
 
     from kerastag.card import Card, write_card
     from kerastag.edge.runtime import LiteRTModel
-    from kerastag.export.export import export
-    from kerastag.export.target import read_target
+    from kerastag.export import export_model, read_target
     from kerastag.models import MODELS
     from kerastag.tagger import model_file
 
@@ -215,14 +214,14 @@ def convert(model: str | None, folder: Path) -> None:
     tagger = untrained_mn04(folder / "tagger.keras") if model is None else model_file(model)
     float32 = read_target("float32")
     hears = dataclasses.replace(float32, input="log_mel")
-    export(tagger, dataclasses.replace(hears, outputs=("clipwise", "framewise")), folder / "windowed.tflite")
-    export(tagger, hears, folder / "embedder.tflite", segment_seconds=1.0)
+    export_model(tagger, dataclasses.replace(hears, outputs=("clipwise", "framewise")), folder / "windowed.tflite")
+    export_model(tagger, hears, folder / "embedder.tflite", segment_seconds=1.0)
     embedder = LiteRTModel(folder / "embedder.tflite")
     head = MODELS["feature_attention"].build(num_features=embedder.output_shapes["embedding"][-1])
     head.save(folder / "head.keras")
     pair = {"embedder": embedder.card.versions["embedder"]}
     write_card(folder / "head.keras", dataclasses.replace(Card.read(tagger), seconds_per_frame=1.0, versions=pair))
-    export(folder / "head.keras", read_target("streaming_head"), folder / "head.tflite")
+    export_model(folder / "head.keras", read_target("streaming_head"), folder / "head.tflite")
 
 
 def untrained_mn04(path: Path) -> Path:
@@ -230,7 +229,7 @@ def untrained_mn04(path: Path) -> Path:
     from kerastag.card import Card, write_card
     from kerastag.dsp import FRONT_ENDS
     from kerastag.labels import LabelSet
-    from kerastag.models.mn import mn
+    from kerastag.models.backbones.mn import mn
 
     front_end = FRONT_ENDS["efficientat"]
     mn(527, width=0.4).save(path)

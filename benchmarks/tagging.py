@@ -114,11 +114,10 @@ def measure(what: str, model: str, recording: str) -> dict[str, float]:
 
 def convert(model: str, output: Path) -> None:
     """A Keras model for one window of its card -> TFLite in float32."""
-    from kerastag.export.export import export
-    from kerastag.export.target import read_target
+    from kerastag.export import export_model, read_target
     from kerastag.tagger import model_file
 
-    export(model_file(model), read_target("float32"), output)
+    export_model(model_file(model), read_target("float32"), output)
 
 
 if __name__ == "__main__":

@@ -1,124 +1,123 @@
-"""Packs and folders of recordings -> inputs of a model, to measure it on or to find its ranges."""
+"""Clips from packs and folders as inputs of a model, for evaluation and for calibration."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kerastag import audio
-from kerastag.data.audio_pack import AudioPack, is_audio_pack
+from kerastag.audio.formats import find_audio_files
 from kerastag.data.batches import scale
-from kerastag.data.pack import FeaturePack
-from kerastag.export.serving import Served
+from kerastag.data.packs import AudioPack, open_pack
+from kerastag.export.preparation import PreparedModel
 
-__all__ = ["Clips", "evaluation_clips", "representative"]
+__all__ = ["PackInputs", "open_evaluation_pack", "read_representative_inputs"]
 
-_AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus")
-_AT_ONCE = 32
-_MOST_REPRESENTATIVE = 100
+_BATCH_SIZE = 32
+_MAX_REPRESENTATIVE = 100
 
 
-class Clips:
-    """A pack -> batches of inputs of the shape that is served, and the targets.
+class PackInputs:
+    """Clips of a pack as inputs of a model, with their targets.
 
     Args:
-        path: of the pack, waveforms or embeddings.
-        served: what they are for.
-        level: factor on the samples of recordings, above 0; what is left is in 16-bit steps, as a microphone gives it.
+        path: Path of a pack of waveforms or embeddings.
+        prepared: Model that takes the inputs.
+        level: Factor for the samples of waveforms, above 0; the product is rounded to 16-bit steps, as in a recording.
 
     Raises:
-        FileNotFoundError: there is no such pack.
-        ValueError: the pack holds something else than the model takes, or other classes.
+        FileNotFoundError: No such pack.
+        ValueError: The pack does not hold what the model takes, or has another sample rate or number of classes.
     """
 
-    def __init__(self, path: Path, served: Served, level: float = 1.0) -> None:
-        self._served, self._level = served, level
-        self._pack: Any
-        if is_audio_pack(path):
-            self._pack = AudioPack(path)
-            if served.input == "embedding":
-                raise ValueError(f"{path}: holds waveforms, the model takes embeddings")
-            if self._pack.sample_rate != served.card.sample_rate:
-                raise ValueError(
-                    f"{path}: must hold waveforms of {served.card.sample_rate} Hz, has {self._pack.sample_rate} Hz"
-                )
-        else:
-            self._pack = FeaturePack.open(path)
-            if served.input != "embedding":
-                raise ValueError(f"{path}: holds embeddings, the model takes {served.input}")
-        self.targets: np.ndarray = self._pack.targets
-        labels = served.card.labels
+    def __init__(self, path: Path, prepared: PreparedModel, level: float = 1.0) -> None:
+        self._prepared, self._level = prepared, level
+        self._pack = open_pack(path)
+        has_waveforms = isinstance(self._pack, AudioPack)
+        if has_waveforms == (prepared.input_name == "embedding"):
+            content = "waveforms" if has_waveforms else "embeddings"
+            raise ValueError(f"{path}: must hold what the model takes, {prepared.input_name}; received: {content}")
+        if isinstance(self._pack, AudioPack) and self._pack.sample_rate != prepared.card.sample_rate:
+            expected = f"must hold waveforms of {prepared.card.sample_rate} Hz"
+            raise ValueError(f"{path}: {expected}; received: {self._pack.sample_rate} Hz")
+        self.targets = self._pack.targets
+        labels = prepared.card.labels
         if labels is not None and self.targets.shape[1] != len(labels):
-            raise ValueError(f"{path}: has {self.targets.shape[1]} classes, the model {len(labels)}")
+            raise ValueError(f"{path}: must have the model's {len(labels)} classes; received: {self.targets.shape[1]}")
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batches(self, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Row numbers, None for all -> inputs (batch, ...), some at a time."""
+        """Yield batches of inputs, of the clips with the given row numbers or of all."""
         rows = np.arange(len(self)) if rows is None else rows
-        for start in range(0, len(rows), _AT_ONCE):
-            stored, lengths, _ = self._pack.rows(rows[start : start + _AT_ONCE])
-            given = scale(stored, lengths)
-            if self._served.input == "embedding":
-                yield _fitted(given, self._served.shape[0])
-            elif self._level == 1:
-                yield _heard(given, self._served)
-            else:
-                quiet = np.rint(32_767 * self._level * given) / np.float32(32_768)
-                yield _heard(quiet.astype(np.float32), self._served)
+        for start in range(0, len(rows), _BATCH_SIZE):
+            stored, lengths, _ = self._pack.rows(rows[start : start + _BATCH_SIZE])
+            clips = scale(stored, lengths)
+            if self._prepared.input_name == "embedding":
+                yield _fit_length(clips, self._prepared.input_shape[0])
+                continue
+            if self._level != 1:
+                clips = (np.rint(32_767 * self._level * clips) / np.float32(32_768)).astype(np.float32)
+            yield _compute_inputs(clips, self._prepared)
 
 
-def evaluation_clips(path: str | os.PathLike[str], served: Served, level: float = 1.0) -> Clips:
-    """An evaluation pack, or a folder with `eval.h5` in it -> its clips, at a level."""
+def open_evaluation_pack(path: str | os.PathLike[str], prepared: PreparedModel, level: float = 1.0) -> PackInputs:
+    """Open an evaluation pack, or the `eval.h5` of a folder, see `PackInputs`."""
     path = Path(path)
-    return Clips(path / "eval.h5" if path.is_dir() else path, served, level)
+    return PackInputs(path / "eval.h5" if path.is_dir() else path, prepared, level)
 
 
-def representative(path: str | os.PathLike[str], served: Served) -> Iterator[np.ndarray]:
-    """A folder of recordings or a pack -> inputs (1, ...), a hundred at most, spread evenly over what is there.
+def read_representative_inputs(path: str | os.PathLike[str], prepared: PreparedModel) -> Iterator[np.ndarray]:
+    """Read at most a hundred inputs, evenly spaced over the recordings of a folder or the clips of a pack.
 
-    They come in a random order, the same each time: the quantizer's moving average of ranges forgets the first ones,
-    and a folder's files lie class by class.
+    They come in a random order, the same each time: the quantizer's moving average of ranges forgets the first inputs,
+    and the files of a folder are sorted by class.
+
+    Args:
+        path: Path of a folder of recordings or of a pack.
+        prepared: Model that takes the inputs.
+
+    Yields:
+        Inputs of the model, each a batch of one.
 
     Raises:
-        FileNotFoundError: there is nothing of the name.
-        ValueError: there is no recording in the folder, or the model takes embeddings.
+        FileNotFoundError: No such folder or pack.
+        ValueError: The folder has no recordings, or the model takes embeddings.
     """
     path = Path(path)
     if path.is_file():
-        clips = Clips(path, served)
-        for batch in clips.batches(_spread(len(clips))):
-            yield from (given[None] for given in batch)
+        clips = PackInputs(path, prepared)
+        for batch in clips.batches(_select_evenly(len(clips))):
+            yield from (clip[None] for clip in batch)
         return
     if not path.is_dir():
         raise FileNotFoundError(f"`representative`: {path}: no such folder or pack")
-    if served.input == "embedding":
-        raise ValueError("`representative` must be a pack of embeddings for a model that takes them")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _AUDIO)
+    if prepared.input_name == "embedding":
+        raise ValueError(f"`representative` must be a pack of embeddings for this model; received: {str(path)!r}")
+    files = find_audio_files(path)
     if not files:
-        raise ValueError(f"`representative`: {path}: no recording in it ({', '.join(_AUDIO)})")
-    for index in _spread(len(files)):
-        seconds = served.card.window_seconds
-        sound = audio.load(files[index], served.card.sample_rate, duration_seconds=seconds)
-        yield _heard(sound[None], served)
+        raise ValueError(f"`representative` must be a folder with recordings; received: {str(path)!r}")
+    card = prepared.card
+    for index in _select_evenly(len(files)):
+        waveform = audio.load(path / files[index], card.sample_rate, duration_seconds=card.window_seconds)
+        yield _compute_inputs(waveform[None], prepared)
 
 
-def _spread(count: int) -> np.ndarray:
-    rows = np.unique(np.linspace(0, count - 1, min(count, _MOST_REPRESENTATIVE)).astype(int))
+def _select_evenly(count: int) -> np.ndarray:
+    rows = np.unique(np.linspace(0, count - 1, min(count, _MAX_REPRESENTATIVE)).astype(int))
     return np.random.default_rng(0).permutation(rows)
 
 
-def _heard(waveforms: np.ndarray, served: Served) -> np.ndarray:
-    fitted = _fitted(waveforms, served.samples)
-    return fitted if served.input == "waveform" else served.front_end.log_mel(fitted)
+def _compute_inputs(waveforms: np.ndarray, prepared: PreparedModel) -> np.ndarray:
+    waveforms = _fit_length(waveforms, prepared.num_samples)
+    return waveforms if prepared.input_name == "waveform" else prepared.front_end.compute_log_mel(waveforms)
 
 
-def _fitted(given: np.ndarray, length: int) -> np.ndarray:
-    """(batch, n, ...) -> (batch, length, ...): zeros after the end, or the beginning."""
-    missing = max(0, length - given.shape[1])
-    return np.pad(given[:, :length], [(0, 0), (0, missing), *[(0, 0)] * (given.ndim - 2)])
+def _fit_length(clips: np.ndarray, length: int) -> np.ndarray:
+    """Crop the second axis, or pad it with zeros at the end."""
+    missing = max(0, length - clips.shape[1])
+    return np.pad(clips[:, :length], [(0, 0), (0, missing), *[(0, 0)] * (clips.ndim - 2)])

@@ -1,6 +1,7 @@
-"""An exported file as a device runs it: `python -m kerastag.export.device FILE THREADS` prints what it takes, as JSON.
+"""Time and memory that an exported file takes, measured in a process of its own.
 
-A process of its own, so that its memory is the file's, the interpreter's and NumPy's, and nobody else's.
+`python -m kerastag.export.device FILE THREADS` prints them as JSON. The process loads only the file, the interpreter
+and NumPy, so that its memory is what a device needs.
 """
 
 from __future__ import annotations
@@ -18,30 +19,30 @@ import numpy as np
 
 from kerastag.edge.runtime import LiteRTModel
 
-__all__ = ["Use", "measure_use", "on_noise"]
+__all__ = ["Usage", "make_noise_run", "measure_usage"]
 
-_FEWEST_CALLS = 5
-_MOST_SECONDS = 1.0
+_MIN_CALLS = 5
+_MIN_SECONDS = 1.0
 
 
-class Use(NamedTuple):
-    """What running a file takes.
+class Usage(NamedTuple):
+    """Resources that an exported file takes.
 
     Args:
-        milliseconds: of one window or, of a head in two, of one segment in a stream; the median.
-        peak_mb: largest resident memory of the process, MB.
+        milliseconds: Median time of one window, or of one segment of a split head, in milliseconds.
+        peak_mb: Largest resident memory of the process in MB; None where the system does not report it.
     """
 
     milliseconds: float
-    peak_mb: float
+    peak_mb: float | None
 
 
-def measure_use(path: Path, threads: int) -> Use:
-    """An exported file and a number of threads -> what running it takes, measured in a fresh process."""
+def measure_usage(path: Path, num_threads: int) -> Usage:
+    """Measure the time and memory of an exported file in a new process."""
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     result = subprocess.run(
-        [sys.executable, "-m", __name__, os.fspath(path), str(threads)],
+        [sys.executable, "-m", __name__, os.fspath(path), str(num_threads)],
         env={**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
@@ -50,65 +51,60 @@ def measure_use(path: Path, threads: int) -> Use:
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
         raise ValueError(f"{path}: cannot be run in a process of its own: {reason}")
-    return Use(**json.loads(result.stdout.splitlines()[-1]))
+    return Usage(**json.loads(result.stdout.splitlines()[-1]))
 
 
-def main(path: str, threads: int) -> None:
-    """Run the file on noise for a second, and print what it took."""
-    run = _saved_model(path) if Path(path).is_dir() else _tflite(path, threads)
-    taken: list[float] = []
-    while len(taken) < _FEWEST_CALLS or sum(taken) < _MOST_SECONDS:
+def main(path: str, num_threads: int) -> None:
+    """Run a file on noise for a second, and print the time and memory it takes."""
+    run = _load_saved_model(path) if Path(path).is_dir() else make_noise_run(LiteRTModel(path, num_threads))
+    seconds: list[float] = []
+    while len(seconds) < _MIN_CALLS or sum(seconds) < _MIN_SECONDS:
         start = time.perf_counter()
         run()
-        taken.append(time.perf_counter() - start)
-    print(json.dumps(Use(1e3 * float(np.median(taken[1:])), _peak_mb())._asdict()))
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps(Usage(1e3 * float(np.median(seconds[1:])), _measure_peak_mb())._asdict()))
 
 
-def on_noise(model: LiteRTModel) -> Callable[[], object]:
-    """A model -> what runs it once on noise: a window or, of a head in two, the next segment of a stream."""
-    noise = _noise(model.shape)
+def make_noise_run(model: LiteRTModel) -> Callable[[], object]:
+    """Make a function that runs a model once on noise: on a window, or on the next segment of a split head."""
+    noise = _make_noise(model.shape)
     if (split := model.split) is None:
         return lambda: model(noise)
-    bag = _noise(split.bag_shape)
+    bag = _make_noise(split.bag_shape)
 
-    def next_segment() -> None:
+    def run_segment() -> None:
         bag[0, -1] = split.keep(noise[0, -1])
         split.say(bag, bag.shape[1] - 1)
 
-    return next_segment
+    return run_segment
 
 
-def _tflite(path: str, threads: int) -> Callable[[], object]:
-    return on_noise(LiteRTModel(path, threads))
-
-
-def _saved_model(path: str) -> Callable[[], object]:
+def _load_saved_model(path: str) -> Callable[[], object]:
     import tensorflow as tf
 
     from kerastag.card import Card
 
-    loaded, card = tf.saved_model.load(path), Card.read(path)
-    function = loaded.signatures["serving_default"]
+    model, card = tf.saved_model.load(path), Card.read(path)
+    function = model.signatures["serving_default"]
     ((name, spec),) = function.structured_input_signature[1].items()
     per_second = 1 / (card.seconds_per_frame or 1) if name == "embedding" else card.sample_rate
-    shape = (1, round(card.window_seconds * per_second), *spec.shape[2:])
-    noise = tf.constant(_noise(shape))
-    return lambda: (loaded, function(**{name: noise}))
+    noise = tf.constant(_make_noise((1, round(card.window_seconds * per_second), *spec.shape[2:])))
+    return lambda: (model, function(**{name: noise}))
 
 
-def _noise(shape: tuple[int, ...]) -> np.ndarray:
+def _make_noise(shape: tuple[int, ...]) -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
 
 
-def _peak_mb() -> float:
+def _measure_peak_mb() -> float | None:
     status = Path("/proc/self/status")
-    if status.is_file():  # what getrusage says on Linux is the parent's, whose memory a new process begins with
+    if status.is_file():  # On Linux, getrusage reports the memory of the parent, with which a new process begins.
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1e3
     try:
         import resource
-    except ImportError:  # Windows has none
-        return float("nan")
+    except ImportError:  # on Windows
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 

@@ -1,31 +1,32 @@
-"""A model and a target -> a file, kept only when it says what Keras says."""
+"""Export of a model to a file, which is kept only if it predicts what Keras predicts."""
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
-from kerastag.card import write_card
+from kerastag.card import Card, write_card
 from kerastag.edge.runtime import LiteRTModel
-from kerastag.export import parity, tflite
-from kerastag.export.clips import evaluation_clips, representative
-from kerastag.export.embedder import embedder
-from kerastag.export.metadata import with_metadata
+from kerastag.export.clips import open_evaluation_pack, read_representative_inputs
+from kerastag.export.embedder import extract_embedder
+from kerastag.export.metadata import add_metadata
+from kerastag.export.parity import Run, check_parity
+from kerastag.export.preparation import PreparedModel, prepare_model
 from kerastag.export.quantization import quantize
-from kerastag.export.saved_model import next_version, runner, write_saved_model
-from kerastag.export.serving import Served, serve
+from kerastag.export.report import ExportReport
+from kerastag.export.saved_model import find_next_version, load_saved_model, write_saved_model
 from kerastag.export.source import read_source
 from kerastag.export.target import Target
+from kerastag.export.tflite import convert_model, lower_operation_versions
+from kerastag.files import atomic_path, temporary_folder, write_json
 
-__all__ = ["export"]
+__all__ = ["export_model"]
 
 
-def export(
+def export_model(
     model: str | os.PathLike[str],
     target: Target,
     output: str | os.PathLike[str],
@@ -33,88 +34,82 @@ def export(
     segment_seconds: float | None = None,
     evaluation: str | os.PathLike[str] | None = None,
     recordings: str | os.PathLike[str] | None = None,
-) -> parity.Report:
-    """A model and a target -> the exported file, a JSON of what was measured of it beside, and that as a report.
+    card: Card | None = None,
+) -> ExportReport:
+    """Export a Keras model to a TFLite file or a SavedModel.
 
-    The file is written in a temporary folder beside its place, measured there, and renamed when it is as close to
-    Keras as the target asks. What stands at its place is replaced at once or not at all.
+    The file is written to a temporary folder beside `output` and compared with Keras there. It replaces an existing
+    file only if all differences are within the tolerances of the target. The report is written beside it, to
+    `NAME.parity.json`.
 
     Args:
-        model: a `.keras` file with its card, or the folder of a run.
-        target: what to write, from `read_target`.
-        output: the `.tflite` file; of a SavedModel the folder, in which the next numeric version is made.
-        segment_seconds: write the embedder alone, from a segment of this length to its `embedding`: what
-            `kerastag stream` hears with before an attention head. None writes the whole model.
-        evaluation: a pack, or a folder with `eval.h5`, on which mAP is measured before and after.
-        recordings: a folder of recordings, or a pack, from which `int8` and `int16x8` take their ranges.
+        model: Path of a `.keras` file, or of a folder that contains `model.keras`.
+        target: Target of the export, see `read_target`.
+        output: Path of the `.tflite` file, or of the folder in which the next numbered version of a SavedModel is
+            created.
+        segment_seconds: Length of a segment in seconds, to export only the network that embeds one segment, for
+            `kerastag stream` with an attention head. None exports the whole model.
+        evaluation: Path of a pack, or of a folder with `eval.h5`, on which the mAP of Keras and of the file is
+            measured.
+        recordings: Path of a folder of recordings or of a pack, from which `"int8"` and `"int16x8"` calibrate ranges.
+        card: Card of a model that has none; None reads the card in the model.
+
+    Returns:
+        The report of the comparison, and of the size, time and memory of the file.
 
     Raises:
-        FileNotFoundError: a file or folder is not there.
-        ValueError: the model cannot be exported so, or an argument does not fit.
-        ParityError: the file is further from Keras than the target allows.
-        ImportError: a package is missing.
+        FileNotFoundError: A file or folder does not exist.
+        ValueError: An argument is not allowed, or the target does not support the model.
+        ParityError: The file exceeds a tolerance of the target.
+        ImportError: A package is not installed.
     """
     output = Path(output)
-    _check(target, output, recordings)
-    if segment_seconds is not None and target.window_seconds:
-        raise ValueError(f"`segment_seconds` needs a target without `window_seconds`, received {target.name}")
-    source = read_source(model)
-    served = serve(source if segment_seconds is None else embedder(source, segment_seconds), target)
-    clips = None if evaluation is None else evaluation_clips(evaluation, served)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        made = Path(folder, output.name)
-        run = _write(made, served, target, recordings)
-        write_card(made, served.card)
-        report = parity.check(made, output.name, target.name, target.tolerance, run(), served, clips)
-        _keep(made, output, target)
-    _write_report(output, report)
+    _check_arguments(target, output, segment_seconds, recordings)
+    source = read_source(model, card)
+    if segment_seconds is not None:
+        source = extract_embedder(source, segment_seconds)
+    prepared = prepare_model(source, target)
+    clips = None if evaluation is None else open_evaluation_pack(evaluation, prepared)
+    with temporary_folder(output) as folder:
+        temporary_path = folder / output.name
+        load = _write(temporary_path, prepared, target, recordings)
+        write_card(temporary_path, prepared.card)
+        report = check_parity(temporary_path, output.name, target, load(), prepared, clips)
+        path = output / str(find_next_version(output)) if target.format == "saved_model" else output
+        with atomic_path(path) as replacement:
+            temporary_path.rename(replacement)
+    write_json(output.with_name(f"{output.name.removesuffix('.tflite')}.parity.json"), report.as_dict())
     return report
 
 
 def _write(
-    path: Path, served: Served, target: Target, recordings: str | os.PathLike[str] | None
-) -> Callable[[], parity.Run]:
-    """Write the file without its card; returns what loads it once it has one."""
+    path: Path, prepared: PreparedModel, target: Target, recordings: str | os.PathLike[str] | None
+) -> Callable[[], Run]:
+    """Write the file without its card, and return a function that loads the file once it has a card."""
     if target.format == "saved_model":
-        write_saved_model(served, path)
-        return lambda: runner(path, served)
-    content = tflite.convert(served)
-    heard = () if recordings is None else representative(recordings, served)
-    content = quantize(content, target, served.front_ends, heard)
+        write_saved_model(prepared, path)
+        return lambda: load_saved_model(path, prepared.input_name)
+    inputs = () if recordings is None else read_representative_inputs(recordings, prepared)
+    content = quantize(convert_model(prepared), target, prepared.front_end_layers, inputs)
     if target.runtime == "tflite_runtime":
-        content = tflite.for_tflite_runtime(content)
+        content = lower_operation_versions(content)
     if target.metadata == "mediapipe":
-        content = with_metadata(content, served.card, path.stem)
+        content = add_metadata(content, prepared.card, path.stem)
     path.write_bytes(content)
     return lambda: LiteRTModel(path)
 
 
-def _keep(made: Path, output: Path, target: Target) -> None:
-    if target.format == "saved_model":
-        output.mkdir(exist_ok=True)
-        made.chmod(0o755)
-        made.rename(output / str(next_version(output)))
-    else:
-        os.replace(made, output)
-
-
-def _check(target: Target, output: Path, recordings: object) -> None:
+def _check_arguments(target: Target, output: Path, segment_seconds: float | None, recordings: object) -> None:
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"exporting needs Keras on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}")
+        raise ValueError(f"the Keras backend must be tensorflow to export; received: {keras.backend.backend()!r}")
     if target.format == "tflite" and output.suffix != ".tflite":
-        raise ValueError(f"`output` of target {target.name} must end in .tflite, received {output}")
+        raise ValueError(f"`output` must end in .tflite for target {target.name}; received: {str(output)!r}")
     if target.format == "saved_model":
-        next_version(output)
+        find_next_version(output)
     if target.needs_recordings and recordings is None:
         raise ValueError(
-            f"target {target.name} needs `--representative`, a folder of recordings or a pack like those that it will "
-            "hear: their loudest and softest values set its ranges"
+            f"target {target.name} needs `--representative`, a folder of recordings or a pack with audio as in use: "
+            "the largest and smallest values set the ranges of 8-bit numbers"
         )
-
-
-def _write_report(output: Path, report: parity.Report) -> None:
-    place = output.with_name(f"{output.name.removesuffix('.tflite')}.parity.json")
-    beside = place.with_name(f".{os.getpid()}.{place.name}")
-    beside.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
-    os.replace(beside, place)
+    if segment_seconds is not None and target.window_seconds:
+        raise ValueError(f"`segment_seconds` needs a target without `window_seconds`; received: {target.name}")

@@ -1,4 +1,4 @@
-"""A float32 TFLite file -> the same with fewer bits, the front end left in float32."""
+"""Quantization of a float32 TFLite file, with the front end left in float32."""
 
 from __future__ import annotations
 
@@ -12,38 +12,44 @@ from typing import Any
 
 import numpy as np
 
-from kerastag.export.graph import PRODUCTS, Operation, last_products, operations, outputs
+from kerastag.export.graph import PRODUCTS, Operation, find_output_products, read_operations, read_output_names
 from kerastag.export.target import Target
 
 __all__ = ["quantize"]
 
 _BITS = 8
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-# What stands between convolutions and loses little in few bits. Sums, means and divisions of pooling and attention stay
-# float: in 8 bits they cost an attention model more mAP than all its weights together. So does hard swish, which the
-# interpreter has no fast kernel for in 8 bits.
+# Operations between convolutions that lose little in few bits. Sums, means and divisions of pooling and attention stay
+# float: in 8 bits they cost an attention model more mAP than all its weights together. Hard swish stays float because
+# the interpreter has no fast 8-bit kernel for it.
 _BETWEEN = ("ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD", "RESHAPE")
 _BETWEEN_IN_8_BITS = ("RELU",)
 _ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
 
 
-def quantize(content: bytes, target: Target, front_ends: Sequence[str], recordings: Iterable[np.ndarray] = ()) -> bytes:
-    """The content of a float32 `.tflite` file -> that of a quantized one.
+def quantize(
+    content: bytes, target: Target, front_end_layers: Sequence[str], recordings: Iterable[np.ndarray] = ()
+) -> bytes:
+    """Quantize a float32 `.tflite` file.
 
-    Dense layers and convolutions are quantized by output channel. What the probabilities are taken from keeps its
-    activations in float32 in every target: in 8 bits all rare classes would be equal. So does what reads an output,
-    such as the layer after an embedding. With `"int8_dynamic"` the weights of convolutions are 8 bits too, but computed
-    with in float32, which is faster and closer.
+    Dense layers and convolutions are quantized per output channel. In every target the activations of the last product
+    before a probability stay in float32, because in 8 bits all rare classes would be equal; so do the layers that take
+    an output of the file, such as the layer after an embedding. With `"int8_dynamic"`, the weights of convolutions are
+    stored in 8 bits but computed with in float32, which is faster and more accurate.
 
     Args:
-        content: with one signature that has one input.
-        target: says how.
-        front_ends: names of layers that stay float32, beside what the target's `keep_float` matches.
-        recordings: inputs (1, ...) for `"int8"` and `"int16x8"`, from which the ranges of the activations are taken.
+        content: Content of a file that has one signature with one input.
+        target: Target that selects the quantization.
+        front_end_layers: Names of layers that stay in float32, in addition to `target.keep_float`.
+        recordings: Inputs of the model, each a batch of one, from which `"int8"` and `"int16x8"` calibrate the ranges
+            of the activations.
+
+    Returns:
+        The content of the quantized file.
 
     Raises:
         ImportError: ai-edge-quantizer is not installed.
-        ValueError: the target needs recordings and there are none.
+        ValueError: The target needs recordings and there are none.
     """
     if target.quantization == "none":
         return content
@@ -51,106 +57,111 @@ def quantize(content: bytes, target: Target, front_ends: Sequence[str], recordin
         from ai_edge_quantizer import quantizer
     except ImportError as error:
         raise ImportError(f"target {target.name} needs ai-edge-quantizer: pip install 'kerastag[export]'") from error
-    with _quiet():
-        work = quantizer.Quantizer(bytearray(content))
-        _Recipe(work, content, target).write(front_ends)
+    with _silence():
+        edge_quantizer = quantizer.Quantizer(bytearray(content))
+        _QuantizationRules(edge_quantizer, content, target).add_all(front_end_layers)
         ranges = None
-        if work.need_calibration:
-            key, name = _signature(content)
-            samples = [{name: recording} for recording in recordings]
+        if edge_quantizer.need_calibration:
+            signature, input_name = _read_signature(content)
+            samples = [{input_name: recording} for recording in recordings]
             if not samples:
                 raise ValueError(f"target {target.name} needs `representative`, a folder or a pack of recordings")
-            ranges = work.calibrate({key: samples}, num_threads=1)
-        return bytes(work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
+            ranges = edge_quantizer.calibrate({signature: samples}, num_threads=1)
+        result = edge_quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        return bytes(result.quantized_model)
 
 
-class _Recipe:
-    """What the quantizer is told, rule after rule; a later rule counts where two match."""
+class _QuantizationRules:
+    """Rules for the quantizer, each for the operations whose names match; a later rule overrides an earlier one."""
 
-    def __init__(self, work: Any, content: bytes, target: Target) -> None:
+    def __init__(self, edge_quantizer: Any, content: bytes, target: Target) -> None:
         from ai_edge_quantizer import qtyping
         from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
-        self._work, self._target, self._names = work, target, qtyping.TFLOperationName
+        self._quantizer, self._target, self._names = edge_quantizer, target, qtyping.TFLOperationName
         self._algorithms, self._granularity = AlgorithmName, qtyping.QuantGranularity
-        given_out, self._operations = outputs(content), operations(content)
+        output_names, self._operations = read_output_names(content), read_operations(content)
         self._products = [operation for operation in self._operations if operation.kind in PRODUCTS]
-        # The quantizer gives out 8 bits where a quantized layer reads what the file gives out.
-        of_outputs = [product for product in self._products if given_out.intersection(product.inputs)]
-        self._in_float = [*last_products(self._operations), *of_outputs]
+        # If a quantized layer takes an output of the file, the quantizer turns that output into 8 bits.
+        after_outputs = [product for product in self._products if output_names.intersection(product.inputs)]
+        self._float_products = [*find_output_products(self._operations), *after_outputs]
 
-    def write(self, front_ends: Sequence[str]) -> None:
-        """Everything as the target says, then what differs."""
+    def add_all(self, front_end_layers: Sequence[str]) -> None:
+        """Add the rules of the target, then the exceptions."""
         quantization = self._target.quantization
         if quantization == "float16":
-            self._float16(".*")
+            self._add_float16(".*")
         elif quantization == "int8_dynamic":
-            self._dynamic(".*")
+            self._add_dynamic(".*")
         else:
             bits = _ACTIVATION_BITS[quantization]
             for name in (*_WEIGHTED, *_BETWEEN, *(_BETWEEN_IN_8_BITS if bits == _BITS else ())):
-                self._work.add_static_config(".*", getattr(self._names, name), bits, _BITS)
-            for operation in self._in_float:
-                self._keep(_scope(operation.outputs))
-                self._dynamic(_scope(operation.outputs))
-            for operation in self._apart():
-                self._keep(_scope(operation.outputs))
+                self._quantizer.add_static_config(".*", getattr(self._names, name), bits, _BITS)
+            for operation in self._float_products:
+                self._keep_float(_make_pattern(operation.outputs))
+                self._add_dynamic(_make_pattern(operation.outputs))
+            for operation in self._find_isolated():
+                self._keep_float(_make_pattern(operation.outputs))
         for operation in self._products:
             if operation.weights < self._target.smallest_weights:
-                self._small(_scope(operation.outputs))
-        for scope in [*(rf"(^|[/;]){re.escape(name)}(_\d+)?/" for name in front_ends), *self._target.keep_float]:
-            self._keep(scope)
+                self._add_small(_make_pattern(operation.outputs))
+        front_end = [rf"(^|[/;]){re.escape(name)}(_\d+)?/" for name in front_end_layers]
+        for pattern in [*front_end, *self._target.keep_float]:
+            self._keep_float(pattern)
 
-    def _apart(self) -> list[Operation]:
-        """What would be quantized between layers that stay float: rounded for nothing."""
+    def _find_isolated(self) -> list[Operation]:
+        """Find the operations between layers that stay float, where quantization would gain nothing."""
         large = [each for each in self._products if each.weights >= self._target.smallest_weights]
-        of_large = {name for each in large for name in (*each.inputs, *each.outputs)}
+        tensors = {name for each in large for name in (*each.inputs, *each.outputs)}
         between = (*_BETWEEN, *_BETWEEN_IN_8_BITS)
         return [
             each
             for each in self._operations
-            if each.kind in between and not of_large.intersection((*each.inputs, *each.outputs))
+            if each.kind in between and not tensors.intersection((*each.inputs, *each.outputs))
         ]
 
-    def _dynamic(self, scope: str) -> None:
-        # tflite-runtime 2.14 knows dense weights with one scale only.
-        whole = self._target.runtime == "tflite_runtime"
-        dense = self._granularity.TENSORWISE if whole else self._granularity.CHANNELWISE
-        self._work.add_dynamic_config(scope, self._names.FULLY_CONNECTED, _BITS, dense)
-        for kind in (getattr(self._names, name) for name in _WEIGHTED[:2]):
-            self._work.add_weight_only_config(scope, kind, _BITS)
+    def _add_dynamic(self, pattern: str) -> None:
+        # tflite-runtime 2.14 supports dense weights with a single scale only.
+        is_old = self._target.runtime == "tflite_runtime"
+        dense = self._granularity.TENSORWISE if is_old else self._granularity.CHANNELWISE
+        self._quantizer.add_dynamic_config(pattern, self._names.FULLY_CONNECTED, _BITS, dense)
+        for name in _WEIGHTED[:2]:
+            self._quantizer.add_weight_only_config(pattern, getattr(self._names, name), _BITS)
 
-    def _small(self, scope: str) -> None:
-        """Few weights gain nothing in 8 bits and lose much: early layers have few."""
-        self._keep(scope)
+    def _add_small(self, pattern: str) -> None:
+        """Keep a layer of few weights out of 8 bits, which would save little and lose much."""
+        self._keep_float(pattern)
         if self._target.quantization != "float16":
-            self._float16(scope)
+            self._add_float16(pattern)
 
-    def _float16(self, scope: str) -> None:
-        for kind in (getattr(self._names, name) for name in _WEIGHTED):
-            self._work.add_weight_only_config(scope, kind, 16, algorithm_key=self._algorithms.FLOAT_CASTING)
+    def _add_float16(self, pattern: str) -> None:
+        for name in _WEIGHTED:
+            self._quantizer.add_weight_only_config(
+                pattern, getattr(self._names, name), 16, algorithm_key=self._algorithms.FLOAT_CASTING
+            )
 
-    def _keep(self, scope: str, kind: Any = None) -> None:
-        kind = self._names.ALL_SUPPORTED if kind is None else kind
-        self._work.update_quantization_recipe(scope, kind, algorithm_key=self._algorithms.NO_QUANTIZE)
+    def _keep_float(self, pattern: str) -> None:
+        self._quantizer.update_quantization_recipe(
+            pattern, self._names.ALL_SUPPORTED, algorithm_key=self._algorithms.NO_QUANTIZE
+        )
 
 
-def _scope(outputs: Sequence[str]) -> str:
-    """Names of an operation's outputs -> the expression that matches this operation alone."""
+def _make_pattern(outputs: Sequence[str]) -> str:
+    """Make the regular expression that matches only the operation with these outputs."""
     return f"^{re.escape(';'.join(outputs))};"
 
 
-def _signature(content: bytes) -> tuple[str, str]:
+def _read_signature(content: bytes) -> tuple[str, str]:
     from ai_edge_litert.interpreter import Interpreter
 
-    ((key, names),) = Interpreter(model_content=content).get_signature_list().items()
-    return key, names["inputs"][0]
+    ((signature, names),) = Interpreter(model_content=content).get_signature_list().items()
+    return signature, names["inputs"][0]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the quantizer's notes, which it prints, logs and warns of."""
-    before = logging.root.manager.disable
+def _silence() -> Iterator[None]:
+    """Suppress what the quantizer prints, logs and warns."""
+    previous_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with (
@@ -161,4 +172,4 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        logging.disable(previous_level)

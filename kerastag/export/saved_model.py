@@ -1,4 +1,4 @@
-"""What is served -> a SavedModel with a signature for each way of asking, for TensorFlow Serving and others."""
+"""SavedModel folders for TensorFlow Serving, with signatures for waveforms or embeddings and for WAV files."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastag.export.serving import Served
+from kerastag.export.preparation import PreparedModel
 
-__all__ = ["next_version", "runner", "write_saved_model"]
+__all__ = ["find_next_version", "load_saved_model", "write_saved_model"]
 
-_SHORTEST_TAIL = 1_024
+_MIN_PADDING = 1_024
 
 
-def write_saved_model(served: Served, folder: Path) -> None:
-    """What is served -> a SavedModel with the signatures `serving_default`, the input's name, and `wav_bytes`.
+def write_saved_model(prepared: PreparedModel, folder: Path) -> None:
+    """Write a SavedModel with the signatures `serving_default`, the name of the input, and `wav_bytes`.
 
-    Each takes a batch of any size and gives a dict of the model's outputs. `serving_default` and the signature that
-    is called as the input (`waveform` or `embedding`) take clips of any length. `wav_bytes` takes the content of WAV
-    files (batch,), mixes channels to one, resamples, and fills up with zeros to the window of the card; what is longer
-    than a window is refused.
+    Each signature takes a batch of any size and returns a dictionary of the outputs of the model. `serving_default` and
+    the signature with the name of the input (`waveform` or `embedding`) take clips of any length. `wav_bytes` takes the
+    contents of WAV files `(batch,)`, averages their channels, resamples them, and pads them with zeros to the window of
+    the card; longer files are an error. Models of embeddings have no `wav_bytes`.
 
     Args:
-        served: what to write.
-        folder: to write it into; it is made.
+        prepared: Model to write.
+        folder: Path of the folder to create.
     """
     import tensorflow as tf
 
-    network = served.network
-    spec = tf.TensorSpec((None, *network.inputs[0].shape[1:]), tf.float32, name=served.input)
+    network = prepared.network
+    spec = tf.TensorSpec((None, *network.inputs[0].shape[1:]), tf.float32, name=prepared.input_name)
     archive = keras.export.ExportArchive()
     # Traced once: the signatures share it.
     function = tf.function(lambda x: network(x, training=False), input_signature=[spec])
     function.get_concrete_function()
-    for name in ("serving_default", served.input):
+    for name in ("serving_default", prepared.input_name):
         archive.add_endpoint(name, function)
-    if served.input == "waveform":
-        decode = _decoder(served.card.sample_rate, served.samples)
+    if prepared.input_name == "waveform":
+        decode = _make_decoder(prepared.card.sample_rate, prepared.num_samples)
         archive.add_endpoint(
             "wav_bytes",
             lambda x: function(tf.map_fn(decode, x, fn_output_signature=tf.float32)),
@@ -48,68 +48,71 @@ def write_saved_model(served: Served, folder: Path) -> None:
     archive.write_out(str(folder), verbose=False)
 
 
-def runner(folder: Path, served: Served) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """A SavedModel's folder -> inputs (batch, ...) to outputs by name, as a server would call it."""
+def load_saved_model(folder: Path, input_name: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Load a SavedModel as a function from a batch of inputs to outputs by name."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(folder))
-    function = loaded.signatures["serving_default"]
+    model = tf.saved_model.load(str(folder))
+    function = model.signatures["serving_default"]
 
-    def run(given: np.ndarray) -> dict[str, np.ndarray]:
-        _ = loaded  # its variables live as long as it does
-        return {name: value.numpy() for name, value in function(**{served.input: tf.constant(given)}).items()}
+    def run(batch: np.ndarray) -> dict[str, np.ndarray]:
+        _ = model  # The function does not keep the variables of the model alive.
+        return {name: value.numpy() for name, value in function(**{input_name: tf.constant(batch)}).items()}
 
     return run
 
 
-def next_version(output: Path) -> int:
-    """A model's folder -> the number of its next version, 1 where there is none.
+def find_next_version(folder: Path) -> int:
+    """Find the number of the next version of a model, 1 if there is none.
 
     Raises:
-        ValueError: something else stands there.
+        ValueError: The folder contains anything else than numbered folders.
     """
-    if not output.exists():
+    if not folder.exists():
         return 1
-    if not output.is_dir() or any(not (child.is_dir() and child.name.isdigit()) for child in output.iterdir()):
-        raise ValueError(f"`output` must be a new folder, or one of numeric versions, received {output}")
-    return 1 + max((int(child.name) for child in output.iterdir()), default=0)
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")] if folder.is_dir() else None
+    if children is None or any(not (child.is_dir() and child.name.isdigit()) for child in children):
+        raise ValueError(f"`output` must be a new folder, or a folder of numbered versions; received: {str(folder)!r}")
+    return 1 + max((int(child.name) for child in children), default=0)
 
 
-def _decoder(sample_rate: int, samples: int) -> Callable[[Any], Any]:
-    """The content of a WAV file -> (samples,) at the sample rate."""
+def _make_decoder(sample_rate: int, num_samples: int) -> Callable[[Any], Any]:
+    """Make a function from the content of a WAV file to a waveform of `num_samples`."""
     import tensorflow as tf
 
     def decode(content: Any) -> Any:
         channels, rate = tf.audio.decode_wav(content)
-        sound = tf.reduce_mean(channels, axis=1)
-        longest = tf.cast(samples, tf.float32) / sample_rate
-        seconds = tf.cast(tf.shape(sound)[0], tf.float32) / tf.cast(rate, tf.float32)
-        fits = tf.debugging.Assert(
-            seconds <= longest + 0.01,
-            ["`wav_bytes` must be windows of at most", longest, "seconds, received", seconds],
+        waveform = tf.reduce_mean(channels, axis=1)
+        max_seconds = tf.cast(num_samples, tf.float32) / sample_rate
+        seconds = tf.cast(tf.shape(waveform)[0], tf.float32) / tf.cast(rate, tf.float32)
+        check = tf.debugging.Assert(
+            seconds <= max_seconds + 0.01,
+            ["`wav_bytes` must be windows of at most", max_seconds, "seconds; received:", seconds],
         )
-        with tf.control_dependencies([fits]):
-            sound = tf.cond(tf.equal(rate, sample_rate), lambda: sound, lambda: _resampled(sound, rate, sample_rate))
-        sound = sound[:samples]
-        return tf.ensure_shape(tf.pad(sound, [[0, samples - tf.shape(sound)[0]]]), (samples,))
+        with tf.control_dependencies([check]):
+            waveform = tf.cond(
+                tf.equal(rate, sample_rate), lambda: waveform, lambda: _resample(waveform, rate, sample_rate)
+            )
+        waveform = waveform[:num_samples]
+        return tf.ensure_shape(tf.pad(waveform, [[0, num_samples - tf.shape(waveform)[0]]]), (num_samples,))
 
     return decode
 
 
-def _resampled(sound: Any, rate: Any, wanted: int) -> Any:
-    """Samples at one rate -> at another: the spectrum is cut, or filled with zeros.
+def _resample(waveform: Any, rate: Any, target_rate: int) -> Any:
+    """Resample a waveform in the frequency domain.
 
-    Silence as long as a tenth of the sound stands behind it, so that its end does not ring into its beginning.
+    Zeros, at least a tenth of the waveform, are appended first, so that its end does not ring into its beginning.
     """
     import tensorflow as tf
 
-    length = tf.shape(sound)[0]
-    # A length that both rates divide keeps time exact: whole seconds.
-    seconds = (length + tf.maximum(length // 10, _SHORTEST_TAIL)) // rate + 1
-    spectrum = tf.signal.rfft(tf.pad(sound, [[0, seconds * rate - length]]))
-    bins = seconds * wanted // 2 + 1
-    kept = tf.minimum(bins, tf.shape(spectrum)[0])
-    spectrum = tf.pad(spectrum[:kept], [[0, bins - kept]])
-    scale = tf.cast(wanted, tf.float32) / tf.cast(rate, tf.float32)
-    heard = tf.cast(tf.math.ceil(tf.cast(length, tf.float32) * scale), tf.int32)
-    return (scale * tf.signal.irfft(spectrum, [seconds * wanted]))[:heard]
+    length = tf.shape(waveform)[0]
+    # Whole seconds, a length that both rates divide, keep the timing exact.
+    seconds = (length + tf.maximum(length // 10, _MIN_PADDING)) // rate + 1
+    spectrum = tf.signal.rfft(tf.pad(waveform, [[0, seconds * rate - length]]))
+    num_bins = seconds * target_rate // 2 + 1
+    shared_bins = tf.minimum(num_bins, tf.shape(spectrum)[0])
+    spectrum = tf.pad(spectrum[:shared_bins], [[0, num_bins - shared_bins]])
+    scale = tf.cast(target_rate, tf.float32) / tf.cast(rate, tf.float32)
+    target_length = tf.cast(tf.math.ceil(tf.cast(length, tf.float32) * scale), tf.int32)
+    return (scale * tf.signal.irfft(spectrum, [seconds * target_rate]))[:target_length]

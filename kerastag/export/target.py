@@ -1,4 +1,4 @@
-"""What an export target is: one TOML of `export/targets/`, which holds only what differs from the defaults."""
+"""Export targets: how a model is written for one kind of device, read from the TOML files of `export/targets/`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerastag._configs import config_path
+from kerastag._configs import find_config
 
-__all__ = ["FORMATS", "INPUTS", "QUANTIZATIONS", "Target", "Tolerance", "read_target"]
+__all__ = ["Target", "Tolerance", "read_target"]
 
-FORMATS = ("tflite", "saved_model")
-INPUTS = ("as_trained", "waveform", "log_mel", "embedding", "waveform_or_embedding")
-QUANTIZATIONS = ("none", "float16", "int8_dynamic", "int8", "int16x8")
-METADATA = ("none", "mediapipe")
-RUNTIMES = ("current", "tflite_runtime")
-TRANSFORMS = ("two_step", "fft")
 _CHOICES = {
-    "format": FORMATS,
-    "input": INPUTS,
-    "quantization": QUANTIZATIONS,
-    "metadata": METADATA,
-    "runtime": RUNTIMES,
-    "transform": TRANSFORMS,
+    "format": ("tflite", "saved_model"),
+    "input": ("as_trained", "waveform", "log_mel", "embedding", "waveform_or_embedding"),
+    "quantization": ("none", "float16", "int8_dynamic", "int8", "int16x8"),
+    "metadata": ("none", "mediapipe"),
+    "runtime": ("current", "tflite_runtime"),
+    "transform": ("two_step", "fft"),
 }
+_OLD_KEYS = {"quantisation": "quantization"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far an exported model may be from Keras.
+    """Largest differences that are allowed between an exported model and Keras.
 
     Args:
-        clipwise: largest difference of a clip's probability, in [0, 1], from log-mel or embeddings.
-        framewise: the same of an output frame's probability.
-        clipwise_from_waveform: largest difference of a clip's probability when the front end is in the file.
-        framewise_from_waveform: the same of an output frame's.
-        embedding: largest difference of an embedding's value, as a share of the largest value.
-        map_loss: mAP that may be lost on the evaluation clips, in [0, 1].
+        clipwise: Difference of a clipwise probability, in [0, 1], for models that take log-mel or embeddings.
+        framewise: Difference of a framewise probability, in [0, 1], for the same models.
+        clipwise_from_waveform: Difference of a clipwise probability, in [0, 1], where the front end is in the file.
+        framewise_from_waveform: Difference of a framewise probability, in [0, 1], where the front end is in the file.
+        embedding: Difference of a value of an embedding, as a fraction of the largest value, in [0, 1].
+        map_loss: Loss of mAP on the evaluation clips, in [0, 1].
 
     Raises:
-        ValueError: a value is outside [0, 1].
+        ValueError: A value is outside [0, 1].
     """
 
     clipwise: float = 1e-5
@@ -56,10 +51,10 @@ class Tolerance:
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValueError(f"`tolerance.{name}` must be in [0, 1], received {value!r}")
+                raise ValueError(f"`tolerance.{name}` must be in [0, 1]; received: {value!r}")
 
-    def of(self, output: str, from_waveform: bool) -> float:
-        """The name of an output -> the largest difference that it may have."""
+    def get_limit(self, output: str, from_waveform: bool) -> float:
+        """Return the largest difference that is allowed for an output of the model."""
         if output not in ("clipwise", "framewise"):
             return self.embedding
         return float(getattr(self, f"{output}_from_waveform" if from_waveform else output))
@@ -67,31 +62,34 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """How a model is written for one kind of device or program.
+    """Options of an export.
 
     Args:
-        name: what the target is called.
-        about: what it is for, one line.
-        format: `"tflite"` or `"saved_model"`.
-        input: what the file takes: `"waveform"`, `"log_mel"`, `"embedding"`, `"as_trained"`, what the model takes, or
-            `"waveform_or_embedding"`, a waveform where the model hears.
-        quantization: `"none"` keeps float32; `"float16"` stores weights so; `"int8_dynamic"` stores 8-bit weights and
-            quantizes activations as they come; `"int8"` quantizes both by representative recordings; `"int16x8"` does
-            so with 16-bit activations.
-        keep_float: regular expressions over tensor names: what they match stays float. The front end always does.
-        smallest_weights: layers with fewer weights stay float: float16 where others have 8 bits, else float32. At
-            least 0.
-        window_seconds: length of a clip, 0 for the card's.
-        outputs: which outputs to keep, of those that the model has.
-        metadata: `"mediapipe"` adds what MediaPipe's `AudioClassifier` asks for.
-        runtime: `"tflite_runtime"` keeps to operations that tflite-runtime 2.14 knows.
-        transform: how a front end in the file computes its spectrum, see `LogMel`.
-        split: write an attention head in two signatures, for streams: what a segment goes through alone, and what hears
-            the segments together.
-        tolerance: how far the file may be from Keras.
+        name: Name of the target.
+        about: Purpose of the target, in one line.
+        format: Format of the file, `"tflite"` or `"saved_model"`.
+        input: Input of the exported model: `"waveform"`, `"log_mel"`, `"embedding"`, `"as_trained"` (the input of the
+            Keras model) or `"waveform_or_embedding"` (an embedding if the Keras model takes one, otherwise a waveform).
+        quantization: `"none"` keeps float32; `"float16"` stores weights in float16; `"int8_dynamic"` stores weights in
+            8 bits and quantizes activations at run time; `"int8"` quantizes both, with ranges from representative
+            recordings; `"int16x8"` does the same with 16-bit activations.
+        keep_float: Regular expressions; the tensors whose names match stay float. The front end always does.
+        smallest_weights: Number of weights, at least 0; layers with fewer stay in float16 where others have 8 bits, and
+            in float32 where others have 16.
+        window_seconds: Length of a clip in seconds; 0 takes the length from the card.
+        outputs: Names of the outputs to keep, of those that the model has.
+        metadata: `"mediapipe"` adds the metadata that MediaPipe's `AudioClassifier` needs.
+        runtime: `"tflite_runtime"` uses only the operations that tflite-runtime 2.14 supports.
+        transform: How a front end in the file computes its spectrum, see `kerastag.layers.LogMel`.
+        split: Whether to write an attention head with two signatures for streaming: the layers that process each
+            segment on its own, and the pooling over segments.
+        tolerance: Largest differences to Keras.
 
     Raises:
-        ValueError: a value is none of the allowed.
+        ValueError: A value is not allowed.
+
+    >>> Target(name="mine", quantization="float16").needs_recordings
+    False
     """
 
     name: str
@@ -110,61 +108,70 @@ class Target:
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, received {getattr(self, name)!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` must be one of {', '.join(choices)}; received: {getattr(self, name)!r}")
         if type(self.smallest_weights) is not int or self.smallest_weights < 0:
-            raise ValueError(f"`smallest_weights` must be a whole number from 0, received {self.smallest_weights!r}")
+            raise ValueError(f"`smallest_weights` must be an integer from 0; received: {self.smallest_weights!r}")
         if isinstance(self.window_seconds, bool) or not isinstance(self.window_seconds, int | float):
-            raise ValueError(f"`window_seconds` must be a number of seconds, received {self.window_seconds!r}")
+            raise ValueError(f"`window_seconds` must be a number of seconds; received: {self.window_seconds!r}")
         if not 0 <= self.window_seconds < float("inf"):
-            raise ValueError(f"`window_seconds` must be at least 0, received {self.window_seconds}")
+            raise ValueError(f"`window_seconds` must be at least 0; received: {self.window_seconds}")
         for name in ("keep_float", "outputs"):
             values = getattr(self, name)
             if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-                raise ValueError(f"`{name}` must be a list of texts, received {values!r}")
+                raise ValueError(f"`{name}` must be a list of strings; received: {values!r}")
             object.__setattr__(self, name, tuple(values))
         for pattern in self.keep_float:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"`keep_float` must hold regular expressions, received {pattern!r}: {error}") from None
+                message = f"`keep_float` must hold regular expressions; received: {pattern!r} ({error})"
+                raise ValueError(message) from None
         if not isinstance(self.split, bool):
-            raise ValueError(f"`split` must be true or false, received {self.split!r}")
+            raise ValueError(f"`split` must be true or false; received: {self.split!r}")
         if self.split and (self.format != "tflite" or self.needs_recordings):
-            raise ValueError(f"`split` must be false with {self.format} and {self.quantization}, received true")
+            raise ValueError(f"`split` must be false with {self.format} and {self.quantization}; received: true")
         if self.format == "saved_model" and self.quantization != "none":
-            raise ValueError(f"`quantization` of a SavedModel must be none, received {self.quantization!r}")
+            raise ValueError(f"`quantization` of a SavedModel must be none; received: {self.quantization!r}")
 
     @property
     def needs_recordings(self) -> bool:
-        """Whether the export asks for representative recordings."""
+        """Whether the export needs representative recordings."""
         return self.quantization in ("int8", "int16x8")
 
 
 def read_target(name: str | os.PathLike[str]) -> Target:
-    """The name of a target that comes with kerastag, or the path of a TOML -> the target.
+    """Read an export target.
+
+    Args:
+        name: Name of a target that is part of kerastag, or path of a TOML file, which holds only the options that
+            differ from the defaults of `Target`.
+
+    Returns:
+        The target; its name is that of the file unless the file has one.
 
     Raises:
-        FileNotFoundError: there is none; the message offers names that look alike.
-        ValueError: the file is no TOML, or has an unknown key or a value that is not allowed.
+        FileNotFoundError: No such target; the message suggests similar names.
+        ValueError: The file is not valid TOML, or has an unknown key or a value that is not allowed.
 
     >>> read_target("float16").quantization
     'float16'
     """
-    path = config_path("targets", name)
+    path = find_config("targets", name)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        tolerance = _fields(Tolerance, values.pop("tolerance", {}), "tolerance.")
-        return Target(**{"name": path.stem, **_fields(Target, values, ""), "tolerance": Tolerance(**tolerance)})
+        values = {_OLD_KEYS.get(key, key): value for key, value in values.items()}
+        tolerance = _check_keys(Tolerance, values.pop("tolerance", {}), "tolerance.")
+        return Target(**{"name": path.stem, **_check_keys(Target, values, ""), "tolerance": Tolerance(**tolerance)})
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _fields(kind: type, values: Any, prefix: str) -> Mapping[str, Any]:
+def _check_keys(config_class: type, values: Any, prefix: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
-        raise ValueError(f"`{prefix.rstrip('.')}` must be a table, received {values!r}")
-    known = {each.name for each in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"`{prefix}{unknown[0]}` is no setting of a target; there are {', '.join(sorted(known))}")
+        raise ValueError(f"`{prefix.rstrip('.')}` must be a table; received: {values!r}")
+    names = {each.name for each in dataclasses.fields(config_class)}
+    if unknown := sorted(set(values) - names):
+        raise ValueError(f"keys must be among {', '.join(sorted(names))}; received: `{prefix}{unknown[0]}`")
     return values

@@ -1,5 +1,5 @@
-"""The small models of these tests, for all of them."""
+"""Fixtures for all tests of the export."""
 
-from export.small_models import embedding_pack, heads, hearing
+from export.small_models import embedding_pack, head_file, tagger_file
 
-__all__ = ["embedding_pack", "heads", "hearing"]
+__all__ = ["embedding_pack", "head_file", "tagger_file"]

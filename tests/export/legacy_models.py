@@ -1,6 +1,6 @@
-"""Write what target `tflite_runtime` makes, and what Keras says of it, for the old stack: `legacy_models.py FOLDER`.
+"""Export models with the target `tflite_runtime`, with the predictions of Keras: `legacy_models.py FOLDER`.
 
-Run by `make test-legacy` in the current environment; `test_tflite_runtime.py` reads the folder in the old one.
+`make test-legacy` runs it in the current environment; `test_tflite_runtime.py` reads the folder in the old one.
 """
 
 import sys
@@ -12,27 +12,27 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(folder: Path) -> None:
-    """Two models: embeddings to tags, and waveform to tags."""
-    from export.small_models import built, card_of, saved
+    """Export a model of embeddings and a model of waveforms."""
+    from export.small_models import build_model, make_card, save_model
 
-    from kerastag.export import probes
-    from kerastag.export.export import export
-    from kerastag.export.serving import serve
+    from kerastag.export import export_model, read_target
+    from kerastag.export.parity import predict_reference
+    from kerastag.export.preparation import prepare_model
+    from kerastag.export.probes import make_inputs
     from kerastag.export.source import read_source
-    from kerastag.export.target import read_target
 
     target = read_target("tflite_runtime")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, settings, card in (
-        ("feature_attention", {"units": 96, "depth": 2}, card_of("vggish", 9.6, 0.96)),
-        ("cnn10", {"width": 1 / 16, "input": "waveform"}, card_of("panns", 1.0, 0.16)),
+    for name, arguments, card in (
+        ("feature_attention", {"units": 96, "depth": 2}, make_card("vggish", 9.6, 0.96)),
+        ("cnn10", {"width": 1 / 16, "input": "waveform"}, make_card("panns", 1.0, 0.16)),
     ):
-        # Weights that tell the probes' sounds apart: with those of seed 0 a CNN10 so narrow hardly does.
-        path = saved(built(name, seed=1, **settings), card, folder / f"{name}.keras")
-        export(path, target, folder / f"{name}.tflite")
-        served = serve(read_source(path), target)
-        given = np.concatenate(list(probes.inputs(served).values()))
-        np.savez(folder / f"{name}.npz", given=given, **served.reference.predict_on_batch(given))
+        # With the weights of seed 0, so narrow a CNN10 predicts almost the same for all probes.
+        path = save_model(build_model(name, seed=1, **arguments), card, folder / f"{name}.keras")
+        export_model(path, target, folder / f"{name}.tflite")
+        prepared = prepare_model(read_source(path), target)
+        inputs = np.concatenate(list(make_inputs(prepared).values()))
+        np.savez(folder / f"{name}.npz", inputs=inputs, **predict_reference(prepared, inputs))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models small enough to be converted in a moment, as files with their cards."""
+"""Models that are small enough to be converted in a second, as files with their cards."""
 
 import importlib.util
 from pathlib import Path
@@ -17,8 +17,8 @@ needs_quantizer = pytest.mark.skipif(
 )
 
 
-def trained(model: Any) -> Any:
-    """Weights and statistics as after training, so that probabilities are neither all equal nor all 0 or 1."""
+def randomize(model: Any) -> Any:
+    """Assign weights and statistics as after training, so that probabilities are neither equal nor all 0 or 1."""
     rng = np.random.default_rng(0)
     for weight in model.weights:
         value = np.asarray(weight.value)
@@ -29,70 +29,70 @@ def trained(model: Any) -> Any:
     return model
 
 
-def built(name: str, seed: int = 0, **settings: Any) -> Any:
-    """A system of the registry, the same each time, as after training."""
+def build_model(name: str, seed: int = 0, **arguments: Any) -> Any:
+    """Build a model of the registry with weights as after training, the same each time."""
     import keras
 
     from kerastag.models import MODELS
 
     keras.utils.set_random_seed(seed)
-    return trained(MODELS[name].build(num_classes=len(CLASSES), **settings))
+    return randomize(MODELS[name].build(num_classes=len(CLASSES), **arguments))
 
 
-def card_of(front_end: str, window_seconds: float, seconds_per_frame: float, labels: Any = CLASSES) -> Card:
+def make_card(front_end: str, window_seconds: float, seconds_per_frame: float, labels: Any = CLASSES) -> Card:
     rate, constants = FRONT_ENDS[front_end].sample_rate, FRONT_ENDS[front_end].as_dict()
-    return Card(labels, rate, window_seconds, seconds_per_frame, constants, origin="made in a test")
+    return Card(labels, rate, window_seconds, seconds_per_frame, constants, origin="a test")
 
 
-def saved(model: Any, card: Card, path: Path) -> Path:
+def save_model(model: Any, card: Card, path: Path) -> Path:
     model.save(path)
     write_card(path, card)
     return path
 
 
-def without_measuring(patch: pytest.MonkeyPatch) -> None:
-    """Exports need no process of their own: time and memory are measured once, in test_export.py."""
+def skip_usage(patch: pytest.MonkeyPatch) -> None:
+    """Skip the measurement of time and memory in a new process, which test_export.py does once."""
     from kerastag.export import parity
+    from kerastag.export.device import Usage
 
-    patch.setattr(parity, "measure_use", lambda path, threads: parity.Use(1.0, 2.0))
+    patch.setattr(parity, "measure_usage", lambda path, threads: Usage(1.0, 2.0))
 
 
-def exported_unmeasured(model: Path, target: str, output: Path) -> Path:
-    """A model and the name of a target -> the exported file or folder."""
-    from kerastag.export.export import export
-    from kerastag.export.target import read_target
+def export_without_usage(model: Path, target: str, output: Path) -> Path:
+    """Export a model without measuring time and memory."""
+    from kerastag.export import export_model, read_target
 
     with pytest.MonkeyPatch.context() as patch:
-        without_measuring(patch)
-        export(model, read_target(target), output)
+        skip_usage(patch)
+        export_model(model, read_target(target), output)
     return output
 
 
 @pytest.fixture(scope="session")
-def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Embeddings -> tags: attention over 10 segments of 128 features."""
-    model = built("feature_attention", units=96, depth=2)
-    return saved(model, card_of("vggish", 9.6, 0.96), tmp_path_factory.mktemp("models") / "attention.keras")
+def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save an attention head over 10 segments of 128 features."""
+    model = build_model("feature_attention", units=96, depth=2)
+    return save_model(model, make_card("vggish", 9.6, 0.96), tmp_path_factory.mktemp("models") / "attention.keras")
 
 
 @pytest.fixture(scope="session")
-def hearing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Waveform of a second -> tags."""
-    model = built("cnn10", width=1 / 16, input="waveform")
-    return saved(model, card_of("panns", 1.0, 0.16), tmp_path_factory.mktemp("models") / "hearing.keras")
+def tagger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a tagger of waveforms of one second."""
+    model = build_model("cnn10", width=1 / 16, input="waveform")
+    return save_model(model, make_card("panns", 1.0, 0.16), tmp_path_factory.mktemp("models") / "tagger.keras")
 
 
 @pytest.fixture(scope="session")
 def embedding_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty clips with labels that the embeddings tell."""
-    from kerastag.data.pack import PackWriter
+    """Write an evaluation pack of forty clips with random embeddings and labels."""
+    from kerastag.data.feature_pack_writer import FeaturePackWriter
 
     rng = np.random.default_rng(0)
     targets = rng.random((40, len(CLASSES))) < 0.3
     targets[:2] = [[True] * len(CLASSES), [False] * len(CLASSES)]
     x = rng.integers(0, 256, (40, 10, 128)).astype(np.uint8)
     folder = tmp_path_factory.mktemp("packs")
-    with PackWriter(folder / "eval.h5", num_classes=len(CLASSES), segments=10, features=128) as writer:
+    with FeaturePackWriter(folder / "eval.h5", num_classes=len(CLASSES), num_segments=10, num_features=128) as writer:
         writer.append(x, [10] * 38 + [3, 7], targets, [b"clip%d" % index for index in range(40)])
         writer.finish()
     return folder

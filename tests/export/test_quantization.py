@@ -1,4 +1,4 @@
-"""Fewer bits where they do no harm: what is quantized, what stays float, and what it costs."""
+"""Quantization: which layers are quantized, which stay float, and how much accuracy it costs."""
 
 import dataclasses
 from pathlib import Path
@@ -8,17 +8,17 @@ import keras
 import numpy as np
 import pytest
 import soundfile
-from export.small_models import built, card_of, needs_quantizer
+from export.small_models import build_model, make_card, needs_quantizer
 
 from kerastag.card import write_card
 from kerastag.edge.runtime import LiteRTModel
-from kerastag.export.clips import representative
-from kerastag.export.graph import PRODUCTS, operations
+from kerastag.export.clips import read_representative_inputs
+from kerastag.export.graph import PRODUCTS, read_operations
+from kerastag.export.preparation import PreparedModel, prepare_model
 from kerastag.export.quantization import quantize
-from kerastag.export.serving import Served, serve
-from kerastag.export.source import Source, read_source
+from kerastag.export.source import SourceModel, read_source
 from kerastag.export.target import Target, read_target
-from kerastag.export.tflite import convert, for_tflite_runtime
+from kerastag.export.tflite import convert_model, lower_operation_versions
 
 pytestmark = [
     needs_quantizer,
@@ -27,25 +27,25 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def head(heads: Path) -> tuple[Served, bytes]:
-    served = serve(read_source(heads), Target(name="float32"))
-    return served, convert(served)
+def head(head_file: Path) -> tuple[PreparedModel, bytes]:
+    prepared = prepare_model(read_source(head_file), Target(name="float32"))
+    return prepared, convert_model(prepared)
 
 
 @pytest.fixture(scope="module")
-def heard(hearing: Path) -> tuple[Served, bytes]:
-    served = serve(read_source(hearing), Target(name="float32"))
-    return served, convert(served)
+def tagger(tagger_file: Path) -> tuple[PreparedModel, bytes]:
+    prepared = prepare_model(read_source(tagger_file), Target(name="float32"))
+    return prepared, convert_model(prepared)
 
 
-def outputs(content: bytes, served: Served, given: np.ndarray, folder: Path) -> dict[str, np.ndarray]:
+def run(content: bytes, prepared: PreparedModel, inputs: np.ndarray, folder: Path) -> dict[str, np.ndarray]:
     path = folder / "model.tflite"
     path.write_bytes(content)
-    write_card(path, served.card)
-    return LiteRTModel(path)(given)
+    write_card(path, prepared.card)
+    return LiteRTModel(path)(inputs)
 
 
-def embeddings(count: int) -> np.ndarray:
+def make_embeddings(count: int) -> np.ndarray:
     return np.random.default_rng(3).integers(-128, 128, (count, 10, 128)).astype(np.float32) / 128
 
 
@@ -53,146 +53,149 @@ def embeddings(count: int) -> np.ndarray:
     ("name", "largest", "atol"),
     [("float16", 0.6, 1e-3), ("int8_dynamic", 0.4, 0.03), ("tflite_runtime", 0.4, 0.05), ("int8", 0.45, 0.06)],
 )
-def test_fewer_bits_make_it_smaller_and_say_nearly_the_same(
-    name: str, largest: float, atol: float, head: tuple[Served, bytes], tmp_path: Path
+def test_a_quantized_file_is_smaller_and_predicts_nearly_the_same(
+    name: str, largest: float, atol: float, head: tuple[PreparedModel, bytes], tmp_path: Path
 ) -> None:
-    served, content = head
+    prepared, content = head
     target = dataclasses.replace(read_target(name), smallest_weights=0)
-    given = embeddings(8)
-    small = quantize(content, target, (), [each[None] for each in embeddings(20)])
-    assert len(small) < largest * len(content)
-    expected = served.reference.predict_on_batch(given)["clipwise"]
-    actual = outputs(small, served, given, tmp_path)["clipwise"]
+    inputs = make_embeddings(8)
+    quantized = quantize(content, target, (), [each[None] for each in make_embeddings(20)])
+    assert len(quantized) < largest * len(content)
+    expected = prepared.reference.predict_on_batch(inputs)["clipwise"]
+    actual = run(quantized, prepared, inputs, tmp_path)["clipwise"]
     difference = np.abs(actual - expected).max()
     assert 0 < difference < atol
-    assert atol < expected.std() * 3  # so that the bound means something
+    assert atol < expected.std() * 3, "the tolerance must be small beside the differences of probabilities"
 
 
-def test_int16_activations_are_closer_than_int8(head: tuple[Served, bytes], tmp_path: Path) -> None:
-    served, content = head
-    given, seen = embeddings(8), [each[None] for each in embeddings(20)]
-    expected = served.reference.predict_on_batch(given)["clipwise"]
+def test_int16_activations_are_more_accurate_than_int8(head: tuple[PreparedModel, bytes], tmp_path: Path) -> None:
+    prepared, content = head
+    inputs, recordings = make_embeddings(8), [each[None] for each in make_embeddings(20)]
+    expected = prepared.reference.predict_on_batch(inputs)["clipwise"]
     errors = []
     for name in ("int8", "int16x8"):
-        small = quantize(content, dataclasses.replace(read_target(name), smallest_weights=0), (), seen)
-        errors.append(np.abs(outputs(small, served, given, tmp_path)["clipwise"] - expected).mean())
+        quantized = quantize(content, dataclasses.replace(read_target(name), smallest_weights=0), (), recordings)
+        errors.append(np.abs(run(quantized, prepared, inputs, tmp_path)["clipwise"] - expected).mean())
     assert errors[1] < errors[0]
 
 
-def test_what_the_probabilities_are_taken_from_stays_float(head: tuple[Served, bytes], tmp_path: Path) -> None:
-    served, content = head
-    small = quantize(content, read_target("int8"), (), [each[None] for each in embeddings(5)])
-    (sigmoid,) = [op for op in operations(small) if op.kind == "LOGISTIC" and op.outputs[0].endswith(":0")][:1]
-    maker = next(op for op in operations(small) if sigmoid.inputs[0] in op.outputs)
-    assert maker.kind != "DEQUANTIZE"
-    rows = outputs(small, served, embeddings(64), tmp_path)["clipwise"]
-    assert len(np.unique(rows)) > 300  # an 8-bit sigmoid has 256 values
+def test_the_product_before_the_probabilities_stays_float(head: tuple[PreparedModel, bytes], tmp_path: Path) -> None:
+    prepared, content = head
+    quantized = quantize(content, read_target("int8"), (), [each[None] for each in make_embeddings(5)])
+    operations = read_operations(quantized)
+    (sigmoid,) = [op for op in operations if op.kind == "LOGISTIC" and op.outputs[0].endswith(":0")][:1]
+    producer = next(op for op in operations if sigmoid.inputs[0] in op.outputs)
+    assert producer.kind != "DEQUANTIZE"
+    clipwise = run(quantized, prepared, make_embeddings(64), tmp_path)["clipwise"]
+    assert len(np.unique(clipwise)) > 300  # an 8-bit sigmoid has 256 values
 
 
-def test_without_recordings_int8_is_refused(head: tuple[Served, bytes]) -> None:
+def test_int8_without_recordings_is_refused(head: tuple[PreparedModel, bytes]) -> None:
     with pytest.raises(ValueError, match=r"target int8 needs `representative`"):
         quantize(head[1], read_target("int8"), ())
 
 
-def test_the_front_end_stays_float_and_few_weights_too(heard: tuple[Served, bytes], tmp_path: Path) -> None:
-    served, content = heard
+def test_the_front_end_and_small_layers_stay_float(tagger: tuple[PreparedModel, bytes], tmp_path: Path) -> None:
+    prepared, content = tagger
     target = dataclasses.replace(read_target("int8_dynamic"), smallest_weights=500)
-    small = quantize(content, target, served.front_ends)
-    found = weights(small)
-    front_end = {name: kind for name, (kind, _) in found.items() if "front_end" in name}
-    assert len(front_end) >= 3, found  # the convolution, the product, the mel bands
+    quantized = quantize(content, target, prepared.front_end_layers)
+    weights = read_weights(quantized)
+    front_end = {name: kind for name, (kind, _) in weights.items() if "front_end" in name}
+    assert len(front_end) >= 3, weights  # the convolution, the product, the mel bands
     assert set(front_end.values()) == {"FLOAT32"}
-    body = [each for name, each in found.items() if name not in front_end]
+    body = [each for name, each in weights.items() if name not in front_end]
     assert {kind for kind, size in body if size >= 500} == {"INT8"}
     assert {kind for kind, size in body if size < 500} == {"FLOAT16"}
-    # Quiet sound is where an 8-bit front end would fail.
-    quiet = 0.005 * np.random.default_rng(0).standard_normal((1, *served.shape)).astype(np.float32)
-    expected = served.reference.predict_on_batch(quiet)["clipwise"]
-    np.testing.assert_allclose(outputs(small, served, quiet, tmp_path)["clipwise"], expected, rtol=0, atol=0.03)
+    # An 8-bit front end would fail on quiet audio.
+    quiet = 0.005 * np.random.default_rng(0).standard_normal((1, *prepared.input_shape)).astype(np.float32)
+    expected = prepared.reference.predict_on_batch(quiet)["clipwise"]
+    np.testing.assert_allclose(run(quantized, prepared, quiet, tmp_path)["clipwise"], expected, rtol=0, atol=0.03)
 
 
-def test_keep_float_is_a_regular_expression_over_tensors(heard: tuple[Served, bytes]) -> None:
-    served, content = heard
+def test_keep_float_matches_names_of_tensors(tagger: tuple[PreparedModel, bytes]) -> None:
+    prepared, content = tagger
     target = dataclasses.replace(read_target("int8_dynamic"), smallest_weights=0, keep_float=("conv_block[12]",))
-    found = weights(quantize(content, target, served.front_ends))
-    kept = {name for name, (kind, _) in found.items() if kind == "FLOAT32" and "front_end" not in name}
-    assert len(kept) == 4  # two convolutions a block
-    assert all("conv_block1" in name or "conv_block2" in name for name in kept)
+    weights = read_weights(quantize(content, target, prepared.front_end_layers))
+    names = {name for name, (kind, _) in weights.items() if kind == "FLOAT32" and "front_end" not in name}
+    assert len(names) == 4  # two convolutions per block
+    assert all("conv_block1" in name or "conv_block2" in name for name in names)
 
 
 @pytest.fixture(scope="module")
-def mn_in_8_bits() -> tuple[Served, bytes]:
-    """What is served, and the 8-bit file; log-mel in, an embedding out that a layer reads too."""
+def mn_in_8_bits() -> tuple[PreparedModel, bytes]:
+    """Quantize a model of log-mel with an output, the embedding, that is the input of a layer too."""
     target = dataclasses.replace(read_target("int8"), input="log_mel", smallest_weights=400)
-    source = Source(built("mn", width=0.1), card_of("efficientat", 1.2, 0.32), Path("mn.keras"))
-    served = serve(source, target)
-    seen = np.random.default_rng(0).standard_normal((10, 1, *served.shape)).astype(np.float32)
-    return served, quantize(convert(served), target, served.front_ends, seen)
+    source = SourceModel(build_model("mn", width=0.1), make_card("efficientat", 1.2, 0.32), Path("mn.keras"))
+    prepared = prepare_model(source, target)
+    recordings = np.random.default_rng(0).standard_normal((10, 1, *prepared.input_shape)).astype(np.float32)
+    return prepared, quantize(convert_model(prepared), target, prepared.front_end_layers, recordings)
 
 
-def test_what_a_file_gives_out_is_float_though_a_layer_reads_it(
-    mn_in_8_bits: tuple[Served, bytes], tmp_path: Path
+def test_an_output_that_is_the_input_of_a_layer_is_float(
+    mn_in_8_bits: tuple[PreparedModel, bytes], tmp_path: Path
 ) -> None:
-    served, small = mn_in_8_bits
-    given = np.random.default_rng(1).standard_normal((1, *served.shape)).astype(np.float32)
-    given_out = outputs(small, served, given, tmp_path)
-    assert {name: value.dtype for name, value in given_out.items()} == dict.fromkeys(
+    prepared, quantized = mn_in_8_bits
+    inputs = np.random.default_rng(1).standard_normal((1, *prepared.input_shape)).astype(np.float32)
+    outputs = run(quantized, prepared, inputs, tmp_path)
+    assert {name: value.dtype for name, value in outputs.items()} == dict.fromkeys(
         ("clipwise", "framewise", "embedding"), np.float32
     )
-    wanted = served.reference.predict_on_batch(given)
-    assert np.abs(given_out["embedding"] - wanted["embedding"]).max() < 0.2 * np.abs(wanted["embedding"]).max()
+    expected = prepared.reference.predict_on_batch(inputs)["embedding"]
+    assert np.abs(outputs["embedding"] - expected).max() < 0.2 * np.abs(expected).max()
 
 
-def test_between_layers_that_stay_float_nothing_is_rounded(mn_in_8_bits: tuple[Served, bytes]) -> None:
-    found = operations(mn_in_8_bits[1])
-    maker = {name: each.kind for each in found for name in each.outputs}
-    readers = {name: {other.kind for other in found if name in other.inputs} for name in maker}
-    alone = [
+def test_nothing_is_quantized_between_layers_that_stay_float(mn_in_8_bits: tuple[PreparedModel, bytes]) -> None:
+    operations = read_operations(mn_in_8_bits[1])
+    producers = {name: each.kind for each in operations for name in each.outputs}
+    consumers = {name: {other.kind for other in operations if name in other.inputs} for name in producers}
+    isolated = [
         each
-        for each in found
-        if maker.get(each.inputs[0]) == "QUANTIZE" and readers.get(each.outputs[0]) == {"DEQUANTIZE"}
+        for each in operations
+        if producers.get(each.inputs[0]) == "QUANTIZE" and consumers.get(each.outputs[0]) == {"DEQUANTIZE"}
     ]
-    assert {each.kind for each in alone} <= set(PRODUCTS)
-    assert [each.kind for each in found].count("QUANTIZE") > 3  # large layers are in 8 bits
+    assert {each.kind for each in isolated} <= set(PRODUCTS)
+    assert [each.kind for each in operations].count("QUANTIZE") > 3  # large layers are in 8 bits
 
 
-def test_recordings_come_in_no_order_of_their_names(hearing: Path, tmp_path: Path) -> None:
-    served = serve(read_source(hearing), Target(name="float32", input="waveform"))
+def test_recordings_come_in_a_random_order_that_is_always_the_same(tagger_file: Path, tmp_path: Path) -> None:
+    prepared = prepare_model(read_source(tagger_file), Target(name="float32", input="waveform"))
     levels = np.arange(1, 31) / 100
     for index, level in enumerate(levels):
-        sound = np.full(served.samples, level, np.float32)
-        soundfile.write(tmp_path / f"{index:02}.wav", sound, served.card.sample_rate, subtype="FLOAT")
-    heard = [float(each.max()) for each in representative(tmp_path, served)]
-    assert sorted(heard) == pytest.approx(list(levels))
-    assert abs(np.corrcoef(heard, np.arange(30))[0, 1]) < 0.4
-    assert heard == [float(each.max()) for each in representative(tmp_path, served)]
+        waveform = np.full(prepared.num_samples, level, np.float32)
+        soundfile.write(tmp_path / f"{index:02}.wav", waveform, prepared.card.sample_rate, subtype="FLOAT")
+    first, second = ([float(each.max()) for each in read_representative_inputs(tmp_path, prepared)] for _ in range(2))
+    assert sorted(first) == pytest.approx(list(levels))
+    assert abs(np.corrcoef(first, np.arange(30))[0, 1]) < 0.4
+    assert first == second
 
 
-def weights(content: bytes) -> dict[str, tuple[str, int]]:
-    """The content of a file -> of every product, by the name of its output, the type and number of its weights."""
+def read_weights(content: bytes) -> dict[str, tuple[str, int]]:
+    """Read the type and number of the weights of every product, by the name of its output."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     types = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
     model: Any = schema.ModelT.InitFromPackedBuf(content)
-    ((graph,), found) = model.subgraphs, {}
-    opened = {op.outputs[0]: op.inputs[0] for op in graph.operators if kind_of(model, op) == "DEQUANTIZE"}
+    ((graph,), weights) = model.subgraphs, {}
+    dequantized = {op.outputs[0]: op.inputs[0] for op in graph.operators if get_kind(model, op) == "DEQUANTIZE"}
     for op in graph.operators:
-        if kind_of(model, op) in PRODUCTS:
-            tensor = graph.tensors[opened.get(op.inputs[1], op.inputs[1])]
-            found[graph.tensors[op.outputs[0]].name.decode()] = (types[tensor.type], int(np.prod(tensor.shape)))
-    return found
+        if get_kind(model, op) in PRODUCTS:
+            tensor = graph.tensors[dequantized.get(op.inputs[1], op.inputs[1])]
+            weights[graph.tensors[op.outputs[0]].name.decode()] = (types[tensor.type], int(np.prod(tensor.shape)))
+    return weights
 
 
-def kind_of(model: Any, op: Any) -> str:
+def get_kind(model: Any, op: Any) -> str:
     from tensorflow.lite.python import schema_py_generated as schema
 
     number = model.operatorCodes[op.opcodeIndex].builtinCode
     return next(name for name, value in vars(schema.BuiltinOperator).items() if value == number)
 
 
-def test_versions_are_lowered_for_the_old_interpreter_and_nothing_else(head: tuple[Served, bytes]) -> None:
+def test_only_the_versions_of_operations_are_lowered_for_the_old_interpreter(
+    head: tuple[PreparedModel, bytes],
+) -> None:
     _, content = head
-    before, after = operations(content), operations(for_tflite_runtime(content))
+    before, after = read_operations(content), read_operations(lower_operation_versions(content))
     changed = {old.kind for old, new in zip(before, after, strict=True) if old != new}
     assert changed <= {"CAST"}
     assert [op.version for op in after if op.kind == "CAST"] == [1] * sum(op.kind == "CAST" for op in before)

@@ -1,4 +1,4 @@
-"""What the current converter wrote for tflite-runtime 2.14, run by it: in the old stack, by `make test-legacy`."""
+"""Files of the current converter, run by tflite-runtime 2.14 in the old environment of `make test-legacy`."""
 
 import dataclasses
 import importlib.util
@@ -21,17 +21,19 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("name", ["feature_attention", "cnn10"])
-def test_the_old_interpreter_says_what_keras_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_interpreter_predicts_what_keras_predicts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "PACKAGES", ("tflite_runtime.interpreter",))
     model = runtime.LiteRTModel(FOLDER / f"{name}.tflite", 1)
-    with np.load(FOLDER / f"{name}.npz") as kept:
-        given, expected = kept["given"], kept["clipwise"]
-    actual = model(given)["clipwise"]
+    with np.load(FOLDER / f"{name}.npz") as arrays:
+        inputs, expected = arrays["inputs"], arrays["clipwise"]
+    actual = model(inputs)["clipwise"]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=0.003)
-    assert expected.std(axis=0).max() > 5 * 0.003  # so that the bound means something
+    assert expected.std(axis=0).max() > 5 * 0.003, "the tolerance must be small beside the differences of probabilities"
 
 
-def test_it_is_not_given_what_it_would_compute_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_interpreter_refuses_a_file_that_it_would_compute_wrongly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runtime, "PACKAGES", ("tflite_runtime.interpreter",))
     path = tmp_path / "new.tflite"
     path.write_bytes((FOLDER / "feature_attention.tflite").read_bytes())

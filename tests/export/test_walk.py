@@ -1,4 +1,4 @@
-"""Every system of the registry becomes a TFLite file and a SavedModel that say what Keras says."""
+"""TFLite files and SavedModels of every system of the registry, compared with Keras."""
 
 from pathlib import Path
 from typing import Any
@@ -6,16 +6,17 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from export.small_models import CLASSES, card_of, trained
+from export.small_models import CLASSES, make_card, randomize
 
 from kerastag.card import write_card
 from kerastag.edge.runtime import LiteRTModel
-from kerastag.export import parity, probes
-from kerastag.export.saved_model import runner, write_saved_model
-from kerastag.export.serving import Served, serve
-from kerastag.export.source import Source
-from kerastag.export.target import Target, Tolerance
-from kerastag.export.tflite import convert
+from kerastag.export import Target, Tolerance
+from kerastag.export.parity import predict_reference
+from kerastag.export.preparation import PreparedModel, prepare_model
+from kerastag.export.probes import make_inputs
+from kerastag.export.saved_model import load_saved_model, write_saved_model
+from kerastag.export.source import SourceModel
+from kerastag.export.tflite import convert_model
 from kerastag.models import MODELS
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exporting needs TensorFlow")
@@ -23,18 +24,18 @@ SECONDS = 1.2
 WIDTHS = {"resnet38": 1 / 64, "mn": 0.1, "talnet": 1 / 32, "vggish": 1 / 64}
 
 
-def groups() -> dict[str, list[str]]:
-    """Input -> the systems that take it; those of one group are converted at once, which is most of the time."""
-    found: dict[str, list[str]] = {}
+def group_systems() -> dict[str, list[str]]:
+    """Group the systems by input; those of a group are converted together, because conversion takes most time."""
+    groups: dict[str, list[str]] = {}
     for name, entry in MODELS.items():
         kind = "embedding" if entry.front_end is None else entry.front_end
-        # Two streams are two backbones and a selection between: one of them shows the selection.
+        # A system of two streams has two backbones and a selection of sub-clips: one of them covers the selection.
         if not name.startswith("gl_at") or name == "gl_at_cnn10":
-            found.setdefault(f"gl_at {kind}" if name.startswith("gl_at") else kind, []).append(name)
-    return found
+            groups.setdefault(f"gl_at {kind}" if name.startswith("gl_at") else kind, []).append(name)
+    return groups
 
 
-def small(name: str) -> keras.Model:
+def build_small(name: str) -> keras.Model:
     entry = MODELS[name]
     if entry.front_end is None:
         return entry.build(num_classes=len(CLASSES), units=8)
@@ -43,9 +44,9 @@ def small(name: str) -> keras.Model:
     return entry.build(num_classes=len(CLASSES), width=WIDTHS.get(name, 1 / 32))
 
 
-def joined(names: list[str]) -> keras.Model:
-    """Models of one input -> one model with all their outputs, `NAME clipwise` and so on."""
-    models = {name: trained(small(name)) for name in names}
+def join_models(names: list[str]) -> keras.Model:
+    """Join systems of one input in one model with all their outputs, called `NAME_clipwise` and so on."""
+    models = {name: randomize(build_small(name)) for name in names}
     models = {name: keras.Model(model.input, model.output, name=name) for name, model in models.items()}
     first = models[names[0]].inputs[0]
     inputs = keras.Input(first.shape[1:], name=first.name)
@@ -58,44 +59,46 @@ def joined(names: list[str]) -> keras.Model:
     return keras.Model(inputs, outputs, name="joined")
 
 
-def served(kind: str, names: list[str]) -> Served:
-    model = joined(names)
-    hears = kind != "embedding"
-    front_end = kind.split()[-1] if hears else "vggish"
-    card = card_of(front_end, SECONDS if hears else 9.6, 0.96, None)
-    target = Target(name="walk", input="waveform" if hears else "embedding", outputs=tuple(model.output))
-    return serve(Source(model, card, Path("joined.keras")), target)
+def prepare(kind: str, names: list[str]) -> PreparedModel:
+    model = join_models(names)
+    if kind == "embedding":
+        card, input_name = make_card("vggish", 9.6, 0.96, None), "embedding"
+    else:
+        card, input_name = make_card(kind.split()[-1], SECONDS, 0.96, None), "waveform"
+    target = Target(name="joined", input=input_name, outputs=tuple(model.output))
+    return prepare_model(SourceModel(model, card, Path("joined.keras")), target)
 
 
-def test_the_walk_leaves_nothing_out() -> None:
-    walked = {name for names in groups().values() for name in names}
-    left_out = MODELS.keys() - walked
-    assert all(name.startswith("gl_at_") and name.removeprefix("gl_at_") in walked for name in left_out)
-    assert len(walked) >= 22
+def test_every_system_is_in_a_group() -> None:
+    tested = {name for names in group_systems().values() for name in names}
+    others = MODELS.keys() - tested
+    assert all(name.startswith("gl_at_") and name.removeprefix("gl_at_") in tested for name in others)
+    assert len(tested) >= 22
 
 
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
         pytest.param(kind, names, marks=() if kind in ("talnet", "vggish") else pytest.mark.slow, id=kind)
-        for kind, names in groups().items()
+        for kind, names in group_systems().items()
     ],
 )
-def test_every_system_says_in_either_format_what_keras_says(kind: str, names: list[str], tmp_path: Path) -> None:
-    made = served(kind, names)
+def test_every_system_predicts_in_either_format_what_keras_predicts(
+    kind: str, names: list[str], tmp_path: Path
+) -> None:
+    prepared = prepare(kind, names)
     tflite, folder = tmp_path / "joined.tflite", tmp_path / "1"
-    tflite.write_bytes(convert(made))
-    write_card(tflite, made.card)
-    write_saved_model(made, folder)
-    runs: dict[str, Any] = {"tflite": LiteRTModel(tflite), "saved_model": runner(folder, made)}
+    tflite.write_bytes(convert_model(prepared))
+    write_card(tflite, prepared.card)
+    write_saved_model(prepared, folder)
+    runs: dict[str, Any] = {"tflite": LiteRTModel(tflite), "saved_model": load_saved_model(folder, prepared.input_name)}
     tolerance = Tolerance()
-    for probe, given in probes.inputs(made).items():
-        expected = parity.reference(made, given)
+    for probe, inputs in make_inputs(prepared).items():
+        expected = predict_reference(prepared, inputs)
         assert all(np.isfinite(value).all() for value in expected.values())
         for name, run in runs.items():
-            actual = run(given)
-            for output, wanted in expected.items():
-                allowed = tolerance.of(output.rsplit("_", 1)[1], made.input == "waveform")
-                np.testing.assert_allclose(
-                    actual[output], wanted, rtol=0, atol=allowed, err_msg=f"{output} in {name} on {probe}"
-                )
+            actual = run(inputs)
+            for output, value in expected.items():
+                limit = tolerance.get_limit(output.rsplit("_", 1)[1], prepared.input_name == "waveform")
+                message = f"{output} in {name} on {probe}"
+                np.testing.assert_allclose(actual[output], value, rtol=0, atol=limit, err_msg=message)

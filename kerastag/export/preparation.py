@@ -1,0 +1,136 @@
+"""Preparation of a network for export: one input of a fixed shape and named outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import metadata
+from typing import NamedTuple
+
+import keras
+
+from kerastag._version import __version__
+from kerastag.card import Card
+from kerastag.dsp import FrontEnd
+from kerastag.edge.runtime import NEEDS
+from kerastag.export.source import SourceModel, rebuild_network
+from kerastag.export.target import Target
+from kerastag.layers.log_mel import LogMel
+
+__all__ = ["PreparedModel", "prepare_model"]
+
+_ONLY_OUTPUT = "clipwise"
+
+
+class PreparedModel(NamedTuple):
+    """A network to write to a file, and the network to compare the file with.
+
+    Both take the same input and give the same dictionary of outputs.
+
+    Args:
+        network: Network to write.
+        reference: Network as it was trained, in float32.
+        input_name: Name of the input: `"waveform"`, `"log_mel"` or `"embedding"`.
+        input_shape: Shape of the input, without the batch axis.
+        card: Card of the file.
+        front_end_layers: Names of the `LogMel` layers in `network`.
+        split: Whether the file has two signatures, for streaming.
+    """
+
+    network: keras.Model
+    reference: keras.Model
+    input_name: str
+    input_shape: tuple[int, ...]
+    card: Card
+    front_end_layers: tuple[str, ...]
+    split: bool = False
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """Front end of the card."""
+        return FrontEnd.from_dict(dict(self.card.front_end))
+
+    @property
+    def timed_seconds(self) -> float:
+        """Length of the audio that one timed call processes: a segment for a split head, otherwise a window."""
+        return self.card.seconds_per_frame or 0.0 if self.split else self.card.window_seconds
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples of a window."""
+        return round(self.card.window_seconds * self.card.sample_rate)
+
+
+def prepare_model(source: SourceModel, target: Target) -> PreparedModel:
+    """Prepare a network for an export target.
+
+    Raises:
+        ValueError: The network cannot take the input of the target, or has none of its outputs.
+    """
+    network, card = source.network, _update_card(source, target)
+    input_name = _resolve_input(target.input, network.inputs[0].name)
+    reference = _replace_input(network, input_name, "fft", card, source)
+    prepared = rebuild_network(network, transform=target.transform)
+    prepared = _replace_input(prepared, input_name, target.transform, card, source)
+    reference, prepared = (_select_outputs(each, target, source) for each in (reference, prepared))
+    layers = prepared._flatten_layers(include_self=False)
+    front_end_layers = tuple(layer.name for layer in layers if isinstance(layer, LogMel))
+    shape = _compute_input_shape(network, input_name, card, source)
+    return PreparedModel(prepared, reference, input_name, shape, card, front_end_layers, target.split)
+
+
+def _resolve_input(target_input: str, model_input: str) -> str:
+    if target_input == "waveform_or_embedding":
+        return "embedding" if model_input == "embedding" else "waveform"
+    return model_input if target_input == "as_trained" else target_input
+
+
+def _replace_input(
+    network: keras.Model, input_name: str, transform: str, card: Card, source: SourceModel
+) -> keras.Model:
+    """Add or remove the front end, so that the network takes `input_name`."""
+    model_input = network.inputs[0].name
+    if model_input == input_name:
+        return network
+    if (model_input, input_name) == ("log_mel", "waveform"):
+        waveform = keras.Input((None,), name="waveform")
+        front_end = LogMel(FrontEnd.from_dict(dict(card.front_end)), transform, name="front_end")
+        return keras.Model(waveform, network(front_end(waveform)), name=network.name)
+    layers = [layer for layer in network.layers if isinstance(layer, LogMel)]
+    if (model_input, input_name) == ("waveform", "log_mel") and len(layers) == 1:
+        try:
+            return keras.Model(layers[0].output, network.output, name=network.name)
+        except ValueError:  # the waveform goes to other layers than the front end, too
+            pass
+    raise ValueError(f"`input` of the target must be {model_input} for {source.path}; received: {input_name!r}")
+
+
+def _select_outputs(network: keras.Model, target: Target, source: SourceModel) -> keras.Model:
+    outputs = network.output if isinstance(network.output, dict) else {_ONLY_OUTPUT: network.output}
+    selected = {name: outputs[name] for name in target.outputs if name in outputs}
+    if not selected:
+        names, received = ", ".join(outputs), ", ".join(target.outputs)
+        raise ValueError(f"`outputs` of the target must be among {names} for {source.path}; received: {received}")
+    return keras.Model(network.input, selected, name=network.name)
+
+
+def _compute_input_shape(network: keras.Model, input_name: str, card: Card, source: SourceModel) -> tuple[int, ...]:
+    samples = round(card.window_seconds * card.sample_rate)
+    if input_name == "waveform":
+        return (samples,)
+    if input_name == "log_mel":
+        front_end = FrontEnd.from_dict(dict(card.front_end))
+        return (front_end.count_frames(samples), front_end.num_mel_bins)
+    if card.seconds_per_frame is None:
+        raise ValueError(f"{source.path}: `seconds_per_frame` of the card must be a number of seconds; received: None")
+    return (max(1, round(card.window_seconds / card.seconds_per_frame)), int(network.inputs[0].shape[-1]))
+
+
+def _update_card(source: SourceModel, target: Target) -> Card:
+    """Add to the card of the model the versions of the packages that export it."""
+    versions = {**source.card.versions, "kerastag": __version__}
+    versions |= {f"export {name}": metadata.version(name) for name in ("keras", "tensorflow")}
+    if target.quantization.startswith("int") and target.runtime != "tflite_runtime":
+        versions[NEEDS] = "ai_edge_litert"  # tflite-runtime loads such files, but computes wrong results
+    origin = "; ".join(filter(None, [source.card.origin, f"exported as {target.name}"]))
+    window = target.window_seconds or source.card.window_seconds
+    return dataclasses.replace(source.card, window_seconds=window, origin=origin, versions=versions)
