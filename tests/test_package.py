@@ -27,7 +27,8 @@ def test_every_public_name_is_there() -> None:
     for name in kerastag.__all__:
         assert getattr(kerastag, name) is not None
         assert name in dir(kerastag)
-    assert set(kerastag._HOMES) | {"__version__"} == set(kerastag.__all__)
+    packages = {path.parent.name for path in (ROOT / "kerastag").glob("*/__init__.py")} - {"bundled", "cli"}
+    assert {*kerastag._DEFINING_MODULES, *packages, "__version__"} == set(kerastag.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

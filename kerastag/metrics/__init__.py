@@ -1,29 +1,55 @@
-"""Metrics of a tagger: of clips, of events and of the sub-clips that it selects."""
+"""Metrics of a tagger: of clips, of events, and of the sub-clips that it selects.
 
-from kerastag.metrics.classification import Metrics, class_report, compute_metrics, d_prime
+Importing the package loads no framework: `MeanAveragePrecision` and `DPrime`, which are Keras metrics, import Keras
+when they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from kerastag.metrics.classification import Metrics, compute_d_prime, compute_metrics, format_class_report
 from kerastag.metrics.event_table import EventTable, read_events
-from kerastag.metrics.f1 import F1Figures, event_f1, segment_f1
-from kerastag.metrics.localization import Localization, localization, peaks, window_chance
-from kerastag.metrics.psds import PSDS_1, PSDS_2, PsdsRules, psds
+from kerastag.metrics.f1 import F1Scores, compute_event_f1, compute_segment_f1
+from kerastag.metrics.localization import (
+    LocalizationReport,
+    LocalizationScores,
+    compute_chance_localization,
+    compute_localization,
+    find_peaks,
+)
+from kerastag.metrics.psds import PSDS_1, PSDS_2, PsdsScenario, compute_psds
 from kerastag.metrics.thresholds import tune_thresholds
+
+if TYPE_CHECKING:
+    from kerastag.metrics.keras_metrics import DPrime, MeanAveragePrecision
 
 __all__ = [
     "PSDS_1",
     "PSDS_2",
+    "DPrime",
     "EventTable",
-    "F1Figures",
-    "Localization",
+    "F1Scores",
+    "LocalizationReport",
+    "LocalizationScores",
+    "MeanAveragePrecision",
     "Metrics",
-    "PsdsRules",
-    "class_report",
+    "PsdsScenario",
+    "compute_chance_localization",
+    "compute_d_prime",
+    "compute_event_f1",
+    "compute_localization",
     "compute_metrics",
-    "d_prime",
-    "event_f1",
-    "localization",
-    "peaks",
-    "psds",
+    "compute_psds",
+    "compute_segment_f1",
+    "find_peaks",
+    "format_class_report",
     "read_events",
-    "segment_f1",
     "tune_thresholds",
-    "window_chance",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("DPrime", "MeanAveragePrecision"):
+        from kerastag.metrics import keras_metrics
+
+        return getattr(keras_metrics, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

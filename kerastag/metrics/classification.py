@@ -1,11 +1,11 @@
-"""Average precision, area under the ROC curve and d-prime of a tagger, exact and class by class."""
+"""Average precision, area under the ROC curve and d-prime of a tagger, exact and per class."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +13,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-__all__ = ["Metrics", "class_report", "compute_metrics", "d_prime"]
+__all__ = ["Metrics", "compute_d_prime", "compute_metrics", "format_class_report"]
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """What `compute_metrics` found.
+    """Classification metrics of a tagger, as `compute_metrics` returns them.
 
     Attributes:
-        map: mean of `average_precision` over the classes that have one, in [0, 1].
-        mauc: mean of `auc` over the classes that have one, in [0, 1].
-        d_prime: separation of positives and negatives, from the mean AUC; infinite when `mauc` is 1.
-        average_precision: (classes,) float64, NaN for a class without a positive clip.
-        auc: (classes,) float64, NaN for a class without a positive or without a negative clip.
-        num_positives: (classes,) int64, positive clips.
-        num_clips: clips measured.
-        left_out: indices of the classes without an `auc`; those without a positive lack `average_precision` too.
+        map: Mean of `average_precision` over the classes that have one, in [0, 1].
+        mauc: Mean of `auc` over the classes that have one, in [0, 1].
+        d_prime: d-prime of `mauc`; infinite where `mauc` is 1.
+        average_precision: Average precision of each class, float64 `(classes,)`; NaN for a class without positives.
+        auc: Area under the ROC curve of each class, float64 `(classes,)`; NaN for a class without positives or without
+            negatives.
+        num_positives: Number of positive clips of each class, int64 `(classes,)`.
+        num_clips: Number of clips.
+        skipped_classes: Indices of the classes whose `auc` is NaN.
     """
 
     map: float
@@ -38,128 +39,173 @@ class Metrics:
     auc: NDArray[np.float64]
     num_positives: NDArray[np.int64]
     num_clips: int
-    left_out: tuple[int, ...]
+    skipped_classes: tuple[int, ...]
 
-    def line(self) -> str:
-        """The three figures in one line, as every recipe ends with it."""
+    def format_line(self) -> str:
+        """Return mAP, mAUC and d-prime in one line of text."""
         return f"mAP {self.map:.4f}  mAUC {self.mauc:.4f}  d-prime {self.d_prime:.3f}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists for strict JSON: what is NaN or infinite becomes None."""
+        """Return plain numbers and lists for strict JSON; NaN and infinity become None."""
         return {
-            "map": _finite(self.map),
-            "mauc": _finite(self.mauc),
-            "d_prime": _finite(self.d_prime),
+            "map": _as_json(self.map),
+            "mauc": _as_json(self.mauc),
+            "d_prime": _as_json(self.d_prime),
             "num_clips": self.num_clips,
-            "average_precision": [_finite(value) for value in self.average_precision],
-            "auc": [_finite(value) for value in self.auc],
+            "average_precision": [_as_json(value) for value in self.average_precision],
+            "auc": [_as_json(value) for value in self.auc],
             "num_positives": [int(count) for count in self.num_positives],
-            "left_out": list(self.left_out),
+            "skipped_classes": list(self.skipped_classes),
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Metrics:
+        """Restore metrics from the dictionary that `as_dict` returned, this version's or an earlier one's.
 
-def compute_metrics(targets: ArrayLike, scores: ArrayLike, labels: Sequence[str] | None = None) -> Metrics:
-    """Turns targets and scores of many clips into mAP, mAUC and d-prime.
+        Args:
+            values: Dictionary such as the entry `ensemble` of a run's `metrics.json`.
 
-    With n(s) the clips and tp(s) the positives that score at least s, P positives and N negatives of a class::
+        Raises:
+            ValueError: A key is missing.
+
+        >>> metrics = compute_metrics([[1, 0], [0, 0]], [[0.9, 0.2], [0.4, 0.3]])
+        >>> Metrics.from_dict(metrics.as_dict()).format_line()
+        'mAP 1.0000  mAUC 1.0000  d-prime inf'
+        """
+        values = dict(values)
+        if "left_out" in values:  # the name of `skipped_classes` before version 0.1.0
+            values["skipped_classes"] = values["left_out"]
+        try:
+            return cls(
+                map=values["map"],
+                mauc=values["mauc"],
+                d_prime=math.copysign(math.inf, values["mauc"] - 0.5)
+                if values["d_prime"] is None
+                else values["d_prime"],
+                average_precision=_from_json(values["average_precision"]),
+                auc=_from_json(values["auc"]),
+                num_positives=np.array(values["num_positives"], np.int64),
+                num_clips=values["num_clips"],
+                skipped_classes=tuple(values["skipped_classes"]),
+            )
+        except KeyError as error:
+            raise ValueError(f"`values` must have the key `{error.args[0]}`; received: {', '.join(values)}") from None
+
+
+def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence[str] | None = None) -> Metrics:
+    """Compute mAP, mAUC and d-prime.
+
+    With `n(s)` the number of clips and `tp(s)` the number of positives that score at least `s`, and with `P` positives
+    and `N` negatives of a class::
 
         AP  = mean over positives i of tp(s_i) / n(s_i)
         AUC = sum over positives i of (negatives below s_i + negatives equal to s_i / 2) / (P * N)
 
-    which is what `average_precision_score` and `roc_auc_score` of scikit-learn give, ties included, without a
-    curve: one sort a class, then look-ups of the few positives.
+    Both equal `average_precision_score` and `roc_auc_score` of scikit-learn, ties included, but take one sort per class
+    and no curve.
 
     Args:
-        targets: (clips, classes), boolean or 0 and 1: the tags of each clip.
-        scores: (clips, classes), any finite numbers, greater means likelier.
-        labels: names of the classes, only to name a class in an error.
+        y_true: Targets of 0 and 1, or booleans, `(clips, classes)`.
+        y_score: Scores, any finite numbers, `(clips, classes)`; a higher score means more probable.
+        class_names: Names of the classes, used only to name a class in an error.
+
+    Returns:
+        The metrics. Classes without positives are skipped, as are, in `mauc`, classes without negatives.
 
     Raises:
-        ValueError: `targets` and `scores` differ in shape or are not two-dimensional, `targets` holds something
-            else than 0 and 1, `scores` holds NaN or infinity, `labels` has another length, or no class has both a
-            positive and a negative clip.
+        ValueError: `y_true` and `y_score` differ in shape or are not two-dimensional; `y_true` holds other values than
+            0 and 1; `y_score` holds NaN or infinity; `class_names` has another length; or no class has both a positive
+            and a negative clip.
 
-    >>> found = compute_metrics([[1, 0], [0, 1], [1, 0]], [[0.9, 0.2], [0.4, 0.3], [0.4, 0.1]])
-    >>> print(found.line())
+    >>> metrics = compute_metrics([[1, 0], [0, 1], [1, 0]], [[0.9, 0.2], [0.4, 0.3], [0.4, 0.1]])
+    >>> print(metrics.format_line())
     mAP 0.9167  mAUC 0.8750  d-prime 1.627
 
-    Reference: Kong et al., 2019, "Weakly Labelled AudioSet Tagging with Attention Neural Networks", eq. 30-32;
-    d-prime is that of the mean AUC, as in the paper's tables. Deviation: classes without a positive are left out.
+    Reference:
+        Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", 2019, eq. 30 to 32. As in the
+        tables of the paper, d-prime is that of the mean AUC. Deviation: classes without positives are skipped.
     """
-    targets, scores = _checked(targets, scores, labels)
-    num_clips, num_classes = targets.shape
+    is_positive, scores = _check_arrays(y_true, y_score, class_names)
+    num_clips, num_classes = is_positive.shape
     average_precision = np.full(num_classes, np.nan)
     auc = np.full(num_classes, np.nan)
-    num_positives = targets.sum(axis=0, dtype=np.int64)
+    num_positives = is_positive.sum(axis=0, dtype=np.int64)
     for k in np.flatnonzero(num_positives):
-        average_precision[k], auc[k] = _class_figures(scores[:, k], targets[:, k])
-    left_out = np.flatnonzero(np.isnan(auc))
-    if len(left_out) == num_classes:
+        average_precision[k], auc[k] = _compute_class_metrics(is_positive[:, k], scores[:, k])
+    skipped_classes = np.flatnonzero(np.isnan(auc))
+    if len(skipped_classes) == num_classes:
         raise ValueError(
-            "`targets` must hold a class with a positive and a negative clip, "
-            f"received {num_clips} clips, {num_classes} classes and {num_positives.sum()} positives"
+            "`y_true` must hold a class with a positive and a negative clip; "
+            f"received: {num_clips} clips, {num_classes} classes and {num_positives.sum()} positives"
         )
     mean_auc = float(np.nanmean(auc))
     return Metrics(
         map=float(np.nanmean(average_precision)),
         mauc=mean_auc,
-        d_prime=d_prime(mean_auc),
+        d_prime=compute_d_prime(mean_auc),
         average_precision=average_precision,
         auc=auc,
         num_positives=num_positives,
         num_clips=num_clips,
-        left_out=tuple(int(k) for k in left_out),
+        skipped_classes=tuple(skipped_classes.tolist()),
     )
 
 
-def d_prime(auc: float) -> float:
-    """Turns an area under the ROC curve into d-prime: `sqrt(2) * inverse_normal_cdf(auc)`.
+def compute_d_prime(auc: float) -> float:
+    """Convert an area under the ROC curve to d-prime: `sqrt(2) * inverse_normal_cdf(auc)`.
 
     Args:
-        auc: in [0, 1].
+        auc: Area under the ROC curve, in [0, 1].
+
+    Returns:
+        d-prime; infinite for an area of 0 or 1.
 
     Raises:
         ValueError: `auc` is outside [0, 1].
 
-    >>> round(d_prime(0.969), 3)
+    >>> round(compute_d_prime(0.969), 3)
     2.639
 
-    Reference: Kong et al., 2019, eq. 32.
+    Reference:
+        Kong et al., 2019, eq. 32.
     """
     if not 0 <= auc <= 1:
-        raise ValueError(f"`auc` must be in [0, 1], received {auc}")
+        raise ValueError(f"`auc` must be in [0, 1]; received: {auc}")
     return float(math.sqrt(2) * ndtri(auc))
 
 
-def class_report(metrics: Metrics, labels: Sequence[str]) -> str:
-    """Turns metrics into a CSV text with a line a class: index, name, positive clips, average precision, AUC.
+def format_class_report(metrics: Metrics, class_names: Sequence[str]) -> str:
+    """Format the metrics of each class as CSV text.
 
     Args:
-        metrics: from `compute_metrics`.
-        labels: the name of each class. Figures that a class lacks are left empty.
+        metrics: Metrics from `compute_metrics`.
+        class_names: Name of each class.
+
+    Returns:
+        Text with one line per class: index, name, positive clips, average precision, AUC. What a class lacks is empty.
 
     Raises:
-        ValueError: `labels` has another length than the classes of `metrics`.
+        ValueError: `class_names` has another length than the classes of `metrics`.
 
-    >>> found = compute_metrics([[1, 0], [0, 0]], [[0.9, 0.2], [0.4, 0.3]])
-    >>> print(class_report(found, ["Dog", "Cat"]))
+    >>> metrics = compute_metrics([[1, 0], [0, 0]], [[0.9, 0.2], [0.4, 0.3]])
+    >>> print(format_class_report(metrics, ["Dog", "Cat"]))
     index,display_name,num_positives,average_precision,auc
     0,Dog,1,1.000000,1.000000
     1,Cat,0,,
     <BLANKLINE>
     """
-    _check_labels(labels, len(metrics.auc))
+    _check_class_names(class_names, len(metrics.auc))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["index", "display_name", "num_positives", "average_precision", "auc"])
-    for k, name in enumerate(labels):
-        figures = (metrics.average_precision[k], metrics.auc[k])
-        table.writerow([k, name, metrics.num_positives[k], *("" if np.isnan(f) else f"{f:.6f}" for f in figures)])
+    for k, name in enumerate(class_names):
+        values = (metrics.average_precision[k], metrics.auc[k])
+        table.writerow([k, name, metrics.num_positives[k], *("" if np.isnan(v) else f"{v:.6f}" for v in values)])
     return text.getvalue()
 
 
-def _class_figures(scores: NDArray[Any], is_positive: NDArray[np.bool_]) -> tuple[float, float]:
-    """Average precision and AUC of one class that has a positive clip."""
+def _compute_class_metrics(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float, float]:
+    """Compute average precision and AUC of a class with at least one positive clip."""
     ordered, positives = np.sort(scores), np.sort(scores[is_positive])
     num_clips, num_positives = len(ordered), len(positives)
     num_negatives = num_clips - num_positives
@@ -170,39 +216,44 @@ def _class_figures(scores: NDArray[Any], is_positive: NDArray[np.bool_]) -> tupl
         return average_precision, math.nan
     not_above = np.searchsorted(ordered, positives, "right")
     positives_not_above = np.searchsorted(positives, positives, "right")
-    # Twice the negatives that a positive beats, a tie counting half: whole numbers, so the sum is exact.
+    # Twice the number of negatives below a positive, where a tie counts half: integers, so the sum is exact.
     doubled = (below - positives_below) + (not_above - positives_not_above)
     return average_precision, int(doubled.sum()) / (2 * num_positives * num_negatives)
 
 
-def _checked(
-    targets: ArrayLike, scores: ArrayLike, labels: Sequence[str] | None
+def _check_arrays(
+    y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence[str] | None
 ) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """The two arrays, classes contiguous in memory, or an error that names the argument."""
-    targets, scores = np.asarray(targets), np.asarray(scores)
-    if targets.ndim != 2 or targets.shape != scores.shape:
+    """Return both arrays with each class contiguous in memory, or raise."""
+    y_true, y_score = np.asarray(y_true), np.asarray(y_score)
+    if y_true.ndim != 2 or y_true.shape != y_score.shape:
         raise ValueError(
-            f"`targets` and `scores` must both be (clips, classes), received shapes {targets.shape} and {scores.shape}"
+            f"`y_true` and `y_score` must both be (clips, classes); received: shapes {y_true.shape} and {y_score.shape}"
         )
-    if targets.dtype != bool:
-        others = targets[(targets != 0) & (targets != 1)]
+    if y_true.dtype != bool:
+        others = y_true[(y_true != 0) & (y_true != 1)]
         if others.size:
-            raise ValueError(f"`targets` must hold 0 and 1 only, received {others[0]}")
-    if not (np.issubdtype(scores.dtype, np.floating) or np.issubdtype(scores.dtype, np.integer)):
-        raise ValueError(f"`scores` must be real numbers, received dtype {scores.dtype}")
-    bad = ~np.isfinite(scores)
-    if bad.any():
-        clip, k = (int(index) for index in np.argwhere(bad)[0])
-        name = f"{k} ({labels[k]})" if labels is not None and k < len(labels) else k
-        raise ValueError(f"`scores` must be finite, received {scores[clip, k]} for clip {clip}, class {name}")
-    _check_labels(labels, targets.shape[1])
-    return np.asfortranarray(targets, dtype=bool), np.asfortranarray(scores)
+            raise ValueError(f"`y_true` must hold 0 and 1 only; received: {others[0]}")
+    if not (np.issubdtype(y_score.dtype, np.floating) or np.issubdtype(y_score.dtype, np.integer)):
+        raise ValueError(f"`y_score` must be real numbers; received: dtype {y_score.dtype}")
+    is_bad = ~np.isfinite(y_score)
+    if is_bad.any():
+        clip, k = (int(index) for index in np.argwhere(is_bad)[0])
+        name = f"{k} ({class_names[k]})" if class_names is not None and k < len(class_names) else k
+        raise ValueError(f"`y_score` must be finite; received: {y_score[clip, k]} for clip {clip}, class {name}")
+    if class_names is not None:
+        _check_class_names(class_names, y_true.shape[1])
+    return np.asfortranarray(y_true, dtype=bool), np.asfortranarray(y_score)
 
 
-def _check_labels(labels: Sequence[str] | None, num_classes: int) -> None:
-    if labels is not None and len(labels) != num_classes:
-        raise ValueError(f"`labels` must name {num_classes} classes, received {len(labels)}")
+def _check_class_names(class_names: Sequence[str], num_classes: int) -> None:
+    if len(class_names) != num_classes:
+        raise ValueError(f"`class_names` must name {num_classes} classes; received: {len(class_names)}")
 
 
-def _finite(value: float) -> float | None:
+def _as_json(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _from_json(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -1,4 +1,4 @@
-"""Events of many clips as arrays: read from a table, or found in framewise probabilities."""
+"""Events of many clips as arrays, read from a file or found in framewise probabilities."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _COLUMNS = ("filename", "onset", "offset", "event_label")
 
 @dataclass(frozen=True, eq=False)
 class EventTable:
-    """Events of clips, one a row, by clip, class and onset.
+    """Events of clips, one per row, sorted by clip, class and onset.
 
     Args:
-        clip: number of the clip, int `(events,)`.
-        class_index: class that sounds, int `(events,)`.
-        onset: where it begins in the clip, seconds, `(events,)`.
-        offset: where it ends, above the onset, seconds, `(events,)`.
-        num_clips: clips, with or without events.
-        num_classes: classes, with or without events.
+        clip: Index of the clip of each event, int `(events,)`.
+        class_index: Index of the class of each event, int `(events,)`.
+        onset: Start of each event in its clip, seconds, `(events,)`.
+        offset: End of each event in its clip, seconds, above `onset`, `(events,)`.
+        num_clips: Number of clips, with or without events.
+        num_classes: Number of classes, with or without events.
 
     Raises:
-        ValueError: lengths that differ, a clip or class out of range, an offset that is not above its onset.
+        ValueError: The columns differ in length, an index is out of range, or an offset is not above its onset.
 
     >>> table = EventTable([1, 0], [0, 2], [0.5, 1.0], [1.5, 2.0], num_clips=2, num_classes=3)
     >>> table.clip.tolist(), table.targets.astype(int).tolist()
@@ -47,43 +47,44 @@ class EventTable:
     num_classes: int
 
     def __post_init__(self) -> None:
-        arrays = {name: np.asarray(getattr(self, name), int) for name in ("clip", "class_index")}
-        arrays |= {name: np.asarray(getattr(self, name), float) for name in ("onset", "offset")}
-        if len({values.shape for values in arrays.values()}) > 1 or arrays["clip"].ndim != 1:
-            shapes = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
-            raise ValueError(f"columns must be (events,) of one length, received {shapes}")
-        for name, most in (("clip", self.num_clips), ("class_index", self.num_classes)):
-            if ((values := arrays[name]) < 0).any() or (values >= most).any():
-                raise ValueError(f"`{name}` must lie in [0, {most}), received {values.min()} to {values.max()}")
-        if not (arrays["offset"] > arrays["onset"]).all() or not np.isfinite(arrays["offset"] - arrays["onset"]).all():
+        columns = {name: np.asarray(getattr(self, name), int) for name in ("clip", "class_index")}
+        columns |= {name: np.asarray(getattr(self, name), float) for name in ("onset", "offset")}
+        if len({values.shape for values in columns.values()}) > 1 or columns["clip"].ndim != 1:
+            shapes = ", ".join(f"{name} {values.shape}" for name, values in columns.items())
+            raise ValueError(f"columns must be (events,) of one length; received: {shapes}")
+        for name, limit in (("clip", self.num_clips), ("class_index", self.num_classes)):
+            if ((values := columns[name]) < 0).any() or (values >= limit).any():
+                raise ValueError(f"`{name}` must be in [0, {limit}); received: {values.min()} to {values.max()}")
+        durations = columns["offset"] - columns["onset"]
+        if not (columns["offset"] > columns["onset"]).all() or not np.isfinite(durations).all():
             raise ValueError("`offset` must be above `onset`, both finite")
-        order = np.lexsort((arrays["onset"], arrays["class_index"], arrays["clip"]))
-        for name, values in arrays.items():
+        order = np.lexsort((columns["onset"], columns["class_index"], columns["clip"]))
+        for name, values in columns.items():
             object.__setattr__(self, name, values[order])
 
     def __len__(self) -> int:
         return len(self.clip)
 
     @property
-    def seconds(self) -> np.ndarray:
-        """How long each event is, `(events,)`."""
+    def durations(self) -> np.ndarray:
+        """Length of each event, seconds, `(events,)`."""
         return self.offset - self.onset
 
     @property
     def targets(self) -> np.ndarray:
-        """Which classes sound in which clip, bool `(clips, classes)`."""
+        """Whether a class has an event in a clip, bool `(clips, classes)`."""
         targets = np.zeros((self.num_clips, self.num_classes), bool)
         targets[self.clip, self.class_index] = True
         return targets
 
     @property
-    def pair(self) -> np.ndarray:
-        """A number for each clip and class, `(events,)`, in rising order."""
+    def pair_index(self) -> np.ndarray:
+        """Number of the pair of clip and class of each event, `clip * num_classes + class_index`, ascending."""
         return self.clip * self.num_classes + self.class_index
 
     @classmethod
-    def of(cls, clips: Iterable[Iterable[Event]], num_classes: int) -> EventTable:
-        """The events of each clip, as `kerastag.events.find_events` gives them -> a table."""
+    def from_events(cls, clips: Iterable[Iterable[Event]], num_classes: int) -> EventTable:
+        """Build a table from the events of each clip, such as those that `kerastag.events.find_events` returns."""
         rows, num_clips = [], 0
         for clip, events in enumerate(clips):
             num_clips = clip + 1
@@ -92,93 +93,131 @@ class EventTable:
 
     @classmethod
     def from_rows(cls, rows: Sequence[tuple[int, int, float, float]], num_clips: int, num_classes: int) -> EventTable:
-        """`(clip, class_index, onset, offset)` of each event -> a table."""
+        """Build a table from rows of `(clip, class_index, onset, offset)`."""
         clip, class_index, onset, offset = np.reshape(np.asarray(rows, float), (-1, 4)).T
         return cls(clip.astype(int), class_index.astype(int), onset, offset, num_clips, num_classes)
 
     @classmethod
-    def found(cls, framewise: np.ndarray, seconds_per_frame: float, rules: EventRules) -> EventTable:
-        """Framewise probabilities of clips -> their events.
+    def from_framewise(cls, framewise: np.ndarray, seconds_per_frame: float, rules: EventRules) -> EventTable:
+        """Find the events in framewise probabilities.
 
         Args:
-            framewise: in [0, 1], `(clips, frames, classes)`.
-            seconds_per_frame: from one frame to the next, above 0.
-            rules: what an event is.
+            framewise: Probabilities in [0, 1], `(clips, frames, classes)`.
+            seconds_per_frame: Hop from one frame to the next, seconds, above 0.
+            rules: Rules that define an event.
 
         Raises:
-            ValueError: another shape or a value outside [0, 1]; thresholds of another number of classes.
+            ValueError: The probabilities have another shape or lie outside [0, 1], or the thresholds are those of
+                another number of classes.
         """
         framewise = check_framewise(framewise)
         tracker = EventTracker(framewise.shape[2], seconds_per_frame, rules)
         clips = ([*tracker.update(0.0, frames), *tracker.flush()] for frames in framewise)
+        # The tracker reports each event twice: when it starts, without an offset, and when it ends.
         finished = ([event for event in events if event.offset_seconds is not None] for events in clips)
-        return cls.of(finished, framewise.shape[2])
+        return cls.from_events(finished, framewise.shape[2])
 
 
-def read_events(path: str | os.PathLike[str], names: Sequence[str | bytes], labels: LabelSet) -> EventTable:
-    """A table as DCASE has it -> the events of some clips.
+def read_events(path: str | os.PathLike[str], clip_names: Sequence[str | bytes], labels: LabelSet) -> EventTable:
+    """Read the events of some clips from a table in DCASE's format.
 
     Args:
-        path: tab-separated, with the columns `filename onset offset event_label`; a clip without events may stand there
-            with empty cells.
-        names: of the clips, in order; rows of other clips are passed over.
-        labels: the classes.
+        path: Path of a tab-separated file with the columns `filename onset offset event_label`. A clip without events
+            may have a row with empty cells.
+        clip_names: File names of the clips, in order; rows of other clips are ignored.
+        labels: Classes of the events.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a faulty row, named by its line, or no row of any of the clips.
+        FileNotFoundError: The file does not exist.
+        ValueError: A row is invalid, or no row belongs to any of the clips.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "eval.tsv")
+    >>> with path.open("w") as file:
+    ...     print("filename", "onset", "offset", "event_label", sep=chr(9), file=file)
+    ...     print("a.wav", 0.5, 2.0, "Rain", sep=chr(9), file=file)
+    >>> read_events(path, ["a.wav"], LabelSet.from_names(["Bark", "Rain"])).durations
+    array([1.5])
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such table of events; `kerastag scenes` writes one beside each pack")
-    number = {name.decode() if isinstance(name, bytes) else str(name): i for i, name in enumerate(names)}
-    rows, known = [], False
-    for line, row in _rows(path):
-        known = known or row["filename"] in number
-        if row["filename"] in number and row["event_label"]:
-            rows.append((number[row["filename"]], *_event(row, labels, f"{path}: line {line}")))
-    if not known:
-        first = next(iter(number), "none")
-        raise ValueError(f"{path}: no row of any of {len(number)} clips ({first}, ...): is it another pack's table?")
-    return EventTable.from_rows(rows, len(number), len(labels))
+        raise FileNotFoundError(f"{path}: no such file; `kerastag make-soundscapes` writes one beside each pack")
+    indices = {name.decode() if isinstance(name, bytes) else str(name): i for i, name in enumerate(clip_names)}
+    events, has_clips = [], False
+    for line, row in _read_rows(path):
+        if row["filename"] in indices:
+            has_clips = True
+            if row["event_label"]:
+                events.append((indices[row["filename"]], *_parse_event(row, labels, f"{path}: line {line}")))
+    if not has_clips:
+        first = next(iter(indices), "none")
+        raise ValueError(f"{path}: must have a row of one of {len(indices)} clips ({first}, ...); received: none")
+    return EventTable.from_rows(events, len(indices), len(labels))
 
 
-def check_framewise(framewise: np.ndarray) -> np.ndarray:
-    """Raise unless it is (clips, frames, classes) of probabilities."""
+def check_framewise(framewise: np.ndarray, ground_truth: EventTable | None = None) -> np.ndarray:
+    """Return framewise probabilities as an array, or raise unless they fit the ground truth."""
     framewise = np.asarray(framewise)
     if framewise.ndim != 3 or not framewise.size:
-        raise ValueError(f"`framewise` must be (clips, frames, classes), received shape {framewise.shape}")
+        raise ValueError(f"`framewise` must be (clips, frames, classes); received: shape {framewise.shape}")
     if not (framewise.min() >= 0 and framewise.max() <= 1):
-        raise ValueError(f"`framewise` must be in [0, 1], received {framewise.min()} to {framewise.max()}")
+        raise ValueError(f"`framewise` must be in [0, 1]; received: {framewise.min()} to {framewise.max()}")
+    if ground_truth is not None and framewise.shape[::2] != (ground_truth.num_clips, ground_truth.num_classes):
+        shape = f"({ground_truth.num_clips}, frames, {ground_truth.num_classes})"
+        raise ValueError(f"`framewise` must be {shape} like the ground truth; received: shape {framewise.shape}")
     return framewise
 
 
-def _rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
+def join_sorted_keys(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row numbers of every pair of equal keys of two sorted arrays.
+
+    >>> [rows.tolist() for rows in join_sorted_keys(np.array([1, 2, 2]), np.array([2, 2, 3]))]
+    [[1, 1, 2, 2], [0, 1, 0, 1]]
+    """
+    first, end = np.searchsorted(right, left, "left"), np.searchsorted(right, left, "right")
+    return expand_ranges(first, end - first)
+
+
+def expand_ranges(first: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row number and the value of every integer in ranges that begin at `first`.
+
+    >>> [values.tolist() for values in expand_ranges(np.array([5, 0]), np.array([1, 3]))]
+    [[0, 1, 1, 1], [5, 0, 1, 2]]
+    """
+    rows = np.repeat(np.arange(len(first)), counts)
+    values = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[rows]
+    return rows, values
+
+
+def _read_rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter="\t")
             header = next(reader, [])
             if sorted(header) != sorted(_COLUMNS):
-                wanted, received = " ".join(_COLUMNS), " ".join(header)[:80]
-                raise ValueError(f"{path}: line 1: the columns must be {wanted}, tab-separated, received {received!r}")
+                columns, received = " ".join(_COLUMNS), " ".join(header)[:80]
+                raise ValueError(
+                    f"{path}: line 1: must be the columns {columns}, tab-separated; received: {received!r}"
+                )
             for fields in reader:
-                if len(fields) != len(header) and fields:
-                    raise ValueError(f"{path}: line {reader.line_num}: must have 4 columns, has {len(fields)}")
-                if fields:
-                    yield reader.line_num, dict(zip(header, fields, strict=True))
+                if not fields:
+                    continue
+                if len(fields) != len(header):
+                    raise ValueError(f"{path}: line {reader.line_num}: must have 4 columns; received: {len(fields)}")
+                yield reader.line_num, dict(zip(header, fields, strict=True))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8") from error
+        raise ValueError(f"{path}: must be a text file in UTF-8") from error
 
 
-def _event(row: dict[str, str], labels: LabelSet, where: str) -> tuple[int, float, float]:
+def _parse_event(row: dict[str, str], labels: LabelSet, place: str) -> tuple[int, float, float]:
+    times = f"{row['onset']!r} and {row['offset']!r}"
     try:
         onset, offset = float(row["onset"]), float(row["offset"])
     except ValueError:
-        times = f"{row['onset']!r} and {row['offset']!r}"
-        raise ValueError(f"{where}: onset and offset must be seconds, are {times}") from None
+        raise ValueError(f"{place}: onset and offset must be seconds; received: {times}") from None
     if not 0 <= onset < offset < math.inf:
-        raise ValueError(f"{where}: offset must be above onset, onset at least 0, are {offset:g} and {onset:g}")
+        raise ValueError(f"{place}: onset must be at least 0 and offset above onset; received: {times}")
     try:
         return labels.index(row["event_label"]), onset, offset
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{place}: {error}") from None

@@ -1,41 +1,55 @@
-"""Windows that a model chose for a class -> how many lie where the class sounds, and how many would by chance."""
+"""How often the sub-clips that a model selects lie where their class sounds, compared with chance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from kerastag.metrics.event_table import EventTable, check_framewise
-from kerastag.metrics.f1 import joined
+from kerastag.metrics.event_table import EventTable, check_framewise, join_sorted_keys
 
-__all__ = ["LocalisationFigures", "Localization", "localization", "peaks", "window_chance"]
+__all__ = [
+    "LocalizationReport",
+    "LocalizationScores",
+    "compute_chance_localization",
+    "compute_localization",
+    "find_peaks",
+]
 
-SHORT_SECONDS = 2.0
-"""Events up to this length are `short`; events of a class with a pause up to this length between them are `close`."""
-_WIDTHS = (15, 8, 10, 9, 8)
+_SHORT_SECONDS = 2.0
+_ROUNDING = 1e-6
+_COLUMN_WIDTHS = (15, 8, 10, 9, 8)
+_OLD_NAMES = {
+    "positives": "num_pairs",
+    "chosen": "num_selected",
+    "centre": "center",
+    "centre_chance": "center_chance",
+    "centre_possible": "center_possible",
+}
 
 
 @dataclass(frozen=True)
-class LocalisationFigures:
-    """Shares of the pairs of a clip and a class that sounds in it, and for which a window was chosen.
+class LocalizationScores:
+    """Shares of the sub-clips that overlap, or have their center in, an event of their class.
+
+    They are counted over pairs of a clip and a class that has an event in it.
 
     Attributes:
-        positives: pairs of a clip and a class that sounds in it.
-        chosen: those of them for which a window was chosen.
-        overlap: share of `chosen` whose window overlaps an event of the class.
-        overlap_chance: the same for windows anywhere in the clip.
-        center: share of `chosen` whose window's center lies inside an event of the class.
-        center_chance: the same for windows anywhere in the clip.
-        center_possible: share of `chosen` where a window could have its center inside at all: windows do not reach
-            beyond the clip's ends.
+        num_pairs: Number of pairs.
+        num_selected: Number of pairs for which a sub-clip was selected.
+        overlap: Share of `num_selected` whose sub-clip overlaps an event of the class, in [0, 1].
+        overlap_chance: The same share for sub-clips at random positions.
+        center: Share of `num_selected` whose sub-clip has its center in an event of the class, in [0, 1].
+        center_chance: The same share for sub-clips at random positions.
+        center_possible: Share of `num_selected` for which some sub-clip has its center in an event: sub-clips do not
+            reach beyond the ends of the clip.
     """
 
-    positives: int
-    chosen: int
+    num_pairs: int
+    num_selected: int
     overlap: float
     overlap_chance: float
     center: float
@@ -44,185 +58,210 @@ class LocalisationFigures:
 
 
 @dataclass(frozen=True)
-class Localization:
-    """Figures of all pairs, of those whose events are short, and of those with several events close to each other.
+class LocalizationReport:
+    """Localization of all pairs of clip and class, and of two groups of them.
 
     Attributes:
-        all: every pair.
-        short: pairs all of whose events last at most two seconds.
-        close: pairs with several events, of which two follow each other within two seconds.
+        all: Scores of all pairs.
+        short: Scores of the pairs all of whose events last at most two seconds.
+        close: Scores of the pairs with several events, two of them at most two seconds apart.
     """
 
-    all: LocalisationFigures
-    short: LocalisationFigures
-    close: LocalisationFigures
+    all: LocalizationScores
+    short: LocalizationScores
+    close: LocalizationScores
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: what no pair has is None."""
+        """Return plain dictionaries for strict JSON; NaN becomes None."""
         return {
-            name: {k: None if math.isnan(v) else v for k, v in vars(getattr(self, name)).items()}
-            for name in ("all", "short", "close")
+            group: {name: None if math.isnan(value) else value for name, value in scores.items()}
+            for group, scores in asdict(self).items()
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Localization:
-        """What `as_dict` gave, such as `localization` of a run's `metrics.json`, read back.
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> LocalizationReport:
+        """Restore a report from the dictionary that `as_dict` returned, this version's or an earlier one's.
 
-        >>> figures = LocalisationFigures(3, 2, 1.0, 0.7, 0.5, 0.5, float("nan"))
-        >>> kept = Localization(figures, figures, figures).as_dict()
-        >>> Localization.from_dict(kept).as_dict() == kept
-        True
+        Args:
+            values: Dictionary such as the entry `localization` of a run's `metrics.json`.
+
+        >>> scores = LocalizationScores(3, 2, 1.0, 0.7, 0.5, 0.5, float("nan"))
+        >>> report = LocalizationReport(scores, scores, scores)
+        >>> LocalizationReport.from_dict(report.as_dict()).all.center
+        0.5
         """
+        groups = {}
+        for group, scores in values.items():
+            numbers: dict[str, Any] = {
+                _OLD_NAMES.get(name, name): math.nan if value is None else value for name, value in scores.items()
+            }
+            groups[group] = LocalizationScores(**numbers)
+        return cls(**groups)
 
-        def figures(kept: Mapping[str, Any]) -> LocalisationFigures:
-            known: dict[str, Any] = {key: math.nan if value is None else value for key, value in kept.items()}
-            return LocalisationFigures(**known)
-
-        return cls(**{name: figures(kept) for name, kept in values.items()})
-
-    def table(self) -> str:
-        """Lines of text: a row for each of the three, beside each share what chance gives and what is possible."""
+    def format_table(self) -> str:
+        """Format the scores as lines of text: one row per group, each share beside its chance level."""
         titles = ("center inside", "chance", "possible", "overlap", "chance")
-        lines = [f"{'':8}{'pairs':>7}{'chosen':>8}{''.join(f'{t:>{w}}' for t, w in zip(titles, _WIDTHS, strict=True))}"]
-        for name in ("all", "short", "close"):
-            f = getattr(self, name)
-            shares = (f.center, f.center_chance, f.center_possible, f.overlap, f.overlap_chance)
-            cells = (f"{'-' if math.isnan(s) else format(s, '.3f'):>{w}}" for s, w in zip(shares, _WIDTHS, strict=True))
-            lines.append(f"{name:8}{f.positives:7,}{f.chosen:8,}{''.join(cells)}")
+        header = "".join(f"{title:>{width}}" for title, width in zip(titles, _COLUMN_WIDTHS, strict=True))
+        lines = [f"{'':8}{'pairs':>7}{'selected':>10}{header}"]
+        for group in ("all", "short", "close"):
+            scores = getattr(self, group)
+            names = ("center", "center_chance", "center_possible", "overlap", "overlap_chance")
+            shares = [getattr(scores, name) for name in names]
+            cells = "".join(
+                f"{'-' if math.isnan(share) else format(share, '.3f'):>{width}}"
+                for share, width in zip(shares, _COLUMN_WIDTHS, strict=True)
+            )
+            lines.append(f"{group:8}{scores.num_pairs:7,}{scores.num_selected:10,}{cells}")
         return "\n".join(lines)
 
 
-def localization(
-    truth: EventTable,
+def compute_localization(
+    ground_truth: EventTable,
     start_seconds: np.ndarray,
     classes: np.ndarray,
+    sub_clip_seconds: float,
     clip_seconds: float,
-    duration_seconds: float,
-) -> Localization:
-    """Chosen windows and the true events -> how well the windows of truly present classes were chosen.
+) -> LocalizationReport:
+    """Compare selected sub-clips with the true events of their classes.
 
-    A window of a class that does not sound in its clip does not count: there is nowhere for it to be. Where several
-    windows of a clip were chosen for the same class, the first one counts.
+    A sub-clip of a class without an event in the clip is ignored. Of several sub-clips selected for the same class in a
+    clip, the first one counts.
 
     Args:
-        truth: the true events.
-        start_seconds: where the windows begin, `(clips, windows)`.
-        classes: the class that each was chosen for, `(clips, windows)`.
-        clip_seconds: length of a window, at least 0: 0 asks for moments, as `peaks` gives them.
-        duration_seconds: length of a clip, at least that of a window.
+        ground_truth: True events.
+        start_seconds: Start of each sub-clip, seconds, `(clips, sub_clips)`.
+        classes: Index of the class that each sub-clip was selected for, `(clips, sub_clips)`.
+        sub_clip_seconds: Length of a sub-clip, seconds, at least 0; 0 for points in time, such as those of
+            `find_peaks`.
+        clip_seconds: Length of a clip, seconds, above `sub_clip_seconds`.
 
     Raises:
-        ValueError: shapes that do not fit, or an argument out of range.
+        ValueError: The shapes do not fit, or an argument is out of range.
 
-    >>> truth = EventTable([0], [1], [4.0], [6.0], num_clips=1, num_classes=2)
-    >>> found = localization(truth, [[2.0, 0.0]], [[1, 0]], clip_seconds=3.0, duration_seconds=10.0).all
-    >>> found.overlap, found.center, round(found.center_chance, 3)
+    >>> ground_truth = EventTable([0], [1], [4.0], [6.0], num_clips=1, num_classes=2)
+    >>> report = compute_localization(ground_truth, [[2.0, 0.0]], [[1, 0]], sub_clip_seconds=3.0, clip_seconds=10.0)
+    >>> report.all.overlap, report.all.center, round(report.all.center_chance, 3)
     (1.0, 0.0, 0.286)
     """
     start_seconds, classes = np.asarray(start_seconds, float), np.asarray(classes, int)
-    if start_seconds.shape != classes.shape or classes.ndim != 2 or len(classes) != truth.num_clips:
+    if start_seconds.shape != classes.shape or classes.ndim != 2 or len(classes) != ground_truth.num_clips:
         raise ValueError(
-            f"`start_seconds` and `classes` must be ({truth.num_clips}, windows), "
-            f"received {start_seconds.shape} and {classes.shape}"
+            f"`start_seconds` and `classes` must be ({ground_truth.num_clips}, sub_clips); "
+            f"received: shapes {start_seconds.shape} and {classes.shape}"
         )
-    chance = window_chance(truth, clip_seconds, duration_seconds)
-    pairs = np.unique(truth.pair)
-    start = np.full(truth.num_clips * truth.num_classes, np.nan)
-    keys = np.arange(truth.num_clips)[:, None] * truth.num_classes + classes
-    start[keys.ravel()[::-1]] = start_seconds.ravel()[::-1]  # of several, the first is written last
-    begin = start[truth.pair]
-    center = begin + clip_seconds / 2
-    overlap = _any(truth, pairs, (begin <= truth.offset) & (begin + clip_seconds >= truth.onset))
-    inside = _any(truth, pairs, (center >= truth.onset) & (center <= truth.offset))
-    chosen = np.isfinite(start[pairs])
-    short, close = _short(truth, pairs), _close(truth, pairs)
+    overlap_chance, center_chance = compute_chance_localization(ground_truth, sub_clip_seconds, clip_seconds)
+    pairs = np.unique(ground_truth.pair_index)
+    start_by_pair = np.full(ground_truth.num_clips * ground_truth.num_classes, np.nan)
+    keys = np.arange(ground_truth.num_clips)[:, None] * ground_truth.num_classes + classes
+    start_by_pair[keys.ravel()[::-1]] = start_seconds.ravel()[::-1]  # reversed, so that the first sub-clip counts
+    start = start_by_pair[ground_truth.pair_index]
+    center = start + sub_clip_seconds / 2
+    overlaps = (start <= ground_truth.offset) & (start + sub_clip_seconds >= ground_truth.onset)
+    is_inside = (center >= ground_truth.onset) & (center <= ground_truth.offset)
+    shares = (
+        _any_of_pair(ground_truth, pairs, overlaps),
+        overlap_chance,
+        _any_of_pair(ground_truth, pairs, is_inside),
+        center_chance,
+        center_chance > 0,
+    )
+    is_selected = np.isfinite(start_by_pair[pairs])
 
-    def figures(which: np.ndarray) -> LocalisationFigures:
-        rows = which & chosen
-        values = (overlap, chance[0], inside, chance[1], chance[1] > 0)
-        means = [float(np.mean(v[rows])) if rows.any() else math.nan for v in values]
-        return LocalisationFigures(int(which.sum()), int(rows.sum()), *means)
+    def compute_scores(group: np.ndarray) -> LocalizationScores:
+        rows = group & is_selected
+        means = [float(np.mean(share[rows])) if rows.any() else math.nan for share in shares]
+        return LocalizationScores(int(group.sum()), int(rows.sum()), *means)
 
-    return Localization(figures(np.ones(len(pairs), bool)), figures(short), figures(close))
+    return LocalizationReport(
+        all=compute_scores(np.ones(len(pairs), bool)),
+        short=compute_scores(_find_short_pairs(ground_truth, pairs)),
+        close=compute_scores(_find_close_pairs(ground_truth, pairs)),
+    )
 
 
-def peaks(framewise: np.ndarray, seconds_per_frame: float) -> tuple[np.ndarray, np.ndarray]:
-    """Framewise probabilities -> for every class, the middle of its most probable frame, for `localization`.
+def find_peaks(framewise: np.ndarray, seconds_per_frame: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the middle of the most probable frame of every class.
 
-    Of several such frames the middle of the first ones in a row, as `ClassWiseClipSelect` takes it. Works for every
-    model with `framewise`, those of paper 1 too.
+    Where several frames in a row are equally probable, the middle of the first such row of frames is returned.
 
     Args:
-        framewise: in [0, 1], `(clips, frames, classes)`.
-        seconds_per_frame: from one frame to the next, above 0.
+        framewise: Probabilities in [0, 1], `(clips, frames, classes)`.
+        seconds_per_frame: Hop from one frame to the next, seconds, above 0.
 
     Returns:
-        `start_seconds` and `classes`, `(clips, classes)`: windows without length.
+        `start_seconds` and `classes` for `compute_localization`, both `(clips, classes)`.
 
-    >>> start, classes = peaks(np.array([[[0.1], [0.9], [0.2]]]), 0.5)
-    >>> start.tolist(), classes.tolist()
-    ([[0.75]], [[0]])
+    Raises:
+        ValueError: The probabilities have another shape or lie outside [0, 1].
+
+    >>> start_seconds, classes = find_peaks([[[0.1], [0.7], [0.7], [0.2]]], 0.5)
+    >>> start_seconds.tolist(), classes.tolist()
+    ([[1.0]], [[0]])
     """
     framewise = check_framewise(framewise)
     first = framewise.argmax(axis=1)
-    less = framewise < framewise.max(axis=1, keepdims=True)
-    less &= np.arange(framewise.shape[1])[:, None] > first[:, None]
-    after = np.where(less.any(axis=1), less.argmax(axis=1), framewise.shape[1])
-    start = (first + after) / 2 * seconds_per_frame
-    return start, np.broadcast_to(np.arange(framewise.shape[2]), start.shape)
+    is_lower = framewise < framewise.max(axis=1, keepdims=True)
+    is_lower &= np.arange(framewise.shape[1])[:, None] > first[:, None]
+    end = np.where(is_lower.any(axis=1), is_lower.argmax(axis=1), framewise.shape[1])
+    start_seconds = (first + end) / 2 * seconds_per_frame
+    return start_seconds, np.broadcast_to(np.arange(framewise.shape[2]), start_seconds.shape)
 
 
-def window_chance(truth: EventTable, clip_seconds: float, duration_seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """The true events -> what a window anywhere in the clip would reach, exactly.
+def compute_chance_localization(
+    ground_truth: EventTable, sub_clip_seconds: float, clip_seconds: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the exact localization of a sub-clip at a random position.
 
-    The window begins anywhere from 0 to `duration_seconds - clip_seconds`, all places alike.
+    The start of the sub-clip is uniform between 0 and `clip_seconds - sub_clip_seconds`.
 
     Args:
-        truth: the true events.
-        clip_seconds: length of a window, at least 0.
-        duration_seconds: length of a clip, above that of a window.
+        ground_truth: True events.
+        sub_clip_seconds: Length of the sub-clip, seconds, at least 0.
+        clip_seconds: Length of a clip, seconds, above `sub_clip_seconds`.
 
     Returns:
-        For every pair of a clip and a class that sounds in it, by clip and class: the probability that the window
-        overlaps an event of the class, and that its center lies inside one.
+        Two arrays `(pairs,)` over the pairs of a clip and a class with an event in it, by clip and class: the
+        probability that the sub-clip overlaps an event of the class, and that its center lies in one.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: An argument is out of range.
     """
-    if not 0 <= clip_seconds < duration_seconds < math.inf:
-        allowed = f"at least 0 and below `duration_seconds` ({duration_seconds})"
-        raise ValueError(f"`clip_seconds` must be {allowed}, received {clip_seconds}")
-    latest = duration_seconds - clip_seconds
-    overlap = _covered(truth, truth.onset - clip_seconds, truth.offset, latest)
-    center = _covered(truth, truth.onset - clip_seconds / 2, truth.offset - clip_seconds / 2, latest)
-    return overlap / latest, center / latest
+    if not 0 <= sub_clip_seconds < clip_seconds < math.inf:
+        allowed = f"at least 0 and below `clip_seconds` ({clip_seconds})"
+        raise ValueError(f"`sub_clip_seconds` must be {allowed}; received: {sub_clip_seconds}")
+    last_start = clip_seconds - sub_clip_seconds
+    onset, offset = ground_truth.onset, ground_truth.offset
+    overlap = _measure_union(ground_truth, onset - sub_clip_seconds, offset, last_start)
+    center = _measure_union(ground_truth, onset - sub_clip_seconds / 2, offset - sub_clip_seconds / 2, last_start)
+    return overlap / last_start, center / last_start
 
 
-def _covered(truth: EventTable, first: np.ndarray, end: np.ndarray, latest: float) -> np.ndarray:
-    """Seconds of [0, latest] that the intervals of each pair cover together."""
-    first, end = np.clip(first, 0, latest), np.clip(end, 0, latest)
-    pairs = np.unique(truth.pair)
-    covered, reached = np.zeros(len(pairs)), np.zeros(len(pairs))
-    # Events of a pair come by onset, so what is covered so far ends at one place.
-    for row, place in enumerate(np.searchsorted(pairs, truth.pair)):
-        covered[place] += max(0.0, end[row] - max(first[row], reached[place]))
-        reached[place] = max(reached[place], end[row])
-    return covered
+def _measure_union(ground_truth: EventTable, first: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
+    """Return the length of the union of each pair's intervals within [0, limit], seconds."""
+    first, end = np.clip(first, 0, limit), np.clip(end, 0, limit)
+    pairs = np.unique(ground_truth.pair_index)
+    length, reached = np.zeros(len(pairs)), np.zeros(len(pairs))
+    # The events of a pair are sorted by onset, so that what the earlier ones cover ends at one point.
+    for row, pair in enumerate(np.searchsorted(pairs, ground_truth.pair_index)):
+        length[pair] += max(0.0, end[row] - max(first[row], reached[pair]))
+        reached[pair] = max(reached[pair], end[row])
+    return length
 
 
-def _any(truth: EventTable, pairs: np.ndarray, holds: np.ndarray) -> np.ndarray:
-    found = np.zeros(len(pairs), bool)
-    np.logical_or.at(found, np.searchsorted(pairs, truth.pair), holds)
-    return found
+def _any_of_pair(ground_truth: EventTable, pairs: np.ndarray, condition: np.ndarray) -> np.ndarray:
+    """Return whether the condition holds for any event of each pair."""
+    result = np.zeros(len(pairs), bool)
+    np.logical_or.at(result, np.searchsorted(pairs, ground_truth.pair_index), condition)
+    return result
 
 
-def _short(truth: EventTable, pairs: np.ndarray) -> np.ndarray:
-    return ~_any(truth, pairs, truth.seconds > SHORT_SECONDS + 1e-6)
+def _find_short_pairs(ground_truth: EventTable, pairs: np.ndarray) -> np.ndarray:
+    return ~_any_of_pair(ground_truth, pairs, ground_truth.durations > _SHORT_SECONDS + _ROUNDING)
 
 
-def _close(truth: EventTable, pairs: np.ndarray) -> np.ndarray:
-    i, j = joined(truth.pair, truth.pair)
-    pause = truth.onset[j] - truth.offset[i]
-    near = np.zeros(len(truth), bool)
-    near[i[(j == i + 1) & (pause <= SHORT_SECONDS + 1e-6)]] = True
-    return _any(truth, pairs, near)
+def _find_close_pairs(ground_truth: EventTable, pairs: np.ndarray) -> np.ndarray:
+    i, j = join_sorted_keys(ground_truth.pair_index, ground_truth.pair_index)
+    pause = ground_truth.onset[j] - ground_truth.offset[i]
+    is_close = np.zeros(len(ground_truth), bool)
+    is_close[i[(j == i + 1) & (pause <= _SHORT_SECONDS + _ROUNDING)]] = True
+    return _any_of_pair(ground_truth, pairs, is_close)

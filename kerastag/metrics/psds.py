@@ -1,4 +1,4 @@
-"""Framewise probabilities against true events at every threshold: the polyphonic sound detection score."""
+"""The polyphonic sound detection score of framewise probabilities, over all thresholds."""
 
 from __future__ import annotations
 
@@ -7,171 +7,190 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import median_filter
 
-from kerastag.metrics.event_table import EventTable, check_framewise
-from kerastag.metrics.f1 import joined
+from kerastag.metrics.event_table import EventTable, check_framewise, join_sorted_keys
 
-__all__ = ["PSDS_1", "PSDS_2", "PsdsRules", "psds"]
+__all__ = ["PSDS_1", "PSDS_2", "PsdsScenario", "compute_psds"]
 
 _ROUNDING = 1e-6
-_HOUR = 3600.0
+_SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class PsdsRules:
-    """What counts as detected, and what false detections cost.
+class PsdsScenario:
+    """Tolerances and costs of the polyphonic sound detection score.
 
     Args:
-        detection_tolerance: a detection is false unless true events of its class cover this share of it.
-        truth_tolerance: a true event is found when detections that are not false cover this share of it.
-        cross_trigger_tolerance: a false detection is a cross trigger of another class whose true events cover this
-            share of it.
-        cross_trigger_weight: of cross triggers beside false detections, at least 0.
-        instability_weight: of the spread between classes, which is taken off their mean, at least 0.
-        max_rate: false detections an hour up to which the score looks.
+        detection_tolerance: Share of a detection that true events of its class must cover, else it is false, in (0, 1].
+        ground_truth_tolerance: Share of a true event that detections which are not false must cover, in (0, 1].
+        cross_trigger_tolerance: Share of a false detection that true events of another class must cover to make it a
+            cross trigger of that class, in (0, 1].
+        cross_trigger_weight: Cost of cross triggers relative to false detections, at least 0.
+        instability_weight: Weight of the standard deviation over classes, subtracted from their mean, at least 0.
+        max_rate: Upper limit of the effective rate of false detections, per hour, above 0.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: An argument is out of range.
     """
 
     detection_tolerance: float
-    truth_tolerance: float
+    ground_truth_tolerance: float
     cross_trigger_tolerance: float = 0.3
     cross_trigger_weight: float = 0.0
     instability_weight: float = 1.0
     max_rate: float = 100.0
 
     def __post_init__(self) -> None:
-        for name in ("detection_tolerance", "truth_tolerance", "cross_trigger_tolerance"):
+        for name in ("detection_tolerance", "ground_truth_tolerance", "cross_trigger_tolerance"):
             if not 0 < (value := getattr(self, name)) <= 1:
-                raise ValueError(f"`{name}` must be above 0 and at most 1, received {value}")
+                raise ValueError(f"`{name}` must be above 0 and at most 1; received: {value}")
         for name in ("cross_trigger_weight", "instability_weight"):
             if not (value := getattr(self, name)) >= 0:
-                raise ValueError(f"`{name}` must be at least 0, received {value}")
+                raise ValueError(f"`{name}` must be at least 0; received: {value}")
         if not self.max_rate > 0:
-            raise ValueError(f"`max_rate` must be above 0, received {self.max_rate}")
+            raise ValueError(f"`max_rate` must be above 0; received: {self.max_rate}")
 
 
-PSDS_1 = PsdsRules(0.7, 0.7)
+PSDS_1 = PsdsScenario(0.7, 0.7)
 """DCASE's first scenario: a system that has to react at the right time."""
-PSDS_2 = PsdsRules(0.1, 0.1, 0.3, cross_trigger_weight=0.5)
+PSDS_2 = PsdsScenario(0.1, 0.1, 0.3, cross_trigger_weight=0.5)
 """DCASE's second scenario: a system that must not confuse classes."""
 
 
-def psds(
-    truth: EventTable,
+def compute_psds(
+    ground_truth: EventTable,
     framewise: np.ndarray,
     seconds_per_frame: float,
-    duration_seconds: float,
-    rules: PsdsRules = PSDS_1,
+    clip_seconds: float,
+    scenario: PsdsScenario = PSDS_1,
     *,
     smoothing_seconds: float = 0.0,
     max_thresholds: int = 200,
 ) -> float:
-    """Framewise probabilities of clips and their true events -> area under the curve of found events over false ones.
+    """Compute the polyphonic sound detection score of framewise probabilities.
 
-    For each class, detections are the stretches at or above a threshold, for every threshold. With TPR the share of its
-    true events that are found, and eFPR its false detections an hour plus, weighted, its cross triggers an hour of each
-    other class's events, averaged over those classes, the score is::
+    The detections of a class are the runs of frames at or above a threshold, for every threshold. With TPR the share of
+    its true events that are detected, and eFPR its false detections per hour plus, weighted, its cross triggers per
+    hour of events of each other class, averaged over those classes, the score is::
 
         1 / max_rate * integral from 0 to max_rate of max(0, mean over classes of TPR - weight * their deviation)
 
     Args:
-        truth: the true events; classes without any are left out.
-        framewise: in [0, 1], `(clips, frames, classes)`.
-        seconds_per_frame: from one frame to the next, above 0.
-        duration_seconds: length of a clip, above 0; frames beyond it are cut off.
-        rules: what counts as detected; `PSDS_1` and `PSDS_2` are DCASE's scenarios.
-        smoothing_seconds: length of a median filter over the probabilities, as in `EventRules`.
-        max_thresholds: how many thresholds are tried for each class: all that it has, or else that many of them, closer
-            together the higher they are, where false detections are few.
+        ground_truth: True events; classes without any are skipped.
+        framewise: Probabilities in [0, 1], `(clips, frames, classes)`.
+        seconds_per_frame: Hop from one frame to the next, seconds, above 0.
+        clip_seconds: Length of a clip, seconds, above 0; detections end there at the latest.
+        scenario: Tolerances and costs; `PSDS_1` and `PSDS_2` are those of DCASE.
+        smoothing_seconds: Length of the median filter over the probabilities, seconds, as in `EventRules`.
+        max_thresholds: Largest number of thresholds per class, at least 1. A class with more distinct probabilities is
+            evaluated at that many of them, which lie closer together where few detections are false.
+
+    Returns:
+        The score, in [0, 1].
 
     Raises:
-        ValueError: shapes that do not fit, or an argument out of range.
+        ValueError: The shapes do not fit, an argument is out of range, or there is no true event.
 
     >>> framewise = np.zeros((1, 10, 1)); framewise[0, 3:6] = 0.9
-    >>> truth = EventTable([0], [0], [3.0], [6.0], num_clips=1, num_classes=1)
-    >>> psds(truth, framewise, 1.0, 10.0)
+    >>> ground_truth = EventTable([0], [0], [3.0], [6.0], num_clips=1, num_classes=1)
+    >>> compute_psds(ground_truth, framewise, seconds_per_frame=1.0, clip_seconds=10.0)
     1.0
 
-    Reference: Bilen et al., "A framework for the robust evaluation of sound event detection", 2020, eq. 1 to 10; all
-    thresholds as in Ebbers et al., "Threshold-independent evaluation of sound event detection scores", 2022.
+    Reference:
+        Bilen et al., "A framework for the robust evaluation of sound event detection", 2020, eq. 1 to 10; all
+        thresholds as in Ebbers et al., "Threshold-independent evaluation of sound event detection scores", 2022.
     """
-    framewise = check_framewise(framewise)
-    if framewise.shape[::2] != (truth.num_clips, truth.num_classes):
-        wanted = f"({truth.num_clips}, frames, {truth.num_classes})"
-        raise ValueError(f"`framewise` must be {wanted} as the events are, received {framewise.shape}")
-    if not 0 < duration_seconds < np.inf or not 0 < seconds_per_frame < np.inf:
-        received = f"{duration_seconds} and {seconds_per_frame}"
-        raise ValueError(f"`duration_seconds` and `seconds_per_frame` must be above 0, received {received}")
-    if not len(truth):
-        raise ValueError("`truth` must have an event, received none")
+    framewise = check_framewise(framewise, ground_truth)
+    for name, value in (("seconds_per_frame", seconds_per_frame), ("clip_seconds", clip_seconds)):
+        if not 0 < value < np.inf:
+            raise ValueError(f"`{name}` must be above 0; received: {value}")
+    if not len(ground_truth):
+        raise ValueError("`ground_truth` must have an event; received: none")
     half = max(0, round((smoothing_seconds / seconds_per_frame - 1) / 2))
     if half:
         framewise = median_filter(framewise, (1, 2 * half + 1, 1), mode="nearest")
     curves = []
-    for k in np.unique(truth.class_index):
+    for k in np.unique(ground_truth.class_index):
         points = [
-            _operating_point(truth, int(k), framewise[:, :, k] >= threshold, seconds_per_frame, duration_seconds, rules)
-            for threshold in _thresholds(framewise[:, :, k], max_thresholds)
+            _compute_operating_point(
+                ground_truth, int(k), framewise[:, :, k] >= threshold, seconds_per_frame, clip_seconds, scenario
+            )
+            for threshold in _select_thresholds(framewise[:, :, k], max_thresholds)
         ]
         curves.append(np.array([(0.0, 0.0), *points]))
-    return _area(curves, rules)
+    return _integrate(curves, scenario)
 
 
-def _thresholds(values: np.ndarray, most: int) -> np.ndarray:
-    every = np.unique(values)[::-1]
-    if len(every) <= most:
-        return every
-    return every[np.unique(np.geomspace(1, len(every), most).round().astype(int)) - 1]
+def _select_thresholds(probabilities: np.ndarray, max_thresholds: int) -> np.ndarray:
+    thresholds = np.unique(probabilities)[::-1]
+    if len(thresholds) <= max_thresholds:
+        return thresholds
+    return thresholds[np.unique(np.geomspace(1, len(thresholds), max_thresholds).round().astype(int)) - 1]
 
 
-def _operating_point(
-    truth: EventTable, k: int, active: np.ndarray, seconds_per_frame: float, duration_seconds: float, rules: PsdsRules
+def _compute_operating_point(
+    ground_truth: EventTable,
+    class_index: int,
+    is_active: np.ndarray,
+    seconds_per_frame: float,
+    clip_seconds: float,
+    scenario: PsdsScenario,
 ) -> tuple[float, float]:
-    """Frames of a class that are at or above a threshold, (clips, frames) -> its eFPR and TPR."""
-    steps = np.diff(np.pad(active.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    """Compute eFPR and TPR of a class at one threshold, which `is_active` frames `(clips, frames)` reach."""
+    clip, onset, offset = _find_detections(is_active, seconds_per_frame, clip_seconds)
+    # Pairs of a true event and a detection of the same clip; the event may be of any class.
+    event, detection = join_sorted_keys(ground_truth.clip, clip)
+    shared_onset = np.maximum(ground_truth.onset[event], onset[detection])
+    shared = np.maximum(np.minimum(ground_truth.offset[event], offset[detection]) - shared_onset, 0.0)
+    coverage = np.zeros((len(clip), ground_truth.num_classes))  # of each detection, by events of each class
+    np.add.at(coverage, (detection, ground_truth.class_index[event]), shared)
+    coverage /= np.maximum(offset - onset, _ROUNDING)[:, None]
+    is_relevant = coverage[:, class_index] >= scenario.detection_tolerance - _ROUNDING
+    is_of_class = ground_truth.class_index == class_index
+    counts = is_relevant[detection] & is_of_class[event]
+    detected_seconds = np.zeros(len(ground_truth))
+    np.add.at(detected_seconds, event[counts], shared[counts])
+    detected_share = detected_seconds[is_of_class] / ground_truth.durations[is_of_class]
+    true_positives = (detected_share >= scenario.ground_truth_tolerance - _ROUNDING).sum()
+    rate = (~is_relevant).sum() / (ground_truth.num_clips * clip_seconds / _SECONDS_PER_HOUR)
+    rate += scenario.cross_trigger_weight * _compute_cross_trigger_rate(
+        ground_truth, class_index, coverage[~is_relevant], scenario
+    )
+    return float(rate), float(true_positives / is_of_class.sum())
+
+
+def _find_detections(
+    is_active: np.ndarray, seconds_per_frame: float, clip_seconds: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return clip, onset and offset of each run of active frames."""
+    steps = np.diff(np.pad(is_active.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     clip, first = np.nonzero(steps > 0)
     onset = first * seconds_per_frame
-    offset = np.minimum(np.nonzero(steps < 0)[1] * seconds_per_frame, duration_seconds)
-    kept = offset - onset > _ROUNDING
-    clip, onset, offset = clip[kept], onset[kept], offset[kept]
-    # Every pair of a detection and a true event of the same clip, of whatever class.
-    event, detection = joined(truth.clip, clip)
-    shared = np.minimum(truth.offset[event], offset[detection]) - np.maximum(truth.onset[event], onset[detection])
-    shared = np.maximum(shared, 0.0)
-    cover = np.zeros((len(clip), truth.num_classes))
-    np.add.at(cover, (detection, truth.class_index[event]), shared)
-    cover /= np.maximum(offset - onset, _ROUNDING)[:, None]
-    relevant = cover[:, k] >= rules.detection_tolerance - _ROUNDING
-    of_class = truth.class_index == k
-    counts = relevant[detection] & of_class[event]
-    found = np.zeros(len(truth))
-    np.add.at(found, event[counts], shared[counts])
-    true_positives = (found[of_class] / truth.seconds[of_class] >= rules.truth_tolerance - _ROUNDING).sum()
-    rate = (~relevant).sum() / (truth.num_clips * duration_seconds / _HOUR)
-    rate += rules.cross_trigger_weight * _cross_rate(truth, k, cover[~relevant], rules)
-    return float(rate), float(true_positives / of_class.sum())
+    offset = np.minimum(np.nonzero(steps < 0)[1] * seconds_per_frame, clip_seconds)
+    is_in_clip = offset - onset > _ROUNDING
+    return clip[is_in_clip], onset[is_in_clip], offset[is_in_clip]
 
 
-def _cross_rate(truth: EventTable, k: int, cover: np.ndarray, rules: PsdsRules) -> float:
-    """False detections -> how many are cross triggers, an hour of each other class's events, averaged over classes."""
-    seconds = np.bincount(truth.class_index, truth.seconds, minlength=truth.num_classes)
-    others = np.flatnonzero((seconds > 0) & (np.arange(truth.num_classes) != k))
+def _compute_cross_trigger_rate(
+    ground_truth: EventTable, class_index: int, coverage: np.ndarray, scenario: PsdsScenario
+) -> float:
+    """Compute the cross triggers among false detections, per hour of each other class's events, averaged."""
+    num_classes = ground_truth.num_classes
+    seconds = np.bincount(ground_truth.class_index, ground_truth.durations, minlength=num_classes)
+    others = np.flatnonzero((seconds > 0) & (np.arange(num_classes) != class_index))
     if not len(others):
         return 0.0
-    triggers = (cover[:, others] >= rules.cross_trigger_tolerance - _ROUNDING).sum(axis=0)
-    return float(np.mean(triggers / (seconds[others] / _HOUR)))
+    triggers = (coverage[:, others] >= scenario.cross_trigger_tolerance - _ROUNDING).sum(axis=0)
+    return float(np.mean(triggers / (seconds[others] / _SECONDS_PER_HOUR)))
 
 
-def _area(curves: list[np.ndarray], rules: PsdsRules) -> float:
-    """Curves of (eFPR, TPR) points, one a class -> the score: each class keeps the best TPR up to a rate."""
-    rates = np.concatenate([[0.0, rules.max_rate], *(curve[:, 0] for curve in curves)])
-    rates = np.unique(np.minimum(rates, rules.max_rate))
-    heights = []
+def _integrate(curves: list[np.ndarray], scenario: PsdsScenario) -> float:
+    """Compute the score from the points (eFPR, TPR) of each class, whose TPR at a rate is the best one up to it."""
+    rates = np.concatenate([[0.0, scenario.max_rate], *(curve[:, 0] for curve in curves)])
+    rates = np.unique(np.minimum(rates, scenario.max_rate))
+    best_tprs = []
     for curve in curves:
         curve = curve[np.argsort(curve[:, 0], kind="stable")]
-        best = np.maximum.accumulate(curve[:, 1])
-        heights.append(best[np.searchsorted(curve[:, 0], rates[:-1], "right") - 1])
-    effective = np.mean(heights, axis=0) - rules.instability_weight * np.std(heights, axis=0)
-    effective = np.maximum(effective, 0.0)
-    return float(np.sum(effective * np.diff(rates)) / rules.max_rate)
+        best_tpr = np.maximum.accumulate(curve[:, 1])
+        best_tprs.append(best_tpr[np.searchsorted(curve[:, 0], rates[:-1], "right") - 1])
+    effective_tpr = np.mean(best_tprs, axis=0) - scenario.instability_weight * np.std(best_tprs, axis=0)
+    return float(np.sum(np.maximum(effective_tpr, 0.0) * np.diff(rates)) / scenario.max_rate)

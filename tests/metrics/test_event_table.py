@@ -1,4 +1,4 @@
-"""Tables of events: read as DCASE writes them, sorted, and every fault by its line."""
+"""Tables of events: DCASE's format, the order of rows, and errors with the line."""
 
 import numpy as np
 import pytest
@@ -10,25 +10,25 @@ from kerastag.labels import LabelSet
 from kerastag.metrics import EventTable, read_events
 
 LABELS = LabelSet.from_names(["cat", "dog"])
-HEAD = "filename\tonset\toffset\tevent_label\n"
+HEADER = "filename\tonset\toffset\tevent_label\n"
 
 
-def rows(table):
+def get_rows(table):
     return list(
         zip(*(getattr(table, name).tolist() for name in ("clip", "class_index", "onset", "offset")), strict=True)
     )
 
 
-def test_a_table_is_read_for_the_clips_that_are_asked_for(tmp_path):
-    text = HEAD + "b.wav\t1.5\t2.0\tdog\nb.wav\t0.25\t3\tcat\nother.wav\t0\t1\tdog\na.wav\t0\t1\tdog\nc.wav\t\t\t\n"
+def test_only_events_of_the_given_clips_are_read(tmp_path):
+    text = HEADER + "b.wav\t1.5\t2.0\tdog\nb.wav\t0.25\t3\tcat\nother.wav\t0\t1\tdog\na.wav\t0\t1\tdog\nc.wav\t\t\t\n"
     (tmp_path / "t.tsv").write_text(text)
     table = read_events(tmp_path / "t.tsv", [b"a.wav", b"b.wav", b"c.wav"], LABELS)
-    assert rows(table) == [(0, 1, 0.0, 1.0), (1, 0, 0.25, 3.0), (1, 1, 1.5, 2.0)]
+    assert get_rows(table) == [(0, 1, 0.0, 1.0), (1, 0, 0.25, 3.0), (1, 1, 1.5, 2.0)]
     assert table.targets.tolist() == [[False, True], [True, True], [False, False]]
-    assert table.seconds.tolist() == [1.0, 2.75, 0.5]
+    assert table.durations.tolist() == [1.0, 2.75, 0.5]
 
 
-def test_what_scenes_write_is_read(tmp_path):
+def test_tables_of_soundscapes_are_read(tmp_path):
     rules = SceneRules(scene_seconds=1.0, max_event_seconds=0.5)
     report = write_synthetic_scenes(tmp_path, sample_rate=8_000, counts={"eval": 4}, rules=rules)["eval"]
     names = [f"eval_{i:06d}.wav" for i in range(4)]
@@ -40,17 +40,26 @@ def test_what_scenes_write_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file\tonset\n", "line 1: the columns must be filename onset offset event_label, tab-separated"),
-        (HEAD + "a.wav\t1\n", "line 2: must have 4 columns, has 2"),
-        (HEAD + "a.wav\tx\t1\tdog\n", "line 2: onset and offset must be seconds, are 'x' and '1'"),
-        (HEAD + "a.wav\t2\t1\tdog\n", "line 2: offset must be above onset, onset at least 0, are 1 and 2"),
-        (HEAD + "a.wav\t0\tnan\tdog\n", "line 2: offset must be above onset"),
-        (HEAD + "a.wav\t0\t1\tcow\n", "line 2: `name_or_mid` must be one of 2 classes, received 'cow'"),
-        (HEAD + "b.wav\t0\t1\tdog\n", "no row of any of 1 clips (a.wav, ...): is it another pack's table?"),
-        (b"\xff\xfe\x00", "not a text file in UTF-8"),
+        (
+            "file\tonset\n",
+            "line 1: must be the columns filename onset offset event_label, tab-separated; received",
+        ),
+        (HEADER + "a.wav\t1\n", "line 2: must have 4 columns; received: 2"),
+        (HEADER + "a.wav\tx\t1\tdog\n", "line 2: onset and offset must be seconds; received: 'x' and '1'"),
+        (
+            HEADER + "a.wav\t2\t1\tdog\n",
+            "line 2: onset must be at least 0 and offset above onset; received: '2' and '1'",
+        ),
+        (
+            HEADER + "a.wav\t0\tnan\tdog\n",
+            "line 2: onset must be at least 0 and offset above onset; received: '0' and 'nan'",
+        ),
+        (HEADER + "a.wav\t0\t1\tcow\n", "line 2: `name_or_mid` must be one of 2 classes; received: 'cow'"),
+        (HEADER + "b.wav\t0\t1\tdog\n", "must have a row of one of 1 clips (a.wav, ...); received: none"),
+        (b"\xff\xfe\x00", "must be a text file in UTF-8"),
     ],
 )
-def test_a_fault_is_named_by_its_line(text, message, tmp_path):
+def test_an_invalid_row_is_rejected_with_its_line(text, message, tmp_path):
     (tmp_path / "t.tsv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError) as raised:
         read_events(tmp_path / "t.tsv", ["a.wav"], LABELS)
@@ -58,44 +67,46 @@ def test_a_fault_is_named_by_its_line(text, message, tmp_path):
     assert message in str(raised.value)
 
 
-def test_no_table(tmp_path):
-    with pytest.raises(FileNotFoundError, match="t.tsv: no such table of events; `kerastag scenes` writes one"):
+def test_a_missing_table_is_rejected(tmp_path):
+    with pytest.raises(FileNotFoundError, match="t.tsv: no such file; `kerastag make-soundscapes` writes one"):
         read_events(tmp_path / "t.tsv", ["a.wav"], LABELS)
 
 
-def test_found_events_are_those_of_each_clip_by_itself():
+def test_events_are_found_in_each_clip_separately():
     framewise = np.random.default_rng(0).random((5, 40, 3)) ** 2
     rules = EventRules(0.6, 0.2, smoothing_seconds=0.3, refractory_seconds=1.0)
-    table = EventTable.found(framewise, 0.1, rules)
-    alone = [find_events(frames, 0.1, rules) for frames in framewise]
-    assert len(table) == sum(map(len, alone)) > 20
+    table = EventTable.from_framewise(framewise, 0.1, rules)
+    events_by_clip = [find_events(frames, 0.1, rules) for frames in framewise]
+    assert len(table) == sum(map(len, events_by_clip)) > 20
     expected = [
         (clip, e.class_index, e.onset_seconds, e.offset_seconds)
-        for clip, events in enumerate(alone)
+        for clip, events in enumerate(events_by_clip)
         for e in sorted(events, key=lambda e: (e.class_index, e.onset_seconds))
     ]
-    assert rows(table) == expected
+    assert get_rows(table) == expected
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ((2, 0, 0.0, 1.0), "`clip` must lie in [0, 2), received 2 to 2"),
-        ((0, 3, 0.0, 1.0), "`class_index` must lie in [0, 3)"),
+        ((2, 0, 0.0, 1.0), "`clip` must be in [0, 2); received: 2 to 2"),
+        ((0, 3, 0.0, 1.0), "`class_index` must be in [0, 3); received: 3 to 3"),
         ((0, 0, 1.0, 1.0), "`offset` must be above `onset`"),
     ],
 )
-def test_rows_out_of_range_are_refused(row, message):
+def test_rows_out_of_range_are_rejected(row, message):
     with pytest.raises(ValueError) as raised:
         EventTable.from_rows([row], 2, 3)
     assert message in str(raised.value)
 
 
-def test_columns_of_different_lengths_and_other_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"columns must be \(events,\) of one length, received clip \(1,\)"):
+def test_columns_of_different_lengths_and_other_shapes_are_rejected():
+    with pytest.raises(
+        ValueError, match=r"columns must be \(events,\) of one length; received: clip \(1,\), class_index \(2,\)"
+    ):
         EventTable([0], [0, 1], [0.0], [1.0], 1, 2)
-    with pytest.raises(ValueError, match=r"`framewise` must be \(clips, frames, classes\), received shape \(2, 2\)"):
-        EventTable.found(np.zeros((2, 2)), 0.1, EventRules())
-    with pytest.raises(ValueError, match=r"`framewise` must be in \[0, 1\], received 0.0 to 2.0"):
-        EventTable.found(np.array([[[0.0], [2.0]]]), 0.1, EventRules())
+    with pytest.raises(ValueError, match=r"`framewise` must be \(clips, frames, classes\); received: shape \(2, 2\)"):
+        EventTable.from_framewise(np.zeros((2, 2)), 0.1, EventRules())
+    with pytest.raises(ValueError, match=r"`framewise` must be in \[0, 1\]; received: 0.0 to 2.0"):
+        EventTable.from_framewise(np.array([[[0.0], [2.0]]]), 0.1, EventRules())
     assert len(EventTable.from_rows([], 2, 3)) == 0

@@ -1,27 +1,27 @@
-"""F1 of events and segments: what sed_eval gives, and what a plain count gives."""
+"""F1 of events and segments: equal to sed_eval, and to counting one by one."""
 
 import itertools
 
 import numpy as np
 import pytest
-from detection.made_up import CLIP_SECONDS, EVENT_F1, SECONDS_PER_FRAME, SEGMENT_F1, made_up
 from hypothesis import given
 from hypothesis import strategies as st
+from metrics.reference_problem import CLIP_SECONDS, EVENT_F1, SECONDS_PER_FRAME, SEGMENT_F1, make_problem
 
 from kerastag.events import EventRules
-from kerastag.metrics import EventTable, event_f1, segment_f1
+from kerastag.metrics import EventTable, compute_event_f1, compute_segment_f1
 
 
-def figures(f1):
+def get_scores(f1):
     return (f1.micro, f1.macro, f1.precision, f1.recall)
 
 
 @pytest.mark.parametrize("seed", SEGMENT_F1)
-def test_equals_sed_eval(seed):
-    truth, framewise = made_up(seed)
-    found = EventTable.found(framewise, SECONDS_PER_FRAME, EventRules(0.55, 0.55, min_seconds=0.4))
-    assert figures(segment_f1(truth, found)) == pytest.approx(SEGMENT_F1[seed], abs=1e-12)
-    assert figures(event_f1(truth, found)) == pytest.approx(EVENT_F1[seed], abs=1e-12)
+def test_scores_equal_those_of_sed_eval(seed):
+    ground_truth, framewise = make_problem(seed)
+    predicted = EventTable.from_framewise(framewise, SECONDS_PER_FRAME, EventRules(0.55, 0.55, min_seconds=0.4))
+    assert get_scores(compute_segment_f1(ground_truth, predicted)) == pytest.approx(SEGMENT_F1[seed], abs=1e-12)
+    assert get_scores(compute_event_f1(ground_truth, predicted)) == pytest.approx(EVENT_F1[seed], abs=1e-12)
 
 
 @st.composite
@@ -32,7 +32,7 @@ def tables(draw):
 
 
 @given(tables(), tables())
-def test_segments_are_counted_one_by_one(truth, found):
+def test_segments_are_counted_one_by_one(ground_truth, predicted):
     def active(table, clip, k, second):
         return any(
             a < second + 1 - 1e-9 and b > second + 1e-9
@@ -41,63 +41,70 @@ def test_segments_are_counted_one_by_one(truth, found):
         )
 
     cells = list(itertools.product(range(2), range(2), range(int(CLIP_SECONDS))))
-    agreed = [sum(active(truth, i, c, s) and active(found, i, c, s) for i, c, s in cells if c == k) for k in range(2)]
-    got = segment_f1(truth, found)
-    assert got.agreed.tolist() == agreed
-    assert got.num_true.tolist() == [sum(active(truth, i, c, s) for i, c, s in cells if c == k) for k in range(2)]
-    assert got.num_found.tolist() == [sum(active(found, i, c, s) for i, c, s in cells if c == k) for k in range(2)]
+    matched = [
+        sum(active(ground_truth, i, c, s) and active(predicted, i, c, s) for i, c, s in cells if c == k)
+        for k in range(2)
+    ]
+    scores = compute_segment_f1(ground_truth, predicted)
+    assert scores.num_matched.tolist() == matched
+    assert scores.num_true.tolist() == [
+        sum(active(ground_truth, i, c, s) for i, c, s in cells if c == k) for k in range(2)
+    ]
+    assert scores.num_predicted.tolist() == [
+        sum(active(predicted, i, c, s) for i, c, s in cells if c == k) for k in range(2)
+    ]
 
 
 @given(tables(), tables())
-def test_as_many_events_agree_as_can(truth, found):
-    def close(i, j):
-        same = (truth.clip[i], truth.class_index[i]) == (found.clip[j], found.class_index[j])
-        collar = max(0.2, 0.2 * (truth.offset[i] - truth.onset[i]))
-        ends = abs(truth.onset[i] - found.onset[j]), abs(truth.offset[i] - found.offset[j])
+def test_as_many_events_match_as_possible(ground_truth, predicted):
+    def agree(i, j):
+        same = (ground_truth.clip[i], ground_truth.class_index[i]) == (predicted.clip[j], predicted.class_index[j])
+        collar = max(0.2, 0.2 * (ground_truth.offset[i] - ground_truth.onset[i]))
+        ends = abs(ground_truth.onset[i] - predicted.onset[j]), abs(ground_truth.offset[i] - predicted.offset[j])
         return same and ends[0] <= 0.2 + 1e-6 and ends[1] <= collar + 1e-6
 
-    def most(i, free):  # every way to give the true events from i on an event of their own
-        if i == len(truth):
+    def count_best(i, free):  # tries every assignment of the true events from i on
+        if i == len(ground_truth):
             return 0
-        return max([most(i + 1, free), *(1 + most(i + 1, free - {j}) for j in free if close(i, j))])
+        return max([count_best(i + 1, free), *(1 + count_best(i + 1, free - {j}) for j in free if agree(i, j))])
 
-    got = event_f1(truth, found)
-    assert got.agreed.sum() == most(0, frozenset(range(len(found))))
-    assert (got.num_true.sum(), got.num_found.sum()) == (len(truth), len(found))
+    scores = compute_event_f1(ground_truth, predicted)
+    assert scores.num_matched.sum() == count_best(0, frozenset(range(len(predicted))))
+    assert (scores.num_true.sum(), scores.num_predicted.sum()) == (len(ground_truth), len(predicted))
 
 
-def test_collars_and_classes():
-    truth = EventTable.from_rows([(0, 0, 1.0, 6.0)], 1, 3)
-    for onset, offset, k, agrees in (
+def test_events_match_within_collars_and_classes():
+    ground_truth = EventTable.from_rows([(0, 0, 1.0, 6.0)], 1, 3)
+    for onset, offset, k, expected in (
         (1.2, 6.0, 0, 1),
         (0.8, 7.0, 0, 1),
         (1.21, 6.0, 0, 0),
         (1.0, 7.01, 0, 0),
         (1.0, 6.0, 1, 0),
     ):
-        f1 = event_f1(truth, EventTable.from_rows([(0, k, onset, offset)], 1, 3))
-        assert f1.micro == agrees, (onset, offset, k)
-    assert event_f1(truth, EventTable.from_rows([(0, 0, 1.5, 6.0)], 1, 3), onset_collar=0.5).micro == 1
-    assert event_f1(truth, EventTable.from_rows([(0, 0, 1.0, 6.4)], 1, 3), offset_share=0.0).micro == 0
+        f1 = compute_event_f1(ground_truth, EventTable.from_rows([(0, k, onset, offset)], 1, 3))
+        assert f1.micro == expected, (onset, offset, k)
+    assert compute_event_f1(ground_truth, EventTable.from_rows([(0, 0, 1.5, 6.0)], 1, 3), onset_collar=0.5).micro == 1
+    assert compute_event_f1(ground_truth, EventTable.from_rows([(0, 0, 1.0, 6.4)], 1, 3), offset_share=0.0).micro == 0
 
 
 def test_a_class_in_neither_table_has_no_f1():
-    truth = EventTable.from_rows([(0, 0, 1.0, 2.0)], 1, 3)
-    f1 = segment_f1(truth, EventTable.from_rows([(0, 1, 1.0, 2.0)], 1, 3))
+    ground_truth = EventTable.from_rows([(0, 0, 1.0, 2.0)], 1, 3)
+    f1 = compute_segment_f1(ground_truth, EventTable.from_rows([(0, 1, 1.0, 2.0)], 1, 3))
     assert f1.by_class[:2].tolist() == [0.0, 0.0]
     assert np.isnan(f1.by_class[2])
     assert f1.as_dict() == {"macro": 0.0, "micro": 0.0, "precision": 0.0, "recall": 0.0, "by_class": [0.0, 0.0, None]}
     nothing = EventTable.from_rows([], 1, 3)
-    assert segment_f1(nothing, nothing).macro == 0
+    assert compute_segment_f1(nothing, nothing).macro == 0
 
 
-def test_bad_arguments():
-    truth = EventTable.from_rows([(0, 0, 1.0, 2.0)], 1, 3)
-    with pytest.raises(ValueError, match="must have the same `num_classes`, have 3 and 2"):
-        event_f1(truth, EventTable.from_rows([], 1, 2))
-    with pytest.raises(ValueError, match="must have the same `num_clips`, have 1 and 2"):
-        segment_f1(truth, EventTable.from_rows([], 2, 3))
-    with pytest.raises(ValueError, match="`segment_seconds` must be above 0, received 0"):
-        segment_f1(truth, truth, 0)
-    with pytest.raises(ValueError, match="`onset_collar` must be at least 0, received -1"):
-        event_f1(truth, truth, onset_collar=-1)
+def test_arguments_out_of_range_are_rejected():
+    ground_truth = EventTable.from_rows([(0, 0, 1.0, 2.0)], 1, 3)
+    with pytest.raises(ValueError, match="must have the same `num_classes`; received: 3 and 2"):
+        compute_event_f1(ground_truth, EventTable.from_rows([], 1, 2))
+    with pytest.raises(ValueError, match="must have the same `num_clips`; received: 1 and 2"):
+        compute_segment_f1(ground_truth, EventTable.from_rows([], 2, 3))
+    with pytest.raises(ValueError, match="`segment_seconds` must be above 0; received: 0"):
+        compute_segment_f1(ground_truth, ground_truth, 0)
+    with pytest.raises(ValueError, match="`onset_collar` must be at least 0; received: -1"):
+        compute_event_f1(ground_truth, ground_truth, onset_collar=-1)
