@@ -1,35 +1,45 @@
-"""Public files by name -> a verified local copy, downloaded once into the cache or taken from a file at hand."""
+"""Download of public files into a cache folder, with the standard library alone."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import http.client
 import os
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-__all__ = ["FILES", "DownloadError", "PublicFile", "cache_folder", "fetch"]
+from kerastag.files import atomic_path, write_text
+
+__all__ = ["FILES", "DownloadError", "PublicFile", "fetch", "get_cache_folder"]
 
 _AUDIOSET = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/"
 _VGGISH = "https://storage.googleapis.com/audioset/"
 _PANNS = "https://zenodo.org/record/3987831/files/"
 _EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
 _BLOCK_BYTES = 1 << 18
+_PROGRESS_SECONDS = 0.2
 
 
 class DownloadError(OSError):
-    """A download that failed: its address, what was expected and what came."""
+    """A failed download; the message has the address, what was expected and what was received."""
 
 
 @dataclass(frozen=True)
 class PublicFile:
-    """One public file: the folder it is served from, its name there, what it is, and its SHA-256 where known."""
+    """A public file.
+
+    Args:
+        base_url: Address of the folder that contains the file.
+        file_name: Name of the file.
+        about: Description and license.
+        sha256: SHA-256 of the content, hexadecimal; None where it is unknown.
+    """
 
     base_url: str
     file_name: str
@@ -39,34 +49,38 @@ class PublicFile:
 
 FILES: dict[str, PublicFile] = {
     "audioset_features": PublicFile(
-        _AUDIOSET + "features/", "features.tar.gz", "AudioSet's 8-bit embeddings, all three splits, 2.4 GB; CC BY 4.0"
+        _AUDIOSET + "features/", "features.tar.gz", "8-bit embeddings of AudioSet, all three splits, 2.4 GB; CC BY 4.0"
     ),
     "audioset_classes": PublicFile(
         _AUDIOSET + "csv/",
         "class_labels_indices.csv",
-        "AudioSet's 527 classes; CC BY 4.0",
+        "Classes of AudioSet; CC BY 4.0",
         "cdd1049833c4b86127c2773ac0d14a2754b6a6d0d1798002ed5c66e699708429",
     ),
     "balanced_train_segments": PublicFile(
         _AUDIOSET + "csv/",
         "balanced_train_segments.csv",
-        "AudioSet's balanced training clips; CC BY 4.0",
+        "Balanced training clips of AudioSet; CC BY 4.0",
         "3b83e5ff9ed72cfda37d4e36ce08250e107c1ea70f109f6ab6668ac200db5e94",
     ),
     "eval_segments": PublicFile(
         _AUDIOSET + "csv/",
         "eval_segments.csv",
-        "AudioSet's evaluation clips; CC BY 4.0",
+        "Evaluation clips of AudioSet; CC BY 4.0",
         "f7055f53935f70e74e39494a5c8c4c78f1700fce275028bd36e31186f33d45db",
     ),
     "unbalanced_train_segments": PublicFile(
-        _AUDIOSET + "csv/", "unbalanced_train_segments.csv", "AudioSet's other training clips; CC BY 4.0"
+        _AUDIOSET + "csv/", "unbalanced_train_segments.csv", "Other training clips of AudioSet; CC BY 4.0"
     ),
     "audioset_ontology": PublicFile(
-        "https://raw.githubusercontent.com/audioset/ontology/master/", "ontology.json", "AudioSet's tree; CC BY-SA 4.0"
+        "https://raw.githubusercontent.com/audioset/ontology/master/",
+        "ontology.json",
+        "Ontology of AudioSet; CC BY-SA 4.0",
     ),
     "audioset_label_quality": PublicFile(
-        _AUDIOSET + "qa/", "qa_true_counts.csv", "AudioSet's label quality: true among rated, by class; CC BY 4.0"
+        _AUDIOSET + "qa/",
+        "qa_true_counts.csv",
+        "Label quality of AudioSet: number of correct labels per class; CC BY 4.0",
     ),
     "panns_cnn10": PublicFile(_PANNS, "Cnn10_mAP=0.380.pth", "PANNs CNN10 trained on AudioSet; CC BY 4.0"),
     "panns_resnet38": PublicFile(_PANNS, "ResNet38_mAP=0.434.pth", "PANNs ResNet38 trained on AudioSet; CC BY 4.0"),
@@ -82,18 +96,19 @@ FILES: dict[str, PublicFile] = {
     "mn30_as": PublicFile(_EFFICIENTAT, "mn30_as_mAP_482.pt", "EfficientAT, width 3; MIT"),
     "mn40_as": PublicFile(_EFFICIENTAT, "mn40_as_mAP_484.pt", "EfficientAT, width 4; MIT"),
     "mn40_as_ext": PublicFile(_EFFICIENTAT, "mn40_as_ext_mAP_487.pt", "EfficientAT, width 4, longer training; MIT"),
-    "vggish_checkpoint": PublicFile(_VGGISH, "vggish_model.ckpt", "VGGish's TensorFlow checkpoint; Apache-2.0"),
+    "vggish_checkpoint": PublicFile(_VGGISH, "vggish_model.ckpt", "TensorFlow checkpoint of VGGish; Apache-2.0"),
     "vggish_pca": PublicFile(
         _VGGISH,
         "vggish_pca_params.npz",
-        "the PCA of AudioSet's embeddings; Apache-2.0",
+        "PCA of AudioSet's embeddings; Apache-2.0",
         "4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d",
     ),
 }
+"""Public files by name."""
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: `KERASTAG_HOME`, or the platform's cache folder."""
+def get_cache_folder() -> Path:
+    """Return the folder of downloaded files: `KERASTAG_HOME`, or the cache folder of the platform."""
     if home := os.environ.get("KERASTAG_HOME"):
         return Path(home).expanduser()
     if sys.platform == "win32":
@@ -112,189 +127,188 @@ def fetch(
     timeout_seconds: float = 30.0,
     attempts: int = 3,
 ) -> Path:
-    """A public file's name -> the path of its verified copy in the cache.
+    """Download a public file into the cache folder, unless it is there, and return its path.
 
-    A download grows as `NAME.part` in the cache; a broken one goes on from there, in the same call and
-    in the next, when the server can tell that the file is still the same.
+    A download grows as `NAME.part` in the cache folder. An interrupted one is resumed, in the same call and in the
+    next, if the server confirms that the file is still the same. The SHA-256 is checked where it is known.
 
     Args:
-        name: a key of `FILES`, or the file name of one.
-        from_file: take this local copy instead of the network.
-        base_url: fetch from this folder instead of the public one (a mirror).
-        progress: show a bar.
-        timeout_seconds: longest silence of the server, above 0.
-        attempts: how often to try, 1 or more.
+        name: Key of `FILES`, or the file name of an entry.
+        from_file: Path of a local copy to use instead of a download.
+        base_url: Address of a folder to download from instead of the public one (a mirror).
+        progress: Whether to show the progress on standard error.
+        timeout_seconds: Longest time without data from the server, above 0 s.
+        attempts: Number of attempts, at least 1.
+
+    Returns:
+        Path of the file in the cache folder.
 
     Raises:
-        ValueError: an unknown name; a `from_file` or cached file with the wrong SHA-256.
-        FileNotFoundError: no such `from_file`.
-        DownloadError: the server refuses, is silent, sends too little or something else.
-        ImportError: pooch is not installed.
+        ValueError: The name is unknown, or `from_file` or the cached file has another SHA-256.
+        FileNotFoundError: There is no file `from_file`.
+        DownloadError: The server cannot be reached, refuses, stops sending, or sends too little or another content.
 
     >>> FILES["mn04_as"].file_name
     'mn04_as_mAP_432.pt'
     """
-    public = _find(name)
+    public = _find_file(name)
     if timeout_seconds <= 0:
-        raise ValueError(f"`timeout_seconds` must be above 0, received {timeout_seconds}")
+        raise ValueError(f"`timeout_seconds` must be above 0; received: {timeout_seconds}")
     if attempts < 1:
-        raise ValueError(f"`attempts` must be 1 or more, received {attempts}")
-    target = cache_folder() / public.file_name
+        raise ValueError(f"`attempts` must be at least 1; received: {attempts}")
+    path = get_cache_folder() / public.file_name
     if from_file is not None:
-        return _take(Path(from_file), target, public)
-    if target.is_file():
-        _check_hash(target, public)
-        return target
-    base_url = (base_url or public.base_url).rstrip("/") + "/"
-    return _download(base_url + quote(public.file_name), target, public, progress, timeout_seconds, attempts)
+        _copy(Path(from_file), path, public)
+    elif path.is_file():
+        _check_sha256(path, public)
+    else:
+        url = (base_url or public.base_url).rstrip("/") + "/" + urllib.parse.quote(public.file_name)
+        _download(url, path, public.sha256, progress, timeout_seconds, attempts)
+    return path
 
 
-def _find(name: str) -> PublicFile:
+def _find_file(name: str) -> PublicFile:
     if name in FILES:
         return FILES[name]
     for public in FILES.values():
         if public.file_name == name:
             return public
-    raise ValueError(f"`name` must be one of {', '.join(FILES)}, received {name!r}")
+    raise ValueError(f"`name` must be one of {', '.join(FILES)}; received: {name!r}")
 
 
-def _take(source: Path, target: Path, public: PublicFile) -> Path:
+def _copy(source: Path, path: Path, public: PublicFile) -> None:
     if not source.is_file():
         raise FileNotFoundError(f"`from_file`: {source}: no such file")
-    _check_hash(source, public)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not (target.exists() and target.samefile(source)):
-        beside = target.with_name(target.name + ".copying")
-        shutil.copyfile(source, beside)
-        beside.replace(target)
-    return target
+    _check_sha256(source, public)
+    if not (path.exists() and path.samefile(source)):
+        with atomic_path(path) as temporary_path:
+            shutil.copyfile(source, temporary_path)
 
 
-def _check_hash(path: Path, public: PublicFile) -> None:
-    if public.sha256 is None:
-        return
+def _check_sha256(path: Path, public: PublicFile) -> None:
+    if public.sha256 is not None and (received := _compute_sha256(path)) != public.sha256:
+        raise ValueError(f"{path}: SHA-256 of {public.file_name} must be {public.sha256}; received: {received}")
+
+
+def _compute_sha256(path: Path) -> str:
     with path.open("rb") as file:
-        received = hashlib.file_digest(file, "sha256").hexdigest()
-    if received != public.sha256:
-        raise ValueError(f"{path}: SHA-256 {public.sha256} is expected of {public.file_name}, received {received}")
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(
-    url: str, target: Path, public: PublicFile, progress: bool, timeout_seconds: float, attempts: int
-) -> Path:
-    try:
-        import pooch
-    except ImportError as error:
-        raise ImportError("downloading needs pooch: pip install 'kerastag[train]', or use --from FILE") from error
-    part = target.with_name(target.name + ".part")
-    downloader = functools.partial(
-        _resumable, part=part, progress=progress, timeout_seconds=timeout_seconds, attempts=attempts
-    )
-    # The hash is compared here and not by pooch, so that the message names the address.
-    log_level = pooch.get_logger().level
-    pooch.get_logger().setLevel("ERROR")
-    try:
-        received = Path(
-            pooch.retrieve(
-                url,
-                known_hash=None,
-                fname=target.name + ".unverified",
-                path=target.parent,
-                downloader=_checked(downloader, url, public),
-            )
-        )
-    finally:
-        pooch.get_logger().setLevel(log_level)
-    received.replace(target)
-    return target
-
-
-def _checked(download: Callable[..., None], url: str, public: PublicFile) -> Callable[..., None]:
-    """A downloader -> one that refuses content with another SHA-256 than the public file's."""
-
-    def checked(address: str, output_file: str, owner: Any) -> None:
-        download(address, output_file)
-        with Path(output_file).open("rb") as file:
-            received = hashlib.file_digest(file, "sha256").hexdigest()
-        if public.sha256 not in (None, received):
-            raise DownloadError(f"{url}: SHA-256 {public.sha256} is expected, received {received}")
-
-    return checked
-
-
-def _resumable(
-    url: str, output_file: str, *, part: Path, progress: bool, timeout_seconds: float, attempts: int
-) -> None:
-    """Downloads into `part`, going on after failures, and moves it to `output_file` when it is whole."""
-    import requests
-
+def _download(url: str, path: Path, sha256: str | None, progress: bool, timeout_seconds: float, attempts: int) -> None:
+    """Download into `NAME.part`, check the content and move it to `path`."""
+    part = path.with_name(path.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, attempts + 1):
         try:
             _receive(url, part, progress, timeout_seconds)
             break
-        except (requests.RequestException, _Short) as error:
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            refused = status is not None and 400 <= status < 500 and status not in (408, 429)
-            if attempt == attempts or refused:
-                raise DownloadError(f"{url}: {_reason(error, status, timeout_seconds)}{_kept(part)}") from error
-    shutil.move(part, output_file)
-    _validator_of(part).unlink(missing_ok=True)
+        except _FailedAttempt as error:
+            if attempt == attempts or error.is_final:
+                raise DownloadError(f"{url}: {error}{_describe_part(part)}") from error.__cause__
+    if sha256 is not None and (received := _compute_sha256(part)) != sha256:
+        part.unlink()
+        _get_validator_path(part).unlink(missing_ok=True)
+        raise DownloadError(f"{url}: SHA-256 must be {sha256}; received: {received}")
+    with atomic_path(path) as temporary_path:
+        part.rename(temporary_path)
+    _get_validator_path(part).unlink(missing_ok=True)
 
 
-class _Short(Exception):
-    """The connection ended before the announced size."""
+class _FailedAttempt(Exception):
+    """A failed attempt to download a file; `is_final` is whether another attempt cannot succeed."""
+
+    def __init__(self, message: str, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
 
 
 def _receive(url: str, part: Path, progress: bool, timeout_seconds: float) -> None:
-    import requests
-    from tqdm import tqdm
-
-    validator = _validator_of(part)
-    have = part.stat().st_size if part.is_file() and validator.is_file() else 0
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text()}
-    with requests.get(url, headers=headers, stream=True, timeout=timeout_seconds) as response:
-        if response.status_code == 416:  # the part is at least as long as the file: begin again
-            part.unlink()
-            raise _Short("the partial file did not fit the server's")
-        response.raise_for_status()
-        if response.status_code != 206:
-            have = 0
-        announced = response.headers.get("Content-Length")
-        total = None if announced is None else have + int(announced)
-        tag = response.headers.get("ETag", "")
-        note = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-        validator.unlink(missing_ok=True)
-        if note:
-            validator.write_text(note)
-        received = have
-        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=not progress)
-        with part.open("ab" if have else "wb") as file, bar:
-            for block in response.iter_content(_BLOCK_BYTES):
+    """Download the rest of a file, or the whole file if the server does not resume."""
+    validator_path = _get_validator_path(part)
+    size = part.stat().st_size if part.is_file() and validator_path.is_file() else 0
+    headers = {"Accept-Encoding": "identity", "User-Agent": "kerastag"}
+    if size:
+        headers |= {"Range": f"bytes={size}-", "If-Range": validator_path.read_text()}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_seconds)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+            if error.code == 416:  # the part is at least as long as the file
+                part.unlink(missing_ok=True)
+        raise _describe_failure(error, timeout_seconds) from error
+    with response:
+        if response.status != 206:
+            size = 0
+        content_length = response.headers.get("Content-Length")
+        total = None if content_length is None else size + int(content_length)
+        validator_path.unlink(missing_ok=True)
+        with part.open("ab" if size else "wb") as file, _Progress(part.stem, size, total, progress) as shown:
+            tag = response.headers.get("ETag", "")
+            validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+            if validator:
+                write_text(validator_path, validator)
+            while block := _read_block(response, timeout_seconds):
                 file.write(block)
-                received += len(block)
-                bar.update(len(block))
-    if total is not None and received != total:
-        raise _Short(f"{total} bytes are expected, received {received}")
+                size += len(block)
+                shown.update(size)
+    if total is not None and size != total:
+        raise _FailedAttempt(f"must have {total} bytes; received: {size}")
 
 
-def _validator_of(part: Path) -> Path:
+def _read_block(response: http.client.HTTPResponse, timeout_seconds: float) -> bytes:
+    try:
+        return response.read1(_BLOCK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _describe_failure(error, timeout_seconds) from error
+
+
+def _get_validator_path(part: Path) -> Path:
+    """Return the path of the file with the ETag or the date of the partial download."""
     return part.with_name(part.name + ".etag")
 
 
-def _reason(error: Exception, status: int | None, timeout_seconds: float) -> str:
-    import requests
+def _describe_failure(error: Exception, timeout_seconds: float) -> _FailedAttempt:
+    if isinstance(error, urllib.error.HTTPError):
+        is_final = 400 <= error.code < 500 and error.code not in (408, 416, 429)
+        return _FailedAttempt(f"the server answered {error.code} {error.reason}", is_final)
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, TimeoutError) or "timed out" in str(reason).lower():
+        return _FailedAttempt(f"the server was silent for {timeout_seconds:g} s")
+    if isinstance(error, urllib.error.URLError):
+        return _FailedAttempt(f"no connection ({reason}); a local copy can be used with `--from FILE`")
+    return _FailedAttempt(str(reason) or type(reason).__name__)
 
-    if status is not None:
-        return f"the server answered {status} {error.response.reason}"  # type: ignore[attr-defined]
-    if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
-        return f"the server was silent for {timeout_seconds:g} s"
-    return str(error) or type(error).__name__
 
-
-def _kept(part: Path) -> str:
-    with suppress(OSError):
-        if _validator_of(part).is_file():
-            return f"; {part.stat().st_size} bytes are kept, the next call goes on from there"
+def _describe_part(part: Path) -> str:
+    if part.is_file() and _get_validator_path(part).is_file():
+        return f"; {part.stat().st_size} bytes are kept, and the next call resumes the download"
     return ""
+
+
+class _Progress:
+    """Progress of a download in one line on standard error, which a terminal shows while it changes."""
+
+    def __init__(self, name: str, size: int, total: int | None, visible: bool) -> None:
+        self._name, self._size, self._total = name, size, total
+        self._visible, self._next_time = visible, 0.0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._visible:
+            self._show("\n")
+
+    def update(self, size: int) -> None:
+        self._size = size
+        if self._visible and sys.stderr.isatty() and time.monotonic() >= self._next_time:
+            self._next_time = time.monotonic() + _PROGRESS_SECONDS
+            self._show("")
+
+    def _show(self, end: str) -> None:
+        total = "" if self._total is None else f" of {self._total / 1e6:.1f}"
+        share = f" ({self._size / self._total:.0%})" if self._total else ""
+        start = "\r" if sys.stderr.isatty() else ""
+        print(f"{start}{self._name}: {self._size / 1e6:.1f}{total} MB{share}", end=end, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Downloads from a local server that serves well, truncates, stalls, lies and refuses."""
+"""Downloads from a local server that serves, truncates, stalls, sends other content or refuses."""
 
 import hashlib
 import threading
@@ -6,22 +6,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-pytest.importorskip("pooch")
-
+from checks import run_python
 from kerastag import fetch as fetch_module
-from kerastag.fetch import FILES, DownloadError, PublicFile, cache_folder, fetch
+from kerastag.fetch import FILES, DownloadError, PublicFile, fetch, get_cache_folder
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `BODY` as its `behavior` says and remembers the requests."""
+    """A server that sends `BODY` according to its `behavior` and records the requests."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.behavior, self.requests, self.release, self.etag = "right", [], threading.Event(), '"one"'
+        self.behavior, self.requests, self.release, self.etag = "normal", [], threading.Event(), '"one"'
 
     @property
     def url(self):
@@ -38,13 +37,20 @@ class Handler(BaseHTTPRequestHandler):
         behavior, body, start = server.behavior, BODY, 0
         if behavior == "missing":
             return self.send_error(404)
+        if behavior == "redirect" and self.path.startswith("/folder"):
+            self.send_response(302)
+            self.send_header("Location", f"/elsewhere/{self.path.rsplit('/', 1)[1]}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if behavior == "busy" and len(server.requests) < 3:
             return self.send_error(503)
-        if behavior == "lie":
+        if behavior == "other content":
             body = BODY[::-1]
-        wanted = self.headers.get("Range")
-        if wanted and self.headers.get("If-Range") == server.etag and behavior != "forgetful":
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        byte_range = self.headers.get("Range")
+        if byte_range and self.headers.get("If-Range") == server.etag and behavior != "no resume":
+            if behavior == "whole part":
+                return self.send_error(416)
+            start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
@@ -53,8 +59,10 @@ class Handler(BaseHTTPRequestHandler):
         if behavior != "no etag":
             self.send_header("ETag", server.etag)
         self.end_headers()
-        broken = behavior in ("truncate", "no etag") or (behavior == "truncate once" and len(server.requests) == 1)
-        if broken:
+        is_truncated = behavior in ("truncate", "no etag") or (
+            behavior == "truncate once" and len(server.requests) == 1
+        )
+        if is_truncated:
             body = body[: start + (len(body) - start) // 2]
         if behavior == "stall":
             self.wfile.write(body[: len(body) // 4])
@@ -84,137 +92,167 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def get(server, **changes):
-    return fetch("test_file", base_url=server.url, progress=False, **{"timeout_seconds": 5.0, **changes})
+def download(server, **changes):
+    return fetch("test_file", base_url=server.url, **{"timeout_seconds": 5.0, "progress": False, **changes})
 
 
-def left_behind(home):
+def list_files(home):
     return sorted(path.name for path in home.iterdir()) if home.is_dir() else []
 
 
-def test_downloads_once_and_answers_from_the_cache_afterwards(server, home):
-    path = get(server)
+def test_a_file_is_downloaded_once_and_then_read_from_the_cache(server, home):
+    path = download(server)
     assert path == home / "a=b.bin"
     assert path.read_bytes() == BODY
-    assert get(server) == path
+    assert download(server) == path
     assert fetch("a=b.bin", base_url=server.url) == path
     assert len(server.requests) == 1
-    assert left_behind(home) == ["a=b.bin"]
+    assert list_files(home) == ["a=b.bin"]
 
 
-def test_truncated_body_is_an_error_that_names_url_expected_and_received(server, home):
+def test_a_truncated_download_is_an_error_with_address_and_sizes(server, home):
     server.behavior = "no etag"
-    with pytest.raises(DownloadError, match=r"http://127.*a%3Db\.bin: .*524288") as caught:
-        get(server, attempts=2)
-    assert "\n" not in str(caught.value)
-    assert "a=b.bin" not in left_behind(home)
+    with pytest.raises(
+        DownloadError, match=r"http://127.*a%3Db\.bin: must have 1048576 bytes; received: 524288"
+    ) as error:
+        download(server, attempts=2)
+    assert "\n" not in str(error.value)
+    assert "a=b.bin" not in list_files(home)
     assert len(server.requests) == 2
 
 
-def test_goes_on_where_a_broken_download_stopped_within_one_call(server):
+def test_a_broken_download_is_resumed_in_the_same_call(server):
     server.behavior = "truncate once"
-    assert get(server).read_bytes() == BODY
+    assert download(server).read_bytes() == BODY
     assert [request.get("Range") for request in server.requests] == [None, "bytes=524288-"]
 
 
-def test_goes_on_in_the_next_call(server, home):
+def test_a_broken_download_is_resumed_in_the_next_call(server, home):
     server.behavior = "truncate"
     with pytest.raises(DownloadError, match="524288 bytes are kept"):
-        get(server, attempts=1)
-    server.behavior = "right"
-    assert get(server).read_bytes() == BODY
+        download(server, attempts=1)
+    server.behavior = "normal"
+    assert download(server).read_bytes() == BODY
     assert server.requests[-1]["Range"] == "bytes=524288-"
-    assert left_behind(home) == ["a=b.bin"]
+    assert list_files(home) == ["a=b.bin"]
 
 
-@pytest.mark.parametrize("change", ["forgetful", "other etag"])
-def test_begins_again_when_the_server_cannot_go_on(server, change):
+@pytest.mark.parametrize("change", ["no resume", "other etag"])
+def test_a_download_starts_again_when_the_server_cannot_resume_it(server, change):
     server.behavior = "truncate"
     with pytest.raises(DownloadError):
-        get(server, attempts=1)
-    server.behavior = "right" if change == "other etag" else change
+        download(server, attempts=1)
+    server.behavior = "normal" if change == "other etag" else change
     server.etag = '"two"' if change == "other etag" else server.etag
-    assert get(server).read_bytes() == BODY
+    assert download(server).read_bytes() == BODY
 
 
-def test_silent_server_is_given_up(server, home):
+def test_a_part_as_long_as_the_file_is_downloaded_again(server, home):
+    server.behavior = "truncate"
+    with pytest.raises(DownloadError):
+        download(server, attempts=1)
+    server.behavior = "whole part"
+    assert download(server, attempts=2).read_bytes() == BODY
+    assert [request.get("Range") for request in server.requests] == [None, "bytes=524288-", None]
+    assert list_files(home) == ["a=b.bin"]
+
+
+def test_a_redirected_download_is_resumed(server):
+    server.behavior = "truncate"
+    with pytest.raises(DownloadError):
+        download(server, attempts=1)
+    server.behavior = "redirect"
+    assert download(server).read_bytes() == BODY
+    assert server.requests[-1]["Range"] == "bytes=524288-"
+
+
+def test_a_silent_server_is_an_error(server, home):
     server.behavior = "stall"
     with pytest.raises(DownloadError, match=r"silent for 0\.3 s"):
-        get(server, timeout_seconds=0.3, attempts=2)
-    assert "a=b.bin" not in left_behind(home)
+        download(server, timeout_seconds=0.3, attempts=2)
+    assert "a=b.bin" not in list_files(home)
 
 
-def test_wrong_content_is_an_error_that_names_both_hashes(server, home):
-    server.behavior = "lie"
+def test_other_content_is_an_error_with_both_hashes(server, home):
+    server.behavior = "other content"
     expected, received = hashlib.sha256(BODY).hexdigest(), hashlib.sha256(BODY[::-1]).hexdigest()
-    with pytest.raises(DownloadError, match=f"a%3Db.bin: SHA-256 {expected} is expected, received {received}"):
-        get(server)
-    assert left_behind(home) == []
+    with pytest.raises(DownloadError, match=f"a%3Db.bin: SHA-256 must be {expected}; received: {received}"):
+        download(server)
+    assert list_files(home) == []
 
 
-def test_not_found_is_not_tried_again(server):
+def test_a_missing_file_is_not_requested_again(server):
     server.behavior = "missing"
     with pytest.raises(DownloadError, match=r"a%3Db.bin: the server answered 404"):
-        get(server)
+        download(server)
     assert len(server.requests) == 1
 
 
-def test_busy_server_is_tried_again(server):
+def test_a_busy_server_is_asked_again(server):
     server.behavior = "busy"
-    assert get(server).read_bytes() == BODY
+    assert download(server).read_bytes() == BODY
     assert len(server.requests) == 3
 
 
-def test_no_server_at_all(server):
-    with pytest.raises(DownloadError, match=r"127.0.0.1:1"):
+def test_no_connection_is_an_error_that_mentions_local_copies():
+    with pytest.raises(DownloadError, match=r"127.0.0.1:1/a%3Db.bin: no connection .*--from"):
         fetch("test_file", base_url="http://127.0.0.1:1/", progress=False, attempts=1)
 
 
-def test_local_copy_is_checked_and_kept(tmp_path, home):
+def test_a_local_copy_is_checked_and_copied(tmp_path, home):
     (tmp_path / "copy.bin").write_bytes(BODY)
     path = fetch("test_file", from_file=tmp_path / "copy.bin")
     assert path == home / "a=b.bin"
     assert path.read_bytes() == BODY
     assert fetch("test_file", from_file=path) == path
     (tmp_path / "wrong.bin").write_bytes(b"something else")
-    with pytest.raises(ValueError, match=r"wrong\.bin: SHA-256 .* is expected of a=b\.bin, received"):
+    with pytest.raises(ValueError, match=r"wrong\.bin: SHA-256 of a=b\.bin must be .*; received"):
         fetch("test_file", from_file=tmp_path / "wrong.bin")
     with pytest.raises(FileNotFoundError, match=r"gone\.bin: no such file"):
         fetch("test_file", from_file=tmp_path / "gone.bin")
     assert path.read_bytes() == BODY
 
 
-def test_damaged_cache_is_noticed(server):
-    path = get(server)
+def test_a_damaged_cached_file_is_an_error(server):
+    path = download(server)
     path.write_bytes(b"damaged")
     with pytest.raises(ValueError, match="SHA-256"):
-        get(server)
+        download(server)
 
 
-def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"`name` must be one of audioset_features.*received 'nothing'"):
+def test_invalid_arguments_are_rejected():
+    with pytest.raises(ValueError, match=r"`name` must be one of audioset_features.*; received: 'nothing'"):
         fetch("nothing")
-    with pytest.raises(ValueError, match="`timeout_seconds` must be above 0"):
+    with pytest.raises(ValueError, match="`timeout_seconds` must be above 0; received: 0"):
         fetch("test_file", timeout_seconds=0)
-    with pytest.raises(ValueError, match="`attempts` must be 1 or more"):
+    with pytest.raises(ValueError, match="`attempts` must be at least 1; received: 0"):
         fetch("test_file", attempts=0)
 
 
-def test_missing_pooch_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pooch", None)
-    with pytest.raises(ImportError, match=r"kerastag\[train\]"):
-        fetch("test_file", base_url="http://127.0.0.1:1/")
+def test_fetch_needs_the_standard_library_alone():
+    code = "import sys, kerastag.fetch; print({'numpy', 'pooch', 'requests', 'tqdm', 'urllib3'} & set(sys.modules))"
+    assert run_python(code).strip() == "set()"
 
 
-def test_cache_folder_of_the_platform(monkeypatch, tmp_path):
-    assert cache_folder() == tmp_path / "home"
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_the_progress_appears_on_standard_error(server, capsys, monkeypatch, is_terminal):
+    monkeypatch.setattr(fetch_module.sys.stderr, "isatty", lambda: is_terminal)
+    download(server, progress=True)
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.endswith("a=b.bin: 1.0 of 1.0 MB (100%)\n")
+    assert error.count("\r") >= 2 if is_terminal else error.count("a=b.bin") == 1
+
+
+def test_the_cache_folder_depends_on_the_platform(monkeypatch, tmp_path):
+    assert get_cache_folder() == tmp_path / "home"
     monkeypatch.delenv("KERASTAG_HOME")
     monkeypatch.setattr(fetch_module.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "kerastag"
+    assert get_cache_folder() == tmp_path / "xdg" / "kerastag"
 
 
-def test_every_entry_has_a_known_form():
+def test_every_public_file_is_complete():
     for name, public in FILES.items():
         assert public.base_url.startswith("http"), name
         assert public.base_url.endswith("/"), name
