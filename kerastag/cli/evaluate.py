@@ -17,9 +17,16 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate the runs and print their metrics."""
-    from kerastag.recipes.evaluate import evaluate, evaluate_together
+    from kerastag.training.run_folder import RunFolder
+
+    if len(args.run_folders) == 1 and RunFolder.open(args.run_folders[0]).system == "custom":
+        from kerastag.custom import evaluate_custom_run
+
+        evaluate_custom_run(args.run_folders[0])
+        return
+    from kerastag.recipes._evaluation import evaluate_ensemble, evaluate_run
 
     if len(args.run_folders) == 1:
-        evaluate(args.run_folders[0], args.data_dir)
+        evaluate_run(args.run_folders[0], args.data_dir)
     else:
-        evaluate_together(args.run_folders, args.data_dir)
+        evaluate_ensemble(args.run_folders, args.data_dir)

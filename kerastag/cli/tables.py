@@ -1,18 +1,25 @@
-"""`kerastag tables`: compare runs with the tables of the papers."""
+"""`kerastag tables`: finished runs in the tables of paper 1."""
 
 import argparse
 from typing import Any
 
-from kerastag.cli.parsers import add_forwarding_verb
+from kerastag.cli.parsers import add_verb
 
 
 def add_parser(subparsers: Any) -> None:
     """Declare the arguments of the verb."""
-    add_forwarding_verb(subparsers, "tables", "Compare finished runs with the tables of the papers.")
+    parser = add_verb(
+        subparsers,
+        "tables",
+        "Write tables I to VII and the figures of paper 1, with the published metrics beside ours.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="Folder of a finished run.")
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="Folder for the tables and figures.")
+    parser.add_argument("--label-quality", metavar="CSV", help="AudioSet's qa_true_counts.csv, for table III.")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the tables."""
-    from kerastag.recipes.tables import main
+def run(args: argparse.Namespace) -> None:
+    """Write the tables and print them."""
+    from kerastag.recipes._tables import write_tables
 
-    return main(args.arguments)
+    print(write_tables(args.runs, args.output, args.label_quality))

@@ -1,1 +1,4 @@
-"""One module a system: `python -m kerastag.recipes.NAME`."""
+"""The published systems: one module per system, and the tables of both papers.
+
+`kerastag train NAME` and `python -m kerastag.recipes.NAME` run the recipe of a system.
+"""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kerastag._versions import package_versions
+from kerastag._provenance import package_versions
 from kerastag.card import Card
 from kerastag.data.batches import Batches, EmbeddingBatches
 from kerastag.data.sampler import BalancedSampler

@@ -9,8 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kerastag._configs import find_config
+from kerastag.markdown import format_table
 
-__all__ = ["PAPERS", "Paper", "PublishedMetrics", "Row", "Table", "TableRow", "find_row", "read_paper", "recipe_names"]
+__all__ = [
+    "PAPERS",
+    "Paper",
+    "PublishedMetrics",
+    "Row",
+    "Table",
+    "TableRow",
+    "find_row",
+    "format_rows",
+    "read_paper",
+    "recipe_names",
+]
 
 PAPERS = ("paper1", "paper2")
 
@@ -77,11 +89,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables of a paper and the runs behind them."""
+    """The tables of a paper and the runs behind them.
+
+    Attributes:
+        title: Title of the paper.
+        rows: Runs by name.
+        tables: Tables with metrics.
+        correlations: Pearson correlation with class-wise AP and its p-value, by what AP is correlated with.
+    """
 
     title: str
     rows: Mapping[str, Row]
     tables: tuple[Table, ...]
+    correlations: Mapping[str, tuple[float, float]]
 
 
 @cache
@@ -98,12 +118,11 @@ def read_paper(name: str) -> Paper:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     rows = {key: _read_row(key, values, path) for key, values in content["row"].items()}
     tables = tuple(
-        Table(
-            number, table["title"], table["column"], _read_table_rows(table["rows"], rows), table.get("any_size", False)
-        )
+        Table(number, table["title"], table["column"], _link(table["rows"], rows), table.get("any_size", False))
         for number, table in content["table"].items()
     )
-    return Paper(content["title"], rows, tables)
+    correlations = {name: (r, p) for name, (r, p) in content.get("correlation", {}).items()}
+    return Paper(content["title"], rows, tables, correlations)
 
 
 def find_row(name: str, recipe: str | None = None) -> Row:
@@ -124,6 +143,18 @@ def find_row(name: str, recipe: str | None = None) -> Row:
     if recipe is not None and rows[name].recipe != recipe:
         raise ValueError(f"`--row` must be a row of {recipe}; received: {name!r}, a row of {rows[name].recipe}")
     return rows[name]
+
+
+def format_rows() -> str:
+    """Format the rows of both papers as a table: the command of each, and where it stands."""
+    lines = []
+    for number, name in enumerate(PAPERS, start=1):
+        paper = read_paper(name)
+        for row in paper.rows.values():
+            places = [f"table {table.number}" for table in paper.tables if row in [entry.row for entry in table.rows]]
+            config = ", ".join(f"{key} {value}" for key, value in row.config.items())
+            lines.append((f"kerastag train --row {row.name}", row.recipe, config, f"paper {number}", ", ".join(places)))
+    return format_table(("command", "recipe", "differs in", "paper", "where"), lines)
 
 
 def recipe_names() -> tuple[str, ...]:

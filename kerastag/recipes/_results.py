@@ -1,6 +1,4 @@
-"""Finished runs, read back from their folders and put together over their seeds."""
-
-from __future__ import annotations
+"""Finished runs, read from their folders and grouped over their seeds."""
 
 import json
 from collections.abc import Sequence
@@ -12,56 +10,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Result", "Run", "read_results", "read_run"]
+from kerastag.training.run_folder import NOT_IDENTITY, RunFolder
 
-# Settings that say where and how often, not what: runs that differ in nothing else belong together.
-_NOT_WHAT = ("config", "data_dir", "run_dir", "seed", "in_memory", "save_every", "evaluate_every", "jobs")
+__all__ = ["Result", "Run", "read_results", "read_run"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder: its resolved settings and its metrics, as they were written."""
+    """A finished run: its folder and its metrics."""
 
-    path: Path
-    settings: dict[str, Any]
+    folder: RunFolder
     metrics: dict[str, Any]
 
     @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
     def seed(self) -> Any:
-        return self.settings.get("seed")
+        return self.folder.config.get("seed")
 
     @property
     def data(self) -> str:
-        """`synthetic`, `balanced` or `full`."""
-        if self.settings.get("data_dir") is None:
+        """What the run was trained on: `synthetic`, `balanced` or `full`."""
+        if self.folder.config.get("data_dir") is None:
             return "synthetic"
         return "full" if "unbal_train" in self.metrics["class_counts"] else "balanced"
 
     @property
     def names(self) -> list[str]:
+        """Names of the classes."""
         return self.metrics["labels"]["names"]
 
     @property
     def evaluated(self) -> str:
-        """What the figures were measured on: `eval`, or `held out`."""
+        """What the run was evaluated on: `eval` or `held out`."""
         return self.metrics.get("evaluated", "eval")
 
     @property
     def training_splits(self) -> list[str]:
-        """The splits that it saw, less the one that it was measured on."""
-        return [split for split in self.metrics["class_counts"] if split != self.settings.get("eval_pack", "eval")]
+        """The packs of the run, except the one that it was evaluated on."""
+        return [name for name in self.metrics["class_counts"] if name != self.folder.config.get("eval_pack", "eval")]
 
     @property
     def num_training_clips(self) -> int:
-        """Clips of those splits, held-out ones among them."""
-        return sum(sum(self.metrics["labels_per_clip"].get(split, {}).values()) for split in self.training_splits)
+        """Number of clips in those packs, held-out clips included."""
+        return sum(sum(self.metrics["labels_per_clip"].get(name, {}).values()) for name in self.training_splits)
 
-    def what(self) -> dict[str, Any]:
-        """The settings that decide what was run, with the data that it was trained on."""
+    def identity(self) -> dict[str, Any]:
+        """Return what distinguishes the run from others, except its seed: system, configuration and data."""
+        config = {name: value for name, value in self.folder.config.items() if name not in (*NOT_IDENTITY, "seed")}
         return {
-            **{key: value for key, value in self.settings.items() if key not in _NOT_WHAT},
+            "system": self.folder.system,
+            **config,
             "data": self.data,
-            "balanced_batches": (self.settings.get("balance") or 0) > 0,
+            "balanced_batches": (self.folder.config.get("balance") or 0) > 0,
             "training_clips": self.num_training_clips,
             "evaluated": self.evaluated,
         }
@@ -69,125 +72,119 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """Runs of the same settings with other seeds."""
+    """Runs that differ only in their seed."""
 
     runs: tuple[Run, ...]
 
     @cached_property
-    def what(self) -> dict[str, Any]:
-        return self.runs[0].what()
+    def identity(self) -> dict[str, Any]:
+        return self.runs[0].identity()
 
     @property
     def system(self) -> str:
-        return self.what["system"]
+        return self.identity["system"]
 
-    def figures(self, key: str, of: str = "ensemble") -> NDArray[np.float64]:
-        """A figure (`map`, `mauc`, `d_prime`) of every run that has it, of `ensemble` or of the `last` checkpoint."""
-        found = [(run.metrics.get(of) or {}).get(key) for run in self.runs]
-        return np.array([value for value in found if value is not None], np.float64)
+    def values(self, metric: str, part: str = "ensemble") -> NDArray[np.float64]:
+        """Return a metric of every run that has it.
+
+        Args:
+            metric: `map`, `mauc` or `d_prime`.
+            part: `ensemble`, the mean of the checkpoints' predictions, or `last`, the last checkpoint.
+        """
+        values = [(run.metrics.get(part) or {}).get(metric) for run in self.runs]
+        return np.array([value for value in values if value is not None], np.float64)
 
     def average_precision(self) -> NDArray[np.float64]:
-        """(classes,) class-wise AP of the ensemble, the mean over the seeds, NaN where there is none."""
-        return np.mean([_floats(run.metrics["ensemble"]["average_precision"]) for run in self.runs], axis=0)
+        """Return the AP of each class, averaged over the seeds, `(classes,)`; NaN where there is none."""
+        return np.mean([_to_array(run.metrics["ensemble"]["average_precision"]) for run in self.runs], axis=0)
 
     def training_average_precision(self) -> NDArray[np.float64] | None:
-        """(classes,) class-wise AP on the training clips, the mean over the seeds; None where no run has it."""
-        found = [_floats(run.metrics["train"]["average_precision"]) for run in self.runs if run.metrics.get("train")]
-        return np.mean(found, axis=0) if found else None
+        """Return the AP of each class on the training clips, averaged over the seeds; None where no run has it."""
+        values = [_to_array(run.metrics["train"]["average_precision"]) for run in self.runs if run.metrics.get("train")]
+        return np.mean(values, axis=0) if values else None
 
     def training_counts(self) -> NDArray[np.int64]:
-        """(classes,) training clips of each class, over all splits that were trained on."""
+        """Return the number of training clips of each class, `(classes,)`."""
         counts = self.runs[0].metrics["class_counts"]
-        return np.sum([counts[split] for split in self.runs[0].training_splits], axis=0)
+        return np.sum([counts[name] for name in self.runs[0].training_splits], axis=0)
 
 
 def read_results(paths: Sequence[str | Path]) -> list[Result]:
-    """Turns run folders into results, runs that differ only in their seed put together, in the order given.
+    """Read run folders and group the runs that differ only in their seed.
+
+    Args:
+        paths: Folders of finished runs.
+
+    Returns:
+        Results in the order of their first runs.
 
     Raises:
-        FileNotFoundError: a folder or a file in it is missing.
-        ValueError: no folder, a broken one, one that is given twice, two of equal settings and seed, or runs whose
-            classes differ.
+        FileNotFoundError: A folder or a file in it does not exist.
+        ValueError: There is no folder, a run is damaged, a folder or a run is given twice, or classes differ.
     """
     if not paths:
-        raise ValueError("`runs` must name a run folder, received none")
+        raise ValueError("`runs` must hold at least one run folder; received: none")
     groups: dict[str, list[Run]] = {}
-    seen: dict[Path, str | Path] = {}
+    resolved: set[Path] = set()
     first: Run | None = None
     for path in paths:
-        place = Path(path).resolve()
-        if place in seen:
+        if Path(path).resolve() in resolved:
             raise ValueError(f"{path}: this run folder is given twice")
-        seen[place] = path
+        resolved.add(Path(path).resolve())
         run = read_run(path)
         first = first or run
         if run.names != first.names:
             raise ValueError(
-                f"{path}: its {len(run.names)} classes are not the {len(first.names)} of {first.path}: "
-                "make tables of the two apart"
+                f"{path}: its {len(run.names)} classes differ from the {len(first.names)} of {first.path}: "
+                "make separate tables"
             )
-        group = groups.setdefault(json.dumps(run.what(), sort_keys=True), [])
+        group = groups.setdefault(json.dumps(run.identity(), sort_keys=True), [])
         twin = next((other for other in group if other.seed == run.seed), None)
         if twin:
-            raise ValueError(f"{path}: same settings and seed {run.seed} as {twin.path}: give one of the two")
+            raise ValueError(f"{path}: has the same configuration and seed {run.seed} as {twin.path}: leave one out")
         group.append(run)
     return [Result(tuple(group)) for group in groups.values()]
 
 
 def read_run(path: str | Path) -> Run:
-    """Turns a run folder into its settings and metrics.
+    """Read a finished run and check its metrics.
 
     Raises:
-        FileNotFoundError: the folder, `settings.json` or `metrics.json` is missing.
-        ValueError: a file is no JSON object, lacks a key, or counts another number of classes than it names.
+        FileNotFoundError: There is no such folder, or it is not that of a finished run.
+        ValueError: A file is damaged, lacks a key, or has another number of classes than it names.
     """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such run folder")
-    settings, metrics = _read_json(path / "settings.json"), _read_json(path / "metrics.json")
-    _require(path / "settings.json", settings, "system")
-    for keys in ("ensemble", "class_counts", "labels_per_clip", "labels"):
-        _require(path / "metrics.json", metrics, keys)
+    folder = RunFolder.open(path)
+    metrics, file = folder.metrics(), path / "metrics.json"
+    for key in ("ensemble", "class_counts", "labels_per_clip", "labels"):
+        _check_key(file, metrics, key)
     for key in ("map", "mauc", "d_prime", "average_precision"):
-        _require(path / "metrics.json", metrics["ensemble"], key, "ensemble.")
+        _check_key(file, metrics["ensemble"], key, "ensemble.")
     for key in ("names", "mids"):
-        _require(path / "metrics.json", metrics["labels"], key, "labels.")
-    num_classes = len(metrics["labels"]["names"])
-    lists = {f"class_counts.{split}": counts for split, counts in metrics["class_counts"].items()}
+        _check_key(file, metrics["labels"], key, "labels.")
+    lists = {f"class_counts.{name}": counts for name, counts in metrics["class_counts"].items()}
     lists["labels.mids"] = metrics["labels"]["mids"]
     for part in ("ensemble", "train"):
         if metrics.get(part):
-            _require(path / "metrics.json", metrics[part], "average_precision", f"{part}.")
+            _check_key(file, metrics[part], "average_precision", f"{part}.")
             lists[f"{part}.average_precision"] = metrics[part]["average_precision"]
+    num_classes = len(metrics["labels"]["names"])
     for key, values in lists.items():
         if not isinstance(values, list) or len(values) != num_classes:
             received = len(values) if isinstance(values, list) else type(values).__name__
-            raise ValueError(
-                f"{path / 'metrics.json'}: `{key}` must list {num_classes} classes as `labels.names`, "
-                f"received {received}"
-            )
-    run = Run(path, settings, metrics)
+            raise ValueError(f"{file}: `{key}` must list {num_classes} classes as `labels.names`; received: {received}")
+    run = Run(folder, metrics)
     if not run.training_splits:
-        raise ValueError(f"{path / 'metrics.json'}: `class_counts` must hold a training split")
+        raise ValueError(f"{file}: `class_counts` must hold a training split")
     return run
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing: not a finished run folder")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # bad JSON and bad UTF-8 alike
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: must hold a JSON object, received {type(found).__name__}")
-    return found
+def _check_key(path: Path, values: Any, key: str, prefix: str = "") -> None:
+    if not isinstance(values, dict) or key not in values:
+        raise ValueError(f"{path}: key `{prefix}{key}` is missing")
 
 
-def _require(path: Path, found: Any, key: str, within: str = "") -> None:
-    if not isinstance(found, dict) or key not in found:
-        raise ValueError(f"{path}: key `{within}{key}` is missing")
-
-
-def _floats(values: list[float | None]) -> NDArray[np.float64]:
+def _to_array(values: list[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -50,18 +50,18 @@ def run_without_baseline(recipe: Any, config: Any, folder: RunFolder) -> None:
 
 def run_on_synthetic_sounds(recipe: Any, config: Any, folder: RunFolder, *, sample_rate: int) -> None:
     """Run a recipe on synthetic soundscapes of two seconds, at the sample rate of its front end."""
-    from kerastag.data.mixing import SceneRules
+    from kerastag.data.soundscape_mixer import SoundscapeConfig
 
-    rules = SceneRules(scene_seconds=2.0, max_event_seconds=1.0, max_events=2)
+    rules = SoundscapeConfig(soundscape_seconds=2.0, max_event_seconds=1.0, max_events=2)
     data_dir = write_synthetic_sounds(folder, config.seed, sample_rate, rules)
     recipe.print_results(recipe.run(config, data_dir), folder)
 
 
 def run_on_synthetic_events(recipe: Any, config: Any, folder: RunFolder, *, sample_rate: int) -> None:
     """Run GL-AT and the backbone alone on synthetic soundscapes of ten seconds, and compare their streams."""
-    from kerastag.data.mixing import SceneRules
+    from kerastag.data.soundscape_mixer import SoundscapeConfig
 
-    rules = SceneRules(max_events=3, snr_db=(10.0, 25.0))
+    rules = SoundscapeConfig(max_events=3, snr_db=(10.0, 25.0))
     data_dir = write_synthetic_sounds(folder, config.seed, sample_rate, rules, NUM_SOUNDSCAPES)
     if config.streams != "both":
         recipe.print_results(recipe.run(config, data_dir), folder)
@@ -89,7 +89,7 @@ def run_on_synthetic_events(recipe: Any, config: Any, folder: RunFolder, *, samp
 
 def write_synthetic_embeddings(folder: RunFolder, seed: int) -> Path:
     """Write the synthetic packs of embeddings of a run, unless they exist, and return their folder."""
-    from kerastag.data.synthetic import write_synthetic_packs
+    from kerastag.data.synthetic_features import write_synthetic_packs
 
     data_dir = folder.synthetic_data_dir
     if not (data_dir / "eval.h5").exists():
@@ -99,13 +99,13 @@ def write_synthetic_embeddings(folder: RunFolder, seed: int) -> Path:
 
 def write_synthetic_sounds(folder: RunFolder, seed: int, sample_rate: int, rules: Any, counts: Any = None) -> Path:
     """Write the synthetic soundscapes of a run, unless they exist, and return their folder."""
-    from kerastag.data.synthetic_events import write_synthetic_scenes
+    from kerastag.data.soundscapes import write_synthetic_soundscapes
 
     data_dir = folder.synthetic_data_dir
     if not (data_dir / "eval.tsv").exists():
         print("writing the synthetic soundscapes", file=sys.stderr)
         counts = {} if counts is None else {"counts": counts}
-        write_synthetic_scenes(data_dir, sample_rate=sample_rate, rules=rules, seed=seed, **counts)
+        write_synthetic_soundscapes(data_dir, sample_rate=sample_rate, config=rules, seed=seed, **counts)
     return data_dir
 
 
@@ -115,14 +115,14 @@ def plot_clip(folder: RunFolder, seed: int) -> Path:
     from matplotlib.figure import Figure
 
     from kerastag.data.batches import scale
-    from kerastag.data.synthetic import synthetic_features, synthetic_labels
+    from kerastag.data.synthetic_features import make_synthetic_class_names, make_synthetic_features
     from kerastag.files import write_atomically
 
-    clips = synthetic_features(NUM_EVAL, seed=seed, split="eval")
+    clips = make_synthetic_features(NUM_EVAL, seed=seed, split="eval")
     model = keras.saving.load_model(folder.model_path, compile=False)
     outputs = model.predict_on_batch(scale(clips.x, clips.num_segments))
     clip, classes = _select_clip(clips, np.asarray(outputs["clipwise"]))
-    names = synthetic_labels(clips.targets.shape[1])
+    names = make_synthetic_class_names(clips.targets.shape[1])
     figure = Figure(figsize=(8, 1.2 + 1.5 * len(classes)), layout="constrained")
     axes = figure.subplots(len(classes), 1, sharex=True, squeeze=False)[:, 0]
     seconds = np.arange(clips.num_segments[clip] + 1)

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kerastag._versions import package_versions
+from kerastag._provenance import package_versions
 from kerastag.card import Card
-from kerastag.data.batches import Batches
+from kerastag.data.batches import Batches, WaveformBatches
 from kerastag.data.sampler import BalancedSampler
-from kerastag.data.waveform_batches import WaveformBatches
 from kerastag.dsp import FRONT_ENDS, FrontEnd
 from kerastag.models import MODELS
 from kerastag.recipes._recipe import Recipe
@@ -90,8 +89,8 @@ def backbone_arguments(backbone: str, config: WaveformConfig, data: RunData) -> 
         )
     if pack.sample_rate != sample_rate:
         raise ValueError(
-            f"{pack.path}: must hold waveforms at {sample_rate} Hz (`kerastag pack audio --sample-rate {sample_rate}`); "
-            f"received: {pack.sample_rate} Hz"
+            f"{pack.path}: must hold waveforms at {sample_rate} Hz, as "
+            f"`kerastag pack audio --sample-rate {sample_rate}` writes them; received: {pack.sample_rate} Hz"
         )
     dropout_rates = MODELS[backbone].dropout_rates()
     return {

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerastag.data.batches import scale
-from kerastag.data.hausdorff import hausdorff_distances
+from kerastag.data.hausdorff import compute_hausdorff_distances
 from kerastag.data.splits import hold_out
 from kerastag.metrics.classification import compute_metrics
 from kerastag.recipes._recipe import Recipe
@@ -91,7 +91,7 @@ class Bags:
 
 def compute_distances(queries: Bags, bags: Bags) -> NDArray[np.float32]:
     """Compute the Hausdorff distances `(queries, bags)`."""
-    return hausdorff_distances(queries.embeddings, bags.embeddings, queries.mask, bags.mask)
+    return compute_hausdorff_distances(queries.embeddings, bags.embeddings, queries.mask, bags.mask)
 
 
 def fit_predict(train: Bags, evaluation: Bags, config: BagConfig) -> tuple[NDArray[np.float64], dict[str, float]]:
@@ -108,11 +108,9 @@ def fit_predict(train: Bags, evaluation: Bags, config: BagConfig) -> tuple[NDArr
     Raises:
         ValueError: A value is out of range, or too large for the number of clips.
 
-    >>> from kerastag.data.synthetic import synthetic_features
-    >>> train, evaluation = (
-    ...     Bags.from_rows(clips.x, clips.num_segments, clips.targets)
-    ...     for clips in (synthetic_features(300, num_classes=4), synthetic_features(50, num_classes=4, split="eval"))
-    ... )
+    >>> from kerastag.data.synthetic_features import make_synthetic_features
+    >>> clips = [make_synthetic_features(n, num_classes=4, split=s) for n, s in ((300, "bal_train"), (50, "eval"))]
+    >>> train, evaluation = (Bags.from_rows(c.x, c.num_segments, c.targets) for c in clips)
     >>> scores, chosen = fit_predict(train, evaluation, BagConfig(neighbors=(5, 20)))
     >>> scores.shape, chosen["k"] in (5, 20)
     ((50, 4), True)

@@ -1,7 +1,7 @@
 """Feature-level attention: table IV, row 8, and tables V to VII of paper 1.
 
-`h_j = sum over segments of q(x)_j u(x)_j`, `F(B) = f(h)` (equations 20 to 24): attention weights the segments separately
-for every hidden feature, and the classifier takes the one vector that results. Tables V, VI and VII vary the
+`h_j = sum over segments of q(x)_j u(x)_j`, `F(B) = f(h)` (equations 20 to 24): attention weights the segments
+separately for every hidden feature, and the classifier takes the one vector that results. Tables V, VI and VII vary the
 non-negative function phi, the depth and the width.
 """
 

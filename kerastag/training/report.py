@@ -41,8 +41,8 @@ def save_results(folder: RunFolder, data: RunData, results: Mapping[str, Any]) -
         results: As for `run_metrics`.
     """
     ensemble: Metrics = results["ensemble"]
-    if ensemble.left_out:
-        names = ", ".join(data.labels.names[k] for k in ensemble.left_out)
+    if ensemble.skipped_classes:
+        names = ", ".join(data.labels.names[k] for k in ensemble.skipped_classes)
         print(f"classes without metrics, no positive clip in {data.evaluated}: {names}", file=sys.stderr)
     metrics = run_metrics(data, results)
     classes = format_class_report(ensemble, data.labels.names)

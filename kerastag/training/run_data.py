@@ -130,7 +130,7 @@ def make_sampler(config: TrainingConfig, data: RunData) -> BalancedSampler:
         balance=config.balance,
         seed=config.seed,
         allow_empty_classes=config.skip_corrupt,
-        names=data.labels.names,
+        class_names=data.labels.names,
     )
     if config.balance and len(sampler.empty_classes):
         names = ", ".join(data.labels.names[k] for k in sampler.empty_classes)

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kerastag._versions import package_versions
+from kerastag._provenance import package_versions
 from kerastag.card import Card, write_card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.files import read_json, remove_stale_files, write_atomically, write_json, write_text

@@ -97,10 +97,10 @@ def fit(model: Any, batches: Batches, config: TrainingConfig, callback: Training
 def make_dataset(batches: Batches, start: int, stop: int) -> Any:
     """Make what `model.fit` reads batches from: tf.data on TensorFlow, else a `keras.utils.PyDataset`."""
     if keras.backend.backend() == "tensorflow":
-        from kerastag.data.pipeline import training_dataset
+        from kerastag.data.pipeline import make_training_dataset
 
-        return training_dataset(batches, start, stop)
-    from kerastag.data.keras_sequence import KerasBatches
+        return make_training_dataset(batches, start, stop)
+    from kerastag.data.pipeline import KerasBatches
 
     return KerasBatches(batches, start, stop)
 

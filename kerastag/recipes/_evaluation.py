@@ -1,0 +1,170 @@
+"""Evaluate finished runs again from their files, one by one or as an ensemble."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerastag.markdown import format_table
+from kerastag.metrics.classification import Metrics
+from kerastag.recipes._papers import recipe_names
+from kerastag.recipes._recipe import Recipe
+from kerastag.training.report import METRIC_NAMES, format_metrics_row, run_metrics
+from kerastag.training.run_data import RunData, load_run_data
+from kerastag.training.run_folder import RunFolder
+
+__all__ = ["FinishedRun", "evaluate_ensemble", "evaluate_run", "find_recipe", "load_run", "predict_run"]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run of a recipe.
+
+    Attributes:
+        folder: Run folder.
+        recipe: Recipe that was run.
+        config: Configuration of the run.
+        data: Clips of the run.
+    """
+
+    folder: RunFolder
+    recipe: Recipe
+    config: Any
+    data: RunData
+
+
+def load_run(path: str | Path, data_dir: str | Path | None = None) -> FinishedRun:
+    """Open a finished run and its clips.
+
+    Args:
+        path: Run folder.
+        data_dir: Folder of packs; by default, that of the run.
+
+    Raises:
+        FileNotFoundError: There is no such run, it is not finished, or its packs do not exist.
+        ValueError: A file of the run is damaged.
+    """
+    folder = RunFolder.open(path)
+    folder.metrics()
+    recipe = find_recipe(folder)
+    names = {field.name for field in dataclasses.fields(recipe.config)}
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in folder.config.items() if name in names}
+    try:
+        config = recipe.configure(**values)
+        data_dir = data_dir or config.data_dir or folder.synthetic_data_dir
+        return FinishedRun(folder, recipe, config, load_run_data(config, Path(data_dir)))
+    except TypeError as error:
+        raise ValueError(f"{folder.path}: damaged configuration: {error}") from error
+
+
+def find_recipe(folder: RunFolder) -> Recipe:
+    """Return the recipe of a run."""
+    if folder.system not in recipe_names():
+        raise ValueError(f"{folder.path}: `system` must be the name of a recipe; received: {folder.system!r}")
+    return import_module(f"kerastag.recipes.{folder.system}").RECIPE
+
+
+def evaluate_run(path: str | Path, data_dir: str | Path | None = None) -> Metrics:
+    """Evaluate a finished run again from its files, and print its metrics.
+
+    Args:
+        path: Run folder.
+        data_dir: Folder of packs; by default, that of the run.
+
+    Returns:
+        Metrics of the mean of its checkpoints' predictions.
+
+    Raises:
+        FileNotFoundError: There is no such run, or its packs do not exist.
+        ValueError: The run is not finished, or its files are damaged.
+    """
+    run = load_run(path, data_dir)
+    print(f"mAP at the end of the run: {run.folder.metrics()['ensemble']['map']:.4f}", file=sys.stderr)
+    if run.recipe.task is None:
+        from kerastag.training.evaluation import evaluate_predictions
+
+        results = dict(run.recipe.compute_scores(run.config, run.data))
+        metrics = run_metrics(run.data, {"ensemble": evaluate_predictions(run.data, results.pop("scores")), **results})
+    else:
+        from kerastag.training import trainer
+
+        metrics = trainer.evaluate_run(run.folder, run.recipe.task, run.config, run.data)
+    run.recipe.print_results(metrics, run.folder)
+    return Metrics.from_dict(metrics["ensemble"])
+
+
+def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None = None) -> Metrics:
+    """Evaluate the mean of the predictions of several runs, and print its metrics and those of each run.
+
+    Every run has the same weight, whatever its system; its predictions are the mean of its checkpoints'.
+
+    Args:
+        paths: Folders of finished runs that were evaluated on the same clips.
+        data_dir: Folder of packs; by default, that of each run.
+
+    Returns:
+        Metrics of the mean.
+
+    Raises:
+        FileNotFoundError: There is no such run, or its packs do not exist.
+        ValueError: A run is not finished, has no network, or was evaluated on other clips or classes than the first.
+    """
+    if not paths:
+        raise ValueError("`paths` must hold at least one run folder; received: none")
+    from kerastag.training.evaluation import evaluate_predictions
+
+    first, total, rows = None, np.zeros(()), []
+    for path in paths:
+        run = load_run(path, data_dir)
+        first = first or run
+        _check_same_clips(first, run)
+        predictions = _predict(run)
+        total = total + predictions
+        rows.append(format_metrics_row(str(path), evaluate_predictions(run.data, predictions)))
+    metrics = evaluate_predictions(first.data, (total / len(paths)).astype(np.float32))
+    rows.append(format_metrics_row(f"mean of the {len(paths)}", metrics))
+    print(format_table(("run", *METRIC_NAMES), rows))
+    print(metrics.format_line())
+    return metrics
+
+
+def predict_run(path: str | Path, data_dir: str | Path | None = None) -> tuple[RunData, np.ndarray]:
+    """Predict the clips that a finished run is evaluated on.
+
+    Args:
+        path: Run folder.
+        data_dir: Folder of packs; by default, that of the run.
+
+    Returns:
+        Clips of the run, and the mean of its checkpoints' probabilities, `(clips, classes)`.
+
+    Raises:
+        FileNotFoundError: There is no such run, or its packs do not exist.
+        ValueError: The run is not finished, or has no network.
+    """
+    run = load_run(path, data_dir)
+    return run.data, _predict(run)
+
+
+def _predict(run: FinishedRun) -> np.ndarray:
+    if run.recipe.task is None:
+        raise ValueError(f"{run.folder.path}: {run.recipe.name} has no network whose predictions could be averaged")
+    import keras
+
+    from kerastag.training import trainer
+
+    predictions = trainer.predict_run(run.folder, run.recipe.task, run.config, run.data)
+    keras.backend.clear_session()  # the next run has a network of its own
+    return predictions if predictions.ndim == 2 else predictions[..., 0]
+
+
+def _check_same_clips(first: FinishedRun, run: FinishedRun) -> None:
+    if first.data.labels != run.data.labels:
+        raise ValueError(f"{run.folder.path}: has other classes than {first.folder.path}")
+    if not np.array_equal(first.data.targets, run.data.targets):
+        raise ValueError(f"{run.folder.path}: was evaluated on other clips than {first.folder.path}")

@@ -1,0 +1,229 @@
+"""Tables I to VII of paper 1, with the published metrics beside those of finished runs."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerastag.files import write_text
+from kerastag.markdown import format_table
+from kerastag.recipes._papers import PublishedMetrics, Row, Table, TableRow, read_paper
+from kerastag.recipes._results import Result, read_results
+
+__all__ = ["correlate", "make_tables", "read_label_quality", "write_tables"]
+
+SIZE = ("units", "depth", "phi")
+_PUBLISHED_SIZE = {"units": 1024, "depth": 3, "phi": "sigmoid"}
+_DASH = "–"
+_PAPER_COLUMNS = ["paper mAP", "paper AUC", "paper d′"]
+_COLUMNS = ["mAP", "AUC", "d′", "last checkpoint mAP", "trained on", "runs", "with"]
+Lines = list[list[str]]
+
+
+def write_tables(runs: Sequence[str | Path], output: str | Path, label_quality: str | Path | None = None) -> str:
+    """Write the tables and figures of finished runs into a folder: `tables.md`, `table_I.csv`, … `figure_4.png`, ….
+
+    Args:
+        runs: Folders of finished runs.
+        output: Folder of the tables; files of an earlier call are replaced.
+        label_quality: AudioSet's `qa_true_counts.csv`, for table III and figure 7.
+
+    Returns:
+        The tables as Markdown. Runs that differ only in their seed are averaged, with the standard deviation after ±; a
+        row without a run has dashes.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A run or the label quality file is damaged.
+    """
+    from kerastag.recipes._figures import draw_figures
+
+    results = read_results(runs)
+    quality = read_label_quality(label_quality, results[0]) if label_quality else None
+    tables = make_tables(results, quality)
+    output = Path(output)
+    sections = []
+    for number in ("I", "II", "III", "IV", "V", "VI", "VII"):
+        title, lines = tables[number]
+        sections.append(f"## Table {number}. {title}\n\n{format_table(lines[0], lines[1:])}\n")
+        write_text(output / f"table_{number}.csv", _format_csv(lines))
+    text = "\n".join(sections)
+    write_text(output / "tables.md", text)
+    draw_figures(results, output, quality)
+    return text
+
+
+def make_tables(results: Sequence[Result], quality: NDArray[np.float64] | None = None) -> dict[str, tuple[str, Lines]]:
+    """Make the tables of paper 1: title and lines of cells, header first, by number.
+
+    Args:
+        results: Results from `read_results`, at least one.
+        quality: Fraction of correct labels of each class, `(classes,)`, NaN for a class that nobody rated.
+    """
+    tables = {table.number: (table.title, _metrics_lines(table, results)) for table in read_paper("paper1").tables}
+    tables["III"] = ("Pearson correlation with class-wise AP", _correlation_lines(results, quality))
+    return tables
+
+
+def correlate(average_precision: NDArray[np.float64], other: NDArray[Any]) -> tuple[float, float] | None:
+    """Compute the Pearson correlation of class-wise AP and another value of each class, and its p-value.
+
+    Classes where either is NaN are skipped; None with fewer than three classes left, or where either is constant.
+
+    >>> r, p = correlate(np.array([0.1, 0.2, 0.4, np.nan]), np.array([10, 20, 40, 5.0]))
+    >>> round(r, 6)
+    1.0
+
+    Reference: Kong et al., 2019, table III.
+    """
+    from scipy.stats import pearsonr
+
+    other = np.asarray(other, np.float64)
+    is_valid = np.isfinite(average_precision) & np.isfinite(other)
+    a, b = average_precision[is_valid], other[is_valid]
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    result = pearsonr(a, b)
+    return float(result.statistic), float(result.pvalue)
+
+
+def read_label_quality(path: str | Path, result: Result) -> NDArray[np.float64]:
+    """Read AudioSet's label quality file, with the columns `label_id,num_rated,num_true`.
+
+    Args:
+        path: CSV file; other columns and classes are allowed.
+        result: Result whose classes are looked up, by their MID.
+
+    Returns:
+        Fraction of correct labels, `(classes,)` in [0, 1]; NaN for a class that is not listed or was never rated.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A column is missing, a count is not a number or out of range, or none of the classes is listed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such label quality file")
+    fractions: dict[str, float] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file, skipinitialspace=True)
+        missing = [name for name in ("label_id", "num_rated", "num_true") if name not in (rows.fieldnames or ())]
+        if missing:
+            columns = ", ".join(rows.fieldnames or ())
+            raise ValueError(f"{path}: column `{missing[0]}` is missing; received: {columns}")
+        for row in rows:
+            try:
+                num_rated, num_true = float(row["num_rated"]), float(row["num_true"])
+            except (TypeError, ValueError):
+                num_rated, num_true = 0.0, -1.0
+            if not 0 <= num_true <= num_rated:
+                raise ValueError(
+                    f"{path}, line {rows.line_num}: counts must have 0 <= num_true <= num_rated; "
+                    f"received: {row['num_true']} and {row['num_rated']}"
+                )
+            fractions[row["label_id"]] = num_true / num_rated if num_rated else np.nan
+    quality = np.array([fractions.get(mid, np.nan) for mid in result.runs[0].metrics["labels"]["mids"]])
+    if np.isnan(quality).all():
+        raise ValueError(f"{path}: rates none of the {len(quality)} classes of {result.runs[0].path}")
+    return quality
+
+
+def _metrics_lines(table: Table, results: Sequence[Result]) -> Lines:
+    lines = [[table.column, *_PAPER_COLUMNS, *_COLUMNS]]
+    for entry in table.rows:
+        published = _format_published(entry.row.published)
+        matches = [_format_result(*match) for match in _find_matches(entry, results, table.any_size)]
+        lines += [[entry.label, *published, *cells] for cells in matches or [[*[_DASH] * 6, ""]]]
+    return lines
+
+
+def _find_matches(entry: TableRow, results: Sequence[Result], any_size: bool) -> list[tuple[Result, str]]:
+    """Find the results of a row, each with the values in which it differs from the row or from the other results."""
+    requirements = _requirements(entry)
+    matches = [result for result in results if not _differences(requirements, result)]
+    if not matches and any_size:
+        matches = [result for result in results if _differences(requirements, result) <= set(SIZE)]
+    other_columns = {"system", "data", "training_clips", "balanced_batches", "evaluated"}
+    names = dict.fromkeys(name for match in matches for name in match.identity if name not in other_columns)
+    varying = [name for name in names if any(m.identity.get(name) != matches[0].identity.get(name) for m in matches)]
+    described = []
+    for match in matches:
+        differing = [name for name in requirements if name in _differences(requirements, match)]
+        shown = dict.fromkeys([*differing, *varying])
+        described.append((match, ", ".join(f"{name} {match.identity.get(name)}" for name in shown)))
+    return described
+
+
+def _requirements(entry: TableRow) -> dict[str, Any]:
+    """Return the values that a run must have to belong to a row of a table."""
+    row: Row = entry.row
+    config = {name: value for name, value in row.config.items() if name != "train_packs"}
+    size = {**_PUBLISHED_SIZE, "depth": 1} if row.recipe == "google_baseline" else _PUBLISHED_SIZE
+    return {"system": row.recipe, **size, **config, **entry.match}
+
+
+def _differences(requirements: dict[str, Any], result: Result) -> set[str]:
+    """Return the requirements that a result does not meet; a field that its system does not have is not required."""
+    identity = result.identity
+    return {name for name, value in requirements.items() if name in identity and identity[name] != value}
+
+
+def _correlation_lines(results: Sequence[Result], quality: NDArray[np.float64] | None) -> Lines:
+    lines = [["AP against", "paper PCC", "paper p-value", "PCC", "p-value", "system", "trained on", "with"]]
+    # Section VI-D of the paper uses ES average; feature-level attention is its main result.
+    table = next(table for table in read_paper("paper1").tables if table.number == "IV")
+    matches = [match for entry in (table.rows[0], table.rows[-1]) for match in _find_matches(entry, results, True)]
+    for name, (paper_r, paper_p) in read_paper("paper1").correlations.items():
+        for result, difference in matches or [(results[0], "")]:
+            other = result.training_counts() if name == "Training examples" else quality
+            cells = _format_correlation(result, other)
+            paper = [f"{paper_r:.3f}", f"{paper_p:.3g}"]
+            lines.append([name, *paper, *cells, result.system, _format_data(result), difference])
+    return lines
+
+
+def _format_correlation(result: Result, other: NDArray[Any] | None) -> list[str]:
+    if other is None:
+        return ["not given", _DASH]
+    correlation = correlate(result.average_precision(), other)
+    return [f"{correlation[0]:.3f}", f"{correlation[1]:.3g}"] if correlation else [_DASH, _DASH]
+
+
+def _format_published(metrics: PublishedMetrics | None) -> list[str]:
+    return [f"{value:.3f}" for value in metrics] if metrics else [_DASH] * 3
+
+
+def _format_result(result: Result, difference: str) -> list[str]:
+    return [
+        _format_spread(result.values("map"), 4),
+        _format_spread(result.values("mauc"), 4),
+        _format_spread(result.values("d_prime"), 3),
+        _format_spread(result.values("map", part="last"), 4),
+        _format_data(result),
+        str(len(result.runs)),
+        difference,
+    ]
+
+
+def _format_data(result: Result) -> str:
+    evaluated = result.identity["evaluated"]
+    suffix = "" if evaluated == "eval" else f", evaluated on {evaluated}"
+    return f"{result.identity['data']}, {result.identity['training_clips']:,} clips{suffix}"
+
+
+def _format_spread(values: NDArray[np.float64], digits: int) -> str:
+    if not len(values):
+        return _DASH
+    spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    mean = round(float(values.mean()), digits) + 0.0  # never "-0.000"
+    return f"{mean:.{digits}f}{spread}"
+
+
+def _format_csv(lines: Lines) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([["" if cell == _DASH else cell for cell in row] for row in lines])
+    return text.getvalue()
