@@ -1,7 +1,7 @@
-"""The name of a TOML that comes with kerastag -> its path, from a wheel and from a checkout alike.
+"""Paths of the TOML files of kerastag, in a wheel and in a checkout.
 
-The files live in the checkout's top-level `recipes/` and `export/targets/`; the build (see setup.py) copies them into
-`kerastag/_toml/` of the wheel. A checkout has no such folder, whether it is installed with `pip install -e` or not.
+In a checkout, the files are in the top-level folders `recipes/` and `export/targets/`. The build (see setup.py) copies
+them into `kerastag/_toml/` of the wheel; a checkout has no such folder, even after `pip install -e`.
 """
 
 import os
@@ -12,60 +12,60 @@ _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = {"recipes": "recipes", "targets": "export/targets"}
 
 
-def config_names(kind: str) -> tuple[str, ...]:
-    """A kind of TOML -> the names of those that come with kerastag, sorted.
+def list_configs(kind: str) -> tuple[str, ...]:
+    """List the names of the TOML files of kerastag, sorted.
 
     Args:
         kind: `"recipes"` or `"targets"`.
 
     Raises:
-        ValueError: if `kind` is neither.
+        ValueError: `kind` is neither of the two.
 
-    >>> sorted(config_names("recipes")) == list(config_names("recipes"))
+    >>> sorted(list_configs("recipes")) == list(list_configs("recipes"))
     True
     """
-    return tuple(sorted(path.stem for path in _folder(kind).glob("*.toml")))
+    return tuple(sorted(path.stem for path in _get_folder(kind).glob("*.toml")))
 
 
-def config_path(kind: str, name: str | os.PathLike[str]) -> Path:
-    """The name of a TOML that comes with kerastag, or the path of one's own -> its path.
+def find_config(kind: str, name: str | os.PathLike[str]) -> Path:
+    """Find a TOML file of kerastag by its name, or a TOML file of the user by its path.
 
-    What has a folder or the ending `.toml` is a path first: `feature_attention` is always ours,
-    `feature_attention.toml` is ours only where the current folder has none.
+    A text with a folder or the extension `.toml` is a path first: `feature_attention` is always the file of kerastag,
+    `feature_attention.toml` only where the current folder has no such file.
 
     Args:
         kind: `"recipes"` or `"targets"`.
-        name: a name out of `config_names(kind)`, with or without `.toml`, or a path.
+        name: Name from `list_configs(kind)`, with or without `.toml`, or a path.
 
     Raises:
-        ValueError: if `kind` is neither of the two.
-        FileNotFoundError: if there is no such file; names that look alike are offered.
+        ValueError: `kind` is neither of the two.
+        FileNotFoundError: There is no such file; the message proposes similar names.
 
-    >>> config_path("recipes", "no_such_recipe")
+    >>> find_config("recipes", "no_such_recipe")
     Traceback (most recent call last):
     ...
-    FileNotFoundError: `config` must be the path of a TOML file or the name of one that comes with kerastag...
+    FileNotFoundError: `config` must be the path of a TOML file or the name of one of kerastag...
     """
-    folder = _folder(kind)
+    folder = _get_folder(kind)
     path = Path(name)
     if path.suffix == ".toml" or path.name != os.fspath(name):
         if path.is_file():
             return path
         if path.name != os.fspath(name):
-            raise FileNotFoundError(f"`config` must be the path of a TOML file: got {os.fspath(name)!r}, no such file")
-    ours = folder / f"{path.name.removesuffix('.toml')}.toml"
-    if ours.is_file():
-        return ours
-    alike = get_close_matches(ours.stem, config_names(kind))
-    hint = f" (did you mean {' or '.join(alike)}?)" if alike else ""
+            raise FileNotFoundError(f"`config` must be the path of a TOML file; received: {os.fspath(name)!r}")
+    bundled = folder / f"{path.name.removesuffix('.toml')}.toml"
+    if bundled.is_file():
+        return bundled
+    similar = get_close_matches(bundled.stem, list_configs(kind))
+    hint = f" (did you mean {' or '.join(similar)}?)" if similar else ""
     raise FileNotFoundError(
-        "`config` must be the path of a TOML file or the name of one that comes with kerastag: "
-        f"got {os.fspath(name)!r}, not among those of {folder}{hint}"
+        "`config` must be the path of a TOML file or the name of one of kerastag, which are in "
+        f"{folder}; received: {os.fspath(name)!r}{hint}"
     )
 
 
-def _folder(kind: str) -> Path:
+def _get_folder(kind: str) -> Path:
     if kind not in _IN_CHECKOUT:
-        raise ValueError(f"`kind` must be one of {sorted(_IN_CHECKOUT)}: got {kind!r}")
+        raise ValueError(f"`kind` must be one of {', '.join(_IN_CHECKOUT)}; received: {kind!r}")
     packaged = _PACKAGE / "_toml"
     return packaged / kind if packaged.is_dir() else _PACKAGE.parent / _IN_CHECKOUT[kind]

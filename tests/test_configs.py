@@ -1,4 +1,4 @@
-"""TOMLs by name: from a wheel, an sdist, an editable install and a bare checkout, run from another folder."""
+"""TOML files by name: in a wheel, an sdist, an editable install and a bare checkout, from another folder."""
 
 import json
 import os
@@ -12,22 +12,22 @@ from pathlib import Path
 import pytest
 
 from checks import ROOT, run_python
-from kerastag._configs import config_names, config_path
+from kerastag._configs import find_config, list_configs
 
-# What setuptools needs of a checkout.
+# The files of a checkout that setuptools needs.
 BUILT_FROM = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "kerastag", "recipes")
-# Which kerastag answers, and what it finds.
-ASK = """
+# Prints which kerastag is imported, and the TOML files that it has.
+REPORT_CODE = """
 import json, kerastag, kerastag._configs as c
-found = {kind: {name: c.config_path(kind, name).read_text() for name in c.config_names(kind)}
-         for kind in ("recipes", "targets")}
-print(json.dumps({"home": kerastag.__file__, "found": found, "version": kerastag.__version__}))
+configs = {kind: {name: c.find_config(kind, name).read_text() for name in c.list_configs(kind)}
+           for kind in ("recipes", "targets")}
+print(json.dumps({"home": kerastag.__file__, "configs": configs, "version": kerastag.__version__}))
 """
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy to build in, with a recipe and a target that no other installation has."""
+    """Copy the checkout to a folder to build in, with a recipe and a target that no other installation has."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in BUILT_FROM:
         source = ROOT / name
@@ -51,18 +51,18 @@ def sdist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("sdist", checkout, tmp_path_factory.mktemp("sdist"))
 
 
-def test_a_wheel_has_the_tomls(wheel: Path, checkout: Path, tmp_path: Path) -> None:
-    site = unpacked(wheel, tmp_path / "site")
-    check_finds_everything(ask(site, tmp_path), home=site, checkout=checkout)
+def test_a_wheel_has_the_toml_files(wheel: Path, checkout: Path, tmp_path: Path) -> None:
+    site = unpack(wheel, tmp_path / "site")
+    check_configs(report_configs(site, tmp_path), home=site, checkout=checkout)
 
 
 def test_a_wheel_has_every_module_and_data_file_and_only_the_package(wheel: Path, checkout: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     folders = {name.split("/")[0] for name in names}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"kerastag"}
-    # A folder without __init__.py would be left out in silence.
-    ours = [*(checkout / "kerastag").rglob("*.py"), *(checkout / "kerastag").rglob("*.tsv")]
-    missing = {path.relative_to(checkout).as_posix() for path in ours} | {"kerastag/py.typed"}
+    # A folder without __init__.py would be missing without an error.
+    paths = [*(checkout / "kerastag").rglob("*.py"), *(checkout / "kerastag").rglob("*.tsv")]
+    missing = {path.relative_to(checkout).as_posix() for path in paths} | {"kerastag/py.typed"}
     missing -= set(names)
     assert not missing
 
@@ -75,7 +75,7 @@ def test_a_wheel_from_the_sdist_is_the_same(sdist: Path, wheel: Path, tmp_path: 
     assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
-def test_an_old_build_leaves_no_toml_behind(checkout: Path, tmp_path: Path) -> None:
+def test_a_second_build_has_no_deleted_toml_file(checkout: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(checkout, source)
     (source / "recipes/gone_tomorrow.toml").write_text("seed = 1\n")
@@ -86,54 +86,54 @@ def test_an_old_build_leaves_no_toml_behind(checkout: Path, tmp_path: Path) -> N
 
 
 def test_an_editable_install_reads_the_checkout(checkout: Path, tmp_path: Path) -> None:
-    site = unpacked(build("editable", checkout, tmp_path / "built"), tmp_path / "site")
+    site = unpack(build("editable", checkout, tmp_path / "built"), tmp_path / "site")
     assert not (site / "kerastag").exists()
-    answer = ask_as_installed(site, tmp_path)
-    check_finds_everything(answer, home=checkout, checkout=checkout)
-    # A TOML added after the install is there at once.
+    report = report_as_installed(site, tmp_path)
+    check_configs(report, home=checkout, checkout=checkout)
+    # A TOML file that is added after the installation can be used at once.
     (checkout / "recipes/added_later.toml").write_text("seed = 8\n")
-    answer = ask_as_installed(site, tmp_path)
+    report = report_as_installed(site, tmp_path)
     (checkout / "recipes/added_later.toml").unlink()
-    assert answer["found"]["recipes"]["added_later"] == "seed = 8\n"
+    assert report["configs"]["recipes"]["added_later"] == "seed = 8\n"
 
 
-def test_a_bare_checkout_is_enough(checkout: Path, tmp_path: Path) -> None:
-    check_finds_everything(ask(checkout, tmp_path), home=checkout, checkout=checkout)
+def test_a_bare_checkout_has_the_toml_files(checkout: Path, tmp_path: Path) -> None:
+    check_configs(report_configs(checkout, tmp_path), home=checkout, checkout=checkout)
 
 
-def test_a_path_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_has_priority_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    mine = tmp_path / "mine.toml"
-    mine.write_text("seed = 1\n")
-    assert config_path("recipes", mine) == mine
-    assert config_path("recipes", "mine.toml") == Path("mine.toml")
-    assert config_path("recipes", "./mine.toml").read_text() == "seed = 1\n"
+    path = tmp_path / "mine.toml"
+    path.write_text("seed = 1\n")
+    assert find_config("recipes", path) == path
+    assert find_config("recipes", "mine.toml") == Path("mine.toml")
+    assert find_config("recipes", "./mine.toml").read_text() == "seed = 1\n"
     with pytest.raises(FileNotFoundError, match="'mine'"):
-        config_path("recipes", "mine")
+        find_config("recipes", "mine")
 
 
 @pytest.mark.parametrize("name", ["no/such.toml", "./absent", "absent.toml", "absent", ""])
-def test_an_absent_config_is_one_clear_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_config_is_an_error_of_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="`config` must be") as caught:
-        config_path("recipes", name)
-    assert repr(name) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="`config` must be") as error:
+        find_config("recipes", name)
+    assert repr(name) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_an_unknown_kind_is_refused() -> None:
+def test_an_unknown_kind_is_rejected() -> None:
     with pytest.raises(ValueError, match="`kind` must be one of"):
-        config_names("plans")
+        list_configs("plans")
 
 
-def test_a_misspelled_name_is_answered_with_its_neighbor(checkout: Path, tmp_path: Path) -> None:
-    code = "from kerastag._configs import config_path\n"
-    code += "try: config_path('recipes', 'only_heer')\nexcept OSError as e: print(e)"
+def test_the_error_of_a_misspelled_name_proposes_a_similar_one(checkout: Path, tmp_path: Path) -> None:
+    code = "from kerastag._configs import find_config\n"
+    code += "try: find_config('recipes', 'only_heer')\nexcept OSError as e: print(e)"
     assert "did you mean only_here" in run_python(code, {"PYTHONPATH": str(checkout)}, cwd=tmp_path)
 
 
 def build(kind: str, source: Path, output: Path) -> Path:
-    """Build by the standard hooks, without isolation: what pip does, less the download of setuptools."""
+    """Build with the standard hooks and without isolation, so that setuptools is not downloaded."""
     pytest.importorskip("setuptools")
     output.mkdir(exist_ok=True)
     code = f"import sys; from setuptools import build_meta as b; b.build_{kind}(sys.argv[1])"
@@ -145,23 +145,23 @@ def build(kind: str, source: Path, output: Path) -> Path:
     return path
 
 
-def unpacked(wheel: Path, folder: Path) -> Path:
+def unpack(wheel: Path, folder: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     return folder
 
 
-def ask_as_installed(site: Path, cwd: Path) -> dict:
-    """As if `site` were the site-packages: the true ones (-S) may hold an editable kerastag of their own."""
-    code = f"import site; site.addsitedir({str(site)!r})\n{ASK}"
+def report_as_installed(site: Path, cwd: Path) -> dict:
+    """Report with `site` as site-packages; -S hides the real ones, which may contain an editable kerastag."""
+    code = f"import site; site.addsitedir({str(site)!r})\n{REPORT_CODE}"
     return json.loads(run_python(code, {"PYTHONPATH": os.devnull}, cwd=cwd, flags=["-S"]))
 
 
-def ask(path: Path, cwd: Path) -> dict:
-    return json.loads(run_python(ASK, {"PYTHONPATH": str(path)}, cwd=cwd))
+def report_configs(path: Path, cwd: Path) -> dict:
+    return json.loads(run_python(REPORT_CODE, {"PYTHONPATH": str(path)}, cwd=cwd))
 
 
-def check_finds_everything(answer: dict, home: Path, checkout: Path) -> None:
-    assert Path(answer["home"]).parent.parent == home.resolve()
-    assert answer["found"]["recipes"] == {p.stem: p.read_text() for p in (checkout / "recipes").glob("*.toml")}
-    assert answer["found"]["targets"]["only_there"] == "seed = 7 # only_there\n"
+def check_configs(report: dict, home: Path, checkout: Path) -> None:
+    assert Path(report["home"]).parent.parent == home.resolve()
+    assert report["configs"]["recipes"] == {p.stem: p.read_text() for p in (checkout / "recipes").glob("*.toml")}
+    assert report["configs"]["targets"]["only_there"] == "seed = 7 # only_there\n"

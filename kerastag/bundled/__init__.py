@@ -1,4 +1,4 @@
-"""The tagger in the box: a name -> a small model that comes with the package, for a device without a network."""
+"""The bundled model: a small tagger inside the package, for devices without a network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 __all__ = ["BUNDLED_MODEL", "resolve_model_path"]
 
 BUNDLED_MODEL = "esc10"
-"""Name of the model in the box: ten sounds, by GL-AT on MN; `README.md` beside it is its card."""
+"""Name of the bundled model, which tags ten kinds of sounds; its `README.md` describes it."""
 
 
 def resolve_model_path(model: str | os.PathLike[str]) -> Path:
-    """`BUNDLED_MODEL` -> the file in the package; any other name is the path that it says.
+    """Return the path of a model: that of the bundled model for its name, and any other text as a path.
 
+    Args:
+        model: `BUNDLED_MODEL` or the path of a model.
+
+    >>> from kerastag.bundled import resolve_model_path
     >>> resolve_model_path("esc10").name, resolve_model_path("mine.tflite").name
     ('esc10.tflite', 'mine.tflite')
     """
