@@ -24,7 +24,11 @@ def make_config_parser(prog: str, description: str, config_class: type, config_h
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(
-        prog=prog, description=" ".join(description.split()), parser_mode="toml", exit_on_error=False
+        prog=prog,
+        description=" ".join(description.split()),
+        parser_mode="toml",
+        exit_on_error=False,
+        print_config="--print-config",
     )
     parser.add_argument("--config", action="config", help=config_help)
     parser.add_class_arguments(config_class, None)
