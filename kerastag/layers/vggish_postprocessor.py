@@ -54,3 +54,10 @@ class VGGishPostprocessor(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "quantize": self.quantize}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "VGGishPostprocessor":
+        config = dict(config)
+        if "quantise" in config:  # the spelling of files written before version 0.1.0
+            config["quantize"] = config.pop("quantise")
+        return cls(**config)

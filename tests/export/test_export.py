@@ -107,7 +107,7 @@ def test_a_file_over_its_tolerance_is_removed_and_the_previous_one_stays(
 
 
 def test_the_files_of_a_killed_export_are_removed_by_the_next_one(head_file: Path, tmp_path: Path) -> None:
-    stale = tmp_path / ".4194305.head.tflite.files"  # no process has this number
+    stale = tmp_path / ".4194305-files.head.tflite"  # no process has this number
     stale.mkdir()
     (stale / "head.tflite").write_bytes(b"half a file")
     export_model(head_file, Target(name="x"), tmp_path / "head.tflite")
