@@ -1,25 +1,46 @@
-"""Packs of clips, the balanced sampler, batches, and the soundscapes and synthetic data to fill packs with."""
+"""Packs of clips, the balanced sampler, batches, and the soundscapes and synthetic data to fill packs with.
 
-import importlib
+Public names are imported when they are first used, so that h5py, Keras and TensorFlow load only where they are needed.
+"""
+
+from importlib import import_module
 from typing import Any
 
-_MODULES = {
+_NAMES_OF_MODULE = {
     "audio_lists": ("AudioList", "Recording", "read_audio_list"),
     "audio_pack_writer": ("AudioPackReport", "pack_audio", "pack_waveforms"),
     "batches": ("Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"),
     "feature_pack_writer": ("FeaturePackWriter", "compute_digest", "count_clips", "verify_digest"),
+    "hausdorff": ("compute_hausdorff_distances",),
     "packs": ("AudioPack", "ConcatenatedPacks", "FeaturePack", "Pack", "open_pack"),
+    "pipeline": ("KerasBatches", "make_training_dataset"),
     "sampler": ("BalancedSampler",),
-    "splits": ("DEFAULT_SPLITS", "Split", "assign_folds", "assign_recordings", "hold_out"),
-    "synthetic": ("write_synthetic_packs",),
+    "sound_sources": ("RecordedBackground", "RecordedSounds", "SyntheticSounds", "find_sounds"),
+    "soundscape_mixer": (
+        "BackgroundSource",
+        "Excerpt",
+        "SoundSource",
+        "Soundscape",
+        "SoundscapeConfig",
+        "SoundscapeEvent",
+        "SoundscapeMixer",
+    ),
+    "soundscapes": ("SoundscapeReport", "make_soundscapes", "write_soundscapes", "write_synthetic_soundscapes"),
+    "splits": ("Split", "assign_folds", "assign_recordings", "hold_out"),
+    "synthetic_features": ("SyntheticFeatures", "make_synthetic_features", "write_synthetic_packs"),
+    "tfrecord": ("FeaturePackReport", "pack_features"),
+    "tfrecord_files": ("CorruptRecord",),
 }
-_MODULE_OF_NAME = {name: module for module, names in _MODULES.items() for name in names}
+_MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
-__all__ = sorted(_MODULE_OF_NAME)  # noqa: PLE0605
+__all__ = sorted(_MODULE_OF_NAME)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: h5py, Keras and TensorFlow load only where they are needed."""
-    if name in _MODULE_OF_NAME:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULE_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

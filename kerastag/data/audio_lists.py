@@ -1,4 +1,4 @@
-"""Which recordings there are, and what is heard in them: a folder of classes, a CSV, or AudioSet's segment lists."""
+"""List labeled recordings: from a folder per class, a CSV file, or AudioSet's segment lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from kerastag.audio.formats import find_audio_files
 from kerastag.labels import LabelSet
 
-__all__ = ["AudioList", "Recording", "read_audio_list", "read_csv", "read_segments", "read_tree"]
+__all__ = ["AudioList", "Recording", "read_audio_list", "read_class_folders", "read_labels_csv", "read_segment_list"]
 
 _CSV_COLUMNS = ("path", "labels", "fold")
 _SEPARATORS = ";|"
@@ -23,13 +23,13 @@ _YTID = re.compile(r"^Y?(?P<exact>[\w-]{11})$|^Y?(?P<cut>[\w-]{11})_\d", re.ASCI
 
 @dataclass(frozen=True)
 class Recording:
-    """One labeled file.
+    """A labeled audio file.
 
     Attributes:
-        path: of the file.
-        name: what it is called in a pack: its path below the folder, as the list has it.
-        labels: indices of its classes, at least one.
-        fold: which part of a cross-validation it belongs to; empty where nothing says so.
+        path: Path of the file.
+        name: Name in a pack: the path below the folder, as it stands in the list.
+        labels: Indices of its classes, at least one.
+        fold: Fold of a cross-validation; empty if the list has none.
     """
 
     path: Path
@@ -40,13 +40,13 @@ class Recording:
 
 @dataclass(frozen=True)
 class AudioList:
-    """Recordings that are there, their classes, and those that are not there.
+    """Labeled recordings and their classes.
 
     Attributes:
-        recordings: in the order of the list, or sorted by name.
-        labels: the classes.
-        missing: names that the list has and the folder has not.
-        source: the list or folder, for messages.
+        recordings: Recordings in the order of the list, or sorted by name.
+        labels: Classes.
+        missing: Names in the list for which there is no file.
+        source: Path of the list or folder, for messages.
     """
 
     recordings: tuple[Recording, ...]
@@ -59,7 +59,7 @@ class AudioList:
 
     @property
     def targets(self) -> np.ndarray:
-        """Labels as bool `(clips, classes)`."""
+        """Labels, bool `(clips, classes)`."""
         targets = np.zeros((len(self), len(self.labels)), bool)
         for row, recording in enumerate(self.recordings):
             targets[row, list(recording.labels)] = True
@@ -73,166 +73,179 @@ def read_audio_list(
     classes: LabelSet | None = None,
     separator: str | None = None,
 ) -> AudioList:
-    """A folder, and a list where there is one -> its labeled recordings.
+    """List the labeled recordings of a folder.
 
     Args:
-        audio_dir: without a list, a folder with one folder a class; with one, where its paths begin.
-        list_file: a CSV with the columns `path,labels`, or AudioSet's segment list; its content tells which.
-        classes: the classes and their order; None takes those that occur, sorted (segment lists: AudioSet's).
-        separator: what stands between the labels of a CSV's cell; None takes `;` or `|`.
+        audio_dir: Folder with one folder per class, or base of the paths in `list_file`.
+        list_file: CSV file with the columns `path,labels`, or AudioSet's segment list; its content decides.
+        classes: Classes and their order; None takes those that occur, sorted, and AudioSet's for a segment list.
+        separator: Text between the labels in a cell of a CSV file; None takes `;` or `|`.
+
+    Returns:
+        Recordings whose files exist, and the names of those whose files do not.
 
     Raises:
-        FileNotFoundError: no such folder or list.
-        ValueError: a faulty line, named; or no recording at all.
+        FileNotFoundError: The folder or the list does not exist.
+        ValueError: A line is faulty, or there is no recording.
+
+    >>> import tempfile
+    >>> from kerastag.data import read_audio_list
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("cat", "dog"):
+    ...     (folder / name).mkdir()
+    ...     (folder / name / "a.wav").touch()
+    >>> read_audio_list(folder).labels.names
+    ('cat', 'dog')
     """
     if list_file is None:
-        return read_tree(audio_dir, classes=classes)
-    if _is_segment_list(_existing(list_file)):
-        return read_segments(list_file, audio_dir, classes=classes)
-    return read_csv(list_file, audio_dir, classes=classes, separator=separator)
+        return read_class_folders(audio_dir, classes=classes)
+    if _is_segment_list(_check_list(list_file)):
+        return read_segment_list(list_file, audio_dir, classes=classes)
+    return read_labels_csv(list_file, audio_dir, classes=classes, separator=separator)
 
 
-def read_tree(folder: str | os.PathLike[str], *, classes: LabelSet | None = None) -> AudioList:
-    """A folder with one folder a class -> its recordings, each with its folder's name as its only label.
+def read_class_folders(folder: str | os.PathLike[str], *, classes: LabelSet | None = None) -> AudioList:
+    """List the recordings in one folder per class, whose name is their only label.
 
-    Hidden files and files that are not audio by their extension are passed over.
+    Hidden files and files without an extension of audio are ignored.
 
     Args:
-        folder: holds `class/*.ogg` and the like, at any depth below the class.
-        classes: the classes and their order; None takes the folders' names, sorted.
+        folder: Folder of the folders; recordings can be at any depth below them.
+        classes: Classes and their order; None takes the names of the folders, sorted.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: recordings beside the folders, a folder that is none of `classes`, or no recording at all.
+        FileNotFoundError: The folder does not exist.
+        ValueError: There is a recording outside the folders, a folder that is not in `classes`, or no recording.
     """
-    root = _existing_folder(folder)
+    root = _check_folder(folder)
     files = find_audio_files(root)
     outside = [path for path in files if len(path.parts) == 1]
     if outside:
-        raise ValueError(f"{root / outside[0]}: must lie in the folder of its class, or be named by a CSV of labels")
-    labels = classes or _labels_of({path.parts[0] for path in files}, str(root))
+        raise ValueError(f"{root / outside[0]}: must be in the folder of its class, or in a CSV file of labels")
+    labels = classes or _sort_labels({path.parts[0] for path in files}, str(root))
     recordings = tuple(
-        Recording(root / path, path.as_posix(), (_index(labels, path.parts[0], str(root / path)),)) for path in files
+        Recording(root / path, path.as_posix(), (_find_index(labels, path.parts[0], str(root / path)),))
+        for path in files
     )
-    return _checked(AudioList(recordings, labels, (), str(root)))
+    return _check_recordings(AudioList(recordings, labels, (), str(root)))
 
 
-def read_csv(
+def read_labels_csv(
     list_file: str | os.PathLike[str],
     audio_dir: str | os.PathLike[str] | None = None,
     *,
     classes: LabelSet | None = None,
     separator: str | None = None,
 ) -> AudioList:
-    """A CSV with the columns `path,labels` (and `fold`, where folds are given) -> its recordings.
+    """List the recordings of a CSV file with the columns `path,labels` and optionally `fold`.
 
-    A cell of labels holds names or MIDs with `;` or `|` between them. A name with a comma in it is ambiguous unless
-    `classes` knows it or `separator` is given.
+    A cell of labels holds names or MIDs, separated by `;` or `|`. A name with a comma is ambiguous unless `classes` has
+    it or `separator` is given.
 
     Args:
-        list_file: the CSV, in UTF-8, with a header.
-        audio_dir: where relative paths begin; None is the folder of the CSV.
-        classes: the classes and their order; None takes those that occur, sorted.
-        separator: what stands between labels.
+        list_file: Path of the CSV file, in UTF-8, with a header.
+        audio_dir: Base of relative paths; None is the folder of the CSV file.
+        classes: Classes and their order; None takes those that occur, sorted.
+        separator: Text between labels.
 
     Raises:
-        FileNotFoundError: no such CSV or folder.
-        ValueError: unknown or missing columns, a path twice, a label twice, empty or unknown, with its line; or no
-            recording at all. Files that are not there are listed in `missing`.
+        FileNotFoundError: The CSV file or the folder does not exist.
+        ValueError: A column is unknown or missing, a path is repeated, a label is repeated, empty or unknown, or there
+            is no recording.
     """
-    path = _existing(list_file)
+    path = _check_list(list_file)
     if separator == "":
-        raise ValueError("`separator` must be at least one character, received ''")
-    root = path.parent if audio_dir is None else _existing_folder(audio_dir)
-    rows = list(_csv_rows(path))
-    cells = [_cell_labels(row["labels"], f"{path}: line {line}", classes, separator) for line, row in rows]
-    labels = classes or _labels_of({name for names in cells for name in names}, str(path))
-    seen: dict[Path, int] = {}
+        raise ValueError("`separator` must be at least one character; received: ''")
+    root = path.parent if audio_dir is None else _check_folder(audio_dir)
+    rows = list(_read_csv_rows(path))
+    cells = [_split_cell(row["labels"], f"{path}: line {line}", classes, separator) for line, row in rows]
+    labels = classes or _sort_labels({name for names in cells for name in names}, str(path))
+    line_of_file: dict[Path, int] = {}
     recordings, missing = [], []
     for (line, row), names in zip(rows, cells, strict=True):
         where = f"{path}: line {line}"
         if not row["path"]:
             raise ValueError(f"{where}: column path is empty")
         file = Path(os.path.normpath(root / row["path"]))
-        if file in seen:
-            raise ValueError(f"{where}: column path repeats line {seen[file]}: {row['path']}")
-        seen[file] = line
-        indices = tuple(_index(labels, name, where) for name in names)
+        if file in line_of_file:
+            raise ValueError(f"{where}: column path repeats line {line_of_file[file]}: {row['path']}")
+        line_of_file[file] = line
+        indices = tuple(_find_index(labels, name, where) for name in names)
         if len(set(indices)) < len(indices):
             raise ValueError(f"{where}: column labels names a class twice: {row['labels']!r}")
         if file.is_file():
             recordings.append(Recording(file, row["path"], indices, row.get("fold", "")))
         else:
             missing.append(row["path"])
-    return _checked(AudioList(tuple(recordings), labels, tuple(missing), str(path)))
+    return _check_recordings(AudioList(tuple(recordings), labels, tuple(missing), str(path)))
 
 
-def read_segments(
+def read_segment_list(
     list_file: str | os.PathLike[str],
     audio_dir: str | os.PathLike[str],
     *,
     classes: LabelSet | None = None,
 ) -> AudioList:
-    """AudioSet's segment list (`YTID, start, end, MIDs`) over a folder of downloaded clips -> its recordings.
+    """List the downloaded clips of AudioSet's segment list (`YTID, start, end, MIDs`).
 
-    A clip is the ten seconds of its line, not the whole video, in a file named by its YTID: `YTID.wav`, `YYTID.wav`
-    as PANNs has it, or `YTID_30.000_40.000.flac`, at any depth.
+    A clip is a file with the ten seconds of its line, not the whole video, and is named after its YTID: `YTID.wav`,
+    `YYTID.wav` as in PANNs, or `YTID_30.000_40.000.flac`, at any depth.
 
     Args:
-        list_file: such as `balanced_train_segments.csv`.
-        audio_dir: folder of the clips.
-        classes: the classes and their order; None takes AudioSet's 527.
+        list_file: Path of a list such as `balanced_train_segments.csv`.
+        audio_dir: Folder of the clips.
+        classes: Classes and their order; None takes AudioSet's 527.
 
     Raises:
-        FileNotFoundError: no such list or folder.
-        ValueError: a faulty line, an unknown MID, a YTID twice in the list or in the folder; or no recording at all.
-            Clips that are not there are listed in `missing`.
+        FileNotFoundError: The list or the folder does not exist.
+        ValueError: A line is faulty, a MID is unknown, a YTID is repeated in the list or in the folder, or there is no
+            recording.
     """
-    path, root = _existing(list_file), _existing_folder(audio_dir)
+    path, root = _check_list(list_file), _check_folder(audio_dir)
     labels = classes or LabelSet.audioset()
-    there = _by_ytid(root)
-    seen: dict[str, int] = {}
+    files = _find_files_by_ytid(root)
+    line_of_ytid: dict[str, int] = {}
     recordings, missing = [], []
-    for line, ytid, mids in _segment_rows(path):
+    for line, ytid, mids in _read_segment_rows(path):
         where = f"{path}: line {line}"
-        if ytid in seen:
-            raise ValueError(f"{where}: repeats YTID {ytid} of line {seen[ytid]}")
-        seen[ytid] = line
-        indices = tuple(_index(labels, mid, where) for mid in mids)
+        if ytid in line_of_ytid:
+            raise ValueError(f"{where}: repeats YTID {ytid} of line {line_of_ytid[ytid]}")
+        line_of_ytid[ytid] = line
+        indices = tuple(_find_index(labels, mid, where) for mid in mids)
         if len(set(indices)) < len(indices):
             raise ValueError(f"{where}: names a class twice: {','.join(mids)!r}")
-        if ytid in there:
-            recordings.append(Recording(root / there[ytid], there[ytid].as_posix(), indices))
+        if ytid in files:
+            recordings.append(Recording(root / files[ytid], files[ytid].as_posix(), indices))
         else:
             missing.append(ytid)
-    return _checked(AudioList(tuple(recordings), labels, tuple(missing), str(path)))
+    return _check_recordings(AudioList(tuple(recordings), labels, tuple(missing), str(path)))
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def _check_list(path: str | os.PathLike[str]) -> Path:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such list of recordings")
+        raise FileNotFoundError(f"{path}: no such file")
     return Path(path)
 
 
-def _existing_folder(folder: str | os.PathLike[str]) -> Path:
+def _check_folder(folder: str | os.PathLike[str]) -> Path:
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"`audio_dir`: {folder}: no such folder")
     return Path(folder)
 
 
-def _by_ytid(root: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _find_files_by_ytid(root: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
     for path in find_audio_files(root):
         if (match := _YTID.match(path.stem)) is None:
             continue
         ytid = match["exact"] or match["cut"]
-        if ytid in found:
-            raise ValueError(f"{root}: two files of YTID {ytid}: {found[ytid]} and {path}")
-        found[ytid] = path
-    return found
+        if ytid in files:
+            raise ValueError(f"{root}: two files of YTID {ytid}: {files[ytid]} and {path}")
+        files[ytid] = path
+    return files
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -240,29 +253,29 @@ def _lines(path: Path) -> list[str]:
 
 
 def _is_segment_list(path: Path) -> bool:
-    """AudioSet's own begin with comments, or with a line of four fields whose second and third are numbers."""
-    lines = _lines(path)
+    """Return whether the first line is a comment, or has four fields with numbers in the second and third."""
+    lines = _read_lines(path)
     if lines and lines[0].startswith("#"):
         return True
     fields = next(csv.reader(lines[:1], skipinitialspace=True), [])
     return len(fields) == 4 and _is_number(fields[1]) and _is_number(fields[2])
 
 
-def _segment_rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    for line, text in enumerate(_lines(path), start=1):
+def _read_segment_rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    for line, text in enumerate(_read_lines(path), start=1):
         if not text.strip() or text.startswith("#"):
             continue
         fields = next(csv.reader([text], skipinitialspace=True))
         if len(fields) != 4 or not _is_number(fields[1]) or not _is_number(fields[2]):
-            raise ValueError(f"{path}: line {line}: must be `YTID, start, end, MIDs`, received {text[:80]!r}")
+            raise ValueError(f"{path}: line {line}: must be `YTID, start, end, MIDs`; received: {text[:80]!r}")
         mids = [mid.strip() for mid in fields[3].split(",")]
         if not fields[0] or not all(mids):
-            raise ValueError(f"{path}: line {line}: empty YTID or MID, received {text[:80]!r}")
+            raise ValueError(f"{path}: line {line}: YTID and MIDs must not be empty; received: {text[:80]!r}")
         yield line, fields[0], mids
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.reader(_lines(path), skipinitialspace=True)
+def _read_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(_read_lines(path), skipinitialspace=True)
     header = [name.strip() for name in next(reader, [])]
     unknown = [name for name in header if name not in _CSV_COLUMNS]
     absent = [name for name in _CSV_COLUMNS[:2] if name not in header]
@@ -271,21 +284,21 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         faults.append("a column twice")
     if faults:
         raise ValueError(
-            f"{path}: line 1: columns must be path,labels and perhaps fold; {faults[0]} in {','.join(header)!r}"
+            f"{path}: line 1: columns must be path,labels and optionally fold; received: {faults[0]} in {','.join(header)!r}"
         )
     for fields in reader:
         if not fields:
             continue
         if len(fields) != len(header):
             raise ValueError(
-                f"{path}: line {reader.line_num}: {len(header)} columns are expected, received {len(fields)}: quote "
-                "cells that hold commas"
+                f"{path}: line {reader.line_num}: must have {len(header)} columns; received: {len(fields)}; quote cells "
+                "that hold commas"
             )
         yield reader.line_num, dict(zip(header, (field.strip() for field in fields), strict=True))
 
 
-def _cell_labels(cell: str, where: str, classes: LabelSet | None, separator: str | None) -> list[str]:
-    """`dog; rain` -> its labels."""
+def _split_cell(cell: str, where: str, classes: LabelSet | None, separator: str | None) -> list[str]:
+    """Split a cell such as `dog; rain` into its labels."""
     if not cell:
         raise ValueError(f"{where}: column labels is empty")
     if classes is not None and cell in {*classes.names, *classes.mids}:
@@ -296,30 +309,29 @@ def _cell_labels(cell: str, where: str, classes: LabelSet | None, separator: str
     if len(set(names)) < len(names):
         raise ValueError(f"{where}: column labels names a class twice: {cell!r}")
     if classes is None and separator is None and any("," in name for name in names):
-        raise ValueError(f"{where}: column labels: separate labels by ; or |, or say `separator`: received {cell!r}")
+        raise ValueError(f"{where}: column labels: must be separated by ; or | or `separator`; received: {cell!r}")
     return names
 
 
-def _labels_of(names: Iterable[str], where: str) -> LabelSet:
+def _sort_labels(names: Iterable[str], where: str) -> LabelSet:
     names = sorted(names)
     if not names:
         raise ValueError(f"{where}: no recording in it")
     return LabelSet.from_names(names)
 
 
-def _index(labels: LabelSet, name: str, where: str) -> int:
+def _find_index(labels: LabelSet, name: str, where: str) -> int:
     try:
         return labels.index(name)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _checked(found: AudioList) -> AudioList:
-    if not found.recordings:
-        count = len(found.missing)
-        lost = f"; {count} that it names are missing, {found.missing[0]} first" if count else ""
-        raise ValueError(f"{found.source}: no recording in it{lost}")
-    return found
+def _check_recordings(clips: AudioList) -> AudioList:
+    if not clips.recordings:
+        missing = f"; {len(clips.missing)} files do not exist, first {clips.missing[0]}" if clips.missing else ""
+        raise ValueError(f"{clips.source}: no recording in it{missing}")
+    return clips
 
 
 def _is_number(text: str) -> bool:

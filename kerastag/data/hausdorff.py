@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["hausdorff_distances"]
+__all__ = ["compute_hausdorff_distances"]
 
 _FAR = np.float32(np.inf)
 
 
-def hausdorff_distances(
+def compute_hausdorff_distances(
     bags_a: ArrayLike,
     bags_b: ArrayLike,
     mask_a: ArrayLike | None = None,
@@ -18,56 +18,58 @@ def hausdorff_distances(
     *,
     block: int = 128,
 ) -> NDArray[np.float32]:
-    """Turns two collections of bags into the smallest distance between an instance of one and one of the other.
-
-    With |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, so that all instance pairs of a block are one matrix product::
+    """Compute the minimal Hausdorff distance of every pair of bags of two collections.
 
         D(A, B) = min over x in A, y in B of |x - y|
 
-    float32 throughout; beside the result, memory for `block` squared times the instances of a pair. Both
-    collections are moved to the mean of `bags_b` first, which changes no distance and keeps the float32
-    cancellation small.
+    With `|x - y|^2 = |x|^2 + |y|^2 - 2 x.y`, all pairs of instances of a block are one matrix product in float32. Both
+    collections are centered at the mean of `bags_b` first, which changes no distance and keeps the cancellation small.
+    Besides the result, this takes memory for `block` squared times the number of pairs of instances of two bags.
 
     Args:
-        bags_a: (a, instances, features), finite numbers.
-        bags_b: (b, instances, features); the number of instances may differ from that of `bags_a`.
-        mask_a, mask_b: (a, instances), (b, instances) bool, False for a padded instance, which then counts in no
-            distance. None: every instance is valid.
-        block: bags of either side at a time, at least 1.
+        bags_a: Finite numbers, `(a, instances, features)`.
+        bags_b: Finite numbers, `(b, instances, features)`, with any number of instances.
+        mask_a: Which instances of `bags_a` are valid, bool `(a, instances)`; None if all are.
+        mask_b: Which instances of `bags_b` are valid, bool `(b, instances)`; None if all are.
+        block: Number of bags of either collection at a time, at least 1.
 
     Returns:
-        (a, b) float32 distances.
+        Distances, float32 `(a, b)`.
 
     Raises:
-        ValueError: the shapes do not fit, a bag has no valid instance, an instance that counts is not finite, or
-            `block` is smaller than 1.
+        ValueError: The shapes do not fit, a bag has no valid instance, a valid instance is not finite, or `block` is
+            out of range.
 
-    >>> hausdorff_distances([[[0.0, 0.0], [3.0, 4.0]]], [[[3.0, 4.0]], [[3.0, 0.0]]])
+    >>> from kerastag.data import compute_hausdorff_distances
+    >>> compute_hausdorff_distances([[[0.0, 0.0], [3.0, 4.0]]], [[[3.0, 4.0]], [[3.0, 0.0]]])
     array([[0., 3.]], dtype=float32)
 
-    Reference: Kong et al., 2019, eq. 11.
+    Reference:
+        Kong et al., 2019, eq. 11.
     """
-    a, mask_a = _checked("bags_a", bags_a, mask_a)
-    b, mask_b = _checked("bags_b", bags_b, mask_b)
+    a, mask_a = _check_bags("bags_a", bags_a, mask_a)
+    b, mask_b = _check_bags("bags_b", bags_b, mask_b)
     if a.shape[2] != b.shape[2]:
-        raise ValueError(f"`bags_a` and `bags_b` must have as many features, received {a.shape[2]} and {b.shape[2]}")
+        raise ValueError(
+            f"`bags_a` and `bags_b` must have the same number of features; received: {a.shape[2]} and {b.shape[2]}"
+        )
     if block < 1:
-        raise ValueError(f"`block` must be at least 1, received {block}")
+        raise ValueError(f"`block` must be at least 1; received: {block}")
     if not len(a) or not len(b):
         return np.empty((len(a), len(b)), np.float32)
     center = b[mask_b].mean(axis=0)
     distances = np.empty((len(a), len(b)), np.float32)
-    columns = [(j, *_flat(b[j : j + block], mask_b[j : j + block], center)) for j in range(0, len(b), block)]
+    columns = [(j, *_flatten(b[j : j + block], mask_b[j : j + block], center)) for j in range(0, len(b), block)]
     for i in range(0, len(a), block):
-        rows, row_norms = _flat(a[i : i + block], mask_a[i : i + block], center)
+        rows, row_norms = _flatten(a[i : i + block], mask_a[i : i + block], center)
         for j, others, other_norms in columns:
-            distances[i : i + block, j : j + block] = _block_minimum(
+            distances[i : i + block, j : j + block] = _compute_block(
                 rows, row_norms, others, other_norms, a.shape[1], b.shape[1]
             )
     return distances
 
 
-def _block_minimum(
+def _compute_block(
     rows: NDArray[np.float32],
     row_norms: NDArray[np.float32],
     others: NDArray[np.float32],
@@ -75,40 +77,40 @@ def _block_minimum(
     row_instances: int,
     other_instances: int,
 ) -> NDArray[np.float32]:
-    """(bags, bags) distances of one block; the axes of `rows` and `others` are instance by instance."""
-    products = others @ rows.T  # (other instance * other bag, instance * bag)
+    """Compute the distances `(bags, bags)` of one block from flattened instances."""
+    products = others @ rows.T  # (other instances * other bags, instances * bags)
     products *= -2
     products += other_norms[:, None]
-    # Instances lie in front of bags, so both minima run over whole rows and stay vectorised.
+    # Instances precede bags, so that both minima run over whole rows and are vectorized.
     nearest = products.reshape(other_instances, -1, products.shape[1]).min(axis=0)
     nearest += row_norms
-    nearest = nearest.reshape(len(nearest), row_instances, -1).min(axis=1)  # (other bag, bag)
+    nearest = nearest.reshape(len(nearest), row_instances, -1).min(axis=1)  # (other bags, bags)
     return np.sqrt(np.maximum(nearest, 0)).T
 
 
-def _flat(
+def _flatten(
     bags: NDArray[np.float32], mask: NDArray[np.bool_], center: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(instances * bags, features) all first instances, then all second ones, and their squared norms.
+    """Flatten bags to `(instances * bags, features)`, all first instances first, and compute their squared norms.
 
-    A padded instance is the center itself at an infinite squared norm: no minimum ever takes it.
+    A padded instance becomes the center with an infinite squared norm, so that it is never the nearest.
     """
-    moved = np.where(mask[..., None], bags - center, 0).transpose(1, 0, 2).reshape(-1, bags.shape[2])
-    norms = np.einsum("if,if->i", moved, moved)
-    return moved, np.where(mask.T.ravel(), norms, _FAR)
+    centered = np.where(mask[..., None], bags - center, 0).transpose(1, 0, 2).reshape(-1, bags.shape[2])
+    norms = np.einsum("if,if->i", centered, centered)
+    return centered, np.where(mask.T.ravel(), norms, _FAR)
 
 
-def _checked(name: str, bags: ArrayLike, mask: ArrayLike | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _check_bags(name: str, bags: ArrayLike, mask: ArrayLike | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     bags = np.asarray(bags, np.float32)
     if bags.ndim != 3:
-        raise ValueError(f"`{name}` must be (bags, instances, features), received shape {bags.shape}")
+        raise ValueError(f"`{name}` must have shape (bags, instances, features); received: {bags.shape}")
     mask = np.ones(bags.shape[:2], bool) if mask is None else np.asarray(mask, bool)
     if mask.shape != bags.shape[:2]:
-        raise ValueError(f"the mask of `{name}` must be {bags.shape[:2]}, received shape {mask.shape}")
+        raise ValueError(f"the mask of `{name}` must have shape {bags.shape[:2]}; received: {mask.shape}")
     empty = np.flatnonzero(~mask.any(axis=1))
     if len(empty):
-        raise ValueError(f"`{name}` must have a valid instance in every bag, received none in bag {empty[0]}")
+        raise ValueError(f"`{name}` must have a valid instance in every bag; received: none in bag {empty[0]}")
     bad = np.argwhere(~np.isfinite(bags).all(axis=2) & mask)
     if len(bad):
-        raise ValueError(f"`{name}` must be finite, received NaN or infinity in bag {bad[0][0]}, instance {bad[0][1]}")
+        raise ValueError(f"`{name}` must be finite; received: NaN or infinity in bag {bad[0][0]}, instance {bad[0][1]}")
     return bags, mask

@@ -196,9 +196,7 @@ class FeaturePack(Pack):
     ((3, 10, 4), [7, 10, 7], [True, False])
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, in_memory: bool = True, skip_corrupt: bool = False
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, in_memory: bool = True, skip_corrupt: bool = False) -> None:
         with self._open(path) as file:
             check_feature_layout(self.path, file)
             stored = file["x"]
@@ -288,8 +286,9 @@ class AudioPack(Pack):
             _check_audio_layout(self.path, file)
             self.targets = file["target"][:].astype(bool)
             self.ids = file["audio_name"][:]
-            self.lengths = _read_lengths(self.path, file, "num_samples", *file["waveform"].shape, np.int32)
             self._waveforms = file["waveform"]
+            clips, samples = self._waveforms.shape
+            self.lengths = _read_lengths(self.path, file, "num_samples", clips, samples, np.int32)
 
     @property
     def sample_rate(self) -> int:

@@ -1,28 +1,60 @@
-"""tf.data pipelines over the samplers: the next batches are made while the model trains on this one."""
+"""Feed batches to `model.fit`: a tf.data pipeline, and a `keras.utils.PyDataset` for backends without TensorFlow."""
 
-import tensorflow as tf
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
 
 from kerastag.data.batches import Batches
 
-_PREFETCHED = 4
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["KerasBatches", "make_training_dataset"]
+
+_PREFETCHED_BATCHES = 4
 
 
-def training_dataset(batches: Batches, start: int, stop: int) -> tf.data.Dataset:
-    """Batches -> a tf.data pipeline over batches `start` to `stop - 1`, prefetched.
+def make_training_dataset(batches: Batches, start: int, stop: int) -> tf.data.Dataset:
+    """Make a tf.data pipeline that prepares the next batches while the model trains.
 
     Args:
-        batches: what makes batch i.
-        start: first batch, so that an interrupted run goes on with the very batch that came next.
-        stop: one past the last.
+        batches: Source of the batches.
+        start: Number of the first batch; a resumed run starts with the one that would have come next.
+        stop: Number of the last batch, plus one.
 
     Returns:
-        Dataset of `(embedding, target)`, float32 `(batch, segments, features)` and `(batch, classes)`.
+        Dataset of pairs of inputs and targets, float32.
     """
-    # Not from_generator, which makes TensorFlow return freed memory to the system at every step: 20 % slower.
+    import tensorflow as tf
+
+    # With from_generator, TensorFlow would return freed memory to the system at every step: 20 % slower.
     shapes = [array.shape for array in batches.batch(start)]
 
-    def batch(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        made = tf.numpy_function(batches.batch, [index], [tf.float32] * len(shapes))
-        return tuple(tf.ensure_shape(array, shape) for array, shape in zip(made, shapes, strict=True))
+    def load_batch(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        arrays = tf.numpy_function(batches.batch, [index], [tf.float32] * len(shapes))
+        return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes, strict=True))
 
-    return tf.data.Dataset.range(start, stop).map(batch).prefetch(_PREFETCHED)
+    return tf.data.Dataset.range(start, stop).map(load_batch).prefetch(_PREFETCHED_BATCHES)
+
+
+class KerasBatches(keras.utils.PyDataset):
+    """Batches for `model.fit` on any Keras backend.
+
+    Args:
+        batches: Source of the batches.
+        start: Number of the first batch.
+        stop: Number of the last batch, plus one.
+    """
+
+    def __init__(self, batches: Batches, start: int, stop: int) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.batches, self.start, self.stop = batches, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.batches.batch(self.start + index)

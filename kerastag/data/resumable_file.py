@@ -107,7 +107,9 @@ class ResumableFile:
                 raise
         if (error := self._stream.write_error) is not None:
             reason = "the disk is full" if error.errno in _FULL_DISK else error.strerror
-            raise OSError(error.errno, f"{reason}: make room and run the same command again", str(self.partial)) from error
+            raise OSError(
+                error.errno, f"{reason}: make room and run the same command again", str(self.partial)
+            ) from error
 
     def _create(self) -> h5py.File:
         self._stream.truncate(0)

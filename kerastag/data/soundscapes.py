@@ -1,31 +1,37 @@
-"""Weakly labeled scenes with a truth: packs to train on and to measure on, and when each event begins and ends."""
+"""Write packs of weakly labeled soundscapes, with event tables of their ground truth beside them."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
-import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import numpy as np
 import soundfile
 
-from kerastag._version import __version__
 from kerastag import audio
+from kerastag._version import __version__
 from kerastag.data.audio_lists import AudioList, Recording, read_audio_list
 from kerastag.data.audio_pack_writer import pack_waveforms
 from kerastag.data.packs import DEFAULT_SAMPLE_RATE
-from kerastag.data.mixing import Background, Mixer, Scene, SceneRules, Sounds
-from kerastag.data.recorded_sounds import RecordedBackground, RecordedSounds
+from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds
+from kerastag.data.soundscape_mixer import BackgroundSource, Soundscape, SoundscapeConfig, SoundscapeMixer, SoundSource
 from kerastag.data.splits import DEFAULT_SPLITS, Split, assign_recordings
+from kerastag.files import write_atomically, write_json, write_text
 from kerastag.labels import LabelSet
 
-__all__ = ["DEFAULT_COUNT", "ScenesReport", "make_scenes", "write_scenes"]
+__all__ = [
+    "DEFAULT_COUNT",
+    "SoundscapeReport",
+    "make_soundscapes",
+    "write_soundscapes",
+    "write_synthetic_soundscapes",
+]
 
 DEFAULT_COUNT = 1000
 _COLUMNS = ("filename", "onset", "offset", "event_label")
@@ -33,19 +39,26 @@ _JAMS_VERSION = "0.3.4"
 
 
 @dataclass(frozen=True)
-class ScenesReport:
-    """What `write_scenes` wrote: the pack, the table of events beside it, and how many there are of each."""
+class SoundscapeReport:
+    """Counts of a pack of soundscapes that was written.
+
+    Attributes:
+        pack: Path of the pack.
+        events_file: Path of the event table beside it.
+        num_soundscapes: Number of soundscapes.
+        num_events: Number of events in all of them.
+    """
 
     pack: Path
     events_file: Path
-    scenes: int
-    events: int
+    num_soundscapes: int
+    num_events: int
 
     def __str__(self) -> str:
-        return f"{self.pack}: {self.scenes:,} scenes; {self.events_file}: {self.events:,} events"
+        return f"{self.pack}: {self.num_soundscapes:,} soundscapes; {self.events_file}: {self.num_events:,} events"
 
 
-def make_scenes(
+def make_soundscapes(
     audio_dir: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
@@ -53,7 +66,7 @@ def make_scenes(
     classes: LabelSet | None = None,
     splits: Sequence[Split] = DEFAULT_SPLITS,
     counts: Mapping[str, int] | None = None,
-    rules: SceneRules | None = None,
+    config: SoundscapeConfig | None = None,
     seed: int = 0,
     sample_rate: int = DEFAULT_SAMPLE_RATE,
     background_dir: str | os.PathLike[str] | None = None,
@@ -61,156 +74,208 @@ def make_scenes(
     with_audio: bool = False,
     with_jams: bool = False,
     progress: bool | None = None,
-) -> list[ScenesReport]:
-    """A folder of recordings -> for every split, a pack of scenes mixed from its recordings, and their events.
+) -> list[SoundscapeReport]:
+    """Mix the recordings of a folder into soundscapes, and write a pack and an event table for every split.
 
     Args:
-        audio_dir: `folder/class/*.ogg`, or where the paths of `list_file` begin.
-        output: folder to write `SPLIT.h5` and `SPLIT.tsv` into.
-        list_file: CSV with the columns `path,labels` and perhaps `fold`.
-        classes: the classes and their order; None takes those that occur, sorted.
-        splits: which recordings each split takes.
-        counts: split -> how many scenes; 1,000 where nothing is said.
-        rules: what scenes are like.
-        seed: not negative; scenes of one seed differ between sample rates in nothing else.
-        sample_rate: of the scenes, Hz.
-        background_dir: folder of recordings to sound behind the events; None is noise between pink and brown.
-        skip_corrupt: leave out recordings that cannot be read or are silent, and name them on standard error.
-        with_audio: write `SPLIT/NAME.wav` too.
-        with_jams: write `SPLIT/NAME.jams` too.
-        progress: show progress bars; None where standard error is a terminal.
+        audio_dir: Folder with one folder per class, or base of the paths in `list_file`.
+        output: Folder for `SPLIT.h5` and `SPLIT.tsv`.
+        list_file: CSV file with the columns `path,labels` and optionally `fold`.
+        classes: Classes and their order; None takes those that occur, sorted.
+        splits: Part of the recordings for every split.
+        counts: Number of soundscapes by split; 1,000 for splits that are not in it.
+        config: Configuration of the soundscapes.
+        seed: Seed, a non-negative integer. Soundscapes of one seed differ between sample rates in nothing else.
+        sample_rate: Sample rate of the soundscapes, Hz.
+        background_dir: Folder of background recordings; None for noise between pink and brown.
+        skip_corrupt: Whether to skip recordings that cannot be read or are silent, and to list them on standard error.
+        with_audio: Whether to write `SPLIT/NAME.wav` too.
+        with_jams: Whether to write `SPLIT/NAME.jams` too.
+        progress: Whether to show progress bars; None shows them if standard error is a terminal.
+
+    Returns:
+        Counts of every split.
 
     Raises:
-        FileNotFoundError: no such folder or list.
-        ValueError: an argument out of range, a recording that cannot be read, is silent or has several labels, a class
-            without recordings in a split.
-        OSError: the disk is full.
+        FileNotFoundError: A folder or the list does not exist.
+        ValueError: An argument is out of range; a recording cannot be read, is silent or has several labels; or a class
+            has no recording in a split.
+        OSError: The disk is full.
     """
     counts = dict(counts or {})
     if unknown := sorted(counts.keys() - {split.name for split in splits}):
-        raise ValueError(f"`counts` must be of splits, received {unknown[0]!r}")
-    found = RecordedSounds.listen(
-        read_audio_list(audio_dir, list_file, classes=classes), skip_corrupt=skip_corrupt, progress=progress
-    )
-    rows = assign_recordings(found.clips, splits, seed)
-    sounds = {
-        split.name: found.only(rows[split.name], split.name) for split in splits
-    }  # all are checked before one is written
-    backgrounds: dict[str, Background] = {}
+        names = ", ".join(split.name for split in splits)
+        raise ValueError(f"`counts` must be of the splits {names}; received: {unknown[0]!r}")
+    clips = read_audio_list(audio_dir, list_file, classes=classes)
+    sounds = RecordedSounds.from_recordings(clips, skip_corrupt=skip_corrupt, progress=progress)
+    rows = assign_recordings(sounds.clips, splits, seed)
+    # All splits are checked before the first one is written.
+    sounds_of_split = {split.name: sounds.select(rows[split.name], split.name) for split in splits}
+    backgrounds: dict[str, BackgroundSource] = {}
     if background_dir is not None:
         backgrounds = {s.name: RecordedBackground(background_dir, i, len(splits)) for i, s in enumerate(splits)}
-    return [
-        write_scenes(
-            sounds[split.name],
-            output,
-            split.name,
-            counts.get(split.name, DEFAULT_COUNT),
+    reports = []
+    for split in splits:
+        source = f"soundscapes of {clips.source}, folds {','.join(split.folds) or 'none'}, seed {seed}"
+        reports.append(
+            write_soundscapes(
+                sounds_of_split[split.name],
+                output,
+                split.name,
+                counts.get(split.name, DEFAULT_COUNT),
+                sample_rate=sample_rate,
+                config=config,
+                seed=seed,
+                background=backgrounds.get(split.name),
+                attributes={"source": source},
+                with_audio=with_audio,
+                with_jams=with_jams,
+                progress=progress,
+            )
+        )
+    return reports
+
+
+def write_synthetic_soundscapes(
+    folder: str | os.PathLike[str],
+    *,
+    sample_rate: int,
+    counts: Mapping[str, int] | None = None,
+    config: SoundscapeConfig | None = None,
+    seed: int = 0,
+    with_audio: bool = False,
+    with_jams: bool = False,
+    progress: bool | None = False,
+) -> dict[str, SoundscapeReport]:
+    """Mix synthetic sounds into soundscapes, and write a pack and an event table for every split.
+
+    Args:
+        folder: Folder for `SPLIT.h5` and `SPLIT.tsv`.
+        sample_rate: Sample rate of the soundscapes, Hz.
+        counts: Number of soundscapes by split; None for 300 of `bal_train` and 120 of `eval`.
+        config: Configuration of the soundscapes.
+        seed: Seed, a non-negative integer.
+        with_audio: Whether to write `SPLIT/NAME.wav` too.
+        with_jams: Whether to write `SPLIT/NAME.jams` too.
+        progress: Whether to show progress bars; None shows them if standard error is a terminal.
+
+    Returns:
+        Counts of every split, by its name.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    counts = {"bal_train": 300, "eval": 120} if counts is None else counts
+    return {
+        split: write_soundscapes(
+            SyntheticSounds(),
+            folder,
+            split,
+            count,
             sample_rate=sample_rate,
-            rules=rules,
+            config=config,
             seed=seed,
-            background=backgrounds.get(split.name),
-            attributes={
-                "source": f"scenes of {found.clips.source}, folds {','.join(split.folds) or 'none'}, seed {seed}"
-            },
+            attributes={"source": f"kerastag, synthesized, seed {seed}", "license": "CC0-1.0"},
             with_audio=with_audio,
             with_jams=with_jams,
             progress=progress,
         )
-        for split in splits
-    ]
+        for split, count in counts.items()
+    }
 
 
-def write_scenes(
-    sounds: Sounds,
+def write_soundscapes(
+    sounds: SoundSource,
     folder: str | os.PathLike[str],
     split: str,
     count: int,
     *,
     sample_rate: int = DEFAULT_SAMPLE_RATE,
-    rules: SceneRules | None = None,
+    config: SoundscapeConfig | None = None,
     seed: int = 0,
-    background: Background | None = None,
+    background: BackgroundSource | None = None,
     attributes: Mapping[str, Any] | None = None,
     with_audio: bool = False,
     with_jams: bool = False,
     progress: bool | None = None,
-) -> ScenesReport:
-    """Sounds -> `SPLIT.h5`, the pack of scenes, and `SPLIT.tsv`, their events as DCASE writes them.
+) -> SoundscapeReport:
+    """Write a pack of soundscapes `SPLIT.h5` and the event table `SPLIT.tsv`, in the format of DCASE.
 
-    A run that was stopped is gone on with by the same call.
+    An interrupted call is resumed by the same call.
 
     Args:
-        sounds: what events are drawn from.
-        folder: where to write.
-        split: name of the split.
-        count: how many scenes, 1 or more.
-        sample_rate: of the scenes, Hz.
-        rules: what scenes are like.
-        seed: not negative.
-        background: what sounds behind the events; None is noise between pink and brown.
-        attributes: what to store in the pack beside the scenes.
-        with_audio: write `SPLIT/NAME.wav` too.
-        with_jams: write `SPLIT/NAME.jams` too.
-        progress: show a progress bar; None where standard error is a terminal.
+        sounds: Source of the events.
+        folder: Folder to write to.
+        split: Name of the split.
+        count: Number of soundscapes, at least 1.
+        sample_rate: Sample rate of the soundscapes, Hz.
+        config: Configuration of the soundscapes.
+        seed: Seed, a non-negative integer.
+        background: Source of the background; None for noise between pink and brown.
+        attributes: Attributes to store in the pack.
+        with_audio: Whether to write `SPLIT/NAME.wav` too.
+        with_jams: Whether to write `SPLIT/NAME.jams` too.
+        progress: Whether to show a progress bar; None shows it if standard error is a terminal.
+
+    Returns:
+        Counts of the pack.
 
     Raises:
-        ValueError: an argument out of range.
-        OSError: the disk is full.
+        ValueError: An argument is out of range.
+        OSError: The disk is full.
     """
     if not audio.MIN_SAMPLE_RATE <= sample_rate <= audio.MAX_SAMPLE_RATE:
-        allowed = f"from {audio.MIN_SAMPLE_RATE} to {audio.MAX_SAMPLE_RATE} Hz"
-        raise ValueError(f"`sample_rate` must be {allowed}, received {sample_rate}")
+        allowed = f"[{audio.MIN_SAMPLE_RATE}, {audio.MAX_SAMPLE_RATE}] Hz"
+        raise ValueError(f"`sample_rate` must be in {allowed}; received: {sample_rate}")
     if count < 1:
-        raise ValueError(f"`count` must be at least 1, received {count} for {split}")
-    mixer = Mixer(sounds, rules, seed=seed, split=split, background=background)
-    scenes = [mixer.scene(i) for i in range(count)]
+        raise ValueError(f"`count` must be at least 1; received: {count} for {split}")
+    mixer = SoundscapeMixer(sounds, config, seed=seed, split=split, background=background)
+    soundscapes = [mixer.compose(i) for i in range(count)]
     names = [f"{split}_{i:06d}.wav" for i in range(count)]
     folder = Path(folder)
-    pack, events_file = folder / f"{split}.h5", folder / f"{split}.tsv"
-    beside = folder / split
+    pack, events_file, files_folder = folder / f"{split}.h5", folder / f"{split}.tsv", folder / split
 
-    def waveform(i: int) -> Any:
-        rendered = mixer.render(scenes[i], sample_rate)
+    def make_waveform(i: int) -> np.ndarray:
+        waveform = mixer.render(soundscapes[i], sample_rate)
         if with_audio:
-            _replaced(beside / names[i], lambda f: soundfile.write(f, rendered, sample_rate, "PCM_16", format="WAV"))
+            path = files_folder / names[i]
+            write_atomically(path, lambda file: soundfile.write(file, waveform, sample_rate, "PCM_16"))
         if with_jams:
-            text = json.dumps(_jams(scenes[i], names[i], mixer), indent=1)
-            _replaced((beside / names[i]).with_suffix(".jams"), lambda f: f.write(text.encode()))
-        return rendered
+            path = (files_folder / names[i]).with_suffix(".jams")
+            write_json(path, _make_jams(soundscapes[i], names[i], mixer))
+        return waveform
 
-    # A pack of other scenes than the table's would be measured wrongly: between the two there is no table.
-    folder.mkdir(parents=True, exist_ok=True)
+    # While a pack of other soundscapes may be there, the table is not: together they would give wrong metrics.
     events_file.unlink(missing_ok=True)
-    clips = tuple(Recording(folder / n, n, scene.labels) for n, scene in zip(names, scenes, strict=True))
+    clips = tuple(Recording(folder / name, name, s.labels) for name, s in zip(names, soundscapes, strict=True))
     pack_waveforms(
         AudioList(clips, sounds.labels, (), split),
-        waveform,
+        make_waveform,
         pack,
         sample_rate=sample_rate,
-        clip_seconds=mixer.rules.scene_seconds,
-        fingerprint=_fingerprint(scenes, sample_rate, with_audio, with_jams),
-        attributes={**(attributes or {}), "seed": seed, "rules": repr(mixer.rules)},
+        clip_seconds=mixer.config.soundscape_seconds,
+        fingerprint=hashlib.sha256(repr((soundscapes, sample_rate, with_audio, with_jams)).encode()).hexdigest(),
+        attributes={**(attributes or {}), "seed": seed, "config": repr(mixer.config)},
         progress=progress,
     )
-    table = _table(scenes, names, sounds.labels)
-    _replaced(events_file, lambda file: file.write(table.encode()))
-    return ScenesReport(pack, events_file, count, sum(len(scene.events) for scene in scenes))
+    write_text(events_file, _format_event_table(soundscapes, names, sounds.labels))
+    return SoundscapeReport(pack, events_file, count, sum(len(soundscape.events) for soundscape in soundscapes))
 
 
-def _table(scenes: Sequence[Scene], names: Sequence[str], labels: LabelSet) -> str:
+def _format_event_table(soundscapes: Sequence[Soundscape], names: Sequence[str], labels: LabelSet) -> str:
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     table.writerow(_COLUMNS)
-    for scene, name in zip(scenes, names, strict=True):
-        for event in scene.events:
+    for soundscape, name in zip(soundscapes, names, strict=True):
+        for event in soundscape.events:
             label = labels.names[event.excerpt.class_index]
             table.writerow([name, f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}", label])
     return text.getvalue()
 
 
-def _jams(scene: Scene, name: str, mixer: Mixer) -> dict[str, Any]:
-    """A scene as JAMS has it: one annotation of open vocabulary, what else is known in sandboxes."""
-    seconds, labels = mixer.rules.scene_seconds, mixer.sounds.labels.names
+def _make_jams(soundscape: Soundscape, name: str, mixer: SoundscapeMixer) -> dict[str, Any]:
+    """Return a soundscape as JAMS: one annotation with an open vocabulary, and the details in sandboxes."""
+    seconds, labels = mixer.config.soundscape_seconds, mixer.sounds.labels.names
     made_by = f"kerastag {__version__}"
     data = [
         {
@@ -219,10 +284,11 @@ def _jams(scene: Scene, name: str, mixer: Mixer) -> dict[str, Any]:
             "value": labels[event.excerpt.class_index],
             "confidence": 1.0,
         }
-        for event in scene.events
+        for event in soundscape.events
     ]
     details = [
-        {"source": e.excerpt.source, "source_start": e.excerpt.start_seconds, "snr_db": e.snr_db} for e in scene.events
+        {"source": e.excerpt.source, "source_start": e.excerpt.start_seconds, "snr_db": e.snr_db}
+        for e in soundscape.events
     ]
     annotation = {
         "namespace": "segment_open",
@@ -236,23 +302,5 @@ def _jams(scene: Scene, name: str, mixer: Mixer) -> dict[str, Any]:
     return {
         "annotations": [annotation],
         "file_metadata": {**metadata, "jams_version": _JAMS_VERSION},
-        "sandbox": {"background_db": scene.background_db, "made_by": made_by},
+        "sandbox": {"background_db": soundscape.background_db, "made_by": made_by},
     }
-
-
-def _fingerprint(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _replaced(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file beside and rename it, so that the name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            write(file)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -190,9 +190,9 @@ def assign_recordings(clips: AudioList, splits: Sequence[Split], seed: int = 0) 
 def assign_folds(clips: AudioList, num_folds: int, *, pattern: str | None = None, seed: int = 0) -> np.ndarray:
     """Assign recordings to the folds of a cross-validation.
 
-    Folds come from the first of these that there is: the list of recordings; `pattern`; file names like ESC-50's.
-    Otherwise the recordings are dealt to `num_folds` folds class by class, each to the fold with the fewest clips of its
-    class, and recordings of one source stay together: files whose names differ only after the last `-` or `_`.
+    Folds come from the first of these that exists: the list of recordings; `pattern`; file names like those of ESC-50.
+    Otherwise the recordings are dealt to `num_folds` folds class by class, each to the fold with the fewest clips of
+    its class. Recordings of one source stay together: files whose names differ only after the last `-` or `_`.
 
     Args:
         clips: Recordings.

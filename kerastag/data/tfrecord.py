@@ -1,4 +1,4 @@
-"""AudioSet's released features -> packs: TFRecords parsed in batches and in parallel through tf.data."""
+"""Pack AudioSet's released features: TFRecord files, parsed in batches and in parallel by tf.data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +14,18 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kerastag.data.framing import CorruptRecord, crc32c, masked, read_frames
 from kerastag.data.feature_pack_writer import FeaturePackWriter, count_clips
-from kerastag.data.source import STREAM_ERRORS, FeatureSource
+from kerastag.data.tfrecord_files import (
+    STREAM_ERRORS,
+    CorruptRecord,
+    FeatureSource,
+    compute_crc32c,
+    mask_crc,
+    read_records,
+)
 from kerastag.labels import LabelSet
 
-__all__ = ["NUM_FEATURES", "NUM_SEGMENTS", "PackReport", "pack_features"]
+__all__ = ["NUM_FEATURES", "NUM_SEGMENTS", "FeaturePackReport", "pack_features"]
 
 NUM_SEGMENTS = 10
 NUM_FEATURES = 128
@@ -31,12 +37,21 @@ _SEQUENCE = {"audio_embedding": tf.io.FixedLenSequenceFeature([], tf.string, all
 
 
 @dataclass(frozen=True)
-class PackReport:
-    """What packing one split gave: the file, its counts, what was left out, and its digest."""
+class FeaturePackReport:
+    """Counts of a pack of embeddings that was written.
+
+    Attributes:
+        path: Path of the pack.
+        num_clips: Number of clips in it.
+        num_short_clips: Number of clips with fewer than ten segments.
+        clips_per_class: Number of clips of every class, int `(classes,)`.
+        skipped: Error messages of the records and files that cannot be read.
+        digest: Digest of the content, as `compute_digest` returns it.
+    """
 
     path: Path
-    clips: int
-    short_clips: int
+    num_clips: int
+    num_short_clips: int
     clips_per_class: np.ndarray = field(repr=False)
     skipped: tuple[str, ...]
     digest: str
@@ -44,8 +59,8 @@ class PackReport:
     def __str__(self) -> str:
         counts = self.clips_per_class
         return (
-            f"{self.path}: {self.clips} clips ({self.short_clips} short), {counts.min()} to {counts.max()} a class, "
-            f"{len(self.skipped)} left out, SHA-256 {self.digest}"
+            f"{self.path}: {self.num_clips} clips ({self.num_short_clips} short), "
+            f"{counts.min()} to {counts.max()} per class, {len(self.skipped)} skipped, SHA-256 {self.digest}"
         )
 
 
@@ -53,61 +68,62 @@ def pack_features(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    splits: list[str] | tuple[str, ...] | None = None,
+    splits: Sequence[str] | None = None,
     skip_corrupt: bool = False,
     progress: bool = True,
     workers: int | None = None,
-) -> dict[str, PackReport]:
-    """AudioSet's TFRecords (the tar as downloaded, or unpacked) -> one HDF5 pack a split.
+) -> dict[str, FeaturePackReport]:
+    """Write AudioSet's TFRecord files into one HDF5 pack per split, in constant memory.
 
-    Clips stand in the order of their files' names and, within a file, of its records. Memory is
-    constant. A run that was stopped goes on where it was when it is started again.
+    Clips are sorted by the names of their files and, within a file, by record. An interrupted call is resumed by the
+    same call.
 
     Args:
-        source: `features.tar.gz`, or a folder `audioset_v1_embeddings`, the one above it, or one split.
-        output: folder for `bal_train.h5`, `unbal_train.h5`, `eval.h5`.
-        splits: which of the three; None takes those that are there.
-        skip_corrupt: leave out what cannot be read, and name it in the report, instead of stopping there.
-        progress: show a bar with the rate and the time left.
-        workers: batches parsed in parallel, 1 or more; None lets tf.data choose.
+        source: Path of `features.tar.gz`, or of the unpacked folder `audioset_v1_embeddings`, its parent or one split.
+        output: Folder for `bal_train.h5`, `unbal_train.h5` and `eval.h5`.
+        splits: Names among the three splits; None takes those that exist.
+        skip_corrupt: Whether to skip what cannot be read, and to list it in the report, instead of stopping there.
+        progress: Whether to show a progress bar.
+        workers: Number of batches parsed in parallel, at least 1; None lets tf.data decide.
 
     Returns:
-        split name -> what was packed.
+        Counts of every pack, by split.
 
     Raises:
-        FileNotFoundError: nothing at `source`.
-        ValueError: a file or a record that cannot be read (its name says which), or a split that is not there.
-        OSError: the disk is full.
+        FileNotFoundError: The source does not exist.
+        ValueError: A file or record cannot be read, or a split does not exist.
+        OSError: The disk is full.
 
     Reference:
-        Gemmeke et al. 2017, Audio Set; the format is a `tf.train.SequenceExample` a clip with
-        `video_id`, `labels` and up to ten 128-byte strings `audio_embedding`.
+        Gemmeke et al., 2017, Audio Set. Every clip is a `tf.train.SequenceExample` with `video_id`, `labels` and up to
+        ten strings `audio_embedding` of 128 bytes.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f"`workers` must be 1 or more, received {workers}")
-    found = FeatureSource(source, splits)
-    with _Packs(found, Path(output), skip_corrupt) as packs:
-        reader = _Reader(found, packs.finished_files, stop_at_damage=not skip_corrupt)
-        with tqdm(total=found.total_bytes, unit="B", unit_scale=True, desc="packing", disable=not progress) as bar:
+        raise ValueError(f"`workers` must be at least 1; received: {workers}")
+    feature_source = FeatureSource(source, splits)
+    with _Packs(feature_source, Path(output), skip_corrupt) as packs:
+        reader = _Reader(feature_source, packs.count_finished_files, stop_at_damage=not skip_corrupt)
+        total = feature_source.total_bytes
+        with tqdm(total=total, unit="B", unit_scale=True, desc="packing", disable=not progress) as bar:
             start = time.monotonic()
             for batch, parsed in _parse_batches(reader, workers):
                 packs.add(batch, parsed)
-                rate = packs.clips / (time.monotonic() - start)
-                bar.set_postfix_str(f"{packs.clips} clips, {rate:.0f} clips/s", refresh=False)
+                rate = packs.num_clips / (time.monotonic() - start)
+                bar.set_postfix_str(f"{packs.num_clips} clips, {rate:.0f} clips/s", refresh=False)
                 bar.update(batch.bytes_done - bar.n)
         return packs.finish()
 
 
 @dataclass
 class _Batch:
-    """Raw records of one split, and where each came from."""
+    """Raw records of one split, and the file and number of each."""
 
     split: str
     records: list[bytes] = field(default_factory=list)
     crcs: list[int] = field(default_factory=list)
     places: list[tuple[str, int]] = field(default_factory=list)
     damaged: list[CorruptRecord] = field(default_factory=list)
-    ended_files: list[tuple[str, int]] = field(default_factory=list)  # name, records in this batch up to its end
+    ended_files: list[tuple[str, int]] = field(default_factory=list)  # name, and records of this batch up to its end
     bytes_done: int = 0
 
     @property
@@ -115,11 +131,11 @@ class _Batch:
         return bool(self.ended_files) and self.ended_files[-1][1] == len(self.records)
 
     def check_crcs(self) -> None:
-        wrong = np.flatnonzero(masked(crc32c(self.records)) != np.array(self.crcs, np.uint32))
+        wrong = np.flatnonzero(mask_crc(compute_crc32c(self.records)) != np.array(self.crcs, np.uint32))
         self.drop({int(i): "damaged: its CRC32C does not match" for i in wrong})
 
     def drop(self, wrong: dict[int, str]) -> list[int]:
-        """Moves records, given as index -> reason, to the damaged ones -> the indices that stay."""
+        """Move records, by index and reason, to the damaged ones, and return the indices of the others."""
         keep = [i for i in range(len(self.records)) if i not in wrong]
         if wrong:
             self.damaged += [CorruptRecord(*self.places[i], reason) for i, reason in sorted(wrong.items())]
@@ -129,15 +145,16 @@ class _Batch:
 
 
 class _Reader:
-    """A source -> batches of raw records with good checksums, for `from_generator`.
+    """Generator of batches of raw records with correct checksums, for `tf.data.Dataset.from_generator`.
 
-    An element is the serialized records; the batch that it belongs to waits in `pending`.
+    It yields the serialized records of a batch; the batch itself is appended to `pending`.
     """
 
-    def __init__(self, source: FeatureSource, finished_files: Callable[[str], int], stop_at_damage: bool) -> None:
+    def __init__(self, source: FeatureSource, count_finished_files: Callable[[str], int], stop_at_damage: bool) -> None:
         self.pending: deque[_Batch] = deque()
         self.error: Exception | None = None
-        self._source, self._finished_files, self._stop_at_damage = source, finished_files, stop_at_damage
+        self._source, self._stop_at_damage = source, stop_at_damage
+        self._count_finished_files = count_finished_files
 
     def __call__(self) -> Iterator[np.ndarray]:
         try:
@@ -147,24 +164,24 @@ class _Reader:
                 yield np.array(batch.records, object)
                 if batch.damaged and self._stop_at_damage:
                     return
-        except Exception as error:  # raised again where the batches are used: tf.data would bury it
+        except Exception as error:  # Raised again by the consumer, because tf.data would wrap it.
             self.error = error
 
     def _batches(self) -> Iterator[_Batch]:
         batch: _Batch | None = None
-        seen: Counter[str] = Counter()
+        num_files: Counter[str] = Counter()
         try:
             for file in self._source.files():
-                seen[file.split] += 1
+                num_files[file.split] += 1
                 if batch is not None and (batch.split != file.split or len(batch.records) >= _BATCH):
                     yield batch
                     batch = None
-                if seen[file.split] <= self._finished_files(file.split):
-                    continue  # packed before an earlier run was stopped
+                if num_files[file.split] <= self._count_finished_files(file.split):
+                    continue  # An interrupted call has packed it.
                 batch = batch or _Batch(file.split)
                 try:
-                    for number, record, crc in read_frames(file.stream, file.name):
-                        if len(batch.records) >= 2 * _BATCH:  # a large file is cut
+                    for number, record, crc in read_records(file.stream, file.name):
+                        if len(batch.records) >= 2 * _BATCH:  # A large file becomes several batches.
                             batch.bytes_done = file.bytes_done()
                             yield batch
                             batch = _Batch(file.split)
@@ -177,8 +194,8 @@ class _Reader:
                     batch.damaged.append(CorruptRecord(file.name, None, f"cannot be read ({error})", rest_lost=True))
                 batch.ended_files.append((file.name, len(batch.records)))
                 batch.bytes_done = file.bytes_done()
-        except CorruptRecord as damaged:  # the tar itself
-            batch = batch or _Batch(next(reversed(seen)))
+        except CorruptRecord as damaged:  # The tar itself is damaged.
+            batch = batch or _Batch(next(reversed(num_files)))
             batch.damaged.append(damaged)
         if batch is not None:
             yield batch
@@ -186,14 +203,23 @@ class _Reader:
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A batch as arrays: `(clips, 10, 128)` features, bytes a segment, segments and names a clip, ragged labels."""
+    """A parsed batch.
+
+    Attributes:
+        x: Embeddings, uint8 `(clips, 10, 128)`.
+        widths: Number of bytes of every segment, `(clips, 10)`.
+        lengths: Number of segments of every clip, `(clips,)`.
+        ids: Names, `(clips,)`.
+        labels: Labels of all clips, one clip after the other.
+        labels_per_clip: Number of labels of every clip, `(clips,)`.
+    """
 
     x: np.ndarray
     widths: np.ndarray
     lengths: np.ndarray
     ids: np.ndarray
     labels: np.ndarray
-    labels_a_clip: np.ndarray
+    labels_per_clip: np.ndarray
 
     @classmethod
     def empty(cls) -> _Parsed:
@@ -201,11 +227,11 @@ class _Parsed:
         none = np.zeros(0, np.int64)
         return cls(x, np.zeros((0, NUM_SEGMENTS), np.int64), none, np.zeros(0, "S11"), none, none)
 
-    def problems(self, num_classes: int) -> dict[int, str]:
-        """Clip -> what is wrong with it; clips that are as they should be are absent."""
+    def find_problems(self, num_classes: int) -> dict[int, str]:
+        """Return what is wrong with faulty clips, by row."""
         clips = np.arange(len(self.lengths))
         wide = (self.widths != NUM_FEATURES) & (np.arange(NUM_SEGMENTS) < self.lengths[:, None])
-        of_label = np.repeat(clips, self.labels_a_clip)
+        clip_of_label = np.repeat(clips, self.labels_per_clip)
         outside = (self.labels < 0) | (self.labels >= num_classes)
         wrong = {int(i): "no feature list `audio_embedding`" for i in np.flatnonzero(self.lengths == 0)}
         for i in np.flatnonzero(self.lengths > NUM_SEGMENTS):
@@ -213,21 +239,21 @@ class _Parsed:
         for i in np.flatnonzero(wide.any(axis=1)):
             width = self.widths[i][wide[i]][0]
             wrong[int(i)] = f"a segment of {width} features, {NUM_FEATURES} are expected"
-        for i in np.flatnonzero(self.labels_a_clip == 0):
+        for i in np.flatnonzero(self.labels_per_clip == 0):
             wrong[int(i)] = "no context feature `labels`"
-        for i, label in zip(of_label[outside].tolist(), self.labels[outside].tolist(), strict=True):
+        for i, label in zip(clip_of_label[outside].tolist(), self.labels[outside].tolist(), strict=True):
             wrong[i] = f"label {label} is out of range, 0 to {num_classes - 1} are allowed"
         return wrong
 
-    def take(self, keep: list[int]) -> _Parsed:
-        of_label = np.repeat(np.arange(len(self.lengths)), self.labels_a_clip)
-        labels = self.labels[np.isin(of_label, keep)]
-        x, widths, lengths, ids = (array[keep] for array in (self.x, self.widths, self.lengths, self.ids))
-        return _Parsed(x, widths, lengths, ids, labels, self.labels_a_clip[keep])
+    def select(self, rows: list[int]) -> _Parsed:
+        clip_of_label = np.repeat(np.arange(len(self.lengths)), self.labels_per_clip)
+        labels = self.labels[np.isin(clip_of_label, rows)]
+        x, widths, lengths, ids = (array[rows] for array in (self.x, self.widths, self.lengths, self.ids))
+        return _Parsed(x, widths, lengths, ids, labels, self.labels_per_clip[rows])
 
-    def targets(self, num_classes: int) -> np.ndarray:
+    def make_targets(self, num_classes: int) -> np.ndarray:
         targets = np.zeros((len(self.lengths), num_classes), bool)
-        targets[np.repeat(np.arange(len(targets)), self.labels_a_clip), self.labels] = True
+        targets[np.repeat(np.arange(len(targets)), self.labels_per_clip), self.labels] = True
         return targets
 
 
@@ -254,8 +280,8 @@ def _parse_batches(reader: _Reader, workers: int | None) -> Iterator[tuple[_Batc
             break
         except tf.errors.InvalidArgumentError:
             batch = reader.pending.popleft()
-            batch.drop({i: why for i, record in enumerate(batch.records) if (why := _why_unreadable(record))})
-            if not batch.records:  # TensorFlow's parser refuses an empty batch
+            batch.drop({i: reason for i, record in enumerate(batch.records) if (reason := _explain_error(record))})
+            if not batch.records:  # TensorFlow's parser refuses an empty batch.
                 yield batch, _Parsed.empty()
                 continue
             arrays = _parse(tf.constant(batch.records, tf.string))
@@ -264,8 +290,8 @@ def _parse_batches(reader: _Reader, workers: int | None) -> Iterator[tuple[_Batc
         raise reader.error
 
 
-def _why_unreadable(record: bytes) -> str | None:
-    """A record alone -> what TensorFlow's parser has against it, None when it accepts it."""
+def _explain_error(record: bytes) -> str | None:
+    """Return why TensorFlow's parser refuses a record, or None if it accepts it."""
     try:
         _parse(tf.constant([record]))
         return None
@@ -273,7 +299,7 @@ def _why_unreadable(record: bytes) -> str | None:
         pass
     try:
         context = tf.train.SequenceExample.FromString(record).context.feature
-    except Exception:  # protobuf's DecodeError has moved between its versions
+    except Exception:  # The module of protobuf's DecodeError depends on its version.
         return "not a tf.train.SequenceExample"
     if "video_id" not in context:
         return f"no context feature `video_id` (it has: {', '.join(sorted(context)) or 'none'})"
@@ -281,18 +307,18 @@ def _why_unreadable(record: bytes) -> str | None:
 
 
 class _Packs:
-    """The packs that are being written, one a split, each opened when the source first names its split."""
+    """Writers of the packs, one per split, opened at the first file of the split."""
 
     def __init__(self, source: FeatureSource, output: Path, skip_corrupt: bool) -> None:
-        self.clips = 0
+        self.num_clips = 0
         self._source, self._output, self._skip_corrupt = source, output, skip_corrupt
         self._num_classes = len(LabelSet.audioset())
         self._writers: dict[str, FeaturePackWriter] = {}
         self._unsaved: Counter[str] = Counter()
-        self._lock = threading.Lock()  # the reader runs in a thread of tf.data
+        self._lock = threading.Lock()  # The reader runs in a thread of tf.data.
 
-    def finished_files(self, split: str) -> int:
-        """How many source files of a split an earlier run has packed."""
+    def count_finished_files(self, split: str) -> int:
+        """Return how many source files of a split an interrupted call has packed."""
         with self._lock:
             if split not in self._writers:
                 self._writers[split] = FeaturePackWriter(
@@ -306,33 +332,33 @@ class _Packs:
             return self._writers[split].resumed_files
 
     def add(self, batch: _Batch, parsed: _Parsed) -> None:
-        """Writes a batch, or stops at its first problem."""
+        """Write a batch, or raise its first error unless corrupt records are skipped."""
         writer = self._writers[batch.split]
-        if problems := parsed.problems(self._num_classes):
-            parsed = parsed.take(batch.drop(problems))
-        for damaged in sorted(batch.damaged, key=lambda one: (one.file, one.record or 0)):
+        if problems := parsed.find_problems(self._num_classes):
+            parsed = parsed.select(batch.drop(problems))
+        for damaged in sorted(batch.damaged, key=lambda error: (error.file, error.record or 0)):
             if not self._skip_corrupt:
                 raise damaged
             writer.skipped.append(str(damaged))
         start = len(writer)
-        writer.append(parsed.x, parsed.lengths, parsed.targets(self._num_classes), parsed.ids)
+        writer.append(parsed.x, parsed.lengths, parsed.make_targets(self._num_classes), parsed.ids)
         for name, end in batch.ended_files:
             writer.mark_file_end(name, start + end)
-        self.clips += len(parsed.ids)
+        self.num_clips += len(parsed.ids)
         self._unsaved[batch.split] += len(parsed.ids)
         if self._unsaved[batch.split] >= _CHECKPOINT_ROWS and batch.ends_with_file:
             writer.checkpoint()
             self._unsaved[batch.split] = 0
 
-    def finish(self) -> dict[str, PackReport]:
+    def finish(self) -> dict[str, FeaturePackReport]:
         reports = {}
         for split, writer in self._writers.items():
             if len(writer):
                 digest = writer.finish()
                 clips, short, counts = count_clips(writer.path)
-                reports[split] = PackReport(writer.path, clips, short, counts, tuple(writer.skipped), digest)
+                reports[split] = FeaturePackReport(writer.path, clips, short, counts, tuple(writer.skipped), digest)
         missing = [split for split in self._source.splits if split not in reports]
-        if not reports or (self._source.splits_asked and missing):
+        if not reports or (self._source.requires_all_splits and missing):
             raise ValueError(f"`source`: {self._source.path}: no readable record of the split {' or '.join(missing)}")
         return reports
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kerastag.data.audio_lists import audio_files, read_audio_list, read_csv, read_segments, read_tree
+from kerastag.audio.formats import find_audio_files
+from kerastag.data.audio_lists import read_audio_list, read_class_folders, read_labels_csv, read_segment_list
 from kerastag.labels import LabelSet
 
 SEGMENTS = """# Segments csv created Sun Mar  5 10:54:31 2017
@@ -33,13 +34,13 @@ def test_a_folder_of_classes(tmp_path):
     assert [r.name for r in found.recordings] == ["cat/deep/c.FLAC", "dog/a.wav", "dog/b.ogg"]
     assert found.targets.tolist() == [[True, False], [False, True], [False, True]]
     assert found.missing == ()
-    assert read_tree(tmp_path, classes=LabelSet.from_names(["dog", "cow", "cat"])).recordings[0].labels == (2,)
+    assert read_class_folders(tmp_path, classes=LabelSet.from_names(["dog", "cow", "cat"])).recordings[0].labels == (2,)
 
 
 def test_a_csv_of_paths_and_labels(tmp_path):
     touch(tmp_path, "x/1.wav", "2.wav")
     path = written(tmp_path, "path,labels,fold\nx/1.wav, dog; rain ,2\ngone.wav,rain,1\n\n2.wav,rain|cow,1\n")
-    found = read_csv(path)
+    found = read_labels_csv(path)
     assert found.labels.names == ("cow", "dog", "rain")
     assert [(r.name, r.labels, r.fold) for r in found.recordings] == [("x/1.wav", (1, 2), "2"), ("2.wav", (2, 0), "1")]
     assert found.missing == ("gone.wav",)
@@ -50,10 +51,10 @@ def test_a_csv_of_paths_and_labels(tmp_path):
 def test_labels_with_commas_are_known_classes_or_need_a_separator(tmp_path):
     touch(tmp_path, "a.wav")
     path = written(tmp_path, 'path,labels\na.wav,"Male speech, man speaking"\n')
-    assert read_csv(path, classes=LabelSet.audioset()).recordings[0].labels == (1,)
+    assert read_labels_csv(path, classes=LabelSet.audioset()).recordings[0].labels == (1,)
     with pytest.raises(ValueError, match=r"list\.csv: line 2: column labels: separate labels by ; or \|"):
-        read_csv(path)
-    assert read_csv(path, separator=",").labels.names == ("Male speech", "man speaking")
+        read_labels_csv(path)
+    assert read_labels_csv(path, separator=",").labels.names == ("Male speech", "man speaking")
 
 
 def test_audioset_segments_over_clips_named_by_ytid(tmp_path):
@@ -88,7 +89,7 @@ def test_audioset_segments_over_clips_named_by_ytid(tmp_path):
 def test_a_faulty_csv_is_refused_by_its_line(tmp_path, text, message):
     touch(tmp_path, "a.wav")
     with pytest.raises(ValueError, match=message) as raised:
-        read_csv(written(tmp_path, text))
+        read_labels_csv(written(tmp_path, text))
     assert str(tmp_path / "list.csv") in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -107,13 +108,13 @@ def test_a_faulty_csv_is_refused_by_its_line(tmp_path, text, message):
 def test_a_faulty_segment_list_is_refused_by_its_line(tmp_path, line, message):
     touch(tmp_path / "clips", "0abcdefghij.wav")
     with pytest.raises(ValueError, match=message):
-        read_segments(written(tmp_path, SEGMENTS + line + "\n"), tmp_path / "clips")
+        read_segment_list(written(tmp_path, SEGMENTS + line + "\n"), tmp_path / "clips")
 
 
 def test_two_files_of_one_ytid_are_refused(tmp_path):
     touch(tmp_path / "clips", "0abcdefghij.wav", "Y0abcdefghij.flac")
     with pytest.raises(ValueError, match="two files of YTID 0abcdefghij: 0abcdefghij.wav and Y0abcdefghij.flac"):
-        read_segments(written(tmp_path, SEGMENTS), tmp_path / "clips")
+        read_segment_list(written(tmp_path, SEGMENTS), tmp_path / "clips")
 
 
 def test_what_is_not_there(tmp_path):
@@ -125,11 +126,11 @@ def test_what_is_not_there(tmp_path):
         read_audio_list(tmp_path)
     (tmp_path / "bytes.csv").write_bytes(b"path,labels\n\xff\xfe.wav,dog\n")
     with pytest.raises(ValueError, match=r"bytes\.csv: not a text file in UTF-8"):
-        read_csv(tmp_path / "bytes.csv")
+        read_labels_csv(tmp_path / "bytes.csv")
     touch(tmp_path, "dog/a.wav", "b.wav")
     with pytest.raises(ValueError, match=r"b\.wav: must lie in the folder of its class"):
-        read_tree(tmp_path)
+        read_class_folders(tmp_path)
     (tmp_path / "b.wav").unlink()
-    with pytest.raises(ValueError, match="`name_or_mid` must be one of 1 classes, received 'dog'"):
-        read_tree(tmp_path, classes=LabelSet.from_names(["cat"]))
-    assert [path.as_posix() for path in audio_files(tmp_path)] == ["dog/a.wav"]
+    with pytest.raises(ValueError, match="`name_or_mid` must be one of 1 classes; received: 'dog'"):
+        read_class_folders(tmp_path, classes=LabelSet.from_names(["cat"]))
+    assert [path.as_posix() for path in find_audio_files(tmp_path)] == ["dog/a.wav"]

@@ -14,7 +14,7 @@ from checks import ROOT
 from kerastag import audio
 from kerastag.__main__ import main
 from kerastag.data import audio_pack_writer
-from kerastag.data.audio_lists import AudioList, Recording, read_tree
+from kerastag.data.audio_lists import AudioList, Recording, read_class_folders
 from kerastag.data.audio_pack_writer import convert_to_int16, pack_audio, pack_waveforms
 from kerastag.data.packs import AudioPack, open_pack
 from kerastag.labels import LabelSet
@@ -40,7 +40,7 @@ def tree(tmp_path):
 
 def packed(tree, output, **settings):
     settings = {"sample_rate": RATE, "clip_seconds": 1.0, "progress": False, **settings}
-    return pack_audio(read_tree(tree), output, **settings)
+    return pack_audio(read_class_folders(tree), output, **settings)
 
 
 def test_what_goes_in_comes_out(tree, tmp_path):

@@ -9,7 +9,7 @@ from kerastag.data.batches import EmbeddingBatches, scale
 from kerastag.data.feature_pack_writer import FeaturePackWriter
 from kerastag.data.packs import FeaturePack
 from kerastag.data.sampler import BalancedSampler
-from kerastag.data.synthetic import write_synthetic_packs
+from kerastag.data.synthetic_features import write_synthetic_packs
 
 
 @pytest.fixture(scope="module")

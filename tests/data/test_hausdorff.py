@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kerastag.data.hausdorff import hausdorff_distances
+from kerastag.data.hausdorff import compute_hausdorff_distances
 
 
 def bags(seed, num_bags, instances, features=16, offset=0.0):
@@ -25,7 +25,7 @@ def pair_by_pair(a, b, mask_a, mask_b):
 def test_equals_the_formula_pair_by_pair(block, offset):
     a, mask_a = bags(0, 13, 5, offset=offset)
     b, mask_b = bags(1, 9, 3, offset=offset)
-    found = hausdorff_distances(a, b, mask_a, mask_b, block=block)
+    found = compute_hausdorff_distances(a, b, mask_a, mask_b, block=block)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, pair_by_pair(a, b, mask_a, mask_b), rtol=2e-5)
 
@@ -33,30 +33,30 @@ def test_equals_the_formula_pair_by_pair(block, offset):
 def test_without_masks_every_instance_counts():
     (a, _), (b, _) = bags(2, 4, 3), bags(3, 5, 6)
     everything = pair_by_pair(a, b, np.ones((4, 3), bool), np.ones((5, 6), bool))
-    np.testing.assert_allclose(hausdorff_distances(a, b), everything, rtol=2e-5)
+    np.testing.assert_allclose(compute_hausdorff_distances(a, b), everything, rtol=2e-5)
 
 
 def test_content_of_masked_instances_changes_nothing():
     (a, mask_a), (b, mask_b) = bags(4, 6, 4), bags(5, 7, 4)
-    clean = hausdorff_distances(a, b, mask_a, mask_b)
+    clean = compute_hausdorff_distances(a, b, mask_a, mask_b)
     for rubbish in (0.0, 1e6, np.nan, np.inf):
         dirty_a, dirty_b = a.copy(), b.copy()
         dirty_a[~mask_a], dirty_b[~mask_b] = rubbish, rubbish
-        np.testing.assert_array_equal(hausdorff_distances(dirty_a, dirty_b, mask_a, mask_b), clean)
+        np.testing.assert_array_equal(compute_hausdorff_distances(dirty_a, dirty_b, mask_a, mask_b), clean)
 
 
 def test_a_shared_instance_is_at_distance_zero_and_order_is_free():
     (a, _), (b, _) = bags(6, 3, 4), bags(7, 3, 4)
     b[2, 1] = a[0, 3]
-    found = hausdorff_distances(a, b)
+    found = compute_hausdorff_distances(a, b)
     assert found[0, 2] == pytest.approx(0, abs=2e-3)
-    np.testing.assert_allclose(found, hausdorff_distances(b, a).T, rtol=1e-4, atol=2e-3)
+    np.testing.assert_allclose(found, compute_hausdorff_distances(b, a).T, rtol=1e-4, atol=2e-3)
 
 
 def test_no_bags_give_no_distances():
     a, _ = bags(8, 3, 4)
-    assert hausdorff_distances(a[:0], a).shape == (0, 3)
-    assert hausdorff_distances(a, a[:0]).shape == (3, 0)
+    assert compute_hausdorff_distances(a[:0], a).shape == (0, 3)
+    assert compute_hausdorff_distances(a, a[:0]).shape == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_no_bags_give_no_distances():
 def test_bad_input_is_one_clear_line(change, message):
     a, b = bags(9, 3, 4)[0], bags(10, 3, 4)[0]
     with pytest.raises(ValueError, match=message):
-        hausdorff_distances(**{"bags_a": a, "bags_b": b, **change})
+        compute_hausdorff_distances(**{"bags_a": a, "bags_b": b, **change})

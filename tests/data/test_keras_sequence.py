@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from kerastag.data.batches import EmbeddingBatches
-from kerastag.data.keras_sequence import KerasBatches
 from kerastag.data.packs import FeaturePack
+from kerastag.data.pipeline import KerasBatches
 from kerastag.data.sampler import BalancedSampler
-from kerastag.data.synthetic import write_synthetic_packs
+from kerastag.data.synthetic_features import write_synthetic_packs
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from kerastag.data.batches import EmbeddingBatches
 from kerastag.data.packs import FeaturePack
 from kerastag.data.sampler import BalancedSampler
-from kerastag.data.synthetic import write_synthetic_packs
+from kerastag.data.synthetic_features import write_synthetic_packs
 
 tf = pytest.importorskip("tensorflow")
 pipeline = pytest.importorskip("kerastag.data.pipeline")
@@ -25,7 +25,7 @@ def batches(pack, request):
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 9), (5, 9)])
 def test_equals_the_numpy_batches_one_by_one(batches, start, stop):
-    dataset = pipeline.training_dataset(batches, start, stop)
+    dataset = pipeline.make_training_dataset(batches, start, stop)
     assert int(dataset.cardinality()) == stop - start
     got = list(dataset.as_numpy_iterator())
     assert len(got) == stop - start
@@ -36,12 +36,12 @@ def test_equals_the_numpy_batches_one_by_one(batches, start, stop):
 
 def test_shapes_and_types_are_known_before_it_runs(batches):
     segments = 1 if batches.single_segments else 10
-    embedding, target = pipeline.training_dataset(batches, 0, 3).element_spec
+    embedding, target = pipeline.make_training_dataset(batches, 0, 3).element_spec
     assert embedding == tf.TensorSpec((12, segments, 5), tf.float32)
     assert target == tf.TensorSpec((12, 4), tf.float32)
 
 
 def test_two_passes_give_the_same(batches):
-    dataset = pipeline.training_dataset(batches, 2, 5)
+    dataset = pipeline.make_training_dataset(batches, 2, 5)
     for one, other in zip(dataset.as_numpy_iterator(), dataset.as_numpy_iterator(), strict=True):
         np.testing.assert_array_equal(one[0], other[0])

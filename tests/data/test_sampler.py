@@ -138,7 +138,7 @@ def test_a_class_without_clips_is_named():
     with pytest.raises(ValueError, match=r"^`targets`: 2 of 4 classes have no clip: 1, 3$"):
         BalancedSampler(targets, 4)
     with pytest.raises(ValueError, match="2 of 4 classes have no clip: Dog, Rain$"):
-        BalancedSampler(targets, 4, names=["Cat", "Dog", "Wind", "Rain"])
+        BalancedSampler(targets, 4, class_names=["Cat", "Dog", "Wind", "Rain"])
     many = single_labels(2, *[0] * 9)
     with pytest.raises(ValueError, match="9 of 10 classes have no clip: 1, 2, 3, 4, 5 and 4 more$"):
         BalancedSampler(many, 4)

@@ -12,13 +12,13 @@ from checks import SHARED
 from kerastag.data import scenes
 from kerastag.data.audio_lists import audio_files
 from kerastag.data.packs import AudioPack
-from kerastag.data.mixing import SceneRules
+from kerastag.data.sound_sources import SyntheticSounds
+from kerastag.data.soundscape_mixer import SoundscapeConfig
+from kerastag.data.soundscapes import make_soundscapes, write_soundscapes
 from kerastag.data.splits import Split
-from kerastag.data.soundscapes import make_scenes, write_scenes
-from kerastag.data.synthetic_events import SyntheticSounds
 
 RATE = 8_000
-RULES = SceneRules(scene_seconds=2.0, max_event_seconds=1.0, snr_db=(20.0, 30.0))
+RULES = SoundscapeConfig(soundscape_seconds=2.0, max_event_seconds=1.0, snr_db=(20.0, 30.0))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def tree(tmp_path_factory):
 def made(tree, output, **settings):
     splits = [Split.parse("bal_train=1,2"), Split.parse("eval=3")]
     settings = {"splits": splits, "counts": {"bal_train": 12, "eval": 6}, "rules": RULES, **settings}
-    return make_scenes(tree, output, **{"sample_rate": RATE, "progress": False, **settings})
+    return make_soundscapes(tree, output, **{"sample_rate": RATE, "progress": False, **settings})
 
 
 def table(path):
@@ -154,16 +154,16 @@ def test_a_stopped_run_has_no_table_and_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return render(self, scene, rate)
 
-    rules = SceneRules(scene_seconds=0.5, max_event_seconds=0.3)
+    rules = SoundscapeConfig(soundscape_seconds=0.5, max_event_seconds=0.3)
     settings = {"sample_rate": RATE, "rules": rules, "progress": False}
-    write_scenes(SyntheticSounds(), tmp_path / "whole", "eval", 50, **settings)
-    write_scenes(SyntheticSounds(), tmp_path, "eval", 50, seed=1, **settings)
+    write_soundscapes(SyntheticSounds(), tmp_path / "whole", "eval", 50, **settings)
+    write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, seed=1, **settings)
     monkeypatch.setattr(scenes.Mixer, "render", stops)
     with pytest.raises(KeyboardInterrupt):
-        write_scenes(SyntheticSounds(), tmp_path, "eval", 50, **settings)
+        write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, **settings)
     assert not (tmp_path / "eval.tsv").exists()
     before = len(rendered)
-    write_scenes(SyntheticSounds(), tmp_path, "eval", 50, **settings)
+    write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, **settings)
     assert len(rendered) - before == 50 - 32
     np.testing.assert_array_equal(waveforms(tmp_path / "eval.h5"), waveforms(tmp_path / "whole/eval.h5"))
     assert (tmp_path / "eval.tsv").read_text() == (tmp_path / "whole/eval.tsv").read_text()
@@ -188,7 +188,7 @@ def test_esc10_becomes_scenes_of_ten_seconds(tmp_path):
     (tmp_path / "some.csv").write_text("\n".join(["path,labels,fold", *lines]))
     splits = [Split.parse("bal_train=4"), Split.parse("eval=5")]
     counts = {"bal_train": 3, "eval": 3}
-    make_scenes(
+    make_soundscapes(
         SHARED / "data/esc10", tmp_path, list_file=tmp_path / "some.csv", splits=splits, counts=counts, progress=False
     )
     with AudioPack(tmp_path / "eval.h5") as pack:

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from kerastag.data.packs import AudioPack
-from kerastag.data.mixing import MIX_RATE, Excerpt, SceneRules
-from kerastag.data.synthetic_events import SYNTHETIC_EVENTS, SyntheticSounds, write_synthetic_scenes
+from kerastag.data.sound_sources import SYNTHETIC_EVENTS, SyntheticSounds
+from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE, Excerpt, SoundscapeConfig
+from kerastag.data.soundscapes import write_synthetic_soundscapes
 
 
 def test_a_sound_is_a_function_of_its_seed_and_sounds_of_a_class_differ():
     sounds = SyntheticSounds()
     for k, name in enumerate(sounds.labels.names):
         one, two = (Excerpt(k, name, seed, 0.0, 0.5) for seed in (1, 2))
-        np.testing.assert_array_equal(sounds.waveform(one), sounds.waveform(one))
-        assert not np.allclose(sounds.waveform(one), sounds.waveform(two), atol=1e-3)
-        assert len(sounds.waveform(one)) == round(0.5 * MIX_RATE)
-        assert np.isfinite(sounds.waveform(one)).all()
+        np.testing.assert_array_equal(sounds.load_waveform(one), sounds.load_waveform(one))
+        assert not np.allclose(sounds.load_waveform(one), sounds.load_waveform(two), atol=1e-3)
+        assert len(sounds.load_waveform(one)) == round(0.5 * MIX_SAMPLE_RATE)
+        assert np.isfinite(sounds.load_waveform(one)).all()
 
 
 def test_sounds_are_as_long_as_asked_and_of_every_class():
@@ -34,7 +35,7 @@ def test_classes_are_told_apart_by_their_spectra():
     sounds = SyntheticSounds()
 
     def features(k: int, seed: int) -> np.ndarray:
-        waveform = sounds.waveform(Excerpt(k, "", seed, 0.0, 1.0))
+        waveform = sounds.load_waveform(Excerpt(k, "", seed, 0.0, 1.0))
         power = np.abs(np.fft.rfft(waveform.reshape(25, -1), axis=1)[:, 1:]) ** 2
         bands = np.log(np.stack([part.mean(axis=1) for part in np.array_split(power, 30, axis=1)]) + 1e-4)
         return np.concatenate([bands.mean(axis=1), bands.std(axis=1)])
@@ -49,8 +50,10 @@ def test_classes_are_told_apart_by_their_spectra():
 
 
 def test_scenes_of_them_are_packs_that_recipes_find(tmp_path):
-    rules = SceneRules(scene_seconds=2.0, max_events=2)
-    written = write_synthetic_scenes(tmp_path, sample_rate=8_000, counts={"bal_train": 40, "eval": 5}, rules=rules)
+    rules = SoundscapeConfig(soundscape_seconds=2.0, max_events=2)
+    written = write_synthetic_soundscapes(
+        tmp_path, sample_rate=8_000, counts={"bal_train": 40, "eval": 5}, config=rules
+    )
     assert [report.pack.name for report in written.values()] == ["bal_train.h5", "eval.h5"]
     with AudioPack(tmp_path / "bal_train.h5") as pack:
         assert len(pack) == 40

@@ -16,10 +16,10 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from checks import ROOT, SHARED, needs_shared  # noqa: E402
-from kerastag.data.framing import CorruptRecord  # noqa: E402
-from kerastag.data.feature_pack_writer import verify_digest# noqa: E402
-from kerastag.data.packs import FeaturePack# noqa: E402
+from kerastag.data.feature_pack_writer import verify_digest  # noqa: E402
+from kerastag.data.packs import FeaturePack  # noqa: E402
 from kerastag.data.tfrecord import pack_features  # noqa: E402
+from kerastag.data.tfrecord_files import CorruptRecord  # noqa: E402
 
 FILES = {"bal_train": ["--", "-0", "Zz", "_a", "aa"], "eval": ["00", "zz"]}
 

@@ -6,10 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from kerastag.data.packs import AudioPack
-from kerastag.data.packs import ConcatenatedPacks
+from kerastag.data.batches import WaveformBatches
+from kerastag.data.packs import AudioPack, ConcatenatedPacks
 from kerastag.data.sampler import BalancedSampler
-from kerastag.data.waveform_batches import WaveformBatches
 
 SAMPLES = 100
 

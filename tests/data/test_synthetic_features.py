@@ -4,18 +4,23 @@ from sklearn.linear_model import LogisticRegression
 
 from kerastag.data.feature_pack_writer import verify_digest
 from kerastag.data.packs import FeaturePack
-from kerastag.data.synthetic import SPLITS, synthetic_features, synthetic_labels, write_synthetic_packs
+from kerastag.data.synthetic_features import (
+    SPLITS,
+    make_synthetic_class_names,
+    make_synthetic_features,
+    write_synthetic_packs,
+)
 from kerastag.metrics import compute_metrics
 
 
 @pytest.fixture(scope="module")
 def train():
-    return synthetic_features(3000, seed=4)
+    return make_synthetic_features(3000, seed=4)
 
 
 @pytest.fixture(scope="module")
 def evaluation():
-    return synthetic_features(1000, seed=4, split="eval")
+    return make_synthetic_features(1000, seed=4, split="eval")
 
 
 def test_shapes_and_types(train):
@@ -28,12 +33,12 @@ def test_shapes_and_types(train):
 
 
 def test_same_seed_same_clips_other_seed_or_split_others():
-    first = synthetic_features(50, seed=1)
-    again = synthetic_features(50, seed=1)
+    first = make_synthetic_features(50, seed=1)
+    again = make_synthetic_features(50, seed=1)
     np.testing.assert_array_equal(first.x, again.x)
     np.testing.assert_array_equal(first.targets, again.targets)
-    assert not np.array_equal(first.x, synthetic_features(50, seed=2).x)
-    splits = [synthetic_features(50, seed=1, split=split) for split in SPLITS]
+    assert not np.array_equal(first.x, make_synthetic_features(50, seed=2).x)
+    splits = [make_synthetic_features(50, seed=1, split=split) for split in SPLITS]
     assert len({name for clips in splits for name in clips.ids}) == 150
     assert not np.array_equal(splits[0].x, splits[1].x)
 
@@ -78,7 +83,8 @@ def test_the_code_is_audiosets_and_seldom_saturates(train):
 
 def test_splits_share_their_sounds_and_short_events_drown_in_the_mean(train, evaluation):
     """A detector learned on segments of one split finds the other's clips, by its best segment far better than
-    by their mean."""
+    by their mean.
+    """
     segments = (train.x.reshape(-1, 128).astype(np.float64) - 128) / 128
     of_eval = (evaluation.x.astype(np.float64) - 128) / 128
     valid = np.arange(10) < evaluation.num_segments[:, None]
@@ -96,10 +102,10 @@ def test_splits_share_their_sounds_and_short_events_drown_in_the_mean(train, eva
 
 
 def test_any_size_works():
-    tiny = synthetic_features(3, num_classes=1, num_segments=1, num_features=1, seed=9)
+    tiny = make_synthetic_features(3, num_classes=1, num_segments=1, num_features=1, seed=9)
     assert tiny.x.shape == (3, 1, 1)
     assert tiny.targets.all()
-    wide = synthetic_features(20, num_classes=527, num_segments=25, num_features=16, split="eval")
+    wide = make_synthetic_features(20, num_classes=527, num_segments=25, num_features=16, split="eval")
     assert wide.events.shape == (20, 25, 527)
     assert wide.targets.any(axis=1).all()
 
@@ -108,7 +114,7 @@ def test_packs_hold_the_same_clips_and_read_as_any_pack(tmp_path):
     paths = write_synthetic_packs(tmp_path / "new", num_train=90, num_eval=40, num_classes=6, seed=3)
     assert [path.name for path in sorted((tmp_path / "new").iterdir())] == ["bal_train.h5", "eval.h5"]
     for split, path in paths.items():
-        clips = synthetic_features(90 if split == "bal_train" else 40, num_classes=6, seed=3, split=split)
+        clips = make_synthetic_features(90 if split == "bal_train" else 40, num_classes=6, seed=3, split=split)
         verify_digest(path)
         with FeaturePack(path) as pack:
             np.testing.assert_array_equal(pack.x, clips.x)
@@ -119,7 +125,7 @@ def test_packs_hold_the_same_clips_and_read_as_any_pack(tmp_path):
 
 
 def test_labels_are_distinct():
-    assert len(set(synthetic_labels(527))) == 527
+    assert len(set(make_synthetic_class_names(527))) == 527
 
 
 @pytest.mark.parametrize(
@@ -136,4 +142,4 @@ def test_labels_are_distinct():
 def test_bad_input_is_one_clear_line(change, message):
     arguments = {"num_clips": 5, **change}
     with pytest.raises(ValueError, match=message):
-        synthetic_features(arguments.pop("num_clips"), **arguments)
+        make_synthetic_features(arguments.pop("num_clips"), **arguments)

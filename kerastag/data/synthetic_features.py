@@ -1,4 +1,4 @@
-"""A made-up world of sounds in AudioSet's embedding space: strong truth, weak and incomplete labels."""
+"""Synthetic clips in AudioSet's embedding space: a full ground truth, and weak and incomplete labels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SPLITS", "SyntheticFeatures", "synthetic_features", "synthetic_labels", "write_synthetic_packs"]
+__all__ = [
+    "SPLITS",
+    "SyntheticFeatures",
+    "make_synthetic_class_names",
+    "make_synthetic_features",
+    "write_synthetic_packs",
+]
 
 SPLITS = ("bal_train", "unbal_train", "eval")
 
-_WORLD_SEED = 1705  # The sounds themselves: the same in every split and for every seed of clips.
-_VARIANTS = 3  # ways in which a class sounds
+_PROTOTYPE_SEED = 1705  # The sounds are the same in every split and for every seed.
+_VARIANTS = 3  # number of prototypes of a class
 _BACKGROUNDS = 24
 _MAX_EVENTS = 4
-_LENGTH_SHARES = np.array([34, 24, 14, 7, 5, 4, 3, 2, 2, 5]) / 100  # of events of one to ten tenths of a clip
+_LENGTH_SHARES = np.array([34, 24, 14, 7, 5, 4, 3, 2, 2, 5]) / 100  # shares of events of one to ten tenths of a clip
 _MISSING_LABELS = 0.15
 _SHORT_CLIPS = 0.08
 _TAIL_EXPONENT = 0.8
@@ -26,14 +32,14 @@ _EVENT_GAIN, _EVENT_NOISE, _BACKGROUND_GAIN, _SEGMENT_NOISE = 0.62, 0.30, 0.45, 
 
 @dataclass(frozen=True, eq=False)
 class SyntheticFeatures:
-    """Clips of a made-up world.
+    """Synthetic clips with their ground truth.
 
     Attributes:
-        x: (clips, segments, features) uint8 in AudioSet's code, where 0 … 255 stands for -2 … 2.
-        num_segments: (clips,) uint8, valid segments of each clip; the rest of `x` is 0, as in every pack.
-        targets: (clips, classes) bool, the tags; those of a training split lack some that `events` has.
-        events: (clips, segments, classes) bool, where every sound truly is.
-        ids: (clips,) bytes of eleven characters.
+        x: Embeddings, uint8 `(clips, segments, features)`, in AudioSet's code: 0 to 255 stand for -2 to 2.
+        num_segments: Number of valid segments, uint8 `(clips,)`; the rest of `x` is 0.
+        targets: Labels, bool `(clips, classes)`; some are missing in training splits.
+        events: Ground truth, bool `(clips, segments, classes)`.
+        ids: Names of eleven characters, bytes `(clips,)`.
     """
 
     x: NDArray[np.uint8]
@@ -46,7 +52,7 @@ class SyntheticFeatures:
         return len(self.x)
 
 
-def synthetic_features(
+def make_synthetic_features(
     num_clips: int,
     *,
     num_classes: int = 40,
@@ -55,29 +61,31 @@ def synthetic_features(
     seed: int = 0,
     split: str = "bal_train",
 ) -> SyntheticFeatures:
-    """Turns a seed into clips of short events before a loud, changing background.
+    """Make clips of short events over a loud, changing background.
 
-    A segment is the sum of its background, of noise and of the events in it::
+    A segment is the sum of a background, noise and the events in it::
 
         segment = 0.45 * background + 0.40 * noise + sum of gain * (prototype + 0.30 * event_noise)
 
-    Each class sounds in three ways (prototypes), each event has a gain and a noise vector of its own. Classes are
-    long-tailed; most events fill one to three segments, some all of them. So the mean over a clip buries what one
-    segment shows, and a model that can attend to segments wins. Prototypes and backgrounds come from one fixed
-    seed: splits and seeds share them.
+    Every class has three prototypes, every event a gain and a noise vector of its own. The classes have a long tail;
+    most events fill one to three segments, some all of them. In the mean over a clip, a short event is hidden by the
+    background: a model that attends to segments is better. Prototypes and backgrounds come from one fixed seed, so that
+    splits and seeds share them.
 
     Args:
-        num_clips: at least 1. From `num_classes` clips on, every class has an event in some clip.
-        num_classes: at least 1.
-        num_segments: segments of a full clip, 1 to 255; about 8 % of the clips are shorter.
-        num_features: length of an embedding, at least 1.
-        seed: chooses the clips, 0 or greater. Splits of the same seed share no clip.
-        split: `bal_train` and `unbal_train` lack 15 % of their tags (no clip loses its last), `eval` lacks none.
+        num_clips: Number of clips, at least 1. If it is at least `num_classes`, every class has an event in some clip.
+        num_classes: Number of classes, at least 1.
+        num_segments: Number of segments of a full clip, 1 to 255; about 8 % of the clips are shorter.
+        num_features: Number of features of an embedding, at least 1.
+        seed: Seed of the clips, a non-negative integer. Splits of the same seed share no clip.
+        split: `bal_train` or `unbal_train`, in which 15 % of the labels are missing, but never the last one of a clip,
+            or `eval`, in which none is missing.
 
     Raises:
-        ValueError: an argument is outside its range.
+        ValueError: An argument is out of range.
 
-    >>> clips = synthetic_features(200, num_classes=5, split="eval")
+    >>> from kerastag.data import make_synthetic_features
+    >>> clips = make_synthetic_features(200, num_classes=5, split="eval")
     >>> clips.x.shape, clips.x.dtype.name, bool((clips.targets == clips.events.any(axis=1)).all())
     ((200, 10, 128), 'uint8', True)
     """
@@ -88,11 +96,12 @@ def synthetic_features(
         ("num_features", num_features, None),
     ):
         if value < 1 or (most is not None and value > most):
-            raise ValueError(f"`{name}` must be {'at least 1' if most is None else f'1 to {most}'}, received {value}")
+            allowed = "at least 1" if most is None else f"in [1, {most}]"
+            raise ValueError(f"`{name}` must be {allowed}; received: {value}")
     if seed < 0:
-        raise ValueError(f"`seed` must be 0 or greater, received {seed}")
+        raise ValueError(f"`seed` must be at least 0; received: {seed}")
     if split not in SPLITS:
-        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, received {split!r}")
+        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}; received: {split!r}")
 
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     lengths = np.full(num_clips, num_segments)
@@ -106,18 +115,18 @@ def synthetic_features(
     events[clip, segment, classes[clip, slot]] = True
     targets = np.asarray(events.any(axis=1))
     return SyntheticFeatures(
-        x=_sound(rng, classes, places, lengths, num_classes, num_features),
+        x=_render_embeddings(rng, classes, places, lengths, num_classes, num_features),
         num_segments=lengths.astype(np.uint8),
-        targets=targets if split == "eval" else _forget(rng, targets),
+        targets=targets if split == "eval" else _remove_labels(rng, targets),
         events=events,
         ids=np.array([f"{split[0]}{seed % 1000:03d}{index:07d}" for index in range(num_clips)], dtype="S11"),
     )
 
 
-def synthetic_labels(num_classes: int) -> list[str]:
-    """Turns a number of classes into their names, the most frequent first.
+def make_synthetic_class_names(num_classes: int) -> list[str]:
+    """Return the names of synthetic classes, the most frequent first.
 
-    >>> synthetic_labels(3)
+    >>> make_synthetic_class_names(3)
     ['Sound 01', 'Sound 02', 'Sound 03']
     """
     width = max(2, len(str(num_classes)))
@@ -133,32 +142,34 @@ def write_synthetic_packs(
     num_features: int = 128,
     seed: int = 0,
 ) -> dict[str, Path]:
-    """Turns a seed into `bal_train.h5` and `eval.h5`, laid out as packs of AudioSet are.
+    """Write synthetic clips into the packs `bal_train.h5` and `eval.h5`.
 
     Args:
-        directory: made where it is missing; packs of the same names are replaced.
-        num_train, num_eval: clips of each split, at least 1.
-        num_classes, num_features, seed: as for `synthetic_features`.
+        directory: Folder to write to; packs of the same names are replaced.
+        num_train: Number of clips of `bal_train`, at least 1.
+        num_eval: Number of clips of `eval`, at least 1.
+        num_classes: Number of classes, at least 1.
+        num_features: Number of features of an embedding, at least 1.
+        seed: Seed of the clips, a non-negative integer.
 
     Returns:
-        Split name to path.
+        Path of every pack, by split.
 
     Raises:
-        ValueError: an argument is outside its range.
+        ValueError: An argument is out of range.
 
     >>> import tempfile
+    >>> from kerastag.data import write_synthetic_packs
     >>> packs = write_synthetic_packs(tempfile.mkdtemp(), num_train=60, num_eval=20, num_classes=4)
     >>> [path.name for path in packs.values()]
     ['bal_train.h5', 'eval.h5']
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     packs = {}
     for split, num_clips in (("bal_train", num_train), ("eval", num_eval)):
-        clips = synthetic_features(
+        clips = make_synthetic_features(
             num_clips, num_classes=num_classes, num_features=num_features, seed=seed, split=split
         )
-        packs[split] = _write_pack(directory / f"{split}.h5", clips, split, seed)
+        packs[split] = _write_pack(Path(directory) / f"{split}.h5", clips, split, seed)
     return packs
 
 
@@ -168,9 +179,9 @@ def _write_pack(path: Path, clips: SyntheticFeatures, split: str, seed: int) -> 
     _, num_segments, num_features = clips.x.shape
     attributes = {
         "split": split,
-        "source": f"kerastag.data.synthetic, seed {seed}",
+        "source": f"kerastag.data.write_synthetic_packs, seed {seed}",
         "license": "CC0-1.0",
-        "class_names": json.dumps(synthetic_labels(clips.targets.shape[1])),
+        "class_names": json.dumps(make_synthetic_class_names(clips.targets.shape[1])),
     }
     with FeaturePackWriter(
         path,
@@ -185,7 +196,7 @@ def _write_pack(path: Path, clips: SyntheticFeatures, split: str, seed: int) -> 
 
 
 def _draw_classes(rng: np.random.Generator, num_clips: int, num_classes: int) -> NDArray[np.int64]:
-    """(clips, event slots) class of each event, long-tailed; -1 where a slot stays empty."""
+    """Draw the class of every event, `(clips, event slots)`; -1 for empty slots."""
     shares = (1.0 + np.arange(num_classes)) ** -_TAIL_EXPONENT
     classes = rng.choice(num_classes, size=(num_clips, _MAX_EVENTS), p=shares / shares.sum())
     if num_clips >= num_classes:
@@ -197,7 +208,7 @@ def _draw_classes(rng: np.random.Generator, num_clips: int, num_classes: int) ->
 def _draw_places(
     rng: np.random.Generator, is_event: NDArray[np.bool_], lengths: NDArray[np.int64], num_segments: int
 ) -> NDArray[np.bool_]:
-    """(clips, event slots, segments) where each event is, inside the valid segments of its clip."""
+    """Draw the segments of every event, `(clips, event slots, segments)`, among the valid ones of its clip."""
     tenths = rng.choice(np.arange(1, 11), size=is_event.shape, p=_LENGTH_SHARES)
     duration = np.minimum(np.maximum(1, np.round(tenths * num_segments / 10)), lengths[:, None]).astype(int)
     onset = rng.integers(0, lengths[:, None] - duration + 1)[..., None]
@@ -205,7 +216,7 @@ def _draw_places(
     return is_event[..., None] & (segment >= onset) & (segment < onset + duration[..., None])
 
 
-def _sound(
+def _render_embeddings(
     rng: np.random.Generator,
     classes: NDArray[np.int64],
     places: NDArray[np.bool_],
@@ -213,16 +224,16 @@ def _sound(
     num_classes: int,
     num_features: int,
 ) -> NDArray[np.uint8]:
-    """(clips, segments, features) the 8-bit embeddings of what happens in each clip."""
-    world = np.random.default_rng([_WORLD_SEED, num_classes, num_features])
-    prototypes = world.standard_normal((num_classes, _VARIANTS, num_features), np.float32)
-    backgrounds = world.standard_normal((_BACKGROUNDS, num_features), np.float32)
+    """Render the 8-bit embeddings, `(clips, segments, features)`."""
+    prototype_rng = np.random.default_rng([_PROTOTYPE_SEED, num_classes, num_features])
+    prototypes = prototype_rng.standard_normal((num_classes, _VARIANTS, num_features), np.float32)
+    backgrounds = prototype_rng.standard_normal((_BACKGROUNDS, num_features), np.float32)
 
     num_clips, num_slots, num_segments = places.shape
-    # Two backgrounds to a clip, and each segment at random in one of them: the mean over a clip cannot subtract it.
-    scenes = rng.integers(0, _BACKGROUNDS, (num_clips, 2))
+    # Every segment has one of two backgrounds of its clip, so that the mean over the clip does not cancel them.
+    clip_backgrounds = rng.integers(0, _BACKGROUNDS, (num_clips, 2))
     which = rng.integers(0, 2, (num_clips, num_segments))
-    x = backgrounds[np.take_along_axis(scenes, which, axis=1)]
+    x = backgrounds[np.take_along_axis(clip_backgrounds, which, axis=1)]
     x *= rng.uniform(0.2, 1.8, (num_clips, num_segments, 1)).astype(np.float32) * _BACKGROUND_GAIN
     x += _SEGMENT_NOISE * rng.standard_normal(x.shape, np.float32)
     for slot in range(num_slots):
@@ -236,7 +247,7 @@ def _sound(
     return codes
 
 
-def _forget(rng: np.random.Generator, targets: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Targets without some of their tags, never without the last one of a clip."""
-    kept = targets & (rng.random(targets.shape) >= _MISSING_LABELS)
-    return kept | (targets & ~kept.any(axis=1, keepdims=True))
+def _remove_labels(rng: np.random.Generator, targets: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Remove some labels, but never the last one of a clip."""
+    remaining = targets & (rng.random(targets.shape) >= _MISSING_LABELS)
+    return remaining | (targets & ~remaining.any(axis=1, keepdims=True))

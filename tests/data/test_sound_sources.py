@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerastag.data.audio_lists import AudioList, Recording, read_csv, read_tree
-from kerastag.data.mixing import MIX_RATE
-from kerastag.data.recorded_sounds import RecordedBackground, RecordedSounds, find_sounds
+from kerastag.data.audio_lists import AudioList, Recording, read_class_folders, read_labels_csv
+from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, find_sounds
+from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE
 
 
 def sound(*parts):
-    """`(seconds, amplitude)` one after the other -> noise at `MIX_RATE`."""
+    """`(seconds, amplitude)` one after the other -> noise at `MIX_SAMPLE_RATE`."""
     random = np.random.default_rng(0)
-    return np.concatenate([a * random.uniform(-1, 1, round(s * MIX_RATE)) for s, a in parts])
+    return np.concatenate([a * random.uniform(-1, 1, round(s * MIX_SAMPLE_RATE)) for s, a in parts])
 
 
-def write(path, waveform, rate=MIX_RATE):
+def write(path, waveform, rate=MIX_SAMPLE_RATE):
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, waveform, rate)
 
@@ -45,7 +45,7 @@ def test_what_is_much_quieter_than_the_loudest_is_no_sound_of_its_own():
 
 
 def test_a_constant_is_silence():
-    assert find_sounds([np.full(MIX_RATE, 0.3)]) == []
+    assert find_sounds([np.full(MIX_SAMPLE_RATE, 0.3)]) == []
     assert find_sounds([]) == []
     (part,) = find_sounds([0.3 + sound((0.5, 0), (0.5, 0.3))])
     assert part == (pytest.approx(0.48), 1.0)
@@ -57,7 +57,7 @@ def test_the_blocks_change_nothing():
 
 
 def test_events_are_cut_from_the_sounds_of_every_class(tree):
-    sounds = RecordedSounds.listen(read_tree(tree), progress=False)
+    sounds = RecordedSounds.from_recordings(read_class_folders(tree), progress=False)
     random = np.random.default_rng(0)
     drawn = [sounds.draw(random, 0.25) for _ in range(60)]
     assert {(e.class_index, e.source) for e in drawn} == {(0, "cat/1-a.wav"), (0, "cat/2-b.wav"), (1, "dog/1-c.wav")}
@@ -65,19 +65,19 @@ def test_events_are_cut_from_the_sounds_of_every_class(tree):
     assert len({e.start_seconds for e in drawn}) > 20
     excerpt = sounds.draw(random, 5.0)
     assert (excerpt.start_seconds, excerpt.seconds) == (0.38, 0.64)
-    heard = sounds.waveform(excerpt)
-    assert len(heard) == round(0.64 * MIX_RATE)
+    heard = sounds.load_waveform(excerpt)
+    assert len(heard) == round(0.64 * MIX_SAMPLE_RATE)
     whole, _ = soundfile.read(sounds.clips.recordings[excerpt.number].path)
-    first = round(0.38 * MIX_RATE)
+    first = round(0.38 * MIX_SAMPLE_RATE)
     np.testing.assert_allclose(heard, whole[first : first + len(heard)], atol=1e-6)
 
 
 def test_silence_and_damage_are_named_or_left_out(tree, capsys):
-    write(tree / "cat/silent.wav", np.zeros(MIX_RATE))
+    write(tree / "cat/silent.wav", np.zeros(MIX_SAMPLE_RATE))
     with pytest.raises(ValueError, match=r"cat/silent\.wav: nothing but silence in it"):
-        RecordedSounds.listen(read_tree(tree), progress=False)
+        RecordedSounds.from_recordings(read_class_folders(tree), progress=False)
     (tree / "dog/bad.wav").write_bytes(b"RIFF not audio at all")
-    sounds = RecordedSounds.listen(read_tree(tree), skip_corrupt=True, progress=False)
+    sounds = RecordedSounds.from_recordings(read_class_folders(tree), skip_corrupt=True, progress=False)
     assert [r.name for r in sounds.clips.recordings] == ["cat/1-a.wav", "cat/2-b.wav", "dog/1-c.wav"]
     said = capsys.readouterr().err
     assert "left out: " in said
@@ -86,20 +86,20 @@ def test_silence_and_damage_are_named_or_left_out(tree, capsys):
 
 
 def test_a_class_without_recordings_is_named_with_the_split(tree):
-    sounds = RecordedSounds.listen(read_tree(tree), progress=False)
-    assert len(sounds.only([1, 2], "eval").clips) == 2
+    sounds = RecordedSounds.from_recordings(read_class_folders(tree), progress=False)
+    assert len(sounds.select([1, 2], "eval").clips) == 2
     with pytest.raises(ValueError, match="sounds, split eval: no recording of dog"):
-        sounds.only([0, 1], "eval")
+        sounds.select([0, 1], "eval")
 
 
 def test_a_recording_of_two_classes_is_no_event(tree):
     (tree / "list.csv").write_text("path,labels\ncat/1-a.wav,cat;dog\ndog/1-c.wav,dog\n")
     with pytest.raises(ValueError, match=r"cat/1-a\.wav must have one label to be an event, has cat, dog"):
-        RecordedSounds.listen(read_csv(tree / "list.csv"), progress=False)
+        RecordedSounds.from_recordings(read_labels_csv(tree / "list.csv"), progress=False)
 
 
 def test_parts_are_asked_for(tree):
-    clips = read_tree(tree)
+    clips = read_class_folders(tree)
     assert isinstance(clips, AudioList)
     assert isinstance(clips.recordings[0], Recording)
     with pytest.raises(ValueError, match="nothing but silence"):
@@ -108,17 +108,17 @@ def test_parts_are_asked_for(tree):
 
 def test_backgrounds_are_shared_out_between_splits(tmp_path):
     for name in ("a", "b", "c"):
-        write(tmp_path / f"{name}.wav", sound((1.0, 0.1)), MIX_RATE)
+        write(tmp_path / f"{name}.wav", sound((1.0, 0.1)), MIX_SAMPLE_RATE)
     parts = [RecordedBackground(tmp_path, i, 2) for i in range(2)]
     random = np.random.default_rng(0)
     names = [{part.draw(random, 0.5).source for _ in range(20)} for part in parts]
     assert names == [{"a.wav", "c.wav"}, {"b.wav"}]
-    assert len(parts[0].waveform(parts[0].draw(random, 0.5))) == round(0.5 * MIX_RATE)
+    assert len(parts[0].load_waveform(parts[0].draw(random, 0.5))) == round(0.5 * MIX_SAMPLE_RATE)
     assert parts[0].draw(random, 9.0).seconds == 1.0
     with pytest.raises(ValueError, match="must hold at least 4 recordings, one a split, has 3"):
         RecordedBackground(tmp_path, 0, 4)
     with pytest.raises(FileNotFoundError, match="`background_dir`: .*none: no such folder"):
         RecordedBackground(tmp_path / "none")
-    write(tmp_path / "b.wav", np.zeros(MIX_RATE))
+    write(tmp_path / "b.wav", np.zeros(MIX_SAMPLE_RATE))
     with pytest.raises(ValueError, match=r"b\.wav: nothing but silence in it"):
         RecordedBackground(tmp_path)

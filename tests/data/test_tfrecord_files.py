@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from kerastag.data.framing import MAX_RECORD_BYTES, CorruptRecord, crc32c, masked, read_frames
+from kerastag.data.tfrecord_files import MAX_RECORD_BYTES, CorruptRecord, compute_crc32c, mask_crc, read_records
 
 
 def crc_by_definition(data):
@@ -20,7 +20,7 @@ def crc_by_definition(data):
 
 def framed(*records):
     def crc(data):
-        return int(masked(np.array([crc_by_definition(data)]))[0]).to_bytes(4, "little")
+        return int(mask_crc(np.array([crc_by_definition(data)]))[0]).to_bytes(4, "little")
 
     parts = [(len(record).to_bytes(8, "little"), record) for record in records]
     return b"".join(length + crc(length) + record + crc(record) for length, record in parts)
@@ -28,22 +28,22 @@ def framed(*records):
 
 def test_crc_of_known_strings():
     known = {b"123456789": 0xE3069283, bytes(32): 0x8A9136AA, b"\xff" * 32: 0x62A8AB43, bytes(range(32)): 0x46DD794E}
-    np.testing.assert_array_equal(crc32c(list(known)), list(known.values()))
-    assert crc32c([]).shape == (0,)
+    np.testing.assert_array_equal(compute_crc32c(list(known)), list(known.values()))
+    assert compute_crc32c([]).shape == (0,)
 
 
 def test_crc_of_every_length_in_one_batch():
     rng = np.random.default_rng(0)
     records = [rng.bytes(length) for length in [*range(20), 100, 1001, 3]]
-    np.testing.assert_array_equal(crc32c(records), [crc_by_definition(record) for record in records])
+    np.testing.assert_array_equal(compute_crc32c(records), [crc_by_definition(record) for record in records])
 
 
 def test_frames_are_read_in_order():
     records = [b"first", b"", b"x" * 1500]
-    frames = list(read_frames(io.BytesIO(framed(*records)), "file"))
+    frames = list(read_records(io.BytesIO(framed(*records)), "file"))
     assert [(number, record) for number, record, _ in frames] == [(1, b"first"), (2, b""), (3, b"x" * 1500)]
-    np.testing.assert_array_equal([crc for *_, crc in frames], masked(crc32c(records)))
-    assert list(read_frames(io.BytesIO(b""), "file")) == []
+    np.testing.assert_array_equal([crc for *_, crc in frames], mask_crc(compute_crc32c(records)))
+    assert list(read_records(io.BytesIO(b""), "file")) == []
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_frames_are_read_in_order():
 )
 def test_damaged_stream_names_file_and_record(damage, message):
     with pytest.raises(CorruptRecord, match=f"^file: {message}") as caught:
-        list(read_frames(io.BytesIO(damage(framed(b"first", b"second"))), "file"))
+        list(read_records(io.BytesIO(damage(framed(b"first", b"second"))), "file"))
     assert caught.value.rest_lost
 
 
 def test_absurd_length_with_a_good_checksum_reads_nothing():
     with pytest.raises(CorruptRecord, match="record 1: 65537 bytes, at most 65536 are allowed"):
-        list(read_frames(io.BytesIO(framed(bytes(MAX_RECORD_BYTES + 1))), "file"))
+        list(read_records(io.BytesIO(framed(bytes(MAX_RECORD_BYTES + 1))), "file"))

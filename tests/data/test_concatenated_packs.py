@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from kerastag.data.packs import ConcatenatedPacks
 from kerastag.data.feature_pack_writer import FeaturePackWriter
-from kerastag.data.packs import FeaturePack
+from kerastag.data.packs import ConcatenatedPacks, FeaturePack
 
 COUNTS = (5, 1, 70)
 
@@ -24,7 +23,8 @@ def write(path, num_clips, seed, num_classes=3, features=4, dtype="uint8"):
 def packs(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("joined")
     opened = [
-        FeaturePack(write(folder / f"{seed}.h5", count, seed), in_memory=request.param) for seed, count in enumerate(COUNTS)
+        FeaturePack(write(folder / f"{seed}.h5", count, seed), in_memory=request.param)
+        for seed, count in enumerate(COUNTS)
     ]
     yield opened
     for pack in opened:

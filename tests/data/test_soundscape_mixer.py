@@ -8,8 +8,15 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastag.data.mixing import MIX_RATE, Excerpt, Mixer, Scene, SceneEvent, SceneRules
-from kerastag.data.synthetic_events import SyntheticSounds
+from kerastag.data.sound_sources import SyntheticSounds
+from kerastag.data.soundscape_mixer import (
+    MIX_SAMPLE_RATE,
+    Excerpt,
+    Soundscape,
+    SoundscapeConfig,
+    SoundscapeEvent,
+    SoundscapeMixer,
+)
 from kerastag.labels import LabelSet
 
 
@@ -26,7 +33,7 @@ class Tones:
 
     def waveform(self, excerpt: Excerpt) -> np.ndarray:
         hertz = (440, 3000)[excerpt.class_index]
-        return 0.01 * np.sin(2 * np.pi * hertz * np.arange(round(excerpt.seconds * MIX_RATE)) / MIX_RATE)
+        return 0.01 * np.sin(2 * np.pi * hertz * np.arange(round(excerpt.seconds * MIX_SAMPLE_RATE)) / MIX_SAMPLE_RATE)
 
 
 def power_db(waveform: np.ndarray) -> float:
@@ -34,12 +41,12 @@ def power_db(waveform: np.ndarray) -> float:
 
 
 def test_a_scene_is_a_function_of_seed_split_and_number():
-    rules = SceneRules(scene_seconds=2.0)
-    first, again = (Mixer(SyntheticSounds(), rules, seed=3, split="eval") for _ in range(2))
+    rules = SoundscapeConfig(soundscape_seconds=2.0)
+    first, again = (SoundscapeMixer(SyntheticSounds(), rules, seed=3, split="eval") for _ in range(2))
     scenes = [first.scene(i) for i in range(20)]
     assert [again.scene(i) for i in reversed(range(20))] == scenes[::-1]
     np.testing.assert_array_equal(first.render(scenes[7], 16_000), again.render(scenes[7], 16_000))
-    others = [Mixer(SyntheticSounds(), rules, seed=s, split=n) for s, n in ((4, "eval"), (3, "bal_train"))]
+    others = [SoundscapeMixer(SyntheticSounds(), rules, seed=s, split=n) for s, n in ((4, "eval"), (3, "bal_train"))]
     for other in others:
         assert not {scene.noise_seed for scene in scenes} & {other.scene(i).noise_seed for i in range(20)}
 
@@ -49,8 +56,8 @@ def test_a_scene_is_a_function_of_seed_split_and_number():
     st.integers(0, 1000), st.integers(1, 3), st.integers(0, 3), st.integers(1, 4), st.sampled_from([0.3, 1.0, 2.5, 9.0])
 )
 def test_scenes_keep_their_rules(seed, fewest, more, overlap, longest):
-    rules = SceneRules(4.0, fewest, fewest + more, longest, overlap)
-    scene = Mixer(SyntheticSounds(), rules, seed=seed).scene(seed)
+    rules = SoundscapeConfig(4.0, fewest, fewest + more, longest, overlap)
+    scene = SoundscapeMixer(SyntheticSounds(), rules, seed=seed).scene(seed)
     assert 1 <= len(scene.events) <= fewest + more
     assert list(scene.events) == sorted(scene.events, key=lambda e: e.onset_seconds)
     for event in scene.events:
@@ -65,7 +72,7 @@ def test_scenes_keep_their_rules(seed, fewest, more, overlap, longest):
 
 
 def test_every_class_and_every_number_of_events_comes_about_as_often():
-    mixer = Mixer(SyntheticSounds(), SceneRules())
+    mixer = SoundscapeMixer(SyntheticSounds(), SoundscapeConfig())
     scenes = [mixer.scene(i) for i in range(400)]
     numbers = np.bincount([len(scene.events) for scene in scenes], minlength=5)[1:]
     assert (numbers > 70).all()
@@ -76,31 +83,31 @@ def test_every_class_and_every_number_of_events_comes_about_as_often():
 
 @pytest.mark.parametrize("snr_db", [0.0, 20.0])
 def test_levels_and_times_are_what_the_scene_says(snr_db):
-    mixer = Mixer(Tones(), SceneRules(scene_seconds=4.0))
-    scene = Scene((SceneEvent(Excerpt(1, "", 0, 0.0, 1.0), 1.5, snr_db),), -40.0, None, 1.0, 7)
-    quiet = Scene((), -40.0, None, 1.0, 7)
-    heard, behind = mixer.render(scene, MIX_RATE), mixer.render(quiet, MIX_RATE)
+    mixer = SoundscapeMixer(Tones(), SoundscapeConfig(soundscape_seconds=4.0))
+    scene = Soundscape((SoundscapeEvent(Excerpt(1, "", 0, 0.0, 1.0), 1.5, snr_db),), -40.0, None, 1.0, 7)
+    quiet = Soundscape((), -40.0, None, 1.0, 7)
+    heard, behind = mixer.render(scene, MIX_SAMPLE_RATE), mixer.render(quiet, MIX_SAMPLE_RATE)
     assert power_db(behind) == pytest.approx(-40, abs=0.01)
     alone = heard.astype(float) - behind
-    first, end = round(1.5 * MIX_RATE), round(2.5 * MIX_RATE)
+    first, end = round(1.5 * MIX_SAMPLE_RATE), round(2.5 * MIX_SAMPLE_RATE)
     assert power_db(alone[first:end]) == pytest.approx(-40 + snr_db, abs=0.01)
     assert np.abs(alone[:first]).max() < 1e-7
     assert np.abs(alone[end:]).max() < 1e-7
 
 
 def test_noise_falls_with_its_exponent():
-    mixer = Mixer(Tones(), SceneRules(scene_seconds=4.0))
+    mixer = SoundscapeMixer(Tones(), SoundscapeConfig(soundscape_seconds=4.0))
     for exponent in (1.0, 2.0):
-        power = np.abs(np.fft.rfft(mixer.render(Scene((), -40.0, None, exponent, 7), MIX_RATE))) ** 2
+        power = np.abs(np.fft.rfft(mixer.render(Soundscape((), -40.0, None, exponent, 7), MIX_SAMPLE_RATE))) ** 2
         octaves = [power[4 * hz : 8 * hz].mean() for hz in (500, 1000, 2000, 4000)]
         np.testing.assert_allclose(np.diff(10 * np.log10(octaves)), -10 * exponent * np.log10(2), atol=0.4)
 
 
 def test_nothing_is_clipped_and_the_levels_keep_their_distance():
-    mixer = Mixer(Tones(), SceneRules(scene_seconds=2.0))
-    events = (SceneEvent(Excerpt(0, "", 0, 0.0, 1.0), 0.5, 30.0),)
+    mixer = SoundscapeMixer(Tones(), SoundscapeConfig(soundscape_seconds=2.0))
+    events = (SoundscapeEvent(Excerpt(0, "", 0, 0.0, 1.0), 0.5, 30.0),)
     for rate in (8_000, 32_000, 48_000):
-        loud, quiet = (mixer.render(Scene(events, level, None, 1.0, 7), rate) for level in (-20.0, -60.0))
+        loud, quiet = (mixer.render(Soundscape(events, level, None, 1.0, 7), rate) for level in (-20.0, -60.0))
         assert loud.shape == (2 * rate,)
         assert loud.dtype == np.float32
         assert 0.9 < np.abs(loud).max() <= 0.9501
@@ -108,18 +115,20 @@ def test_nothing_is_clipped_and_the_levels_keep_their_distance():
 
 
 def test_scenes_of_a_seed_differ_in_rate_only():
-    mixer = Mixer(SyntheticSounds(), SceneRules(scene_seconds=2.0))
+    mixer = SoundscapeMixer(SyntheticSounds(), SoundscapeConfig(soundscape_seconds=2.0))
     scene = mixer.scene(3)
-    at_mix_rate = mixer.render(scene, MIX_RATE)
+    at_mix_rate = mixer.render(scene, MIX_SAMPLE_RATE)
     np.testing.assert_allclose(
-        mixer.render(scene, 16_000), soxr.resample(at_mix_rate, MIX_RATE, 16_000, quality="HQ")[:32_000], atol=1e-4
+        mixer.render(scene, 16_000),
+        soxr.resample(at_mix_rate, MIX_SAMPLE_RATE, 16_000, quality="HQ")[:32_000],
+        atol=1e-4,
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scene_seconds": 0}, "`scene_seconds` must be at least 0.1, received 0"),
+        ({"soundscape_seconds": 0}, "`soundscape_seconds` must be at least 0.1, received 0"),
         ({"min_events": 0}, "`min_events` must be at least 1, received 0"),
         ({"min_events": 3, "max_events": 2}, "`max_events` must be at least `min_events` (3), received 2"),
         ({"max_overlap": 0}, "`max_overlap` must be at least 1"),
@@ -129,10 +138,10 @@ def test_scenes_of_a_seed_differ_in_rate_only():
 )
 def test_rules_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError) as raised:
-        SceneRules(**arguments)
+        SoundscapeConfig(**arguments)
     assert message in str(raised.value)
 
 
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="`seed` must not be negative, received -1"):
-        Mixer(Tones(), seed=-1)
+        SoundscapeMixer(Tones(), seed=-1)
