@@ -76,10 +76,15 @@ def export_all(model: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     from kerastag.export.parity import compute_map, predict_reference
     from kerastag.export.preparation import prepare_model
     from kerastag.export.source import read_source
-    from kerastag.tagger import model_file
+    from kerastag.tagger import fetch_model
+    from kerastag.training.run_folder import RunFolder
 
-    path = Path(model) if Path(model).is_dir() else model_file(model)
-    source = read_source(path)
+    path, card = Path(model), None
+    if path.is_dir():
+        card = RunFolder.open(path).card()
+    else:
+        path = fetch_model(model)
+    source = read_source(path, card)
     takes_embeddings = source.network.inputs[0].name == "embedding"
     levels = LEVELS[:1] if takes_embeddings else LEVELS
     packs = args.packs if takes_embeddings else args.audio_pack
@@ -93,7 +98,7 @@ def export_all(model: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"name": output.stem, "maps": []}
             rows.append(row)
             try:
-                report = export_model(path, target, output, recordings=recordings)
+                report = export_model(path, target, output, recordings=recordings, card=card)
             except (ValueError, ImportError) as error:
                 row["error"] = str(error)
                 print(row["error"], file=sys.stderr, flush=True)

@@ -1,8 +1,10 @@
 """`kerastag export`: export a model for a device or a server."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from kerastag.card import Card
 from kerastag.cli.parsers import add_verb
 
 
@@ -34,20 +36,31 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export the model and print the comparison."""
-    from pathlib import Path
+    from kerastag.export import read_target
 
-    from kerastag.export.target import read_target
+    target = read_target(args.target)  # An error in it is reported before a framework is loaded.
+    from kerastag.export import export_model
+    from kerastag.tagger import fetch_model
 
-    target = read_target(args.target)  # an error in it is reported before a framework is loaded
-    from kerastag.export.export import export
-    from kerastag.tagger import model_file
-
-    report = export(
-        Path(args.model) if Path(args.model).is_dir() else model_file(args.model),
+    model = Path(args.model) if Path(args.model).is_dir() else fetch_model(args.model)
+    report = export_model(
+        model,
         target,
         args.output,
         segment_seconds=args.segment_seconds,
         evaluation=args.evaluation,
         recordings=args.representative,
+        card=_read_run_card(model),
     )
-    print(report.table())
+    print(report.as_markdown())
+
+
+def _read_run_card(model: Path) -> Card | None:
+    """Read the card of a run, which may be missing in its model; return None for models outside run folders."""
+    from kerastag.training.run_folder import RunFolder
+
+    try:
+        folder = RunFolder.open(model if model.is_dir() else model.parent)
+        return folder.card() if model in (folder.path, folder.model_path) else None
+    except (FileNotFoundError, ValueError):
+        return None

@@ -11,20 +11,11 @@ _MODULES = {
     "ParityError": "report",
     "Target": "target",
     "Tolerance": "target",
-    "build_embedding_card": "source",
     "export_model": "export",
     "read_target": "target",
 }
 
-__all__ = [
-    "ExportReport",
-    "ParityError",
-    "Target",
-    "Tolerance",
-    "build_embedding_card",
-    "export_model",
-    "read_target",
-]
+__all__ = ["ExportReport", "ParityError", "Target", "Tolerance", "export_model", "read_target"]
 
 
 def __getattr__(name: str) -> Any:

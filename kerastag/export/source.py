@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
 from kerastag.card import Card
-from kerastag.dsp import FRONT_ENDS
-from kerastag.export.old_run import read_old_run
-from kerastag.labels import LabelSet
 from kerastag.models.loading import load_model
 
-__all__ = ["SourceModel", "build_embedding_card", "read_source", "rebuild_network"]
+__all__ = ["SourceModel", "read_source", "rebuild_network"]
 
-# AudioSet's released features: ten seconds at 1 Hz.
-_SEGMENT_SECONDS = 1.0
-_NUM_SEGMENTS = 10
 _FLOAT_TYPES = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
 
 
@@ -46,40 +39,17 @@ def read_source(path: str | os.PathLike[str], card: Card | None = None) -> Sourc
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(f"{path}: " + ("no model.keras in this folder" if path.is_dir() else "no such file"))
-    card = _read_card(file) if card is None else card
+    if card is None:
+        try:
+            card = Card.read(file)
+        except ValueError as error:
+            message = "to export a run whose model has no card, written before version 0.1.0: kerastag export RUN"
+            raise ValueError(f"{error}; {message}") from None
     network = load_model(file)
     if len(network.inputs) != 1:
         names = ", ".join(tensor.name for tensor in network.inputs)
         raise ValueError(f"{file}: the model must have one input; received: {names}")
     return SourceModel(rebuild_network(network), card, file)
-
-
-def build_embedding_card(
-    labels: LabelSet, *, front_end: str = "vggish", origin: str = "", versions: Mapping[str, str] | None = None
-) -> Card:
-    """Build the card of a model trained on AudioSet's released embeddings, of which one segment is one second.
-
-    Models of embeddings that were written before version 0.1.0 have no card.
-
-    Args:
-        labels: Classes of the model.
-        front_end: Name of the front end of the embeddings, a key of `kerastag.dsp.FRONT_ENDS`.
-        origin: Origin of the weights.
-        versions: Versions of the packages that trained the model.
-
-    >>> build_embedding_card(LabelSet.from_names(["Bark", "Rain"])).seconds_per_frame
-    1.0
-    """
-    constants = FRONT_ENDS[front_end]
-    return Card(
-        labels=labels,
-        sample_rate=constants.sample_rate,
-        window_seconds=_NUM_SEGMENTS * _SEGMENT_SECONDS,
-        seconds_per_frame=_SEGMENT_SECONDS,
-        front_end=constants.as_dict(),
-        origin=origin,
-        versions=versions or {},
-    )
 
 
 def rebuild_network(network: keras.Model, dtype: str = "float32", **front_end_options: Any) -> keras.Model:
@@ -108,13 +78,3 @@ def _change_config(config: Any, dtype: str, front_end_options: dict[str, Any]) -
     if config.get("class_name") == "LogMel":
         config["config"] = {**config["config"], **front_end_options}
     return config
-
-
-def _read_card(file: Path) -> Card:
-    try:
-        return Card.read(file)
-    except ValueError as error:
-        old_run = read_old_run(file.parent)
-        if old_run is None:
-            raise ValueError(f"{error}; to export a run written before version 0.1.0: kerastag export RUN") from None
-        return build_embedding_card(old_run.labels, origin=old_run.origin, versions=old_run.versions)

@@ -12,6 +12,7 @@ import pytest
 from export.small_models import CLASSES, make_card, needs_quantizer, save_model, skip_usage
 
 from checks import run_python
+from kerastag.__main__ import main
 from kerastag.card import Card
 from kerastag.edge.runtime import NEEDS, LiteRTModel
 from kerastag.export import (
@@ -19,7 +20,6 @@ from kerastag.export import (
     ParityError,
     Target,
     Tolerance,
-    build_embedding_card,
     export_model,
     parity,
     read_target,
@@ -134,8 +134,10 @@ def old_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     keras.config.set_dtype_policy("mixed_bfloat16")
     network = MODELS["es_average"].build(num_classes=2, units=8, depth=1)
     network.save(run / "model.keras")
-    (run / "settings.json").write_text('{"system": "es_average", "train_packs": ["bal_train"]}')
-    (run / "classes.csv").write_text('index,display_name\n0,"Bark, loud"\n1,Rain\n')
+    labels = {"mids": ["/m/bark", "/m/rain"], "names": ["Bark, loud", "Rain"]}
+    settings = {"system": "es_average", "train_packs": ["bal_train"], "normalise_input": False}
+    for name, values in (("settings", settings), ("metrics", {"labels": labels}), ("versions", {"keras": "3.15.0"})):
+        (run / f"{name}.json").write_text(json.dumps(values))
     keras.config.set_dtype_policy("float32")
     return run, network
 
@@ -145,7 +147,7 @@ def test_an_old_run_of_embeddings_is_exported_with_its_classes_and_in_float32(
     name: str, old_run: tuple[Path, Any], tmp_path: Path
 ) -> None:
     run, network = old_run
-    export_model(run / name, read_target("float32"), tmp_path / "run.tflite")
+    assert main(["export", str(run / name), "--target", "float32", "--output", str(tmp_path / "run.tflite")]) == 0
     model = LiteRTModel(tmp_path / "run.tflite")
     assert model.card.labels is not None
     assert model.card.labels.names == ("Bark, loud", "Rain")
@@ -167,7 +169,7 @@ def test_a_model_without_a_card_is_exported_with_a_given_one_and_refused_without
     shutil.copy(old_run[0] / "model.keras", path)
     with pytest.raises(ValueError, match=r"lone.keras: .*card.*: kerastag export RUN"):
         export_model(path, Target(name="x"), tmp_path / "lone.tflite")
-    card = build_embedding_card(LabelSet.from_names(["Bark", "Rain"]), origin="a test")
+    card = make_card("vggish", 10.0, 1.0, LabelSet.from_names(["Bark", "Rain"]))
     export_model(path, Target(name="x"), tmp_path / "lone.tflite", card=card)
     assert Card.read(tmp_path / "lone.tflite").labels == card.labels
 

@@ -65,7 +65,7 @@ def test_a_quantized_file_is_smaller_and_predicts_nearly_the_same(
     actual = run(quantized, prepared, inputs, tmp_path)["clipwise"]
     difference = np.abs(actual - expected).max()
     assert 0 < difference < atol
-    assert atol < expected.std() * 3, "the tolerance must be small beside the differences of probabilities"
+    assert atol < expected.std() * 3, "the tolerance must be small compared with the variation of the probabilities"
 
 
 def test_int16_activations_are_more_accurate_than_int8(head: tuple[PreparedModel, bytes], tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_the_old_interpreter_predicts_what_keras_predicts(name: str, monkeypatch
         inputs, expected = arrays["inputs"], arrays["clipwise"]
     actual = model(inputs)["clipwise"]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=0.003)
-    assert expected.std(axis=0).max() > 5 * 0.003, "the tolerance must be small beside the differences of probabilities"
+    assert expected.std(axis=0).max() > 5 * 0.003, "the tolerance must be small compared with the variation of the probabilities"
 
 
 def test_the_old_interpreter_refuses_a_file_that_it_would_compute_wrongly(
