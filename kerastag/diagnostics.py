@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -22,27 +21,27 @@ _PACKAGES = (
     *("scikit-learn", "scipy", "tqdm", "ai-edge-litert", "ai-edge-quantizer", "tflite-runtime", "tensorflow-io"),
     *("sounddevice", "paho-mqtt", "shtab"),
 )
-_INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+_INTERPRETERS = ("ai_edge_litert", "tflite_runtime")
 _TIMEOUT_SECONDS = 120
-# Each program prints a JSON value. They run as processes of their own, because a broken package can end its process.
+# Each program prints one line. They run as processes of their own, because a broken package can end its process.
 _PROGRAMS = {
-    "tensorflow": """
+    "TensorFlow": """
 import tensorflow as tf
-print(json.dumps([tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-                  for gpu in tf.config.list_physical_devices("GPU")]))
+gpus = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+print(", ".join(details.get("device_name", "GPU") for details in gpus) or "none")
 """,
-    "jax": """
+    "JAX": """
 import jax
-print(json.dumps([device.device_kind for device in jax.devices() if device.platform != "cpu"]))
+print(", ".join(device.device_kind for device in jax.devices() if device.platform != "cpu") or "none")
 """,
     "interpreter": """
 import importlib
-module = importlib.import_module(name)
-print(json.dumps(module.Interpreter.__name__))
+importlib.import_module(sys.argv[1] + ".interpreter").Interpreter
+print(sys.argv[1])
 """,
     "libsndfile": """
 import soundfile
-print(json.dumps(soundfile.__libsndfile_version__))
+print(soundfile.__libsndfile_version__)
 """,
 }
 
@@ -61,10 +60,10 @@ def describe_installation() -> str:
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} processors",
         "packages": _list_packages(),
         "Keras backend": os.environ.get("KERAS_BACKEND") or "not set",
-        "TensorFlow GPUs": _list_gpus("tensorflow"),
-        "JAX devices": _list_gpus("jax"),
+        "TensorFlow GPUs": _run_program("TensorFlow") if util.find_spec("tensorflow") else "not installed",
+        "JAX devices": _run_program("JAX") if util.find_spec("jax") else "not installed",
         "interpreter": _find_interpreter(),
-        "libsndfile": _run_program("libsndfile") if util.find_spec("soundfile") else "not installed",
+        "libsndfile": _run_program("libsndfile"),
         "ffmpeg": _find_ffmpeg(),
         "cache": _describe_cache(),
     }
@@ -82,34 +81,23 @@ def _list_packages() -> str:
     return ", ".join(versions)
 
 
-def _list_gpus(package: str) -> str:
-    if util.find_spec(package) is None:
-        return "not installed"
-    names = _run_program(package)
-    if isinstance(names, str):
-        return names
-    return ", ".join(map(str, names)) or "none"
-
-
 def _find_interpreter() -> str:
     problems = []
-    for module in _INTERPRETERS:
-        package = module.partition(".")[0]
-        if util.find_spec(package) is None:
-            continue
-        name = _run_program("interpreter", f"name = {module!r}")
-        if name == "Interpreter":
-            return package
-        problems.append(f"{package}: {name}")
-    return "; ".join(problems) or "none"
+    for package in _INTERPRETERS:
+        if util.find_spec(package) is not None:
+            answer = _run_program("interpreter", package)
+            if answer == package:
+                return package
+            problems.append(f"{package} {answer}")
+    return "; ".join(problems) or "not installed"
 
 
-def _run_program(name: str, setup: str = "") -> object:
-    """Run a program in another process and return the value that it prints, or a text about its failure."""
-    code = f"import json, warnings\nwarnings.simplefilter('ignore')\n{setup}\n{_PROGRAMS[name]}"
+def _run_program(name: str, *arguments: str) -> str:
+    """Run a program in another process and return the line that it prints, or the reason of its failure."""
+    code = f"import sys, warnings\nwarnings.simplefilter('ignore')\n{_PROGRAMS[name]}"
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, *arguments],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_SECONDS,
@@ -118,12 +106,10 @@ def _run_program(name: str, setup: str = "") -> object:
         )
     except subprocess.TimeoutExpired:
         return f"fails: no answer within {_TIMEOUT_SECONDS} s"
-    try:
-        return json.loads(ended.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        lines = [line for line in ended.stderr.splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else f"status {ended.returncode}"
-        return f"fails: {_shorten_paths(reason)}"
+    if ended.returncode == 0:
+        return ended.stdout.strip().splitlines()[-1]
+    lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    return f"fails: {_shorten_paths(lines[-1]) if lines else f'status {ended.returncode}'}"
 
 
 def _find_ffmpeg() -> str:
@@ -155,4 +141,4 @@ def _abbreviate(folder: Path) -> str:
 
 def _shorten_paths(text: str) -> str:
     """Reduce absolute paths to file names."""
-    return re.sub(r"(?:[A-Za-z]:)?[\\/](?:[^\s'\":,;()]*[\\/])?", "", text)
+    return re.sub(r"(?<!\w)(?:[A-Za-z]:)?[\\/](?:[^\s'\":,;()]*[\\/])?", "", text)

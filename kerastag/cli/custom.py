@@ -13,6 +13,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train the tagger."""
-    from kerastag.custom.train import main
+    from kerastag.custom.__main__ import main
 
     return main(args.arguments)

@@ -1,8 +1,7 @@
 """`kerastag make-soundscapes`: mix weakly labeled soundscapes whose events are known."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from kerastag.cli.parsers import add_verb
@@ -51,7 +50,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--audio", action="store_true", help="Write each soundscape to SPLIT/NAME.wav too.")
     parser.add_argument("--jams", action="store_true", help="Write the events of each to SPLIT/NAME.jams too.")
     parser.add_argument("--skip-corrupt", action="store_true", help="Skip unreadable and silent recordings.")
-    parser.add_argument("--scene-seconds", type=float, help="Length of a soundscape (default: 10).")
+    parser.add_argument("--soundscape-seconds", type=float, help="Length of a soundscape (default: 10).")
+    parser.add_argument("--scene-seconds", dest="soundscape_seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--min-events", type=int, help="Smallest number of events (default: 1).")
     parser.add_argument("--max-events", type=int, help="Largest number of events (default: 4).")
     parser.add_argument("--max-event-seconds", type=float, help="Length to which events are cut (default: 5).")
@@ -74,67 +74,41 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Mix the soundscapes and print a report."""
-    from kerastag.data.mixing import SceneRules
+    from kerastag.data.soundscape_mixer import SoundscapeConfig
+    from kerastag.data.soundscapes import make_soundscapes, parse_counts, write_synthetic_soundscapes
     from kerastag.data.splits import DEFAULT_SPLITS, Split
-    from kerastag.data.soundscapes import make_scenes
     from kerastag.labels import LabelSet
 
     if args.synthetic == (args.audio_dir is not None):
-        raise ValueError("`audio_dir` or `synthetic` must be given, one of them")
-    values = {field.name: getattr(args, field.name, None) for field in fields(SceneRules)}
-    rules = replace(SceneRules(), **{name: value for name, value in values.items() if value is not None})
+        raise ValueError("`audio_dir` or `synthetic` must be given, and not both")
+    names = [field.name for field in fields(SoundscapeConfig)]
+    config = SoundscapeConfig(**{name: value for name in names if (value := getattr(args, name, None)) is not None})
+    options = {
+        "config": config,
+        "seed": args.seed,
+        "sample_rate": args.sample_rate,
+        "with_audio": args.audio,
+        "with_jams": args.jams,
+        "progress": None,
+    }
     if args.synthetic:
-        reports = _synthetic(args, rules)
+        for name in _RECORDINGS_ONLY:
+            if getattr(args, name):
+                raise ValueError(f"`{name}` must not be given with `synthetic`; received: {getattr(args, name)!r}")
+        counts = parse_counts(args.count)
+        reports = list(write_synthetic_soundscapes(args.output, counts=counts, **options).values())
     else:
         splits = [Split.parse(text) for text in args.split] if args.split else DEFAULT_SPLITS
-        reports = make_scenes(
+        reports = make_soundscapes(
             args.audio_dir,
             args.output,
             list_file=args.labels,
             classes=LabelSet.from_csv(args.classes) if args.classes else None,
             splits=splits,
-            counts=_counts(args.count, [split.name for split in splits]),
-            rules=rules,
-            seed=args.seed,
-            sample_rate=args.sample_rate,
+            counts=parse_counts(args.count, splits),
             background_dir=args.background_dir,
             skip_corrupt=args.skip_corrupt,
-            with_audio=args.audio,
-            with_jams=args.jams,
+            **options,
         )
     for report in reports:
         print(report)
-
-
-def _synthetic(args: argparse.Namespace, rules: Any) -> list[Any]:
-    from kerastag.data.splits import DEFAULT_SPLITS
-    from kerastag.data.synthetic_events import write_synthetic_scenes
-
-    for name in _RECORDINGS_ONLY:
-        if getattr(args, name):
-            raise ValueError(f"`{name}` is for recordings, not for `synthetic`")
-    names = [split.name for split in DEFAULT_SPLITS]
-    return list(
-        write_synthetic_scenes(
-            args.output,
-            sample_rate=args.sample_rate,
-            counts=_counts(args.count, names),
-            rules=rules,
-            seed=args.seed,
-            with_audio=args.audio,
-            with_jams=args.jams,
-            progress=None,
-        ).values()
-    )
-
-
-def _counts(texts: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    from kerastag.data.soundscapes import DEFAULT_COUNT
-
-    counts = dict.fromkeys(names, DEFAULT_COUNT)
-    for text in sorted(texts, key=lambda text: "=" in text):
-        name, _, number = text.rpartition("=")
-        if not number.isdecimal() or (name and name not in names):
-            raise ValueError(f"`count` must be N or NAME=N with NAME one of {', '.join(names)}; received: {text!r}")
-        counts |= {name: int(number)} if name else dict.fromkeys(names, int(number))
-    return counts

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = [
     "DEFAULT_COUNT",
     "SoundscapeReport",
     "make_soundscapes",
+    "parse_counts",
     "write_soundscapes",
     "write_synthetic_soundscapes",
 ]
@@ -182,6 +183,32 @@ def write_synthetic_soundscapes(
         )
         for split, count in counts.items()
     }
+
+
+def parse_counts(texts: Iterable[str], splits: Sequence[Split] = DEFAULT_SPLITS) -> dict[str, int]:
+    """Parse numbers of soundscapes.
+
+    Args:
+        texts: Texts of the form `NAME=N`, for a split, or `N`, for all splits that are not named.
+        splits: Splits.
+
+    Returns:
+        Number of soundscapes by split; 1,000 for splits without a text.
+
+    Raises:
+        ValueError: A text has neither form, or names another split.
+
+    >>> parse_counts(["500", "eval=200"])
+    {'bal_train': 500, 'eval': 200}
+    """
+    names = [split.name for split in splits]
+    counts = dict.fromkeys(names, DEFAULT_COUNT)
+    for text in sorted(texts, key=lambda text: "=" in text):
+        name, _, number = text.rpartition("=")
+        if not number.isdecimal() or (name and name not in names):
+            raise ValueError(f"`count` must be N or NAME=N with NAME one of {', '.join(names)}; received: {text!r}")
+        counts |= {name: int(number)} if name else dict.fromkeys(names, int(number))
+    return counts
 
 
 def write_soundscapes(
