@@ -1,17 +1,16 @@
-"""Make the model in the box, `kerastag/bundled/esc10.tflite`, and its card beside it: from recordings to both files.
+"""Train the bundled model on ESC-10 and write `kerastag/bundled/esc10.tflite` with the `README.md` that describes it.
 
-    python export/bundled_model.py --audio_dir ESC10 --work FOLDER [--smoke]
+    python export/bundled_model.py --audio-dir ESC10 --work FOLDER [--smoke]
 
-ESC-10 is a folder a class of Ogg files whose names begin with their fold, as its authors publish it. Scenes are mixed
-from folds 1 to 4, nine tenths of the recordings to train on and one to choose thresholds on, and from fold 5 to measure
-on; `recipes/mn_esc10.toml` trains MN alone, `recipes/gl_at_esc10.toml` both streams from there; target `tflite_runtime`
-exports, in 8 bits for both interpreters. What is finished in FOLDER is left as it is, and what was interrupted goes on.
-`--smoke` does all of it in small and leaves the package alone.
+ESC-10 has one folder per class, with Ogg files whose names begin with their fold, as its authors publish it.
+Soundscapes are mixed from folds 1 to 4 for training (nine tenths of the recordings) and for the thresholds (one tenth),
+and from fold 5 for evaluation. With the overlay `recipes/esc10.toml`, `mn` trains MN alone, and then `gl_at` trains
+both streams. The target `tflite_runtime` exports 8-bit weights for both interpreters. Finished steps in FOLDER are
+skipped, and an interrupted training is resumed. `--smoke` runs all steps in small and leaves the package unchanged.
 """
 
 import argparse
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -19,75 +18,104 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from kerastag._command import normalize_options
 from kerastag.bundled import BUNDLED_MODEL, resolve_model_path
 from kerastag.card import Card, write_card
+from kerastag.files import atomic_path, read_json, write_text
 from kerastag.labels import LabelSet
+from kerastag.markdown import format_table
+from kerastag.training.run_folder import RunFolder
 
 SPLITS = {"bal_train": ("bal_train=1,2,3,4:90%", 6000), "valid": ("valid=1,2,3,4:10%", 300), "eval": ("eval=5", 500)}
-LARGEST = 1_500_000
+MAX_BYTES = 1_500_000
 ORIGIN = (
-    "kerastag's own training, from scratch, on scenes mixed from ESC-10 (K. J. Piczak, 2015; recordings from "
+    "kerastag's own training, from scratch, on soundscapes mixed from ESC-10 (K. J. Piczak, 2015; recordings from "
     "freesound.org, CC BY 3.0, credited in its README); Apache-2.0"
 )
 
 
-def kerastag(*words: object, module: str = "kerastag") -> None:
-    """Run a command of the package; its failure ends this program."""
-    command = [sys.executable, "-m", module, *map(str, words)]
-    print(" ".join(command[1:]), file=sys.stderr, flush=True)
-    if subprocess.run(command, check=False).returncode:
-        sys.exit(f"bundled_model.py: error: failed: {' '.join(command[1:])}")
+def main() -> None:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--audio-dir", type=Path, required=True, help="Folder of ESC-10, with one folder per class.")
+    parser.add_argument("--work", type=Path, help="Folder of soundscapes and runs (default: a temporary folder).")
+    parser.add_argument("--smoke", action="store_true", help="Run all steps in small and leave the package unchanged.")
+    args = parser.parse_args(normalize_options(sys.argv[1:]))
+    with tempfile.TemporaryDirectory() as folder:
+        work = args.work or Path(folder)
+        train(args.audio_dir, work, args.smoke)
+        model, scores = export(work)
+        description = describe_model(model, scores, work)
+        if args.smoke:
+            print(description)
+            return
+        if model.stat().st_size > MAX_BYTES:
+            fail(f"{model}: must have at most {MAX_BYTES:,} bytes; received: {model.stat().st_size:,}")
+        path = resolve_model_path(BUNDLED_MODEL)
+        with atomic_path(path) as temporary_path:
+            shutil.copyfile(model, temporary_path)
+        write_text(path.with_name("README.md"), description)
+        print(path)
 
 
-def make(audio_dir: Path, work: Path, smoke: bool) -> tuple[Path, dict]:
-    """Recordings -> the exported file with its thresholds, and what is known of it."""
-    scenes, alone, run = work / "scenes", work / "alone", work / "run"
-    if not all((scenes / f"{split}.tsv").is_file() for split in SPLITS):
+def train(audio_dir: Path, work: Path, smoke: bool) -> None:
+    """Mix the soundscapes, and train MN alone and then both streams; skip what is finished."""
+    soundscapes = work / "soundscapes"
+    if not all((soundscapes / f"{split}.tsv").is_file() for split in SPLITS):
         counts = [f"{split}={count // 50 if smoke else count}" for split, (_, count) in SPLITS.items()]
-        splits = [word for text, _ in SPLITS.values() for word in ("--split", text)]
-        kerastag("scenes", "--audio_dir", audio_dir, "--output", scenes, *splits, "--count", *counts)
-    begun = ["--initial_weights", alone / "model.keras"]
-    for recipe, folder, further in (("mn", alone, []), ("gl_at", run, begun)):
-        if not (folder / "metrics.json").is_file():
-            words = ["--config", f"{recipe}_esc10", "--data_dir", scenes, "--run_dir", folder, *further]
-            kerastag(*words, *(["--smoke"] if smoke else []), module=f"kerastag.recipes.{recipe}")
-    model, when = work / f"{BUNDLED_MODEL}.tflite", work / "when.json"
-    kerastag("export", run / "model.keras", "--target", "tflite_runtime", "--output", model, "--evaluation", scenes)
-    # Of the file that is shipped; chosen on `valid`, measured on `eval`.
-    tune = ["--tune", scenes / "valid.h5", "--by", "segment"]
-    kerastag("when", model, "--pack", scenes / "eval.h5", *tune, "--json", when)
-    found = json.loads(when.read_text())
-    thresholds = tuple(found["rules"]["onset_thresholds"])
+        splits = [word for selection, _ in SPLITS.values() for word in ("--split", selection)]
+        run_kerastag("make-soundscapes", "--audio-dir", audio_dir, "--output", soundscapes, *splits, "--count", *counts)
+    arguments = ["--config", "esc10", "--data-dir", soundscapes, *(["--smoke"] if smoke else [])]
+    initial_weights = ["--initial-weights", work / "mn" / "model.keras"]
+    for recipe, options in (("mn", []), ("gl_at", initial_weights)):
+        if not (work / recipe / "metrics.json").is_file():
+            run_kerastag("train", recipe, *arguments, "--run-dir", work / recipe, *options)
+
+
+def export(work: Path) -> tuple[Path, dict[str, Any]]:
+    """Export the model, tune its thresholds on `valid`, and score the exported file on `eval`.
+
+    Returns:
+        Path of the model with its card, and its scores.
+    """
+    soundscapes = work / "soundscapes"
+    model, scores_path = work / f"{BUNDLED_MODEL}.tflite", work / "scores.json"
+    target = ["--target", "tflite_runtime", "--output", model, "--evaluation", soundscapes]
+    run_kerastag("export", work / "gl_at" / "model.keras", *target)
+    tuning = ["--tune", soundscapes / "valid.h5", "--by", "segment"]
+    run_kerastag("score-events", model, "--pack", soundscapes / "eval.h5", *tuning, "--json", scores_path)
+    scores = read_json(scores_path)
     card = Card.read(model)
     assert card.labels is not None
-    # The folders of ESC-10 are called 001 - Dog bark.
-    labels = LabelSet.from_names([name.partition(" - ")[2] for name in card.labels.names])
-    told = {"thresholds": thresholds, "thresholds_origin": "F1 of seconds on held-out scenes", "origin": ORIGIN}
-    write_card(model, dataclasses.replace(card, labels=labels, **told))
-    return model, {
-        "when": found,
-        "export": json.loads(model.with_suffix(".parity.json").read_text()),
-        "run": json.loads((run / "metrics.json").read_text()),
-        "settings": [json.loads((folder / "settings.json").read_text()) for folder in (alone, run)],
-    }
+    card = dataclasses.replace(
+        card,
+        labels=LabelSet.from_names([name.partition(" - ")[2] for name in card.labels.names]),  # 001 - Dog bark
+        thresholds=tuple(scores["rules"]["onset_thresholds"]),
+        thresholds_origin="segment F1 on held-out soundscapes",
+        origin=ORIGIN,
+    )
+    write_card(model, card)
+    return model, scores
 
 
-def text(model: Path, known: dict) -> str:
-    """What is known of the file -> its card, in Markdown."""
-    card, when, run = Card.read(model), known["when"], known["run"]
-    export, (settings_alone, settings) = known["export"], known["settings"]
+def describe_model(model: Path, scores: dict[str, Any], work: Path) -> str:
+    """Format the description of the model in Markdown."""
+    card, report = Card.read(model), read_json(model.with_suffix(".parity.json"))
+    run = RunFolder.open(work / "gl_at")
+    config, metrics = run.config, run.metrics()
+    mn_steps = RunFolder.open(work / "mn").config["steps"]
+    steps, batch_size, seed = (config[name] for name in ("steps", "batch_size", "seed"))
     assert card.labels is not None
-    precision, f1 = run["ensemble"]["average_precision"], when["segment_f1"]["by_class"]
-    columns = zip(card.labels.names, precision, f1, card.thresholds or (), strict=True)
-    rows = [f"| {name} | {ap:.3f} | {score:.3f} | {threshold:.3f} |" for name, ap, score, threshold in columns]
-    windows = run["localization"]["all"]
-    share, chance = windows["center"], windows["center_chance"]
-    inside = f"{share:.1%} ({chance:.1%})"
-    clips = {split: count for split, (_, count) in SPLITS.items()}
-    steps_alone, steps = settings_alone["steps"], settings["steps"]
-    batch, seed = settings["batch_size"], settings["seed"]
-    segment, event = when["segment_f1"]["macro"], when["event_f1"]["macro"]
+    columns = (metrics["ensemble"]["average_precision"], scores["segment_f1"]["by_class"], card.thresholds or ())
+    rows = [
+        (name, *(f"{value:.3f}" for value in values)) for name, *values in zip(card.labels.names, *columns, strict=True)
+    ]
+    table = format_table(("class", "AP (Keras)", "segment F1", "threshold"), rows)
+    localization = metrics["localization"]["all"]
+    centered = f"{localization['center']:.1%} ({localization['center_chance']:.1%})"
+    num_train, num_valid = SPLITS["bal_train"][1], SPLITS["valid"][1]
     return f"""# `{BUNDLED_MODEL}`: the bundled model
 
 A small audio tagger of ten classes that `kerastag tag` and `kerastag stream` use when no model is named:
@@ -95,41 +123,39 @@ A small audio tagger of ten classes that `kerastag tag` and `kerastag stream` us
 
 | property | value |
 | --- | --- |
-| architecture | GL-AT on MN at {settings["width"]:g} of its published width |
+| architecture | GL-AT on MN at {config["width"]:g} of its published width |
 | input | waveform of {card.window_seconds:g} s at {card.sample_rate:,} Hz; the front end is part of the model |
-| weights | 8-bit integers, {export["size_bytes"] / 1e6:.2f} MB |
+| weights | 8-bit integers, {report["size_bytes"] / 1e6:.2f} MB |
 | license | Apache-2.0, like the package |
 
-The model and this page are written by `python export/bundled_model.py --audio_dir ESC10`, here on
-{machine()}.
+The model and this page are written by `python export/bundled_model.py --audio-dir ESC10`, here on
+{describe_machine()}.
 
 ## Training data
 
 Ten-second soundscapes that `kerastag make-soundscapes` mixes from the recordings of ESC-10: one to four events, 0 to
-20 dB above background noise. The weak labels of {clips["bal_train"]:,} soundscapes of folds 1 to 4 train MN from
-scratch for {steps_alone:,} steps of {batch} clips, then both streams for {steps:,} steps (seed {seed}). Thresholds were
-selected on {clips["valid"]} soundscapes of held-out recordings of these folds.
+20 dB above background noise. The weak labels of {num_train:,} soundscapes of folds 1 to 4 train MN from
+scratch for {mn_steps:,} steps of {batch_size} clips, then both streams for {steps:,} steps (seed {seed}).
+Thresholds were selected on {num_valid} soundscapes of held-out recordings of these folds.
 
 ESC-10 was collected from freesound.org by K. J. Piczak (*ESC: Dataset for Environmental Sound Classification*, 2015)
 and is licensed under CC BY 3.0; its README credits every recording.
 
 ## Metrics
 
-On {export["clips"]} soundscapes of fold 5, which has no recording in common with the training data:
+On {report["clips"]} soundscapes of fold 5, which has no recording in common with the training data:
 
 | metric | value |
 | --- | --- |
-| mAP of the file | {export["map"]["file"]:.4f} |
-| mAP before quantization | {export["map"]["keras"]:.4f} |
-| macro F1 of 1 s segments | {segment:.3f} |
-| macro F1 of events, 200 ms collar | {event:.3f} |
-| PSDS, scenario 1 | {when["psds_1"]:.3f} |
-| PSDS, scenario 2 | {when["psds_2"]:.3f} |
-| windows of present classes centered in an event (by chance) | {inside} |
+| mAP of the file | {report["map"]["file"]:.4f} |
+| mAP before quantization | {report["map"]["keras"]:.4f} |
+| macro F1 of 1 s segments | {scores["segment_f1"]["macro"]:.3f} |
+| macro F1 of events, 200 ms collar | {scores["event_f1"]["macro"]:.3f} |
+| PSDS, scenario 1 | {scores["psds_1"]:.3f} |
+| PSDS, scenario 2 | {scores["psds_2"]:.3f} |
+| sub-clips of present classes centered in an event (by chance) | {centered} |
 
-| class | AP (Keras) | segment F1 | threshold |
-| --- | --- | --- | --- |
-{chr(10).join(rows)}
+{table}
 
 ## Limitations
 
@@ -139,7 +165,8 @@ decisions. For 527 classes use `mn04_as`; for your own sounds train a tagger wit
 """
 
 
-def machine() -> str:
+def describe_machine() -> str:
+    """Describe the processor and the versions of the frameworks."""
     import keras
     import tensorflow as tf
 
@@ -148,25 +175,17 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of an {name}, keras {keras.__version__}, tensorflow {tf.__version__}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--audio_dir", type=Path, required=True, help="ESC-10, a folder a class")
-    parser.add_argument("--work", type=Path, help="folder of scenes and run (default: a temporary one)")
-    parser.add_argument("--smoke", action="store_true", help="all of it in small; the package stays as it is")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        model, known = make(arguments.audio_dir, arguments.work or Path(folder), arguments.smoke)
-        written = text(model, known)
-        if arguments.smoke:
-            print(written)
-            return
-        if model.stat().st_size > LARGEST:
-            sys.exit(f"bundled_model.py: error: {model} must be at most {LARGEST:,} bytes, is {model.stat().st_size:,}")
-        place = resolve_model_path(BUNDLED_MODEL)
-        shutil.copyfile(model, place.with_suffix(".part"))
-        place.with_suffix(".part").replace(place)
-        place.with_name("README.md").write_text(written)
-        print(place)
+def run_kerastag(*arguments: object) -> None:
+    """Run a command of kerastag, and end this program if it fails."""
+    command = [sys.executable, "-m", "kerastag", *map(str, arguments)]
+    print(" ".join(command[1:]), file=sys.stderr, flush=True)
+    if subprocess.run(command, check=False).returncode:
+        fail(f"the command failed: {' '.join(command[1:])}")
+
+
+def fail(message: str) -> None:
+    """End the program with an error."""
+    sys.exit(f"bundled_model.py: error: {message}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The model in the box: small, whole, ours to ship, and it knows its sounds."""
+"""The bundled model: its size, card and license, and its predictions."""
 
 import importlib.util
 
@@ -18,7 +18,7 @@ needs_interpreter = pytest.mark.skipif(
 )
 
 
-def test_it_is_small_and_says_what_it_is():
+def test_the_bundled_model_is_small_and_has_a_card_and_a_description():
     path = resolve_model_path(BUNDLED_MODEL)
     assert path.stat().st_size <= 1_500_000
     card = Card.read(path)
@@ -26,32 +26,32 @@ def test_it_is_small_and_says_what_it_is():
     assert set(card.labels.names) == set(CLASSES)
     assert "ESC-10" in card.origin
     assert card.thresholds_origin != "default"
-    beside = path.with_name("README.md").read_text()
-    assert all(name in beside for name in CLASSES)
-    assert "CC BY 3.0" in beside
+    description = path.with_name("README.md").read_text()
+    assert all(name in description for name in CLASSES)
+    assert "CC BY 3.0" in description
 
 
 @needs_interpreter
-def test_it_hears_at_once():
+def test_the_bundled_model_predicts_without_a_download():
     tagger = Tagger.load(BUNDLED_MODEL)
     rng = np.random.default_rng(0)
-    rate = tagger.card.sample_rate
-    clicks = np.zeros(10 * rate, np.float32)
-    clicks[:: rate // 2] = 0.5
-    for sound in (clicks, rng.uniform(-0.1, 0.1, 10 * rate).astype(np.float32)):
-        probabilities = tagger.probabilities(sound, sample_rate=rate)
+    sample_rate = tagger.card.sample_rate
+    clicks = np.zeros(10 * sample_rate, np.float32)
+    clicks[:: sample_rate // 2] = 0.5
+    for waveform in (clicks, rng.uniform(-0.1, 0.1, 10 * sample_rate).astype(np.float32)):
+        probabilities = tagger.predict(waveform, sample_rate=sample_rate)
         assert probabilities.shape == (10,)
         assert np.ptp(probabilities) > 0.05
 
 
 @needs_interpreter
 @pytest.mark.real
-def test_it_knows_recordings_that_it_never_heard():
-    """Of fold 5: one of ten classes by chance is right one time in ten."""
+def test_most_recordings_of_the_held_out_fold_are_classified_correctly():
+    """Test on fold 5, where a tenth would be correct by chance."""
     tagger = Tagger.load(BUNDLED_MODEL)
-    right = [
+    is_correct = [
         tagger.tag(path, top=1)[0].name == path.parent.name.split(" - ")[1]
         for path in sorted((SHARED / "data" / "esc10").glob("*/5-*.ogg"))[::2]
     ]
-    assert len(right) == 40
-    assert np.mean(right) > 0.5
+    assert len(is_correct) == 40
+    assert np.mean(is_correct) > 0.5
