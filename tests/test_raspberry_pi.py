@@ -1,4 +1,4 @@
-"""export/raspberry_pi, what goes on the device: a configuration that is one, a unit and scripts that linters accept."""
+"""The device kit `export/raspberry_pi`: its configuration, its systemd unit and its scripts."""
 
 import configparser
 import os
@@ -17,80 +17,80 @@ KIT = ROOT / "export/raspberry_pi"
 SCRIPTS = sorted(KIT.glob("*.sh"))
 
 
-def unit():
+def read_unit():
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str
     parser.read(KIT / "kerastag.service")
     return parser
 
 
-def settings(text, folder):
+def read_config(text, folder):
     path = folder / "kerastag.toml"
     path.write_text(text.replace("/var/lib/kerastag", str(folder)))
     return StreamSettings.read(str(path), {})
 
 
-def test_the_configuration_is_one_as_it_is_and_with_all_that_it_offers(tmp_path):
+def test_the_configuration_is_valid_as_it_is_and_with_all_commented_keys(tmp_path):
     text = (KIT / "kerastag.toml").read_text()
-    plain = settings(text, tmp_path)
+    plain = read_config(text, tmp_path)
     assert plain.source == "mic"
-    everything = settings(re.sub(r"^# (?=[a-z_]+ = |\[|\")", "", text, flags=re.MULTILINE), tmp_path)
+    complete = read_config(re.sub(r"^# (?=[a-z_]+ = |\[|\")", "", text, flags=re.MULTILINE), tmp_path)
     assert {"classes", "thresholds", "head", "threshold"} <= {
-        name for name in StreamSettings.__dataclass_fields__ if getattr(everything, name) != getattr(plain, name)
+        name for name in StreamSettings.__dataclass_fields__ if getattr(complete, name) != getattr(plain, name)
     }
-    local = [output for output in everything.output if not output["to"].startswith("mqtt")]
-    assert len(everything.output) == len(local) + 1 == 4
-    open_outputs(local, Surroundings()).close()
+    local_outputs = [output for output in complete.output if not output["to"].startswith("mqtt")]
+    assert len(complete.output) == len(local_outputs) + 1 == 4
+    open_outputs(local_outputs, Surroundings()).close()
     keys = {name for line in text.splitlines() if (name := re.match(r"(?:# )?(\w+) = ", line))}
     assert len(keys) > 15
 
 
-def test_the_mqtt_output_that_it_offers_is_one():
+def test_the_commented_mqtt_output_is_valid():
     pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
     text = (KIT / "kerastag.toml").read_text()
     table = re.search(r"# \[\[output\]\][^\n]*\n((?:# .*\n)+)", text)
     output = tomllib.loads(re.sub(r"^# ", "", table[1], flags=re.MULTILINE))
     assert output["to"].startswith("mqtt://homeassistant.local")
-    said = []
-    open_outputs([{**output, "to": "mqtt://127.0.0.1:1/kerastag"}], Surroundings(said.append)).close()
+    messages = []
+    open_outputs([{**output, "to": "mqtt://127.0.0.1:1/kerastag"}], Surroundings(messages.append)).close()
 
 
-def test_the_unit_runs_the_stream_with_what_the_installer_puts_in_place():
-    service = unit()["Service"]
+def test_the_unit_uses_the_paths_of_the_installer():
+    service = read_unit()["Service"]
     script = (KIT / "install.sh").read_text()
-    places = dict(re.findall(r"^([A-Z]+)=(/\S+)$", script, flags=re.MULTILINE))
+    paths = dict(re.findall(r"^([A-Z]+)=(/\S+)$", script, flags=re.MULTILINE))
     program, config = service["ExecStart"].split()[0], service["ExecStart"].split()[-1]
-    assert program == f"{places['PREFIX']}/venv/bin/python"
-    assert config == f"{places['CONFIG']}/kerastag.toml"
-    assert service["WorkingDirectory"] == places["STATE"]
+    assert program == f"{paths['PREFIX']}/venv/bin/python"
+    assert config == f"{paths['CONFIG']}/kerastag.toml"
+    assert service["WorkingDirectory"] == paths["STATE"]
     assert service["ExecStart"].split()[1:-1] == ["-m", "kerastag", "stream", "--config"]
-    assert StreamSettings.read(str(KIT / "kerastag.toml"), {}).model == f"{places['PREFIX']}/models/model.tflite"
-    # A watchdog shorter than what a source is waited for would end streams that come back by themselves.
+    assert StreamSettings.read(str(KIT / "kerastag.toml"), {}).model == f"{paths['PREFIX']}/models/model.tflite"
+    # A shorter watchdog would end a stream while it waits for a source that comes back.
     assert int(service["WatchdogSec"]) > 2 * 10
     assert service["Type"] == "notify"
     assert service["Restart"] == "always"
     assert service["User"] != "root"
 
 
-def test_systemd_takes_the_unit(tmp_path):
+def test_systemd_accepts_the_unit(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs the program systemd-analyze")
     text = (KIT / "kerastag.service").read_text()
     path = tmp_path / "kerastag.service"
     path.write_text(re.sub("^ExecStart=.*", "ExecStart=/bin/true", text, flags=re.MULTILINE))
     command = ["systemd-analyze", "verify", "--man=no", str(path)]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    known_later = ("RestartSteps", "RestartMaxDelaySec")  # from systemd 254
-    ours = [line for line in checked.stderr.splitlines() if "kerastag.service" in line]
-    assert not [line for line in ours if not any(key in line for key in known_later)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    new_keys = ("RestartSteps", "RestartMaxDelaySec")  # since systemd 254
+    messages = [line for line in result.stderr.splitlines() if "kerastag.service" in line]
+    assert not [line for line in messages if not any(key in line for key in new_keys)]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_shellcheck_finds_nothing_in_the_scripts(script):
+def test_shellcheck_has_no_remarks_on_the_scripts(script):
     if shutil.which("shellcheck") is None:
         pytest.skip("needs the program shellcheck")
-    checked = subprocess.run(["shellcheck", script], capture_output=True, text=True, timeout=60)
-    assert checked.returncode == 0, checked.stdout
+    result = subprocess.run(["shellcheck", script], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_shellcheck_finds_nothing_in_the_scripts(script):
         (["--purge"], "--purge goes with --uninstall"),
     ],
 )
-def test_the_installer_says_what_it_lacks_before_it_does_anything(arguments, message):
-    asked = subprocess.run(["sh", KIT / "install.sh", *arguments], capture_output=True, text=True, timeout=60)
-    assert asked.returncode == 1
-    assert asked.stderr.splitlines()[-1] == f"install.sh: error: {message}"
+def test_the_installer_rejects_invalid_arguments_before_it_changes_anything(arguments, message):
+    result = subprocess.run(["sh", KIT / "install.sh", *arguments], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"install.sh: error: {message}"
 
 
 def test_the_installer_needs_root():
     if os.geteuid() == 0:
-        pytest.skip("needs a user who is not root")
-    asked = subprocess.run(["sh", KIT / "install.sh"], capture_output=True, text=True, timeout=60)
-    assert asked.stderr == "install.sh: error: needs root: sudo sh install.sh ...\n"
+        pytest.skip("needs a user other than root")
+    result = subprocess.run(["sh", KIT / "install.sh"], capture_output=True, text=True, timeout=60)
+    assert result.stderr == "install.sh: error: needs root: sudo sh install.sh ...\n"
