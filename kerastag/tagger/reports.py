@@ -18,7 +18,7 @@ import numpy as np
 from kerastag import audio
 from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
 from kerastag.bundled import BUNDLED_MODEL
-from kerastag.tagger.results import POOLINGS, Tag, Timeline, check_top
+from kerastag.tagger.results import POOLINGS, Tag, Timeline, check_tag_limits
 from kerastag.tagger.tagger import Tagger
 
 __all__ = ["REPORT_FORMATS", "find_recordings", "tag_recordings"]
@@ -123,14 +123,14 @@ class _TaggedRecording(NamedTuple):
 
 
 def _check_options(top: int, threshold: float, format: str, plot: str | None, pooling: str) -> None:
-    check_top(top, threshold)
+    check_tag_limits(top, threshold)
     for name, value, choices in (("format", format, REPORT_FORMATS), ("pooling", pooling, POOLINGS)):
         if value not in choices:
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}; received: {value!r}")
     if plot is not None:
-        from kerastag.tagger.plot import check_picture
+        from kerastag.tagger.plot import check_plot_path
 
-        check_picture(plot)
+        check_plot_path(plot)
 
 
 def _find_all_recordings(paths: Iterable[str]) -> tuple[list[str], int]:
@@ -167,8 +167,8 @@ def _tag_recording(
     if not timeline and plot is None:
         tags = tagger.tag(source, sample_rate=sample_rate, top=top, threshold=threshold, pooling=pooling)
         return _TaggedRecording(name, tags, None)
-    course = tagger.timeline(source, sample_rate=sample_rate, pooling=pooling)
-    tags = tagger.best(course.clipwise, top, threshold)
+    course = tagger.predict_timeline(source, sample_rate=sample_rate, pooling=pooling)
+    tags = tagger.select_tags(course.clipwise, top, threshold)
     if plot is not None:
         _plot(tagger, source, course, tags, "standard input" if path == _STANDARD_INPUT else Path(name).name, plot)
     return _TaggedRecording(name, tags, course if timeline else None)
@@ -184,11 +184,11 @@ def _plot(
     tagger: Tagger, source: str | np.ndarray, timeline: Timeline, tags: Sequence[Tag], title: str, output: str
 ) -> None:
     from kerastag.dsp import FrontEnd
-    from kerastag.tagger.plot import log_mel_picture, plot_timeline
+    from kerastag.tagger.plot import compute_log_mel_overview, plot_timeline
 
     front_end = FrontEnd.from_dict(dict(tagger.card.front_end))
     blocks = [source] if isinstance(source, np.ndarray) else audio.read_blocks(source, front_end.sample_rate)
-    log_mel = log_mel_picture(blocks, front_end, timeline.duration_seconds)
+    log_mel = compute_log_mel_overview(blocks, front_end, timeline.duration_seconds)
     classes = [tagger.labels.index(tag.mid) for tag in tags] or [int(timeline.clipwise.argmax())]
     plot_timeline(timeline, classes, log_mel, front_end, output, title)
 

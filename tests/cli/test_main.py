@@ -130,7 +130,7 @@ def test_fetch_takes_a_local_copy_and_prints_its_path(tmp_path, monkeypatch, cap
     ("arguments", "message"),
     [
         (["tag", "x.wav", "--model", "gone.keras"], "`model` must be a file or one of esc10, mn04_as"),
-        (["tag", "x.wav", "--top", "0"], "`top` must be a whole number of at least 1"),
+        (["tag", "x.wav", "--top", "0"], "`top` must be an integer of at least 1"),
         (["import", "efficientat", "gone.pt", "--output", "x.keras"], "gone.pt"),
         (["import", "panns", "gone.pth", "--output", "x.keras"], "gone.pth"),
         (["import", "panns", "gone.pth", "--output", "x.h5"], "`output` must end in .keras"),

@@ -1,4 +1,4 @@
-"""What `kerastag tag` prints for many recordings, good and bad, in each format, and the picture it draws."""
+"""Reports of tags: tables, JSON and CSV of many recordings, and a picture of one."""
 
 import csv
 import functools
@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 from kerastag.card import Card, write_card
-from kerastag.cli.tag import Options, recordings, tag_recordings
 from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 from kerastag.tagger import Tagger
+from kerastag.tagger.reports import find_recordings, tag_recordings
 
 RATE = 32_000
 CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark, of a dog", "Rain", "Speech"))
@@ -22,15 +22,15 @@ load_once = functools.cache(Tagger.load)
 
 
 @pytest.fixture(autouse=True)
-def loaded_once(monkeypatch):
-    """Every test here tags with the same file, and to load it takes most of the time."""
+def load_model_once(monkeypatch):
+    """Load the model once: every test tags with the same file, and loading it takes most of the time."""
     monkeypatch.setattr(Tagger, "load", load_once)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A small MN with random weights: which tags it gives does not matter here, that they are its own does."""
-    from kerastag.models.mn import mn
+    """Return the path of a small MN with random weights."""
+    from kerastag.models.backbones.mn import mn
 
     path = tmp_path_factory.mktemp("models") / "small.keras"
     mn(3, width=0.1, input="waveform").save(path)
@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two good recordings, one of them a folder below, a bad one, a hidden one, and what is no recording."""
+    """Return a folder with two recordings, a damaged one, a hidden one and a text file."""
     noise = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
     (tmp_path / "below").mkdir()
     soundfile.write(tmp_path / "b.wav", noise, RATE)
@@ -52,29 +52,29 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_stands_for_its_recordings_in_order(folder):
-    assert recordings(str(folder)) == [str(folder / name) for name in ("b.wav", "below/a.FLAC", "c.ogg")]
-    assert recordings("-") == ["-"]
+def test_a_folder_stands_for_its_sorted_recordings(folder):
+    assert find_recordings(str(folder)) == [str(folder / name) for name in ("b.wav", "below/a.FLAC", "c.ogg")]
+    assert find_recordings("-") == ["-"]
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: must hold recordings \(.*\.wav.*\). Received: none"):
-        recordings(str(folder / "empty"))
+    with pytest.raises(ValueError, match=r"empty: must have audio files \(.*\.wav.*\); received: none"):
+        find_recordings(str(folder / "empty"))
 
 
-def test_a_bad_recording_is_one_line_and_the_rest_goes_on(model, folder, capsys):
-    failed = tag_recordings([str(folder / "gone.wav"), str(folder)], model, Options(top=2))
+def test_a_damaged_recording_is_one_line_and_the_others_are_tagged(model, folder, capsys):
+    num_failed = tag_recordings([str(folder / "gone.wav"), str(folder)], model, top=2)
     out, err = capsys.readouterr()
-    assert failed == 2
+    assert num_failed == 2
     lines = out.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [str(folder / "b.wav"), str(folder / "below/a.FLAC")]
     assert len(lines) == 6
-    complaints = [line for line in err.splitlines() if line.startswith("kerastag tag:")]
-    assert len(complaints) == 2
-    assert complaints[0] == f"kerastag tag: {folder / 'gone.wav'}: there is no such file"
-    assert str(folder / "c.ogg") in complaints[1]
+    error_lines = [line for line in err.splitlines() if line.startswith("kerastag tag:")]
+    assert len(error_lines) == 2
+    assert error_lines[0] == f"kerastag tag: {folder / 'gone.wav'}: no such file"
+    assert str(folder / "c.ogg") in error_lines[1]
 
 
-def test_json_is_one_array_with_the_timeline_of_each_tag(model, folder, capsys):
-    assert tag_recordings([str(folder / "b.wav")] * 2, model, Options(format="json", timeline=True, top=2)) == 0
+def test_json_is_one_array_with_the_probabilities_of_each_tag_over_time(model, folder, capsys):
+    assert tag_recordings([str(folder / "b.wav")] * 2, model, format="json", timeline=True, top=2) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert first == second
     assert first["file"] == str(folder / "b.wav")
@@ -85,40 +85,40 @@ def test_json_is_one_array_with_the_timeline_of_each_tag(model, folder, capsys):
 
 
 def test_csv_has_a_row_for_each_tag(model, folder, capsys):
-    tag_recordings([str(folder / "b.wav")], model, Options(format="csv"))
+    tag_recordings([str(folder / "b.wav")], model, format="csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {(row["mid"], row["name"]) for row in rows} == set(zip(CLASSES.mids, CLASSES.names, strict=True))
     probabilities = [float(row["probability"]) for row in rows]
     assert probabilities == sorted(probabilities, reverse=True)
 
 
-def test_csv_of_a_timeline_has_a_row_for_each_frame(model, folder, capsys):
-    tag_recordings([str(folder / "b.wav")], model, Options(format="csv", timeline=True, top=1))
+def test_csv_with_a_timeline_has_a_row_for_each_frame(model, folder, capsys):
+    tag_recordings([str(folder / "b.wav")], model, format="csv", timeline=True, top=1)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["seconds"]) for row in rows] == [round(0.32 * frame, 4) for frame in range(10)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_the_table_draws_the_course_of_each_tag(model, folder, monkeypatch, encoding):
+def test_the_table_draws_a_bar_for_each_frame(model, folder, monkeypatch, encoding):
     printed = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", printed)
-    tag_recordings([str(folder / "b.wav")], model, Options(timeline=True, threshold=0.0))
+    tag_recordings([str(folder / "b.wav")], model, timeline=True, threshold=0.0)
     lines = printed.buffer.getvalue().decode(encoding).splitlines()
     assert lines[0].endswith("b.wav  (3.00 s)")
     assert [len(line.split("|")[1]) for line in lines[1:]] == [10, 10, 10]
 
 
-def test_standard_input_is_a_recording_too(model, folder, monkeypatch, capsys):
-    tag_recordings([str(folder / "b.wav")], model, Options(format="json"))
+def test_standard_input_is_tagged_like_a_file(model, folder, monkeypatch, capsys):
+    tag_recordings([str(folder / "b.wav")], model, format="json")
     expected = json.loads(capsys.readouterr().out)[0]["tags"]
     with (folder / "b.wav").open("rb") as file:
         monkeypatch.setattr(sys, "stdin", file)
-        assert tag_recordings(["-"], model, Options(format="json")) == 0
+        assert tag_recordings(["-"], model, format="json") == 0
     assert json.loads(capsys.readouterr().out) == [{"file": "-", "tags": expected}]
 
 
-def test_nothing_above_the_threshold_is_said(model, folder, capsys):
-    tag_recordings([str(folder / "b.wav")], model, Options(threshold=1.0))
+def test_the_table_says_when_no_tag_reaches_the_threshold(model, folder, capsys):
+    tag_recordings([str(folder / "b.wav")], model, threshold=1.0)
     assert capsys.readouterr().out.splitlines()[1:] == ["  nothing above the threshold"]
 
 
@@ -126,7 +126,7 @@ def test_the_picture_shows_log_mel_above_the_tags(model, folder):
     from matplotlib.image import imread
 
     output = folder / "out.png"
-    assert tag_recordings([str(folder / "b.wav")], model, Options(plot=str(output), top=2)) == 0
+    assert tag_recordings([str(folder / "b.wav")], model, plot=str(output), top=2) == 0
     picture = imread(output)
     assert picture.shape[0] > 400
     assert picture.shape[1] == 1500
@@ -136,13 +136,14 @@ def test_the_picture_shows_log_mel_above_the_tags(model, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(top=0), "`--top` must be at least 1, received 0"),
-        (Options(threshold=1.5), r"`--threshold` must lie in \[0, 1\], received 1.5"),
-        (Options(format="xml"), "`--format` must be one of table, json, csv, received 'xml'"),
-        (Options(plot="out.txt"), "`output` must end in .png, .pdf, .svg, received out.txt"),
-        (Options(plot="out.png"), "`--plot` draws one recording, received 3"),
+        ({"top": 0}, "`top` must be .* at least 1; received: 0"),
+        ({"threshold": 1.5}, r"`threshold` must be in \[0, 1\]; received: 1.5"),
+        ({"format": "xml"}, "`format` must be one of table, json, csv; received: 'xml'"),
+        ({"pooling": "sum"}, "`pooling` must be one of max, mean; received: 'sum'"),
+        ({"plot": "out.txt"}, "`output` must end in one of .png, .pdf, .svg; received: out.txt"),
+        ({"plot": "out.png"}, "`plot` must be of one recording; received: 3"),
     ],
 )
-def test_options_are_checked_before_the_model_is_read(folder, options, message):
+def test_options_are_checked_before_the_model_is_loaded(folder, options, message):
     with pytest.raises(ValueError, match=message):
-        tag_recordings([str(folder)], "no such model", options)
+        tag_recordings([str(folder)], "no such model", **options)
