@@ -40,7 +40,10 @@ def export_model(
 
     The file is written to a temporary folder beside `output` and compared with Keras there. It replaces an existing
     file only if all differences are within the tolerances of the target. The report is written beside it, to
-    `NAME.parity.json`.
+    `NAME.parity.json`:
+
+        report = export_model("runs/es_min", read_target("float16"), "es_min.tflite")
+        print(report.as_markdown())
 
     Args:
         model: Path of a `.keras` file, or of a folder that contains `model.keras`.

@@ -11,7 +11,7 @@ import keras
 from kerastag._version import __version__
 from kerastag.card import Card
 from kerastag.dsp import FrontEnd
-from kerastag.edge.runtime import NEEDS
+from kerastag.edge.runtime import INTERPRETER_KEY
 from kerastag.export.source import SourceModel, rebuild_network
 from kerastag.export.target import Target
 from kerastag.layers.log_mel import LogMel
@@ -130,7 +130,7 @@ def _update_card(source: SourceModel, target: Target) -> Card:
     versions = {**source.card.versions, "kerastag": __version__}
     versions |= {f"export {name}": metadata.version(name) for name in ("keras", "tensorflow")}
     if target.quantization.startswith("int") and target.runtime != "tflite_runtime":
-        versions[NEEDS] = "ai_edge_litert"  # tflite-runtime loads such files, but computes wrong results
+        versions[INTERPRETER_KEY] = "ai_edge_litert"  # tflite-runtime loads such files, but computes wrong results
     origin = "; ".join(filter(None, [source.card.origin, f"exported as {target.name}"]))
     window = target.window_seconds or source.card.window_seconds
     return dataclasses.replace(source.card, window_seconds=window, origin=origin, versions=versions)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kerastag.edge.head import SPLIT
+from kerastag.edge.head import SPLIT_SIGNATURES
 from kerastag.export.graph import read_operations
 from kerastag.export.preparation import PreparedModel
 from kerastag.export.split import split_attention_head
@@ -96,7 +96,7 @@ def _get_endpoints(prepared: PreparedModel) -> Endpoints:
 def _get_split_endpoints(prepared: PreparedModel) -> Endpoints:
     head = split_attention_head(prepared.network)
     num_segments, num_features = prepared.input_shape
-    segment, bag = SPLIT
+    segment, bag = SPLIT_SIGNATURES
     return {
         segment: (lambda x: head.segment(x, training=False), prepared.input_name, (1, num_features)),
         bag: (head.pool, "values", (num_segments, sum(head.widths))),

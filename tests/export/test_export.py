@@ -14,7 +14,7 @@ from export.small_models import CLASSES, make_card, needs_quantizer, save_model,
 from checks import run_python
 from kerastag.__main__ import main
 from kerastag.card import Card
-from kerastag.edge.runtime import NEEDS, LiteRTModel
+from kerastag.edge.runtime import INTERPRETER_KEY, LiteRTModel
 from kerastag.export import (
     ExportReport,
     ParityError,
@@ -72,7 +72,7 @@ def test_the_file_contains_the_card(exported: tuple[Path, ExportReport]) -> None
     assert card.labels == CLASSES
     assert card.origin == "a test; exported as float32"
     assert {"kerastag", "export keras", "export tensorflow"} <= card.versions.keys()
-    assert NEEDS not in card.versions
+    assert INTERPRETER_KEY not in card.versions
 
 
 @needs_quantizer
@@ -89,7 +89,7 @@ def test_int8_calibrates_its_ranges_on_a_pack_and_is_evaluated_on_one(
     assert export_report.map_keras != export_report.map_file
     assert "QUANTIZE" in {operation.kind for operation in read_operations(output.read_bytes())}
     assert "mAP of 40 clips, Keras" in export_report.as_markdown()
-    assert Card.read(output).versions[NEEDS] == "ai_edge_litert"
+    assert Card.read(output).versions[INTERPRETER_KEY] == "ai_edge_litert"
 
 
 def test_a_file_over_its_tolerance_is_removed_and_the_previous_one_stays(

@@ -78,8 +78,8 @@ def test_segment_by_segment_a_split_head_predicts_what_a_whole_head_predicts(tmp
     for newest, segment in enumerate(segments):
         predictions = []
         for head, bag in zip(heads, bags, strict=True):
-            bag[0, newest] = head.keep(segment)
-            predictions.append(head.say(bag, newest))
+            bag[0, newest] = head.process_segment(segment)
+            predictions.append(head.predict(bag, newest))
         for output, (actual, expected) in enumerate(zip(*predictions, strict=True)):
             assert actual.shape == (len(CLASSES),)
             if output and not segment.any():

@@ -22,19 +22,19 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", ["feature_attention", "cnn10"])
 def test_the_old_interpreter_predicts_what_keras_predicts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "PACKAGES", ("tflite_runtime.interpreter",))
+    monkeypatch.setattr(runtime, "INTERPRETER_MODULES", ("tflite_runtime.interpreter",))
     model = runtime.LiteRTModel(FOLDER / f"{name}.tflite", 1)
     with np.load(FOLDER / f"{name}.npz") as arrays:
         inputs, expected = arrays["inputs"], arrays["clipwise"]
     actual = model(inputs)["clipwise"]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=0.003)
-    assert expected.std(axis=0).max() > 5 * 0.003, "the tolerance must be small compared with the variation of the probabilities"
+    assert expected.std(axis=0).max() > 5 * 0.003, "the tolerance must be small compared with the variation"
 
 
 def test_the_old_interpreter_refuses_a_file_that_it_would_compute_wrongly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "PACKAGES", ("tflite_runtime.interpreter",))
+    monkeypatch.setattr(runtime, "INTERPRETER_MODULES", ("tflite_runtime.interpreter",))
     path = tmp_path / "new.tflite"
     path.write_bytes((FOLDER / "feature_attention.tflite").read_bytes())
     card = Card.read(path)
