@@ -34,7 +34,7 @@ from kerastag.metrics import (
     read_events,
     tune_thresholds,
 )
-from kerastag.tagger import Tagger, model_file
+from kerastag.tagger import Tagger, fetch_model
 
 __all__ = ["EventScores", "FramewisePredictions", "SubClips", "predict_framewise", "score_events"]
 
@@ -175,6 +175,11 @@ def score_events(
     Raises:
         FileNotFoundError: A file does not exist.
         ValueError: An argument is outside its range, or a file is damaged or does not fit the others.
+
+    >>> score_events("predictions.npz", "eval.h5")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: eval.h5: no such file
     """
     rules = EventRules(
         0.5 if threshold is None else threshold,
@@ -275,7 +280,7 @@ def _read_card(model: str) -> Card | None:
     """Read the card of a model; `.keras` files of embeddings and predictions may have none."""
     if _is_predictions(model):
         return None
-    path = model_file(model)
+    path = fetch_model(model)
     try:
         return Card.read(path)
     except ValueError:
@@ -352,16 +357,16 @@ def _predict_waveforms(model: str, pack: AudioPack, sub_clip_seconds: float | No
     tagger = Tagger.load(model)
     is_one_window = pack.x_shape[1] / pack.sample_rate <= tagger.card.window_seconds + 1e-6
     if "start_seconds" not in tagger.outputs or not is_one_window:
-        timelines = [tagger.timeline(clip, sample_rate=pack.sample_rate) for clip in _read_clips(pack)]
+        timelines = [tagger.predict_timeline(clip, sample_rate=pack.sample_rate) for clip in _read_clips(pack)]
         framewise = np.stack([timeline.framewise for timeline in timelines])
         limited = np.stack([timeline.probabilities for timeline in timelines])
         return FramewisePredictions(framewise, limited, tagger.seconds_per_frame)
-    seconds = _resolve_seconds("sub_clip_seconds", sub_clip_seconds, _read_sub_clip_seconds(model_file(model)), model)
+    seconds = _resolve_seconds("sub_clip_seconds", sub_clip_seconds, _read_sub_clip_seconds(fetch_model(model)), model)
     names = ("framewise", "clipwise", "start_seconds", "classes")
     outputs = [
         window_outputs
         for clip in _read_clips(pack)
-        for _, window_outputs in tagger.windows(clip, *names, sample_rate=pack.sample_rate)
+        for _, window_outputs in tagger.predict_windows(clip, *names, sample_rate=pack.sample_rate)
     ]
     framewise, clipwise, start_seconds, classes = (np.stack([output[name] for output in outputs]) for name in names)
     sub_clips = SubClips(start_seconds, classes, seconds)
@@ -375,7 +380,7 @@ def _predict_embeddings(model: str, pack: FeaturePack, segment_seconds: float | 
 
     card = _read_card(model)
     seconds = _resolve_seconds("segment_seconds", segment_seconds, None if card is None else card.seconds_per_frame, model)
-    network = load_model(model_file(model))
+    network = load_model(fetch_model(model))
     if not isinstance(network.output, dict) or "framewise" not in network.output:
         raise ValueError(f"{model}: must have the output `framewise`, probabilities over time")
     network = keras.Model(network.input, network.output["framewise"])

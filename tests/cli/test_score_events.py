@@ -1,4 +1,4 @@
-"""`kerastag when`: the figures of `kerastag.metrics` for models of every kind, and one line for what does not fit."""
+"""`kerastag score-events`: the metrics of models of every kind, and its errors."""
 
 import json
 
@@ -8,13 +8,24 @@ import pytest
 
 from kerastag.__main__ import main
 from kerastag.card import Card, write_card
-from kerastag.cli.score_events import _Model
-from kerastag.data.mixing import SceneRules
-from kerastag.data.pack import PackWriter
-from kerastag.data.synthetic_events import SYNTHETIC_EVENTS, write_synthetic_scenes
+from kerastag.data.feature_pack_writer import FeaturePackWriter
+from kerastag.data.packs import open_pack
+from kerastag.data.sound_sources import SYNTHETIC_EVENTS
+from kerastag.data.soundscape_mixer import SoundscapeConfig
+from kerastag.data.soundscapes import write_synthetic_soundscapes
 from kerastag.events import EventRules
 from kerastag.labels import LabelSet
-from kerastag.metrics import PSDS_1, EventTable, event_f1, localization, peaks, psds, read_events, segment_f1
+from kerastag.metrics import (
+    PSDS_1,
+    EventTable,
+    compute_event_f1,
+    compute_localization,
+    compute_psds,
+    compute_segment_f1,
+    find_peaks,
+    read_events,
+)
+from kerastag.scoring import predict_framewise
 
 RATE, SECONDS, FRAME_SECONDS = 32_000, 2.0, 0.2
 LABELS = LabelSet.from_names(SYNTHETIC_EVENTS)
@@ -22,20 +33,20 @@ LABELS = LabelSet.from_names(SYNTHETIC_EVENTS)
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    rules = SceneRules(scene_seconds=SECONDS, max_event_seconds=1.0, max_events=2)
-    write_synthetic_scenes(folder, sample_rate=RATE, counts={"eval": 12, "valid": 10}, rules=rules)
+    folder = tmp_path_factory.mktemp("soundscapes")
+    config = SoundscapeConfig(soundscape_seconds=SECONDS, max_event_seconds=1.0, max_events=2)
+    write_synthetic_soundscapes(folder, sample_rate=RATE, counts={"eval": 12, "valid": 10}, config=config)
     return folder
 
 
 @pytest.fixture(scope="module")
-def truth(packs):
+def ground_truth(packs):
     return read_events(packs / "eval.tsv", [f"eval_{i:06d}.wav" for i in range(12)], LABELS)
 
 
 @pytest.fixture(scope="module")
 def models(packs):
-    """Small networks over the envelope of a scene, untrained: one says when, the other chooses windows, too."""
+    """Build two small untrained networks over the envelope of a soundscape, of which one selects sub-clips."""
     import keras
 
     from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
@@ -45,133 +56,170 @@ def models(packs):
     framewise = keras.layers.Dense(5, "sigmoid", kernel_initializer=keras.initializers.RandomNormal(0, 9, seed=1))(
         envelope - keras.ops.mean(envelope, axis=(1, 2), keepdims=True)
     )
-    # The clip is less sure than its most probable frames, as those of a CNN may be.
+    # The clip is less probable than its most probable frame, as may happen in a CNN.
     outputs = {"clipwise": 0.9 * keras.ops.max(framewise, axis=1), "framewise": framewise}
     _, start_seconds, classes = ClassWiseClipSelect(2, 0.9, RATE, return_windows=True, name="select")(
         [waveform, outputs["clipwise"], framewise]
     )
-    windows = {"start_seconds": start_seconds, "classes": classes}
-    thresholds = {"thresholds": (0.5, 0.45, 0.5, 0.5, 0.55), "thresholds_origin": "made up"}
-    models = {"plain": keras.Model(waveform, outputs), "choosing": keras.Model(waveform, {**outputs, **windows})}
+    sub_clips = {"start_seconds": start_seconds, "classes": classes}
+    thresholds = {"thresholds": (0.5, 0.45, 0.5, 0.5, 0.55), "thresholds_origin": "synthetic"}
+    models = {"plain": keras.Model(waveform, outputs), "selecting": keras.Model(waveform, {**outputs, **sub_clips})}
     for name, model in models.items():
         model.save(packs / f"{name}.keras")
         write_card(packs / f"{name}.keras", Card(LABELS, RATE, SECONDS, FRAME_SECONDS, **thresholds))
     return models
 
 
-def when(capsys, *arguments):
-    assert main(["when", *map(str, arguments)]) == 0, capsys.readouterr().err
+def score(capsys, *arguments):
+    assert main(["score-events", *map(str, arguments)]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
-def heard(model, packs, *names):
+def predict(model, packs, *names):
     with h5py.File(packs / "eval.h5") as file:
-        said = model.predict(file["waveform"][:].astype("float32") / 32_767, verbose=0)
-    return [said[name] for name in names]
+        outputs = model.predict(file["waveform"][:].astype("float32") / 32_767, verbose=0)
+    return [outputs[name] for name in names]
 
 
-def test_a_model_is_measured_with_the_thresholds_of_its_card(models, packs, truth, tmp_path, capsys):
-    out = when(capsys, packs / "plain.keras", "--pack", packs / "eval.h5", "--json", tmp_path / "when.json")
-    found = json.loads((tmp_path / "when.json").read_text())
-    framewise, clipwise = heard(models["plain"], packs, "framewise", "clipwise")
-    sounding = np.minimum(framewise, clipwise[:, None])
-    assert (sounding < framewise).any()
-    assert found["psds_1"] == pytest.approx(psds(truth, sounding, FRAME_SECONDS, SECONDS, PSDS_1), abs=1e-6)
-    events = EventTable.found(sounding, FRAME_SECONDS, EventRules((0.5, 0.45, 0.5, 0.5, 0.55)))
-    assert found["event_f1"]["micro"] == pytest.approx(event_f1(truth, events).micro)
-    assert found["segment_f1"]["by_class"] == pytest.approx(segment_f1(truth, events).by_class.tolist(), nan_ok=True)
-    expected = localization(truth, *peaks(framewise, FRAME_SECONDS), 0.0, SECONDS)
-    assert found["peaks"] == expected.as_dict()
-    assert expected.table() in out
-    assert found["classes"] == list(SYNTHETIC_EVENTS)
-    assert f"eval.h5: 12 clips, {len(truth)} events; thresholds: the card's (made up)" in out
-    assert "windows" not in out
+def test_a_model_is_scored_with_the_thresholds_of_its_card(models, packs, ground_truth, tmp_path, capsys):
+    out = score(capsys, packs / "plain.keras", "--pack", packs / "eval.h5", "--json", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    framewise, clipwise = predict(models["plain"], packs, "framewise", "clipwise")
+    limited = np.minimum(framewise, clipwise[:, None])
+    assert (limited < framewise).any()
+    expected_psds = compute_psds(ground_truth, limited, FRAME_SECONDS, SECONDS, PSDS_1)
+    assert scores["psds_1"] == pytest.approx(expected_psds, abs=1e-6)
+    events = EventTable.from_framewise(limited, FRAME_SECONDS, EventRules((0.5, 0.45, 0.5, 0.5, 0.55)))
+    assert scores["event_f1"]["micro"] == pytest.approx(compute_event_f1(ground_truth, events).micro)
+    assert scores["segment_f1"]["by_class"] == pytest.approx(
+        compute_segment_f1(ground_truth, events).by_class.tolist(), nan_ok=True
+    )
+    expected = compute_localization(ground_truth, *find_peaks(framewise, FRAME_SECONDS), 0.0, SECONDS)
+    assert scores["peaks"] == expected.as_dict()
+    assert expected.format_table() in out
+    assert scores["classes"] == list(SYNTHETIC_EVENTS)
+    assert f"eval.h5: 12 clips, {len(ground_truth)} events; thresholds: the card's (synthetic)" in out
+    assert "sub-clips" not in out
 
 
-def test_chosen_windows_are_measured_too(models, packs, truth, tmp_path, capsys):
-    out = when(capsys, packs / "choosing.keras", "--pack", packs / "eval.h5", "--json", tmp_path / "when.json")
-    start_seconds, classes = heard(models["choosing"], packs, "start_seconds", "classes")
-    expected = localization(truth, start_seconds, classes, 0.9, SECONDS)
-    assert json.loads((tmp_path / "when.json").read_text())["windows"] == expected.as_dict()
-    assert "windows of 0.9 s that were chosen" in out
-    assert expected.table() in out
+def test_selected_sub_clips_are_scored_too(models, packs, ground_truth, tmp_path, capsys):
+    out = score(capsys, packs / "selecting.keras", "--pack", packs / "eval.h5", "--json", tmp_path / "scores.json")
+    start_seconds, classes = predict(models["selecting"], packs, "start_seconds", "classes")
+    expected = compute_localization(ground_truth, start_seconds, classes, 0.9, SECONDS)
+    assert json.loads((tmp_path / "scores.json").read_text())["sub_clips"] == expected.as_dict()
+    assert "sub-clips of 0.9 s selected" in out
+    assert expected.format_table() in out
 
 
 def test_thresholds_are_tuned_on_another_pack(models, packs, tmp_path, capsys):
     arguments = [packs / "plain.keras", "--pack", packs / "eval.h5", "--by", "segment"]
-    out = when(capsys, *arguments, "--tune", packs / "valid.h5", "--json", tmp_path / "when.json")
+    out = score(capsys, *arguments, "--tune", packs / "valid.h5", "--json", tmp_path / "scores.json")
     assert f"thresholds: tuned on {packs}/valid.h5" in out
-    thresholds = json.loads((tmp_path / "when.json").read_text())["rules"]["onset_thresholds"]
+    thresholds = json.loads((tmp_path / "scores.json").read_text())["rules"]["onset_thresholds"]
     assert len(set(thresholds)) == 5
-    assert main(["when", *map(str, arguments), "--tune", str(packs / "eval.h5")]) == 1
-    assert "`--tune` must be another pack than `--pack`" in capsys.readouterr().err
+    assert main(["score-events", *map(str, arguments), "--tune", str(packs / "eval.h5")]) == 1
+    assert "`tune` must be another pack than the one to score" in capsys.readouterr().err
 
 
-def test_predictions_are_measured_without_a_model(packs, truth, tmp_path, capsys):
+def test_predictions_are_scored_without_a_model(packs, ground_truth, tmp_path, capsys):
     framewise = np.random.default_rng(0).random((12, 10, 5)).astype("float32")
-    windows = {"start_seconds": np.zeros((12, 1)), "classes": np.zeros((12, 1), int), "sub_clip_seconds": 0.5}
-    np.savez(tmp_path / "said.npz", framewise=framewise, seconds_per_frame=0.2, **windows)
-    arguments = ["--pack", packs / "eval.h5", "--json", tmp_path / "when.json", "--threshold", "0.7"]
-    out = when(capsys, tmp_path / "said.npz", *arguments, "--min_seconds", "0.4", "--smoothing_seconds", "0.6")
-    found = json.loads((tmp_path / "when.json").read_text())
+    sub_clips = {"start_seconds": np.zeros((12, 1)), "classes": np.zeros((12, 1), int), "sub_clip_seconds": 0.5}
+    np.savez(tmp_path / "predictions.npz", framewise=framewise, seconds_per_frame=0.2, **sub_clips)
+    arguments = ["--pack", packs / "eval.h5", "--json", tmp_path / "scores.json", "--threshold", "0.7"]
+    out = score(capsys, tmp_path / "predictions.npz", *arguments, "--min-seconds", "0.4", "--smoothing-seconds", "0.6")
+    scores = json.loads((tmp_path / "scores.json").read_text())
     rules = EventRules(0.7, min_seconds=0.4, smoothing_seconds=0.6)
-    assert found["event_f1"]["micro"] == event_f1(truth, EventTable.found(framewise, 0.2, rules)).micro
-    expected = psds(truth, framewise, 0.2, SECONDS, smoothing_seconds=0.6)
-    assert found["psds_1"] == pytest.approx(expected)
-    assert found["windows"] == localization(truth, windows["start_seconds"], windows["classes"], 0.5, SECONDS).as_dict()
+    events = EventTable.from_framewise(framewise, 0.2, rules)
+    assert scores["event_f1"]["micro"] == compute_event_f1(ground_truth, events).micro
+    expected = compute_psds(ground_truth, framewise, 0.2, SECONDS, smoothing_seconds=0.6)
+    assert scores["psds_1"] == pytest.approx(expected)
+    expected = compute_localization(ground_truth, sub_clips["start_seconds"], sub_clips["classes"], 0.5, SECONDS)
+    assert scores["sub_clips"] == expected.as_dict()
     assert "thresholds: 0.7" in out
 
 
-def test_the_attention_models_of_paper_1_are_measured(tmp_path, capsys):
-    """Feature-level attention over embeddings: what it says of padding does not count."""
+def test_models_of_embeddings_are_scored(tmp_path, capsys):
+    """The probabilities of padding are ignored, and a model without a card needs the length of a segment."""
     from kerastag.models.embedding_models import decision_attention
 
     model = decision_attention(num_classes=2, num_features=4, units=8, depth=1)
     model.save(tmp_path / "attention.keras")
     x = np.random.default_rng(0).integers(0, 256, (6, 10, 4), np.uint8)
     x[0, 5:] = 0
-    with PackWriter(tmp_path / "eval.h5", num_classes=2, features=4, attributes={"class_names": '["a", "b"]'}) as pack:
+    with FeaturePackWriter(
+        tmp_path / "eval.h5", num_classes=2, num_features=4, attributes={"class_names": '["a", "b"]'}
+    ) as pack:
         pack.append(x, [5, *[10] * 5], np.ones((6, 2), bool), [f"clip{i}" for i in range(6)])
         pack.finish()
     rows = [f"clip{i}\t{i}\t{i + 2}\t{'ab'[i % 2]}" for i in range(6)]
     (tmp_path / "eval.tsv").write_text("\n".join(["filename\tonset\toffset\tevent_label", *rows]))
-    when(capsys, tmp_path / "attention.keras", "--pack", tmp_path / "eval.h5", "--json", tmp_path / "when.json")
-    found = json.loads((tmp_path / "when.json").read_text())
+    arguments = [tmp_path / "attention.keras", "--pack", tmp_path / "eval.h5"]
+    assert main(["score-events", *map(str, arguments)]) == 1
+    assert "`segment_seconds` must be the length in seconds, which" in capsys.readouterr().err
+    score(capsys, *arguments, "--segment-seconds", 1, "--json", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())
     framewise = model.predict((x.astype("float32") - 128) / 128, verbose=0)["framewise"]
     framewise[0, 5:] = 0
-    truth = read_events(tmp_path / "eval.tsv", [f"clip{i}" for i in range(6)], LabelSet.from_names(["a", "b"]))
-    assert found["peaks"] == localization(truth, *peaks(framewise, 1.0), 0.0, 10.0).as_dict()
-    heard = _Model(str(tmp_path / "attention.keras"), None).hear(str(tmp_path / "eval.h5")).framewise
-    np.testing.assert_allclose(heard, framewise, atol=1e-6)
+    ground_truth = read_events(tmp_path / "eval.tsv", [f"clip{i}" for i in range(6)], LabelSet.from_names(["a", "b"]))
+    assert scores["peaks"] == compute_localization(ground_truth, *find_peaks(framewise, 1.0), 0.0, 10.0).as_dict()
+    with open_pack(tmp_path / "eval.h5") as pack:
+        predictions = predict_framewise(tmp_path / "attention.keras", pack, segment_seconds=1.0)
+    np.testing.assert_allclose(predictions.framewise, framewise, atol=1e-6)
+
+
+def test_the_card_of_a_model_of_embeddings_has_the_length_of_a_segment(tmp_path):
+    """A patch of VGGish is 0.96 s long; AudioSet's embeddings have one per second."""
+    from kerastag.models.embedding_models import decision_attention
+
+    path = tmp_path / "attention.keras"
+    decision_attention(num_classes=2, num_features=4, units=8, depth=1).save(path)
+    write_card(path, Card(LabelSet.from_names(["a", "b"]), 16_000, 9.6, seconds_per_frame=0.96))
+    with FeaturePackWriter(tmp_path / "eval.h5", num_classes=2, num_segments=10, num_features=4) as writer:
+        writer.append(np.ones((1, 10, 4), np.uint8), [10], np.ones((1, 2), bool), ["clip"])
+        writer.finish()
+    with open_pack(tmp_path / "eval.h5") as pack:
+        assert predict_framewise(path, pack).seconds_per_frame == 0.96
+        with pytest.raises(ValueError, match=r"`segment_seconds` must be 0.96 as in .*; received: 1$"):
+            predict_framewise(path, pack, segment_seconds=1.0)
+
+
+def test_predictions_with_sub_clips_need_their_length(tmp_path):
+    arrays = {"start_seconds": np.zeros((1, 1)), "classes": np.zeros((1, 1), int)}
+    np.savez(tmp_path / "predictions.npz", framewise=np.zeros((1, 4, 5)), seconds_per_frame=0.5, **arrays)
+    with pytest.raises(ValueError, match="`sub_clip_seconds` must be the length in seconds"):
+        predict_framewise(tmp_path / "predictions.npz", None)
+    sub_clips = predict_framewise(tmp_path / "predictions.npz", None, sub_clip_seconds=0.5).sub_clips
+    assert sub_clips.seconds == 0.5
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"model": "gone.keras"}, "gone.keras"),
-        ({"model": "gone.npz"}, "gone.npz: no such predictions"),
-        ({"model": "broken.npz"}, "broken.npz: is no .npz file that can be read"),
-        ({"model": "empty.npz"}, "empty.npz: must hold framewise and seconds_per_frame, has no seconds_per_frame"),
+        ({"model": "gone.npz"}, "gone.npz: no such file"),
+        ({"model": "broken.npz"}, "broken.npz: must be a readable .npz file"),
+        ({"model": "empty.npz"}, "empty.npz: must have framewise and seconds_per_frame; received: framewise"),
         ({"model": "other.npz"}, "other.npz: `framewise` must be (12, frames, 5) for"),
-        ({"pack": "gone.h5"}, "gone.h5: no such pack"),
-        ({"events": "gone.tsv"}, "gone.tsv: no such table of events"),
-        ({"tune": "valid.h5"}, "`--tune` needs a model, received predictions"),
-        ({"threshold": "2"}, "`onset_thresholds` must be in [0, 1], one or one a class, received 2.0"),
+        ({"pack": "gone.h5"}, "gone.h5: no such file"),
+        ({"events": "gone.tsv"}, "gone.tsv: no such file"),
+        ({"tune": "valid.h5"}, "`tune` must be None for predictions"),
+        ({"threshold": "2"}, "`onset_thresholds` must be in [0, 1], one number or one per class; received: 2.0"),
     ],
 )
 def test_an_error_is_one_line(change, message, packs, tmp_path, capsys):
-    np.savez(tmp_path / "said.npz", framewise=np.zeros((12, 4, 5)), seconds_per_frame=0.5)
+    np.savez(tmp_path / "predictions.npz", framewise=np.zeros((12, 4, 5)), seconds_per_frame=0.5)
     np.savez(tmp_path / "empty.npz", framewise=np.zeros((12, 4, 5)))
     np.savez(tmp_path / "other.npz", framewise=np.zeros((12, 4, 3)), seconds_per_frame=0.5)
     (tmp_path / "broken.npz").write_bytes(b"PK broken")
-    given = {"model": "said.npz", **change}
-    arguments = ["when", str(tmp_path / given.pop("model")), "--pack", str(packs / given.pop("pack", "eval.h5"))]
-    for name, value in given.items():
+    options = {"model": "predictions.npz", **change}
+    model, pack = tmp_path / options.pop("model"), packs / options.pop("pack", "eval.h5")
+    arguments = ["score-events", str(model), "--pack", str(pack)]
+    for name, value in options.items():
         arguments += [f"--{name}", str(packs / value) if "." in value else value]
     assert main(arguments) == 1
     err = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(err) == 1
-    assert err[0].startswith("kerastag when: error: ")
+    assert err[0].startswith("kerastag score-events: error: ")
     assert message in err[0]
 
 
@@ -179,5 +227,5 @@ def test_classes_of_another_pack_are_refused(models, packs, tmp_path, capsys):
     (tmp_path / "eval.h5").write_bytes((packs / "eval.h5").read_bytes())
     with h5py.File(tmp_path / "eval.h5", "r+") as file:
         file.attrs["class_names"] = json.dumps(list("abcde"))
-    assert main(["when", str(packs / "plain.keras"), "--pack", str(tmp_path / "eval.h5")]) == 1
-    assert "its classes are not those of" in capsys.readouterr().err
+    assert main(["score-events", str(packs / "plain.keras"), "--pack", str(tmp_path / "eval.h5")]) == 1
+    assert "its classes must be those of" in capsys.readouterr().err
