@@ -1,11 +1,11 @@
-"""What streaming costs a device: mn04 with an attention head on one core, its memory, and how soon it speaks.
+"""Benchmark of streaming on a device: mn04 with an attention head on one core, its memory, and its first result.
 
     python benchmarks/streaming.py [--model FILE.keras|PRESET] [--minutes 10] [--repeats 7]
 
-Each way of streaming runs in a process of its own, on one core, without a framework: noise in bursts at 48 kHz, in
-blocks of 0.1 s, is resampled, turned into log-mel frames and heard. Without `--model` mn04 has random weights, which
-costs the same. The front end is timed beside the plain NumPy of its formula, one after the other in turns; medians.
-Quote the figures of a quiet machine only.
+Each streaming mode runs in its own process, on one core, without a framework: bursts of noise at 48 kHz, in blocks of
+0.1 s, are resampled, converted to log-mel frames and tagged. Without `--model` mn04 has random weights, which are as
+fast. The front end is compared with its formula in plain NumPy, in turns; times are medians. Quote only measurements of
+an idle machine.
 """
 
 import argparse
@@ -26,76 +26,88 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE_RATE, BLOCK_SECONDS = 48_000, 0.1
-WAYS = {
-    "incremental": "mn04 a second, attention head on ten",
+MODES = {
+    "incremental": "mn04 per second, attention head on ten",
     "windowed": "mn04 on the last 10 s, every second",
 }
 GOALS = "goals: real-time factor 0.05, 120 MB resident, first result 2 s after its audio, import 0.3 s"
 
 
 def main() -> None:
-    """Convert the models, measure each way in its own process, print the tables."""
+    """Convert the models, measure each mode in its own process, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="an mn tagger: a .keras file or a preset (default: mn04, random weights)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="audio to stream (default: 10)")
-    parser.add_argument("--repeats", type=int, default=7, help="of what is timed in turns (default: 7)")
-    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(*arguments.measure, arguments)))
+    parser.add_argument(
+        "--model", help="Tagger of the mn family: a .keras file or a preset (default: mn04, random weights)."
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="Duration of the audio, minutes (default: 10).")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="Number of repetitions of measurements in turns (default: 7)."
+    )
+    parser.add_argument("--measure", nargs=2, metavar=("TARGET", "FOLDER"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(*args.measure, args)))
         return
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one used; Python {sys.version[:6]}")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "soxr", "ai-edge-litert", "tflite-runtime")))
+    print(", ".join(f"{name} {get_version(name)}" for name in ("numpy", "soxr", "ai-edge-litert", "tflite-runtime")))
     with tempfile.TemporaryDirectory() as folder:
-        in_a_process("convert", folder, arguments)
-        rows = {way: in_a_process(way, folder, arguments) for way in WAYS}
-        imports = [in_a_process("import", folder, arguments)["seconds"] for _ in range(arguments.repeats)]
-        front_end = in_a_process("front_end", folder, arguments)
-    print(f"\n`import kerastag.edge`: {statistics.median(imports):.3f} s, median of {len(imports)}\n")
-    print_ways(rows, arguments.minutes)
-    print_front_end(front_end)
+        measure_in_process("convert", folder, args)
+        modes = {mode: measure_in_process(mode, folder, args) for mode in MODES}
+        imports = [measure_in_process("import", folder, args)["seconds"] for _ in range(args.repeats)]
+        front_ends = measure_in_process("front_end", folder, args)
+    print(f"\nimport of StreamingTagger: {statistics.median(imports):.3f} s, median of {len(imports)}\n")
+    print(format_modes(modes, args.minutes))
+    print(f"\n{format_front_ends(front_ends)}")
     print(f"\nload average {os.getloadavg()[0]:.1f} at the end; {GOALS}")
 
 
-def print_ways(rows: dict[str, dict[str, float]], minutes: float) -> None:
-    """A row a way of streaming."""
-    print(
-        f"| {minutes:g} min of audio | files | real-time factor | result, p50 / p99 | first result | resident | peak |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for way, row in rows.items():
-        latency = f"{1e3 * row['latency_p50']:.1f} / {1e3 * row['latency_p99']:.1f} ms"
-        memory = f"{row['resident_mb']:.0f} MB | {row['peak_mb']:.0f} MB"
-        sizes = f"{row['file_mb']:.1f} MB | {row['real_time_factor']:.4f}"
-        print(f"| {way}: {WAYS[way]} | {sizes} | {latency} | {row['first_result']:.2f} s | {memory} |")
+def format_modes(modes: dict[str, dict[str, float]], minutes: float) -> str:
+    """Format the table of the streaming modes."""
+    from kerastag.markdown import format_table
+
+    rows = [
+        (
+            f"{mode}: {MODES[mode]}",
+            f"{values['file_mb']:.1f} MB",
+            f"{values['real_time_factor']:.4f}",
+            f"{1e3 * values['latency_p50']:.1f} / {1e3 * values['latency_p99']:.1f} ms",
+            f"{values['first_result']:.2f} s",
+            f"{values['resident_mb']:.0f} MB",
+            f"{values['peak_mb']:.0f} MB",
+        )
+        for mode, values in modes.items()
+    ]
+    columns = ("files", "real-time factor", "result, p50 / p99", "first result", "resident", "peak")
+    return format_table((f"{minutes:g} min of audio", *columns), rows)
 
 
-def print_front_end(rows: dict[str, dict[str, float]]) -> None:
-    """A row a front end."""
-    print(
-        "\n| front end, ms a second of audio | plain formula, dense product | ours, 1 s at once | ours, 0.1 s blocks |"
-    )
-    print("| --- | --- | --- | --- |")
-    for name, row in rows.items():
-        print(f"| {name} | {row['plain']:.2f} | {row['whole']:.2f} | {row['blocks']:.2f} |")
+def format_front_ends(front_ends: dict[str, dict[str, float]]) -> str:
+    """Format the table of the front ends."""
+    from kerastag.markdown import format_table
+
+    columns = ("plain formula, dense product", "kerastag, 1 s at once", "kerastag, 0.1 s blocks")
+    rows = [
+        (name, *(f"{times[key]:.2f}" for key in ("plain", "whole", "blocks"))) for name, times in front_ends.items()
+    ]
+    return format_table(("front end, ms per second of audio", *columns), rows)
 
 
-def version(package: str) -> str:
-    """A package's version, or that it is not there."""
+def get_version(package: str) -> str:
+    """Return the version of a package, or `absent`."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "absent"
 
 
-def in_a_process(what: str, folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One measurement in a fresh interpreter, on one core unless it only converts."""
+def measure_in_process(target: str, folder: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Call `measure` in a new process with one thread."""
     threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    model = [] if arguments.model is None else ["--model", arguments.model]
-    flags = ["--minutes", str(arguments.minutes), "--repeats", str(arguments.repeats), *model]
+    model = [] if args.model is None else ["--model", args.model]
+    flags = ["--minutes", str(args.minutes), "--repeats", str(args.repeats), *model]
     result = subprocess.run(
-        [sys.executable, __file__, "--measure", what, folder, *flags],
+        [sys.executable, __file__, "--measure", target, folder, *flags],
         env={**os.environ, **threads, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
         text=True,
@@ -104,51 +116,52 @@ def in_a_process(what: str, folder: str, arguments: argparse.Namespace) -> dict[
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def measure(what: str, folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One of `convert`, `import`, `front_end` and the ways of streaming."""
+def measure(target: str, folder: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure `import`, `front_end` or a streaming mode, or `convert` the models."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    if what == "convert":
-        convert(arguments.model, Path(folder))
+    if target == "convert":
+        convert_models(args.model, Path(folder))
         return {}
-    if what == "import":
-        return {"seconds": import_seconds()}
-    if what == "front_end":
-        return front_end_times(arguments.repeats)
-    files = ["embedder", "head"] if what == "incremental" else ["windowed"]
-    return stream([Path(folder, f"{name}.tflite") for name in files], arguments.minutes)
+    if target == "import":
+        return {"seconds": measure_import()}
+    if target == "front_end":
+        return measure_front_ends(args.repeats)
+    names = ["embedder", "head"] if target == "incremental" else ["windowed"]
+    return measure_stream([Path(folder, f"{name}.tflite") for name in names], args.minutes)
 
 
-def import_seconds() -> float:
-    """What the import takes in a fresh interpreter, NumPy's included."""
-    code = "import time; t = time.perf_counter(); import kerastag.edge; print(time.perf_counter() - t)"
+def measure_import() -> float:
+    """Measure the import of the tagger, and of NumPy, in a new interpreter, seconds."""
+    statement = "from kerastag.edge import StreamingTagger"
+    code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
     return float(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def stream(files: list[Path], minutes: float) -> dict[str, float]:
-    """Files of a tagger -> what streaming with it takes."""
-    audio = np.load(files[0].with_name("audio.npy"))  # NumPy's random numbers are no memory of a device's
+def measure_stream(paths: list[Path], minutes: float) -> dict[str, float]:
+    """Measure speed, latency and memory of a stream with the models in these files."""
+    audio = np.load(paths[0].with_name("audio.npy"))  # Generating it here would need memory that a device does not.
     start = time.perf_counter()
     from kerastag.edge import StreamingTagger
 
-    tagger = StreamingTagger(*files)
-    # All the audio of the first result is there: how long until it is given, from a cold start.
-    first = tagger.feed(audio[: round((tagger.hop_seconds + 0.2) * DEVICE_RATE)], DEVICE_RATE)
+    tagger = StreamingTagger(*paths)
+    # The first result, from a cold start, when all of its audio is there.
+    results = tagger.feed(audio[: round((tagger.hop_seconds + 0.2) * DEVICE_RATE)], DEVICE_RATE)
     first_result = time.perf_counter() - start
-    assert first, "the first hop gives a result"
+    assert results, "the first hop has a result"
     tagger.flush()
-    block, before = round(BLOCK_SECONDS * DEVICE_RATE), tagger.stats()
-    began, processor = time.perf_counter(), time.process_time()
+    block_samples, stats_before = round(BLOCK_SECONDS * DEVICE_RATE), tagger.compute_stats()
+    wall_start, processor_start = time.perf_counter(), time.process_time()
     blocks = round(60 * minutes / BLOCK_SECONDS)
     for index in range(blocks):
-        place = index * block % (len(audio) - block + 1)
-        tagger.feed(audio[place : place + block], DEVICE_RATE)
-    seconds = max(time.perf_counter() - began, time.process_time() - processor)
-    stats = tagger.stats()
-    assert stats.results - before.results >= int(60 * minutes / tagger.hop_seconds) - 1
+        offset = index * block_samples % (len(audio) - block_samples + 1)
+        tagger.feed(audio[offset : offset + block_samples], DEVICE_RATE)
+    seconds = max(time.perf_counter() - wall_start, time.process_time() - processor_start)
+    stats = tagger.compute_stats()
+    assert stats.results - stats_before.results >= int(60 * minutes / tagger.hop_seconds) - 1
     import resource
 
-    # Linux counts kilobytes, macOS bytes.
+    # In kilobytes on Linux, and in bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform != "darwin" else 1e6)
     return {
         "first_result": first_result,
@@ -157,36 +170,38 @@ def stream(files: list[Path], minutes: float) -> dict[str, float]:
         "latency_p99": stats.latency_p99,
         "resident_mb": stats.resident_bytes / 1e6,
         "peak_mb": peak,
-        "file_mb": sum(path.stat().st_size for path in files) / 1e6,
+        "file_mb": sum(path.stat().st_size for path in paths) / 1e6,
     }
 
 
-def front_end_times(repeats: int) -> dict[str, dict[str, float]]:
-    """Milliseconds a second of audio, by front end and way of computing it; the ways take turns."""
+def measure_front_ends(repeats: int) -> dict[str, dict[str, float]]:
+    """Measure each front end, computed in three ways in turns, milliseconds per second of audio."""
     from kerastag.dsp import FRONT_ENDS, StreamingLogMel
 
-    found = {}
+    medians = {}
     for name, front_end in FRONT_ENDS.items():
         second = (0.1 * np.random.default_rng(0).standard_normal(front_end.sample_rate)).astype(np.float32)
         stream, block = StreamingLogMel(front_end), len(second) // 10
-        ways: dict[str, Callable[[], Any]] = {
-            "plain": lambda f=front_end, x=second: plain_log_mel(f, x),
+        functions: dict[str, Callable[[], Any]] = {
+            "plain": lambda f=front_end, x=second: compute_plain_log_mel(f, x),
             "whole": lambda s=stream, x=second: s.feed(x),
             "blocks": lambda s=stream, x=second, n=block: [s.feed(x[i : i + n]) for i in range(0, len(x), n)],
         }
-        np.testing.assert_allclose(plain_log_mel(front_end, second), front_end.compute_log_mel(second), atol=1e-3)
-        times: dict[str, list[float]] = {way: [] for way in ways}
+        np.testing.assert_allclose(
+            compute_plain_log_mel(front_end, second), front_end.compute_log_mel(second), atol=1e-3
+        )
+        times: dict[str, list[float]] = {key: [] for key in functions}
         for _ in range(20 * repeats):
-            for way, run in ways.items():
+            for key, function in functions.items():
                 start = time.perf_counter()
-                run()
-                times[way].append(1e3 * (time.perf_counter() - start))
-        found[name] = {way: statistics.median(values) for way, values in times.items()}
-    return found
+                function()
+                times[key].append(1e3 * (time.perf_counter() - start))
+        medians[name] = {key: statistics.median(values) for key, values in times.items()}
+    return medians
 
 
-def plain_log_mel(front_end: Any, waveform: np.ndarray) -> np.ndarray:
-    """The formula of `FrontEnd`, line by line, with the dense matrix."""
+def compute_plain_log_mel(front_end: Any, waveform: np.ndarray) -> np.ndarray:
+    """Compute the formula of `FrontEnd` line by line, with the dense matrix."""
     if front_end.preemphasis:
         waveform = waveform[1:] - np.float32(front_end.preemphasis) * waveform[:-1]
     padded = np.pad(waveform, front_end.padding, mode="reflect")
@@ -198,34 +213,34 @@ def plain_log_mel(front_end: Any, waveform: np.ndarray) -> np.ndarray:
     return (10 * np.log10(np.maximum(mel, np.float32(front_end.floor))) + front_end.shift) / front_end.scale
 
 
-def convert(model: str | None, folder: Path) -> None:
-    """Ten seconds of audio; as .tflite files the tagger, its embedder of a second, and an untrained attention head."""
+def convert_models(model: str | None, folder: Path) -> None:
+    """Write ten seconds of audio, and the files of the tagger, an embedder of one second and an untrained head."""
     import dataclasses
 
     from kerastag.card import Card, write_card
     from kerastag.edge.runtime import LiteRTModel
     from kerastag.export import export_model, read_target
     from kerastag.models import MODELS
-    from kerastag.tagger import model_file
+    from kerastag.tagger import fetch_model
 
     bursts = np.repeat(np.random.default_rng(0).uniform(0, 0.2, 20), DEVICE_RATE // 2)
     audio = (bursts * np.random.default_rng(1).standard_normal(len(bursts))).clip(-1, 1)
     np.save(folder / "audio.npy", audio.astype(np.float32))
-    tagger = untrained_mn04(folder / "tagger.keras") if model is None else model_file(model)
+    tagger = save_untrained_mn04(folder / "tagger.keras") if model is None else fetch_model(model)
     float32 = read_target("float32")
-    hears = dataclasses.replace(float32, input="log_mel")
-    export_model(tagger, dataclasses.replace(hears, outputs=("clipwise", "framewise")), folder / "windowed.tflite")
-    export_model(tagger, hears, folder / "embedder.tflite", segment_seconds=1.0)
+    log_mel = dataclasses.replace(float32, input="log_mel")
+    export_model(tagger, dataclasses.replace(log_mel, outputs=("clipwise", "framewise")), folder / "windowed.tflite")
+    export_model(tagger, log_mel, folder / "embedder.tflite", segment_seconds=1.0)
     embedder = LiteRTModel(folder / "embedder.tflite")
     head = MODELS["feature_attention"].build(num_features=embedder.output_shapes["embedding"][-1])
     head.save(folder / "head.keras")
-    pair = {"embedder": embedder.card.versions["embedder"]}
-    write_card(folder / "head.keras", dataclasses.replace(Card.read(tagger), seconds_per_frame=1.0, versions=pair))
+    versions = {"embedder": embedder.card.versions["embedder"]}
+    write_card(folder / "head.keras", dataclasses.replace(Card.read(tagger), seconds_per_frame=1.0, versions=versions))
     export_model(folder / "head.keras", read_target("streaming_head"), folder / "head.tflite")
 
 
-def untrained_mn04(path: Path) -> Path:
-    """Where to write it -> mn04 with random weights, which cost a device what trained ones do."""
+def save_untrained_mn04(path: Path) -> Path:
+    """Save mn04 with random weights, which are as fast as trained ones."""
     from kerastag.card import Card, write_card
     from kerastag.dsp import FRONT_ENDS
     from kerastag.labels import LabelSet

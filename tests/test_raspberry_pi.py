@@ -10,8 +10,8 @@ import tomllib
 import pytest
 
 from checks import ROOT
-from kerastag.edge.settings import StreamSettings
-from kerastag.edge.sinks import Surroundings, open_outputs
+from kerastag.edge import StreamConfig, load_stream_config
+from kerastag.edge.sinks import SinkContext, open_sinks
 
 KIT = ROOT / "export/raspberry_pi"
 SCRIPTS = sorted(KIT.glob("*.sh"))
@@ -27,7 +27,7 @@ def read_unit():
 def read_config(text, folder):
     path = folder / "kerastag.toml"
     path.write_text(text.replace("/var/lib/kerastag", str(folder)))
-    return StreamSettings.read(str(path), {})
+    return load_stream_config(str(path), {})
 
 
 def test_the_configuration_is_valid_as_it_is_and_with_all_commented_keys(tmp_path):
@@ -36,11 +36,11 @@ def test_the_configuration_is_valid_as_it_is_and_with_all_commented_keys(tmp_pat
     assert plain.source == "mic"
     complete = read_config(re.sub(r"^# (?=[a-z_]+ = |\[|\")", "", text, flags=re.MULTILINE), tmp_path)
     assert {"classes", "thresholds", "head", "threshold"} <= {
-        name for name in StreamSettings.__dataclass_fields__ if getattr(complete, name) != getattr(plain, name)
+        name for name in StreamConfig.__dataclass_fields__ if getattr(complete, name) != getattr(plain, name)
     }
     local_outputs = [output for output in complete.output if not output["to"].startswith("mqtt")]
     assert len(complete.output) == len(local_outputs) + 1 == 4
-    open_outputs(local_outputs, Surroundings()).close()
+    open_sinks(local_outputs, SinkContext()).close()
     keys = {name for line in text.splitlines() if (name := re.match(r"(?:# )?(\w+) = ", line))}
     assert len(keys) > 15
 
@@ -52,7 +52,7 @@ def test_the_commented_mqtt_output_is_valid():
     output = tomllib.loads(re.sub(r"^# ", "", table[1], flags=re.MULTILINE))
     assert output["to"].startswith("mqtt://homeassistant.local")
     messages = []
-    open_outputs([{**output, "to": "mqtt://127.0.0.1:1/kerastag"}], Surroundings(messages.append)).close()
+    open_sinks([{**output, "to": "mqtt://127.0.0.1:1/kerastag"}], SinkContext(messages.append)).close()
 
 
 def test_the_unit_uses_the_paths_of_the_installer():
@@ -64,7 +64,7 @@ def test_the_unit_uses_the_paths_of_the_installer():
     assert config == f"{paths['CONFIG']}/kerastag.toml"
     assert service["WorkingDirectory"] == paths["STATE"]
     assert service["ExecStart"].split()[1:-1] == ["-m", "kerastag", "stream", "--config"]
-    assert StreamSettings.read(str(KIT / "kerastag.toml"), {}).model == f"{paths['PREFIX']}/models/model.tflite"
+    assert load_stream_config(str(KIT / "kerastag.toml"), {}).model == f"{paths['PREFIX']}/models/model.tflite"
     # A shorter watchdog would end a stream while it waits for a source that comes back.
     assert int(service["WatchdogSec"]) > 2 * 10
     assert service["Type"] == "notify"
@@ -97,9 +97,9 @@ def test_shellcheck_has_no_remarks_on_the_scripts(script):
     ("arguments", "message"),
     [
         (["--model"], "--model needs a file"),
-        (["--model", "gone.tflite"], "--model: gone.tflite: there is no such file"),
+        (["--model", "gone.tflite"], "--model: gone.tflite: no such file"),
         (["--color"], "--color: no such option"),
-        (["--purge"], "--purge goes with --uninstall"),
+        (["--purge"], "--purge needs --uninstall"),
     ],
 )
 def test_the_installer_rejects_invalid_arguments_before_it_changes_anything(arguments, message):

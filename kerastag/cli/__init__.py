@@ -73,14 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
     for verb in VERBS:
-        module = _import_verb(verb)
-        if hasattr(module, "add_parser"):
-            module.add_parser(subparsers)
-        else:  # TEMPORARY
-            from kerastag.cli.parsers import add_verb
-
-            module.add_flags(add_verb(subparsers, verb, "Tag live audio."))
-            module.run = module.stream
+        _import_verb(verb).add_parser(subparsers)
     _finish(parser)
     return parser
 

@@ -1,79 +1,93 @@
-"""What `kerastag stream` takes, and how it is run: flags over a TOML, lines for people on standard error."""
+"""`kerastag stream`: tag live audio.
 
-from __future__ import annotations
+The arguments are the fields of `StreamConfig`, with their types, defaults and descriptions.
+"""
 
 import argparse
-import os
+import dataclasses
+import inspect
+import re
 import sys
+import types
+import typing
 import warnings
 from typing import Any
 
-__all__ = ["add_flags", "stream"]
+from kerastag.cli.parsers import add_verb
+
+_SPECIAL_OPTIONS: dict[str, dict[str, Any]] = {
+    "output": {"action": "append"},
+    "classes": {"nargs": "+", "metavar": "CLASS"},
+    "stats": {"nargs": "?", "const": 0.0, "metavar": "SECONDS"},
+}
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Every flag; what is not given is left to the TOML and the settings' own defaults."""
+def add_parser(subparsers: Any) -> None:
+    """Declare the arguments of the verb."""
+    from kerastag.edge.config import StreamConfig
 
-    def flag(name: str, text: str, **options: Any) -> None:
-        parser.add_argument(f"--{name}", help=text, default=argparse.SUPPRESS, **options)
-
-    number = {"type": float, "metavar": "P"}
-    seconds = {"type": float, "metavar": "S"}
-    parser.add_argument("--config", metavar="TOML", help="settings, by the names of these flags; flags win")
-    flag("model", "a .tflite tagger, or with --head an embedder (default: esc10, in the package)", metavar="TFLITE")
-    flag("head", "a .tflite file from embeddings to tags", metavar="TFLITE")
-    flag("source", "mic, mic:NAME, mic:NUMBER, a recording, a URL (rtsp://...), or - for raw PCM or WAV (default: mic)")
-    flag(
-        "output",
-        "json:FILE, csv:FILE (- is standard output), terminal, mqtt://HOST/TOPIC, mqtts://..., record:FOLDER; several "
-        "with commas between, or the flag again (default: terminal)",
-        action="append",
+    parser = add_verb(subparsers, "stream", "Tag live audio.")
+    parser.add_argument(
+        "--config", metavar="TOML", help="Path of a TOML file whose keys are the names of these options; options win."
     )
-    flag("classes", "names or MIDs of the classes to listen for (default: all)", nargs="+", metavar="CLASS")
-    flag("top", "tags of a result at most (default: 5)", type=int)
-    flag("threshold", "probability at which an event begins (default: the model's, class by class)", **number)
-    flag("off_threshold", "probability below which it ends (default: half of that)", **number)
-    flag("smoothing_seconds", "length of the median filter over time (default: 0)", **seconds)
-    flag("min_seconds", "shortest event (default: 0)", **seconds)
-    flag("max_gap_seconds", "longest pause inside an event (default: 0)", **seconds)
-    flag("refractory_seconds", "shortest time between two events of a class (default: 0)", **seconds)
-    flag("mode", "default: incremental with a head, windowed without", choices=("auto", "windowed", "incremental"))
-    flag("hop_seconds", "from one result to the next", **seconds)
-    flag("threads", "threads of the interpreter (default: 1)", type=int)
-    flag("realtime", "a recording sounds at its own pace; - is live: who is late loses audio", action="store_true")
-    flag("encoding", "of raw PCM, as arecord -f names it (default: S16_LE)")
-    flag("rate", "Hz; of raw PCM (default: 16000), or what a microphone is asked for (default: the model's)", type=int)
-    flag("channels", "of raw PCM or a microphone (default: 1)", type=int)
-    flag("queue_seconds", "audio that may wait before the oldest is dropped (default: 10)", **seconds)
-    flag("stats", "speed, losses, latency, memory: at the end, and every S seconds", nargs="?", const=0.0, **seconds)
+    descriptions, hints = _read_descriptions(StreamConfig), typing.get_type_hints(StreamConfig)
+    for field in dataclasses.fields(StreamConfig):
+        options = _create_options(field, hints[field.name])
+        if options is not None:
+            text = descriptions[field.name].removesuffix(".") + _format_default(field.default) + "."
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                help=text.replace("%", "%%"),
+                default=argparse.SUPPRESS,  # The default is that of the configuration file, or else of the field.
+                **options,
+            )
 
 
-def stream(arguments: argparse.Namespace) -> None:
-    """Parsed flags -> the stream, until it ends."""
+def run(args: argparse.Namespace) -> None:
+    """Run the stream until it ends."""
     from kerastag.audio import AudioWarning
+    from kerastag.edge.config import StreamConfig, load_stream_config
     from kerastag.edge.service import run_stream
-    from kerastag.edge.settings import StreamSettings
 
-    flags = {name: value for name, value in vars(arguments).items() if name in StreamSettings.__dataclass_fields__}
-    if "output" in flags:
-        flags["output"] = [part for text in flags["output"] for part in text.split(",")]
-    settings = StreamSettings.read(arguments.config, flags)
+    overrides = {name: value for name, value in vars(args).items() if name in StreamConfig.__dataclass_fields__}
+    if "output" in overrides:
+        overrides["output"] = [output for outputs in overrides["output"] for output in outputs.split(",")]
     with warnings.catch_warnings():
         warnings.simplefilter("always", AudioWarning)
-        warnings.showwarning = lambda message, *_: _say(str(message))
-        run_stream(settings, _say)
-    _let_go_of_standard_output()
+        warnings.showwarning = lambda message, *_: _log(str(message))
+        run_stream(config=load_stream_config(args.config, overrides), log=_log)
 
 
-def _say(line: str) -> None:
-    """One line for people, whole even where several threads speak."""
+def _create_options(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any] | None:
+    """Return the options of `add_argument` for a field; None for a table, which only a file can hold."""
+    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+    options: dict[str, Any] = {"metavar": field.name.rpartition("_")[2].upper()}
+    if kind is bool:
+        return {"action": "store_true"}
+    if typing.get_origin(kind) is typing.Literal:
+        return {"choices": typing.get_args(kind)}
+    if kind in (int, float):
+        options["type"] = kind
+    elif typing.get_origin(kind) not in (None, tuple):
+        return None
+    return {**options, **_SPECIAL_OPTIONS.get(field.name, {})}
+
+
+def _read_descriptions(config_class: type) -> dict[str, str]:
+    """Return the description of each field in the section `Args` of the docstring."""
+    section = (inspect.getdoc(config_class) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _format_default(default: Any) -> str:
+    if isinstance(default, tuple):
+        default = ", ".join(default)
+    has_default = isinstance(default, str | int | float) and default is not False and default != ""
+    return f" (default: {default})" if has_default else ""
+
+
+def _log(line: str) -> None:
+    """Write one line to standard error at once, since several threads write."""
     sys.stderr.write(f"kerastag stream: {' '.join(line.split())}\n")
     sys.stderr.flush()
-
-
-def _let_go_of_standard_output() -> None:
-    """Python flushes it when it ends, and complains where nobody reads: that was noticed before, and is no error."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

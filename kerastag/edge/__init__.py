@@ -1,17 +1,44 @@
-"""The streaming tagger of a small device: NumPy and a LiteRT interpreter, nothing else.
+"""The streaming tagger for small devices: NumPy and a LiteRT interpreter, nothing else.
 
-Importing it loads no interpreter; the first model does.
+The public names are imported when they are first used; an interpreter is loaded with the first model.
 
 >>> from kerastag.edge import StreamingTagger
 >>> StreamingTagger("sounds.tflite")
 Traceback (most recent call last):
-FileNotFoundError: sounds.tflite: there is no such model
+FileNotFoundError: sounds.tflite: no such model
 """
 
-from kerastag.edge.blocks import Block, now
-from kerastag.edge.queue import BoundedAudioQueue
-from kerastag.edge.runtime import LiteRTModel
-from kerastag.edge.stats import Stats
-from kerastag.edge.streaming import Result, StreamingTagger
+from importlib import import_module
+from typing import Any
 
-__all__ = ["Block", "BoundedAudioQueue", "LiteRTModel", "Result", "Stats", "StreamingTagger", "now"]
+_MODULES = {
+    "Block": "blocks",
+    "BoundedAudioQueue": "blocks",
+    "LiteRTModel": "runtime",
+    "StreamConfig": "config",
+    "StreamStats": "stats",
+    "StreamingResult": "streaming",
+    "StreamingTagger": "streaming",
+    "load_stream_config": "config",
+    "read_clock": "clock",
+    "run_stream": "service",
+}
+
+__all__ = [
+    "Block",
+    "BoundedAudioQueue",
+    "LiteRTModel",
+    "StreamConfig",
+    "StreamStats",
+    "StreamingResult",
+    "StreamingTagger",
+    "load_stream_config",
+    "read_clock",
+    "run_stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

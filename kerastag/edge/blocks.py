@@ -1,23 +1,26 @@
-"""What a source of live audio gives: blocks of samples, and the clock they are stamped with."""
+"""Blocks of live audio, and the queue between the thread that captures them and the thread that tags them."""
 
 from __future__ import annotations
 
-import time
+import threading
+from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Block", "now"]
+__all__ = ["Block", "BoundedAudioQueue"]
 
 
 class Block(NamedTuple):
     """A piece of a stream, of any length.
 
     Attributes:
-        samples: Float32 in [-1, 1], (samples,) or (samples, channels).
-        sample_rate: Of the samples, Hz.
-        captured_at: When the first sample was captured, on the clock of `now`; None where the audio is no live one.
-        lost_samples: Samples of the same rate that are missing right before this block.
+        samples: Samples in [-1, 1], float32, of shape (samples,) or (samples, channels).
+        sample_rate: Sample rate, Hz.
+        captured_at: Time at which the first sample was captured, in seconds as `read_clock` counts them; None if the
+            audio is not live.
+        lost_samples: Number of samples, at the same rate, that are missing right before this block.
     """
 
     samples: np.ndarray
@@ -25,8 +28,98 @@ class Block(NamedTuple):
     captured_at: float | None = None
     lost_samples: int = 0
 
+    @property
+    def seconds(self) -> float:
+        """Duration, seconds."""
+        return len(self.samples) / self.sample_rate
 
-def now() -> float:
-    """Seconds on a clock that nobody sets and that goes on while the machine sleeps, where there is such a clock."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux: its monotonic clock stands still during sleep
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+class BoundedAudioQueue:
+    """A thread-safe queue of blocks that drops the oldest audio when it is full.
+
+    The block after a dropped one counts its samples as lost, so that time stamps stay right. Iterating yields the
+    blocks until `close` is called, and then those that are still waiting.
+
+    Args:
+        capacity_seconds: Maximum duration of the waiting audio, seconds, above 0. A single block may be longer.
+
+    Raises:
+        ValueError: `capacity_seconds` is out of range.
+
+    >>> import numpy as np
+    >>> queue = BoundedAudioQueue(capacity_seconds=2.0)
+    >>> for _ in range(3):
+    ...     queue.put(Block(np.zeros(16_000, np.float32), 16_000))
+    >>> queue.close()
+    >>> [block.lost_samples for block in queue], queue.dropped_seconds
+    ([16000, 0], 1.0)
+    """
+
+    def __init__(self, capacity_seconds: float = 10.0) -> None:
+        if not capacity_seconds > 0:
+            raise ValueError(f"`capacity_seconds` must be above 0; received: {capacity_seconds!r}")
+        self.capacity_seconds = capacity_seconds
+        self.dropped_seconds = 0.0
+        """Duration of the audio that was dropped so far, seconds."""
+        self._blocks: deque[Block] = deque()
+        self._seconds = 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, block: Block) -> None:
+        """Add a block, and drop the oldest ones if too much audio is waiting.
+
+        Raises:
+            ValueError: The queue is closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise ValueError("`put`: the queue is closed")
+            self._blocks.append(block)
+            self._seconds += block.seconds
+            while self._seconds > self.capacity_seconds and len(self._blocks) > 1:
+                self._drop_oldest()
+            self._changed.notify()
+
+    def get(self, timeout: float | None = None) -> Block | None:
+        """Take the oldest block.
+
+        Args:
+            timeout: Time to wait for a block, seconds; None waits until there is one or the queue is closed.
+
+        Returns:
+            The block; None if there is none in time, or if the queue is closed and empty.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._blocks or self._closed, timeout) or not self._blocks:
+                return None
+            block = self._blocks.popleft()
+            self._seconds = self._seconds - block.seconds if self._blocks else 0.0  # Rounding errors do not add up.
+            return block
+
+    def close(self) -> None:
+        """Declare that no more blocks follow."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called; blocks may still be waiting."""
+        return self._closed
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Duration of the waiting audio, seconds."""
+        return self._seconds
+
+    def __iter__(self) -> Iterator[Block]:
+        while (block := self.get()) is not None:
+            yield block
+
+    def _drop_oldest(self) -> None:
+        dropped, following = self._blocks.popleft(), self._blocks[0]
+        self._seconds -= dropped.seconds
+        self.dropped_seconds += dropped.seconds
+        lost = (len(dropped.samples) + dropped.lost_samples) * following.sample_rate / dropped.sample_rate
+        self._blocks[0] = following._replace(lost_samples=following.lost_samples + round(lost))

@@ -1,75 +1,90 @@
-"""When a stream's samples were heard: missing audio is noticed, and the time of day follows the wall's clock."""
+"""The clock of a live stream: it detects missing audio, and gives the time of day at which the stream started."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from kerastag.edge.blocks import now
+__all__ = ["StreamClock", "read_clock"]
 
-__all__ = ["StreamClock"]
+# The clock of a sound card may differ from that of the system by this many seconds per second.
+_MAX_DRIFT = 0.001
 
-_DRIFT = 0.001  # how much faster or slower than the system's a sound card's clock may be: seconds a second
+
+def read_clock() -> float:
+    """Return the seconds on a clock that is never set and, if the system has such a clock, runs during sleep."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux stops its monotonic clock during sleep.
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
 
 
 class StreamClock:
-    """Capture times of blocks -> seconds that are missing between them, and the time of day of the stream's begin.
+    """The relation between the seconds of a stream and the clock that its blocks were captured by.
 
-    A source stamps a block when it gets it, which may be late. So the stream's place on the clock is that of the
-    blocks that came soonest, moved by at most 0.1 % a second, as two clocks drift apart. A block that comes more than
-    `gap_seconds` after its place shows that audio is missing (the machine slept, a device stood still), and
-    the stream jumps there. One that comes that much too early shows another clock: it is taken as the new place.
+    A source stamps a block when it receives it, which may be late. The position of the stream on the clock is therefore
+    that of the earliest blocks, moved by at most 0.1 % per second to follow the drift of the two clocks. A block that
+    comes more than `gap_seconds` too late shows that audio is missing (the machine slept, or a device stopped), and the
+    stream jumps ahead. A block that comes that much too early shows that the clock changed: it sets a new position.
 
     Args:
-        gap_seconds: How late a block must be, above 0.
-        clock: What capture times are read from.
-        wall_clock: The time of day, seconds since 1970; it may be set at any time.
+        gap_seconds: Delay of a block from which on audio counts as missing, seconds, above 0.
+        clock: Function that returns the seconds that capture times are counted in.
+        wall_clock: Function that returns the time of day in seconds since 1970; that clock may be set at any time.
+
+    Raises:
+        ValueError: `gap_seconds` is out of range.
     """
 
     def __init__(
         self,
         gap_seconds: float = 2.0,
-        clock: Callable[[], float] = now,
+        clock: Callable[[], float] = read_clock,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         if not gap_seconds > 0:
-            raise ValueError(f"`gap_seconds` must be above 0, received {gap_seconds!r}")
-        self._gap = gap_seconds
+            raise ValueError(f"`gap_seconds` must be above 0; received: {gap_seconds!r}")
+        self._gap_seconds = gap_seconds
         self._clock, self._wall_clock = clock, wall_clock
-        self._zero: float | None = None  # second 0 of the stream on the clock of capture times
-        self._last = 0.0
-        self._began_at: float | None = None
+        self._start: float | None = None  # Second 0 of the stream on `clock`.
+        self._last_seconds = 0.0
+        self._started_at: float | None = None
 
-    def missing(self, stream_seconds: float, captured_at: float | None) -> float:
-        """The stream's next second and when it was captured -> seconds of audio that are missing before it, 0 or more.
+    def find_missing_seconds(self, stream_seconds: float, captured_at: float | None) -> float:
+        """Return how much audio is missing before the next block.
 
-        `captured_at` is None where it is not known: nothing is missing then.
+        Args:
+            stream_seconds: Position of the block in the stream if nothing is missing, seconds.
+            captured_at: Capture time of the block, seconds; None, if it is unknown, means that nothing is missing.
+
+        Returns:
+            Duration of the missing audio, seconds, at least 0.
         """
         if captured_at is None:
             return 0.0
-        zero = captured_at - stream_seconds
-        if self._zero is None:
-            self._zero = zero
-        late, passed = zero - self._zero, stream_seconds - self._last
-        self._last = stream_seconds
-        if late > self._gap:
-            self._last += late
-            return late
-        if late < -self._gap:
-            self._zero = zero
+        start = captured_at - stream_seconds
+        if self._start is None:
+            self._start = start
+        delay, elapsed = start - self._start, stream_seconds - self._last_seconds
+        self._last_seconds = stream_seconds
+        if delay > self._gap_seconds:
+            self._last_seconds += delay
+            return delay
+        if delay < -self._gap_seconds:
+            self._start = start
         else:
-            self._zero += min(late, _DRIFT * max(0.0, passed))
+            self._start += min(delay, _MAX_DRIFT * max(0.0, elapsed))
         return 0.0
 
-    def age(self, stream_seconds: float) -> float | None:
-        """Seconds since that second of the stream was captured; None where capture times are not known."""
-        return None if self._zero is None else self._clock() - self._zero - stream_seconds
+    def compute_age(self, stream_seconds: float) -> float | None:
+        """Return the seconds since a position of the stream was captured; None if capture times are unknown."""
+        return None if self._start is None else self._clock() - self._start - stream_seconds
 
-    def began_at(self) -> float:
-        """Second 0 of the stream in seconds since 1970, as the wall's clock now says; without capture times, as it
-        said at the first call."""
-        if self._zero is not None:
-            return self._wall_clock() - (self._clock() - self._zero)
-        if self._began_at is None:
-            self._began_at = self._wall_clock()
-        return self._began_at
+    def compute_start_time(self) -> float:
+        """Return the time of day at second 0 of the stream, in seconds since 1970.
+
+        With capture times it follows the wall clock; without them it is the time of the first call.
+        """
+        if self._start is not None:
+            return self._wall_clock() - (self._clock() - self._start)
+        if self._started_at is None:
+            self._started_at = self._wall_clock()
+        return self._started_at

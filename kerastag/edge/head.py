@@ -1,4 +1,4 @@
-"""An attention head in a stream: what it keeps of each segment, and what it says of those that it kept."""
+"""Attention heads in a stream: what is computed once per segment, and what is computed for each bag of segments."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["SPLIT", "SplitHead", "WholeHead"]
+__all__ = ["SPLIT_SIGNATURES", "SplitHead", "WholeHead"]
 
-SPLIT = ("segment", "bag")
-"""Signatures of a head in two: the layers of one segment, and what hears the segments together."""
+SPLIT_SIGNATURES = ("segment", "bag")
+"""Signatures of a split head: the layers that see one segment, and those that see all segments of a bag."""
 
 
 class WholeHead(NamedTuple):
-    """A head that hears the embeddings of all its segments each time.
+    """A head that processes the embeddings of all segments of a bag each time.
 
     Args:
-        run: Bag (1, segments, features) -> `clipwise`, and `framewise` where the head has it.
-        bag_shape: Of what it hears.
+        run: Function from a bag of shape (1, segments, features) to `clipwise` and, if the head has it, `framewise`.
+        bag_shape: Shape of a bag, (1, segments, features).
     """
 
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
     bag_shape: tuple[int, ...]
 
-    def keep(self, embedding: np.ndarray) -> np.ndarray:
-        """The embedding of a segment (features,) -> what stands for it in a bag."""
+    def process_segment(self, embedding: np.ndarray) -> np.ndarray:
+        """Return the values of a segment in a bag: here its embedding, of shape (features,)."""
         return embedding
 
-    def say(self, bag: np.ndarray, newest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Bag, zeros after its last segment, and that one's place -> its probabilities and the segment's own."""
+    def predict(self, bag: np.ndarray, newest: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities of a bag, zero after its last segment, and those of its newest segment."""
         outputs = self.run(bag)
         clipwise = outputs["clipwise"][0]
         return clipwise, outputs["framewise"][0, newest] if "framewise" in outputs else clipwise
 
 
 class SplitHead:
-    """A file with the signatures `SPLIT`: a segment goes through its own layers once, not once for each bag it is in.
+    """A head with the signatures `SPLIT_SIGNATURES`, whose segment layers process each segment once.
 
-    `segment` makes `values` (1, 1, values) of `embedding` (1, 1, features), `bag` makes `clipwise` of them
-    (1, segments, values). A segment's own probabilities are those of a bag that holds it alone. It may be called as the
-    runner of a signature that takes whole clips.
+    `segment` computes `values` (1, 1, values) from `embedding` (1, 1, features); `bag` computes `clipwise` from
+    `values` (1, segments, values). The probabilities of a segment are those of a bag that holds only this segment.
+    A split head can be called like the runner of a signature that takes whole clips.
 
     Args:
-        segment, bag: Runners of the two signatures.
+        segment: Runner of the signature `segment`.
+        bag: Runner of the signature `bag`.
     """
 
     def __init__(self, segment: Any, bag: Any) -> None:
@@ -51,16 +52,16 @@ class SplitHead:
         (values,) = bag.get_input_details().values()
         self.bag_shape = tuple(int(size) for size in values["shape"])
 
-    def keep(self, embedding: np.ndarray) -> np.ndarray:
-        """The embedding of a segment (features,) -> what stands for it in a bag; of one of zeros, zeros: padding."""
-        return self._values(embedding) if embedding.any() else np.zeros(self.bag_shape[-1], np.float32)
+    def process_segment(self, embedding: np.ndarray) -> np.ndarray:
+        """Return the values of a segment in a bag, zero for an embedding of zeros, which is padding."""
+        return self._compute_values(embedding) if embedding.any() else np.zeros(self.bag_shape[-1], np.float32)
 
-    def say(self, bag: np.ndarray, newest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Bag, zeros after its last segment, and that one's place -> its probabilities and the segment's own."""
-        return self._hear(bag), self._hear(self._alone(bag[0, newest]))
+    def predict(self, bag: np.ndarray, newest: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities of a bag, zero after its last segment, and those of its newest segment."""
+        return self._predict_bag(bag), self._predict_bag(self._make_bag(bag[0, newest]))
 
     def get_input_details(self) -> dict[str, dict[str, Any]]:
-        """As of a signature from whole clips."""
+        """Return the input details of a signature that takes whole clips."""
         details = self._segment.get_input_details()
         return {
             name: {**detail, "shape": (1, self.bag_shape[1], int(detail["shape"][-1]))}
@@ -68,26 +69,26 @@ class SplitHead:
         }
 
     def get_output_details(self) -> dict[str, dict[str, Any]]:
-        """As of a signature from whole clips."""
+        """Return the output details of a signature that takes whole clips."""
         details = self._bag.get_output_details()
         clipwise = details["clipwise"]
         return {**details, "framewise": {**clipwise, "shape": (1, self.bag_shape[1], int(clipwise["shape"][-1]))}}
 
     def __call__(self, embedding: np.ndarray) -> dict[str, np.ndarray]:
-        """A whole clip (1, segments, features) -> its outputs; segments of zeros are padding."""
-        values = np.stack([self._values(segment) for segment in embedding[0]])
-        framewise = np.stack([self._hear(self._alone(each)) for each in values])
+        """Return the outputs for a clip of shape (1, segments, features); segments of zeros are padding."""
+        values = np.stack([self._compute_values(segment) for segment in embedding[0]])
+        framewise = np.stack([self._predict_bag(self._make_bag(segment_values)) for segment_values in values])
         is_padding = ~embedding[0].any(axis=-1, keepdims=True)
-        clipwise = self._hear(np.where(is_padding, np.float32(0), values)[None])
+        clipwise = self._predict_bag(np.where(is_padding, np.float32(0), values)[None])
         return {"clipwise": clipwise[None], "framewise": framewise[None]}
 
-    def _values(self, embedding: np.ndarray) -> np.ndarray:
+    def _compute_values(self, embedding: np.ndarray) -> np.ndarray:
         return self._segment(embedding=embedding[None, None])["values"][0, 0]
 
-    def _alone(self, values: np.ndarray) -> np.ndarray:
+    def _make_bag(self, values: np.ndarray) -> np.ndarray:
         bag = np.zeros(self.bag_shape, np.float32)
         bag[0, 0] = values
         return bag
 
-    def _hear(self, bag: np.ndarray) -> np.ndarray:
+    def _predict_bag(self, bag: np.ndarray) -> np.ndarray:
         return self._bag(values=bag)["clipwise"][0]

@@ -1,4 +1,4 @@
-"""What both ways of streaming share: rows come in, something is said each hop, gaps are silence that nobody heard."""
+"""What the two streaming modes share: rows are collected, and a model predicts at regular positions in the stream."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerastag.edge.ring import Ring
+from kerastag.edge.rows import RowBuffer
 
-__all__ = ["Mode", "Said"]
+__all__ = ["Prediction", "StreamingMode"]
 
 
-class Said(NamedTuple):
-    """What a model says, in rows of the stream.
+class Prediction(NamedTuple):
+    """A prediction; positions are counted in rows of the stream.
 
     Attributes:
-        start, end: The rows that it heard.
-        probabilities: (classes,) of them together.
-        framewise: (frames, classes) of what is new in them.
-        framewise_start: The row at which the first of the frames begins.
+        start: First row that the model processed.
+        end: Row after the last one that the model processed.
+        probabilities: Probabilities of these rows together, of shape (classes,).
+        framewise: Probabilities over time of the rows that are new, of shape (frames, classes).
+        framewise_start: Row at which the first of the frames begins.
     """
 
     start: int
@@ -30,77 +31,80 @@ class Said(NamedTuple):
     framewise_start: int
 
 
-class Mode(ABC):
-    """Rows as they come -> what a model says of them, each `hop` rows.
+class StreamingMode(ABC):
+    """The schedule of a streaming mode.
 
-    At rows `first`, `first + hop`, ... it speaks of the last rows, where it heard at least half of the last
-    `listened`. These places do not depend on how the stream is cut or what is missing in it.
+    A prediction is due at the rows `first`, `first + hop`, and so on. It is made if at least half of the last
+    `new_rows` rows are audio. These positions depend neither on how the stream is cut into blocks nor on what is
+    missing in it.
 
     Args:
-        silence: The row that stands for what was not heard.
-        capacity: Rows that it needs to remember.
-        listened: Rows that are new, of which at least half must be heard.
-        first: Where it speaks first.
-        hop: Rows from one place to the next, at least 1.
+        silence: Row that fills gaps.
+        capacity: Number of rows to remember.
+        new_rows: Number of rows that are new in a prediction.
+        first: Position of the first prediction, rows.
+        hop: Number of rows from one prediction to the next, at least 1.
     """
 
     frame_rows: int
-    """Rows from one frame of `framewise` to the next."""
+    """Number of rows from one frame of `Prediction.framewise` to the next."""
     window_rows: int
-    """Rows that the model hears together."""
+    """Number of rows that the model processes together."""
 
-    def __init__(self, silence: np.ndarray, capacity: int, listened: int, first: int, hop: int) -> None:
-        self._ring = Ring(capacity, silence.shape)
+    def __init__(self, silence: np.ndarray, capacity: int, new_rows: int, first: int, hop: int) -> None:
+        self._buffer = RowBuffer(capacity, silence.shape)
         self._silence = np.broadcast_to(silence, (capacity, *silence.shape))
-        self._listened, self._first, self._hop = listened, first, hop
+        self._new_rows, self._first, self._hop = new_rows, first, hop
         self.hop_rows = hop
         self.position = 0
-        """The next row."""
+        """Position of the next row."""
         self._due = first
-        self._said_anything = False
+        self._has_predicted = False
 
-    def needed(self) -> int:
-        """Rows from the next one to the next place where something is said, at least 1."""
+    def count_needed_rows(self) -> int:
+        """Return the number of rows until the next prediction is due, at least 1."""
         return self._due - self.position
 
-    def add(self, rows: np.ndarray, heard: bool = True) -> Iterator[Said]:
-        """The next rows -> what is said on the way."""
+    def add(self, rows: np.ndarray, is_audio: bool = True) -> Iterator[Prediction]:
+        """Add the next rows, and yield the predictions that become due."""
         while True:
-            now, rows = rows[: self._due - self.position], rows[self._due - self.position :]
-            self._ring.append(now, heard)
-            self.position += len(now)
+            needed = self._due - self.position
+            part, rows = rows[:needed], rows[needed:]
+            self._buffer.append(part, is_audio)
+            self.position += len(part)
             if self.position < self._due:
                 return
-            if 2 * self._ring.heard(self._listened) >= self._listened:
-                self._said_anything = True
-                yield self._say()
+            if 2 * self._buffer.count_audio(self._new_rows) >= self._new_rows:
+                self._has_predicted = True
+                yield self._predict()
             self._due += self._hop
 
-    def skip(self, count: int) -> Iterator[Said]:
-        """The next rows were not heard: they count as silence, and what is due within them is not said."""
-        filled = min(count, self._ring.capacity)
-        yield from self.add(self._silence[:filled], heard=False)
-        if count >= self._ring.capacity:
+    def skip(self, count: int) -> Iterator[Prediction]:
+        """Fill a gap of `count` rows with silence, and yield the predictions that are still made in it."""
+        filled = min(count, self._buffer.capacity)
+        yield from self.add(self._silence[:filled], is_audio=False)
+        if count >= self._buffer.capacity:
             self.position += count - filled
             self._due = self._first + ((self.position - self._first) // self._hop + 1) * self._hop
-            self._forget()
+            self._reset()
 
-    def finish(self) -> Iterator[Said]:
-        """The stream ends here -> what is left to say."""
-        if self._is_left() or (self._ring.heard(self._ring.capacity) and not self._said_anything):
-            yield self._say_last()
-
-    @abstractmethod
-    def _say(self) -> Said:
-        """At a place that is due."""
+    def finish(self) -> Iterator[Prediction]:
+        """Yield the last prediction, at the end of the stream, if audio is left."""
+        has_audio = self._buffer.count_audio(self._buffer.capacity) > 0
+        if self._has_remainder() or (has_audio and not self._has_predicted):
+            yield self._predict_last()
 
     @abstractmethod
-    def _say_last(self) -> Said:
-        """At the end, wherever that is."""
+    def _predict(self) -> Prediction:
+        """Predict at a position that is due."""
 
     @abstractmethod
-    def _is_left(self) -> bool:
-        """Whether something was heard of which nothing was said yet."""
+    def _predict_last(self) -> Prediction:
+        """Predict at the end of the stream, which may be anywhere."""
 
-    def _forget(self) -> None:  # noqa: B027 - most have nothing to do
-        """Nothing that is remembered was heard."""
+    @abstractmethod
+    def _has_remainder(self) -> bool:
+        """Return whether there is audio that no prediction covers yet."""
+
+    def _reset(self) -> None:  # noqa: B027 - Most modes have nothing to do here.
+        """Handle a gap after which no audio is left in the buffer."""

@@ -1,4 +1,4 @@
-"""What systemd is told of the service: that it is ready, alive, and about to stop."""
+"""Notifications to systemd that the service is ready, alive, or about to stop."""
 
 from __future__ import annotations
 
@@ -7,49 +7,45 @@ import os
 import socket
 from collections.abc import Mapping
 
-from kerastag.edge.blocks import now
+from kerastag.edge.clock import read_clock
 
-__all__ = ["Notifier"]
+__all__ = ["SystemdNotifier"]
 
 
-class Notifier:
-    """The protocol of `sd_notify`: a line in a datagram to the socket that `NOTIFY_SOCKET` names.
+class SystemdNotifier:
+    """A sender of the protocol of `sd_notify`: lines in datagrams to the socket that `NOTIFY_SOCKET` names.
 
-    Without systemd nothing happens. A service whose `WatchdogSec` passes without `alive` is started anew by systemd.
+    Without systemd it does nothing. Systemd restarts a service that does not call `send_alive` within `WatchdogSec`.
 
     Args:
-        environment: Where `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are; None is the process's own.
+        environment: Mapping with `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`; None is the environment of the
+            process.
 
-    >>> Notifier({}).ready()
+    >>> SystemdNotifier({}).send_ready()
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
         self._address = environment.get("NOTIFY_SOCKET", "")
-        ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        with contextlib.suppress(ValueError):
-            # Twice in the time that systemd waits, as its manual has it.
-            self._pause = int(environment.get("WATCHDOG_USEC", "")) / 2e6 if ours else None
-            self._due = 0.0
-            return
-        self._pause = None
+        self._interval: float | None = None
+        self._due = 0.0
+        if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+            with contextlib.suppress(ValueError):
+                # Half of the time that systemd waits, as its manual recommends.
+                self._interval = int(environment.get("WATCHDOG_USEC", "")) / 2e6
 
-    def ready(self) -> None:
-        """The service does what it is there for."""
+    def send_ready(self) -> None:
+        """Notify that the service is running."""
         self._send("READY=1")
 
-    def alive(self) -> None:
-        """The service still does; costs nothing when it is called too often."""
-        if self._pause is not None and now() >= self._due:
-            self._due = now() + self._pause
+    def send_alive(self) -> None:
+        """Feed the watchdog; a call before it is due does nothing."""
+        if self._interval is not None and read_clock() >= self._due:
+            self._due = read_clock() + self._interval
             self._send("WATCHDOG=1")
 
-    def status(self, line: str) -> None:
-        """What `systemctl status` shows."""
-        self._send(f"STATUS={line}")
-
-    def stopping(self) -> None:
-        """The service is about to end."""
+    def send_stopping(self) -> None:
+        """Notify that the service is about to end."""
         self._send("STOPPING=1")
 
     def _send(self, line: str) -> None:

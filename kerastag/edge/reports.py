@@ -1,4 +1,4 @@
-"""Results and events of a stream -> what is said of them: names, times of day, plain JSON values."""
+"""Reports for the outputs of a stream: results and events with class names, times of day and plain JSON values."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerastag.edge.streaming import Result
+from kerastag.edge.streaming import StreamingResult
 from kerastag.events import Event
 from kerastag.labels import LabelSet
 
-__all__ = ["EventReport", "ResultReport", "TagReport", "event_report", "result_report", "time_of_day"]
+__all__ = ["EventReport", "ResultReport", "TagReport", "create_event_report", "create_result_report"]
 
-_DIGITS, _SECOND_DIGITS = 4, 3
+_PROBABILITY_DIGITS, _SECOND_DIGITS = 4, 3
 
 
 class TagReport(NamedTuple):
-    """One class and its probability in [0, 1]."""
+    """A class and its probability.
+
+    Attributes:
+        name: Name of the class.
+        mid: Identifier of the class.
+        probability: Probability in [0, 1].
+    """
 
     name: str
     mid: str
@@ -26,14 +32,16 @@ class TagReport(NamedTuple):
 
 
 class ResultReport(NamedTuple):
-    """What was heard last.
+    """The tags of the last audio of a stream.
 
     Attributes:
-        start_seconds, end_seconds: The audio that it speaks of, in seconds of the stream.
-        time: The end in seconds since 1970; None where the stream is no live one.
-        tags: The most probable classes, the first one first.
-        probabilities: Of every class that was asked for, in the order of `names`.
-        lost_seconds: Audio that went missing since the last result.
+        start_seconds: Start of the audio, in seconds of the stream.
+        end_seconds: End of the audio, in seconds of the stream.
+        time: Time of day of the end, seconds since 1970; None if the stream is not live.
+        tags: Most probable classes, in descending order.
+        names: Names of the selected classes.
+        probabilities: Probabilities of the selected classes, in the order of `names`.
+        lost_seconds: Duration of the audio that is missing since the last result, seconds.
     """
 
     start_seconds: float
@@ -45,21 +53,26 @@ class ResultReport(NamedTuple):
     lost_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        values: dict[str, Any] = {"type": "result", **_timed(self.time)}
-        values |= {"start_seconds": _rounded(self.start_seconds), "end_seconds": _rounded(self.end_seconds)}
-        values["tags"] = [tag._replace(probability=round(tag.probability, _DIGITS))._asdict() for tag in self.tags]
-        return values | ({"lost_seconds": _rounded(self.lost_seconds)} if self.lost_seconds else {})
+        """Return plain JSON values."""
+        values: dict[str, Any] = {"type": "result", **_format_time(self.time)}
+        values |= {"start_seconds": _round_seconds(self.start_seconds), "end_seconds": _round_seconds(self.end_seconds)}
+        values["tags"] = [
+            tag._replace(probability=round(tag.probability, _PROBABILITY_DIGITS))._asdict() for tag in self.tags
+        ]
+        return values | ({"lost_seconds": _round_seconds(self.lost_seconds)} if self.lost_seconds else {})
 
 
 class EventReport(NamedTuple):
-    """A sound that begins, or one that has ended.
+    """An event that begins or has ended.
 
     Attributes:
-        name, mid: The class.
-        onset_seconds, offset_seconds: When, in seconds of the stream; no offset while it still sounds.
-        time: Of the onset, in seconds since 1970; None where the stream is no live one.
-        peak_probability, mean_probability: Over the frames so far.
+        name: Name of the class.
+        mid: Identifier of the class.
+        onset_seconds: Start of the event, in seconds of the stream.
+        offset_seconds: End of the event, in seconds of the stream; None while it goes on.
+        time: Time of day of the onset, seconds since 1970; None if the stream is not live.
+        peak_probability: Maximum probability so far.
+        mean_probability: Mean probability so far.
     """
 
     name: str
@@ -76,21 +89,30 @@ class EventReport(NamedTuple):
         return "begin" if self.offset_seconds is None else "end"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        values: dict[str, Any] = {"type": "event", "state": self.state, **_timed(self.time)}
-        values |= {"name": self.name, "mid": self.mid, "onset_seconds": _rounded(self.onset_seconds)}
+        """Return plain JSON values."""
+        values: dict[str, Any] = {"type": "event", "state": self.state, **_format_time(self.time)}
+        values |= {"name": self.name, "mid": self.mid, "onset_seconds": _round_seconds(self.onset_seconds)}
         if self.offset_seconds is not None:
-            values["offset_seconds"] = _rounded(self.offset_seconds)
-        values["peak_probability"] = round(self.peak_probability, _DIGITS)
-        values["mean_probability"] = round(self.mean_probability, _DIGITS)
+            values["offset_seconds"] = _round_seconds(self.offset_seconds)
+        values["peak_probability"] = round(self.peak_probability, _PROBABILITY_DIGITS)
+        values["mean_probability"] = round(self.mean_probability, _PROBABILITY_DIGITS)
         return values
 
 
-def result_report(result: Result, labels: LabelSet, classes: Sequence[int], top: int, live: bool) -> ResultReport:
-    """A result -> what is said of the classes that were asked for, the `top` most probable ones first.
+def create_result_report(
+    result: StreamingResult, labels: LabelSet, classes: Sequence[int], top: int, live: bool
+) -> ResultReport:
+    """Create the report of a result.
 
-    >>> result = Result(0.0, 1.0, np.array([0.25, 0.5]), np.zeros((0, 2)), 0.0, 0.0, 0.0)
-    >>> result_report(result, LabelSet.from_names(["Bark", "Rain"]), [0, 1], 1, True).as_dict()["tags"]
+    Args:
+        result: Result of the tagger.
+        labels: Classes of the tagger.
+        classes: Indices of the selected classes.
+        top: Maximum number of tags, at least 1.
+        live: Whether the stream is live.
+
+    >>> result = StreamingResult(0.0, 1.0, np.array([0.25, 0.5]), np.zeros((0, 2)), 0.0, 0.0, 0.0)
+    >>> create_result_report(result, LabelSet.from_names(["Bark", "Rain"]), [0, 1], 1, True).as_dict()["tags"]
     [{'name': 'Rain', 'mid': 'Rain', 'probability': 0.5}]
     """
     probabilities = result.probabilities[list(classes)]
@@ -99,7 +121,7 @@ def result_report(result: Result, labels: LabelSet, classes: Sequence[int], top:
     return ResultReport(
         result.start_seconds,
         result.end_seconds,
-        result.began_at + result.end_seconds if live else None,
+        result.started_at + result.end_seconds if live else None,
         tuple(tags),
         tuple(labels.names[k] for k in classes),
         probabilities,
@@ -107,33 +129,36 @@ def result_report(result: Result, labels: LabelSet, classes: Sequence[int], top:
     )
 
 
-def event_report(event: Event, labels: LabelSet, classes: Sequence[int], began_at: float | None) -> EventReport:
-    """An event among the classes that were asked for -> what is said of it; `began_at` is second 0 of the stream."""
+def create_event_report(
+    event: Event, labels: LabelSet, classes: Sequence[int], started_at: float | None
+) -> EventReport:
+    """Create the report of an event.
+
+    Args:
+        event: Event among the selected classes.
+        labels: Classes of the tagger.
+        classes: Indices of the selected classes.
+        started_at: Time of day at second 0 of the stream, seconds since 1970; None if the stream is not live.
+    """
     k = classes[event.class_index]
     return EventReport(
         labels.names[k],
         labels.mids[k],
         event.onset_seconds,
         event.offset_seconds,
-        None if began_at is None else began_at + event.onset_seconds,
+        None if started_at is None else started_at + event.onset_seconds,
         event.peak_probability,
         event.mean_probability,
     )
 
 
-def time_of_day(seconds: float) -> str:
-    """Seconds since 1970 -> ISO 8601 in UTC, milliseconds included.
-
-    >>> time_of_day(0.5)
-    '1970-01-01T00:00:00.500Z'
-    """
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _format_time(seconds: float | None) -> dict[str, str]:
+    """Return the item `time` in ISO 8601, UTC with milliseconds, or nothing if the time is unknown."""
+    if seconds is None:
+        return {}
+    text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="milliseconds")
+    return {"time": text.replace("+00:00", "Z")}
 
 
-def _timed(seconds: float | None) -> dict[str, str]:
-    return {} if seconds is None else {"time": time_of_day(seconds)}
-
-
-def _rounded(seconds: float) -> float:
+def _round_seconds(seconds: float) -> float:
     return round(seconds, _SECOND_DIGITS)

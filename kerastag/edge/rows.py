@@ -1,4 +1,4 @@
-"""Samples of any rate -> the rows that a model hears: samples at its rate, or log-mel frames, each computed once."""
+"""The rows of a stream: the samples or log-mel frames that a model takes, each computed once, and the last of them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import soxr
 
 from kerastag.dsp import FrontEnd, StreamingLogMel
 
-__all__ = ["BadSamples", "Grid", "RowStream", "mono"]
+__all__ = ["InvalidSamplesError", "RowBuffer", "RowGrid", "RowStream", "convert_to_mono"]
 
-_QUALITY = "HQ"
-_SECONDS_WAITING = 3  # room for one second, and what a resampler gives at once after another
-_LOUDEST = 32.0  # 30 dB above full scale: no recording is that loud, 16-bit data read as float nearly always is
-
-
-class BadSamples(ValueError):
-    """A block whose values are no sound: NaN, infinity, or integers read as float."""
+_RESAMPLER_QUALITY = "HQ"
+_BUFFER_SECONDS = 3  # One second of input, and what a resampler returns at once after it.
+_MAX_AMPLITUDE = 32.0  # 30 dB above full scale: more than any recording, less than most 16-bit data read as float.
 
 
-class Grid:
-    """What a row is, and when: row i begins at `i * hop_length / sample_rate` seconds.
+class InvalidSamplesError(ValueError):
+    """An error for a block whose samples are not audio: NaN, infinity, or integers read as float."""
+
+
+class RowGrid:
+    """The positions of the rows that a model takes: row i begins at `i * hop_length / sample_rate` seconds.
 
     Args:
-        sample_rate: Of the model, Hz.
-        front_end: The log-mel that it hears; None for one that hears samples.
+        sample_rate: Sample rate of the model, Hz.
+        front_end: Front end whose log-mel frames are the rows; None if the rows are samples.
     """
 
     def __init__(self, sample_rate: int, front_end: FrontEnd | None) -> None:
@@ -35,106 +35,162 @@ class Grid:
 
     @property
     def silence(self) -> np.ndarray:
-        """The row that silence gives."""
+        """The row of silence, of shape () or (mel_bins,)."""
         if self.front_end is None:
             return np.zeros((), np.float32)
-        return self.front_end.log_mel(np.zeros(self.front_end.min_samples, np.float32))[0]
+        return self.front_end.compute_log_mel(np.zeros(self.front_end.min_samples, np.float32))[0]
 
-    def seconds(self, rows: int) -> float:
-        """Number of rows -> seconds."""
+    def to_seconds(self, rows: int) -> float:
+        """Convert a number of rows to seconds."""
         return rows * self.hop_length / self.sample_rate
 
-    def samples(self, rows: int) -> int:
-        """Number of rows -> samples, from the begin of a stretch on, that complete them."""
+    def to_samples(self, rows: int) -> int:
+        """Return the number of samples that complete a number of rows at the start of a continuous stretch of audio."""
         if self.front_end is None:
             return rows
         front_end = self.front_end
         last = (rows - 1) * front_end.hop_length + front_end.window_length - front_end.padding
         return max(last + bool(front_end.preemphasis), front_end.min_samples)
 
-    def rows(self, seconds: float) -> int:
-        """Seconds -> the nearest number of rows."""
+    def to_rows(self, seconds: float) -> int:
+        """Convert seconds to the nearest number of rows."""
         return round(seconds * self.sample_rate / self.hop_length)
 
 
 class RowStream:
-    """A stretch of samples without a gap -> rows; memory does not grow.
+    """A converter from samples without a gap to rows, in memory that does not grow.
 
-    Samples wait until they complete the row that is needed next, or make a second, because many log-mel frames at once
-    cost less than a few many times. However the stretch is cut into blocks, the rows are bit for bit the same.
+    Samples wait until they complete the next row that is needed, or amount to a second, because computing many log-mel
+    frames at once is cheaper. The rows do not depend on how the samples are cut into blocks, to the last bit.
 
     Args:
-        sample_rate: Of the samples, Hz.
-        grid: What a row is.
+        sample_rate: Sample rate of the samples, Hz.
+        grid: Grid of the rows.
     """
 
-    def __init__(self, sample_rate: int, grid: Grid) -> None:
-        same = sample_rate == grid.sample_rate
+    def __init__(self, sample_rate: int, grid: RowGrid) -> None:
         self._resampler = (
-            None if same else soxr.ResampleStream(sample_rate, grid.sample_rate, 1, dtype="float32", quality=_QUALITY)
+            None
+            if sample_rate == grid.sample_rate
+            else soxr.ResampleStream(sample_rate, grid.sample_rate, 1, dtype="float32", quality=_RESAMPLER_QUALITY)
         )
         self._log_mel = None if grid.front_end is None else StreamingLogMel(grid.front_end)
-        self._second = sample_rate  # at once at most, however large a block
+        self._piece_samples = sample_rate  # Blocks are processed in pieces of one second.
         self._grid = grid
-        self._buffer = np.empty(_SECONDS_WAITING * grid.sample_rate, np.float32)
-        self._waiting = 0  # samples in the buffer
-        self._samples = 0  # at the model's rate, those that wait too
+        self._buffer = np.empty(_BUFFER_SECONDS * grid.sample_rate, np.float32)
+        self._buffered = 0
+        self._samples = 0  # At the rate of the model, the buffered ones included.
         self._rows = 0
 
-    def feed(self, samples: np.ndarray, needed: Callable[[], int]) -> Iterator[np.ndarray]:
-        """Mono samples (samples,), any number -> rows that they complete, in pieces that the next one overwrites.
+    def feed(self, samples: np.ndarray, count_needed_rows: Callable[[], int]) -> Iterator[np.ndarray]:
+        """Yield the rows that the next samples complete.
 
-        `needed` tells, piece by piece, how many more rows are needed before something is made of them, at least 1.
+        Args:
+            samples: Mono samples, of shape (samples,), any number.
+            count_needed_rows: Function that returns how many more rows the next prediction needs, at least 1.
+
+        Yields:
+            Rows of shape (rows, ...); the next ones overwrite them.
         """
-        for start in range(0, len(samples), self._second):
-            piece = samples[start : start + self._second]
-            self._wait(piece if self._resampler is None else self._resampler.resample_chunk(piece))
-            is_much = self._waiting >= self._grid.sample_rate
-            if is_much or self._samples >= self._grid.samples(self._rows + needed()):
-                yield self._to_rows()
+        for start in range(0, len(samples), self._piece_samples):
+            piece = samples[start : start + self._piece_samples]
+            self._append(piece if self._resampler is None else self._resampler.resample_chunk(piece))
+            has_second = self._buffered >= self._grid.sample_rate
+            if has_second or self._samples >= self._grid.to_samples(self._rows + count_needed_rows()):
+                yield self._convert_buffer()
 
     def flush(self) -> Iterator[np.ndarray]:
-        """The end of the stretch -> its last rows."""
+        """Yield the last rows, at the end of the samples."""
         if self._resampler is not None:
-            self._wait(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        yield self._to_rows()
+            self._append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        yield self._convert_buffer()
         if self._log_mel is not None:
             yield self._log_mel.flush()
 
-    def _wait(self, samples: np.ndarray) -> None:
-        self._buffer[self._waiting : self._waiting + len(samples)] = samples
-        self._waiting += len(samples)
+    def _append(self, samples: np.ndarray) -> None:
+        self._buffer[self._buffered : self._buffered + len(samples)] = samples
+        self._buffered += len(samples)
         self._samples += len(samples)
 
-    def _to_rows(self) -> np.ndarray:
-        samples = self._buffer[: self._waiting]
-        self._waiting = 0
+    def _convert_buffer(self) -> np.ndarray:
+        samples = self._buffer[: self._buffered]
+        self._buffered = 0
         rows = samples if self._log_mel is None else self._log_mel.feed(samples)
         self._rows += len(rows)
         return rows
 
 
-def mono(samples: np.ndarray) -> np.ndarray:
-    """A block (samples,) or (samples, channels) -> the mean of its channels, contiguous float32.
+class RowBuffer:
+    """The last rows of a stream as one array without a copy, each marked as audio or as the filling of a gap.
+
+    The memory, twice the capacity, is allocated once: rows are written one after the other, and when the end is
+    reached, the last ones are moved to the front.
+
+    Args:
+        capacity: Number of rows to keep, at least 1.
+        row_shape: Shape of a row: () for samples, (mel_bins,) for log-mel frames.
+
+    >>> buffer = RowBuffer(3, ())
+    >>> for value in range(8):
+    ...     buffer.append(np.float32([value]))
+    >>> buffer.get_last(2).tolist(), buffer.count_audio(3)
+    ([6.0, 7.0], 3)
+    """
+
+    def __init__(self, capacity: int, row_shape: tuple[int, ...]) -> None:
+        self.capacity = capacity
+        self._rows = np.zeros((2 * capacity, *row_shape), np.float32)
+        self._is_audio = np.zeros(2 * capacity, bool)
+        self._end = capacity  # The rows before the first one are zeros that are not audio.
+
+    def append(self, rows: np.ndarray, is_audio: bool = True) -> None:
+        """Append rows of shape (rows, ...), any number, of which the last `capacity` are kept."""
+        rows = rows[-self.capacity :]
+        if self._end + len(rows) > len(self._rows):
+            keep = self.capacity - len(rows)
+            self._rows[:keep] = self._rows[self._end - keep : self._end]
+            self._is_audio[:keep] = self._is_audio[self._end - keep : self._end]
+            self._end = keep
+        self._rows[self._end : self._end + len(rows)] = rows
+        self._is_audio[self._end : self._end + len(rows)] = is_audio
+        self._end += len(rows)
+
+    def get_last(self, count: int) -> np.ndarray:
+        """Return a view of the last rows, of shape (count, ...); the next `append` changes it."""
+        return self._rows[self._end - count : self._end]
+
+    def count_audio(self, count: int) -> int:
+        """Return how many of the last `count` rows are audio."""
+        return int(np.count_nonzero(self._is_audio[self._end - count : self._end]))
+
+
+def convert_to_mono(samples: np.ndarray) -> np.ndarray:
+    """Average the channels of a block.
+
+    Args:
+        samples: Floats in [-1, 1], of shape (samples,) or (samples, channels).
+
+    Returns:
+        Contiguous float32 array of shape (samples,).
 
     Raises:
-        ValueError: It is not float, or has other axes.
-        BadSamples: It holds NaN, infinity, or integers read as float.
+        ValueError: The samples are not floats, or have another shape.
+        InvalidSamplesError: The samples are NaN, infinite, or integers read as float.
     """
     kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
     if not isinstance(samples, np.ndarray) or samples.dtype.kind != "f":
         hint = "; divide 16-bit samples by 32768" if "int" in str(kind) else ""
-        raise ValueError(f"`samples` must be an array of float samples in [-1, 1]{hint}. Received: {kind}")
+        raise ValueError(f"`samples` must be an array of floats in [-1, 1]{hint}; received: {kind}")
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not samples.shape[1]):
-        raise ValueError(f"`samples` must have shape (samples,) or (samples, channels). Received: {samples.shape}")
+        raise ValueError(f"`samples` must have shape (samples,) or (samples, channels); received: {samples.shape}")
     if samples.ndim == 2:
         samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     samples = np.ascontiguousarray(samples, np.float32)
     if len(samples):
         low, high = float(samples.min()), float(samples.max())
-        if not -_LOUDEST <= low <= high <= _LOUDEST:  # NaN compares with nothing
-            raise BadSamples(
-                "`samples` must be finite and in [-1, 1] (divide 16-bit integers by 32768). "
-                f"Received: {low:g} to {high:g}"
+        if not -_MAX_AMPLITUDE <= low <= high <= _MAX_AMPLITUDE:  # False if either is NaN.
+            raise InvalidSamplesError(
+                "`samples` must be finite and in [-1, 1] (divide 16-bit integers by 32768); "
+                f"received: {low:g} to {high:g}"
             )
     return samples

@@ -1,4 +1,4 @@
-"""How a stream fares: speed, losses, latency and memory, in memory that does not grow."""
+"""Statistics of a stream, in memory that does not grow: speed, losses, latency and memory."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Histogram", "Stats", "resident_bytes", "stats_line"]
+__all__ = ["Histogram", "StreamStats", "format_stats", "get_resident_bytes"]
 
 
-class Stats(NamedTuple):
-    """A stream so far.
+class StreamStats(NamedTuple):
+    """Statistics of a stream so far.
+
+    The latency of a result is the time from the capture of its last sample, or from its call of `feed` if capture times
+    are unknown, to the result. The percentiles are upper bounds that exceed the exact value by at most 12 %.
 
     Attributes:
-        audio_seconds: Audio that was heard.
-        lost_seconds: Audio that is missing: dropped because the processor was late, or never captured.
-        gaps: How often.
-        results: Results that were given.
-        busy_seconds: Time that hearing took.
+        audio_seconds: Duration of the processed audio, seconds.
+        lost_seconds: Duration of the missing audio, seconds: dropped because processing was late, or never captured.
+        gaps: Number of gaps in the audio.
+        results: Number of results.
+        busy_seconds: Processing time, seconds.
         real_time_factor: `busy_seconds / audio_seconds`; NaN before the first sample.
-        latency_p50, latency_p95, latency_p99: Seconds from the capture of a result's last sample, or, where that is not
-            known, from its being fed, to the result: as much or less for 50, 95 and 99 % of the results, within 12 %.
-        latency_max: The longest.
-        resident_bytes: Memory of the process that is in RAM now; 0 where the system does not tell.
+        latency_p50: Median latency, seconds.
+        latency_p95: 95th percentile of the latency, seconds.
+        latency_p99: 99th percentile of the latency, seconds.
+        latency_max: Maximum latency, seconds.
+        resident_bytes: Memory of the process that is in RAM, bytes; 0 if the system does not report it.
     """
 
     audio_seconds: float
@@ -43,44 +47,44 @@ class Stats(NamedTuple):
 
 
 class Histogram:
-    """Values one by one -> their quantiles, within 12 %, in the memory of 180 counters.
+    """A histogram with a fixed number of bins that estimates quantiles to 12 %.
 
-    Bins are of equal width in the logarithm, 20 a factor of ten, from 10 microseconds to 10,000 seconds.
+    The 180 bins have the same width in the logarithm, 20 per factor of ten, from 10 microseconds to 10,000 seconds.
 
     >>> histogram = Histogram()
     >>> for value in (0.1, 0.2, 0.3, 4.0):
     ...     histogram.add(value)
-    >>> round(histogram.quantile(0.5), 2), histogram.quantile(1.0)
+    >>> round(histogram.compute_quantile(0.5), 2), histogram.compute_quantile(1.0)
     (0.22, 4.0)
     """
 
-    _LEAST, _PER_DECADE, _BINS = 1e-5, 20, 180
+    _MINIMUM, _BINS_PER_DECADE, _BINS = 1e-5, 20, 180
 
     def __init__(self) -> None:
         self._counts = np.zeros(self._BINS, np.int64)
         self.max = 0.0
 
     def add(self, value: float) -> None:
-        """One more value, 0 or more."""
-        place = math.floor(self._PER_DECADE * math.log10(max(value, self._LEAST) / self._LEAST))
-        self._counts[min(place, self._BINS - 1)] += 1
+        """Add a value of at least 0."""
+        index = math.floor(self._BINS_PER_DECADE * math.log10(max(value, self._MINIMUM) / self._MINIMUM))
+        self._counts[min(index, self._BINS - 1)] += 1
         self.max = max(self.max, value)
 
-    def quantile(self, share: float) -> float:
-        """The value that `share` of the values do not exceed: its bin's upper end; NaN where there are no values."""
+    def compute_quantile(self, share: float) -> float:
+        """Return the upper end of the bin that holds a quantile; NaN if there are no values."""
         total = int(self._counts.sum())
         if not total:
             return math.nan
-        place = int(np.searchsorted(self._counts.cumsum(), max(1, math.ceil(share * total))))
-        return min(self._LEAST * 10 ** ((place + 1) / self._PER_DECADE), self.max)
+        index = int(np.searchsorted(self._counts.cumsum(), max(1, math.ceil(share * total))))
+        return min(self._MINIMUM * 10 ** ((index + 1) / self._BINS_PER_DECADE), self.max)
 
 
-def stats_line(stats: Stats) -> str:
-    """How a stream fares, in a line."""
+def format_stats(stats: StreamStats) -> str:
+    """Format the statistics of a stream as one line of text."""
     latencies = zip(("p50", "p95", "p99", "max"), stats[6:10], strict=True)
     return ", ".join(
         (
-            f"heard {stats.audio_seconds:.1f} s",
+            f"processed {stats.audio_seconds:.1f} s",
             f"lost {stats.lost_seconds:.1f} s in {stats.gaps} gaps",
             f"{stats.results} results",
             f"real-time factor {stats.real_time_factor:.4f}",
@@ -90,8 +94,8 @@ def stats_line(stats: Stats) -> str:
     )
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM now; at most so far where only that is known, 0 where nothing is."""
+def get_resident_bytes() -> int:
+    """Return the memory of this process that is in RAM, or its maximum so far, or 0 if neither is known."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""StreamingTagger: live audio -> the sounds in it, for months, in memory that does not grow."""
+"""The streaming tagger: it tags live audio for months, in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ from kerastag.dsp import FrontEnd
 from kerastag.edge.blocks import Block
 from kerastag.edge.clock import StreamClock
 from kerastag.edge.incremental import IncrementalMode
-from kerastag.edge.mode import Mode, Said
-from kerastag.edge.rows import BadSamples, Grid, RowStream, mono
-from kerastag.edge.runtime import HEARD, LiteRTModel
-from kerastag.edge.stats import Histogram, Stats, resident_bytes
+from kerastag.edge.mode import Prediction, StreamingMode
+from kerastag.edge.rows import InvalidSamplesError, RowGrid, RowStream, convert_to_mono
+from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel
+from kerastag.edge.stats import Histogram, StreamStats, get_resident_bytes
 from kerastag.edge.windowed import WindowedMode
 from kerastag.labels import LabelSet
 
-__all__ = ["MODES", "Result", "StreamingTagger"]
+__all__ = ["MODES", "StreamingResult", "StreamingTagger"]
 
 MODES = ("auto", "windowed", "incremental")
-_MIN_RATE, _MAX_RATE = 1_000, 1_000_000
+"""Names of the streaming modes."""
+_MIN_SAMPLE_RATE, _MAX_SAMPLE_RATE = 1_000, 1_000_000
 
 
-class Result(NamedTuple):
-    """What was heard last. Seconds count the stream's samples, missing ones included, from its first one on.
+class StreamingResult(NamedTuple):
+    """The tags of the last audio of a stream.
+
+    Seconds count the samples of the stream from its first one on, missing ones included.
 
     Attributes:
-        start_seconds, end_seconds: The audio that `probabilities` speak of.
-        probabilities: (classes,) float32 in [0, 1].
-        framewise: (frames, classes): probabilities over time of what is new since the last result, frame after frame
-            `StreamingTagger.seconds_per_frame` apart; across results they follow each other without a seam, but for
-            gaps in the audio. With `probabilities`, by `kerastag.events.sounding_probabilities`, what
+        start_seconds: Start of the audio that `probabilities` refer to, seconds.
+        end_seconds: End of this audio, seconds.
+        probabilities: Probabilities of the classes, float32 in [0, 1], of shape (classes,).
+        framewise: Probabilities over time of what is new since the last result, of shape (frames, classes), one frame
+            every `StreamingTagger.seconds_per_frame`. Across results, frames follow each other without a seam except
+            where audio is missing. `kerastag.events.limit_framewise` combines them with `probabilities` to what
             `EventTracker.update` takes.
-        framewise_start_seconds: Where the first of them begins.
-        began_at: Second 0 of the stream in seconds since 1970, as the wall's clock says now.
-        lost_seconds: Audio that went missing since the last result.
+        framewise_start_seconds: Start of the first frame, seconds.
+        started_at: Time of day at second 0 of the stream, seconds since 1970, by the present wall clock.
+        lost_seconds: Duration of the audio that is missing since the last result, seconds.
     """
 
     start_seconds: float
@@ -50,40 +54,47 @@ class Result(NamedTuple):
     probabilities: np.ndarray
     framewise: np.ndarray
     framewise_start_seconds: float
-    began_at: float
+    started_at: float
     lost_seconds: float
 
 
 class StreamingTagger:
-    """Blocks of live audio, of any size, at the device's own rate -> results.
+    """A tagger for blocks of live audio, of any length and sample rate.
 
-    Two modes. *Windowed*: a model of clips hears the last window (ten seconds) every hop; log-mel frames are computed
-    once and kept, where the model hears those. *Incremental*: an embedder hears each segment (a second) once, and an
-    attention head hears the embeddings of the last ten. The first result comes as soon as one hop or one segment is
-    there: what is not there yet is silence after it (windowed) or masked (incremental).
+    There are two modes. *Windowed*: a model for clips processes the last window, such as ten seconds, at every hop;
+    log-mel frames are computed once and kept. *Incremental*: an embedder processes each segment, such as one second,
+    once, and an attention head processes the embeddings of the last ten segments. The first result comes after one hop
+    or one segment: what is not there yet is silence after the audio (windowed) or masked (incremental).
 
-    However the audio is cut into blocks, the results are the same. Audio that is missing, by `lost_samples` or by
-    capture times that jump, moves the time stamps on and counts as silence; what it would have been part of by half
-    or more is not said. One thread at a time may use it.
+    The results do not depend on how the audio is cut into blocks. Missing audio, announced by `lost_samples` or
+    detected by a jump of the capture times, advances the time stamps and counts as silence; results that would refer to
+    it by half or more are skipped. The tagger must be used by one thread at a time.
 
     Args:
-        model: A `.tflite` file with its card: a tagger from `waveform` or `log_mel`; or, with a head, an embedder; or
-            `BUNDLED_MODEL`, the model in the package.
-        head: A `.tflite` file from `embedding` (1, segments, features) to `clipwise`, its card with the classes; target
-            `streaming_head` makes the cheapest.
-        mode: `"windowed"`, `"incremental"`, or `"auto"`: incremental with a head.
-        hop_seconds: From one result to the next, rounded to whole output frames of the model (windowed; None is 1 s) or
-            to log-mel frames, at most a segment (incremental; None is a segment).
-        num_threads: Threads of the interpreter, at least 1.
-        eight_bit: Whether the embedder's features are AudioSet's whole numbers, of which the head has learned
-            `(x - 128) / 128`; None: where it has VGGish's front end and 128 features.
-        gap_seconds: How late a block must have been captured for audio to be missing, above 0.
+        model: Path of a `.tflite` file with its card: a tagger that takes `waveform` or `log_mel` or, with a head, an
+            embedder; or `BUNDLED_MODEL`, the bundled model.
+        head: Path of a `.tflite` file from `embedding` (1, segments, features) to `clipwise`, whose card names the
+            classes; the export target `streaming_head` writes the cheapest.
+        mode: `"windowed"`, `"incremental"`, or `"auto"`, which is incremental with a head.
+        hop_seconds: Time from one result to the next, seconds, above 0. Windowed: rounded to whole output frames of the
+            model, 1 s if None. Incremental: rounded to log-mel frames, at most a segment, a segment if None.
+        num_threads: Number of threads of the interpreter, at least 1.
+        eight_bit: Whether the features of the embedder are the integers of AudioSet, and the head was trained on
+            `(x - 128) / 128`; None means yes if it has the front end of VGGish and 128 features.
+        gap_seconds: Delay of a block from which on audio counts as missing, seconds, above 0.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A file is no model, has no card, or does not fit the mode or the other one; or an argument is
-            outside its range.
+        FileNotFoundError: A file does not exist.
+        ValueError: A file is not a model, has no card, or does not match the mode or the other file; or an argument is
+            out of range.
         ImportError: No LiteRT interpreter is installed.
+
+    >>> from kerastag.bundled import BUNDLED_MODEL
+    >>> from kerastag.edge import StreamingTagger
+    >>> tagger = StreamingTagger(BUNDLED_MODEL)
+    >>> results = tagger.feed(np.zeros(80_000, np.float32), sample_rate=16_000)
+    >>> len(results), results[0].probabilities.shape
+    (5, (10,))
     """
 
     def __init__(
@@ -97,48 +108,48 @@ class StreamingTagger:
         eight_bit: bool | None = None,
         gap_seconds: float = 2.0,
     ) -> None:
-        self.mode = _mode(mode, head)
+        self.mode = _resolve_mode(mode, head)
         if hop_seconds is not None and not 0 < hop_seconds < math.inf:
-            raise ValueError(f"`hop_seconds` must be above 0, received {hop_seconds!r}")
-        self._model = LiteRTModel(resolve_model_path(model), num_threads, HEARD)
+            raise ValueError(f"`hop_seconds` must be above 0; received: {hop_seconds!r}")
+        self._model = LiteRTModel(resolve_model_path(model), num_threads, AUDIO_INPUTS)
         self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",))
         self.card: Card = (self._head or self._model).card
-        """Of what names the classes."""
-        _check_tags(self._head or self._model)
-        self._grid = _grid(self._model)
+        """Card of the file that names the classes."""
+        _check_tagger(self._head or self._model)
+        self._grid = _create_grid(self._model)
         self._hop_seconds = hop_seconds
         self._eight_bit = _is_audioset_embedder(self._model) if eight_bit is None else eight_bit
         self._gap_seconds = gap_seconds
-        self._heard_seconds = self._lost_seconds = self._busy_seconds = 0.0
+        self._audio_seconds = self._lost_seconds = self._busy_seconds = 0.0
         self._gaps = self._results = 0
         self._latency = Histogram()
-        self._begin()
+        self._start_stream()
 
     @property
     def labels(self) -> LabelSet:
         """The classes."""
-        assert self.card.labels is not None  # for the type checker: _check_tags has looked
+        assert self.card.labels is not None  # For the type checker: _check_tagger has checked it.
         return self.card.labels
 
     @property
     def sample_rate(self) -> int:
-        """The rate that the model hears, Hz: audio that has it is not resampled."""
+        """Sample rate of the model, Hz; audio with this rate is not resampled."""
         return self._grid.sample_rate
 
     @property
     def seconds_per_frame(self) -> float:
-        """From one frame of `Result.framewise` to the next, seconds."""
-        return self._grid.seconds(self._mode.frame_rows)
+        """Time from one frame of `StreamingResult.framewise` to the next, seconds."""
+        return self._grid.to_seconds(self._mode.frame_rows)
 
     @property
     def hop_seconds(self) -> float:
-        """From one result to the next, seconds."""
-        return self._grid.seconds(self._mode.hop_rows)
+        """Time from one result to the next, seconds."""
+        return self._grid.to_seconds(self._mode.hop_rows)
 
     @property
     def window_seconds(self) -> float:
-        """How much audio a result speaks of when enough was heard."""
-        return self._grid.seconds(self._mode.window_rows)
+        """Duration of the audio that a result refers to once there is enough, seconds."""
+        return self._grid.to_seconds(self._mode.window_rows)
 
     def feed(
         self,
@@ -147,37 +158,41 @@ class StreamingTagger:
         *,
         captured_at: float | None = None,
         lost_samples: int = 0,
-    ) -> list[Result]:
-        """The next block -> the results that it completes.
+    ) -> list[StreamingResult]:
+        """Process the next block.
 
         Args:
-            samples: Floats in [-1, 1], (samples,) or (samples, channels), any number; channels are averaged.
-            sample_rate: Theirs, Hz, 1,000 to 1,000,000; it may change from block to block.
-            captured_at: When the first of them was captured, on the clock of `kerastag.edge.blocks.now`.
-            lost_samples: Samples that are missing before them, at least 0.
+            samples: Floats in [-1, 1], of shape (samples,) or (samples, channels), any number; channels are averaged.
+            sample_rate: Sample rate, Hz, 1,000 to 1,000,000; it may change from block to block.
+            captured_at: Time at which the first sample was captured, in seconds as `read_clock` counts them.
+            lost_samples: Number of samples that are missing before the block, at least 0.
+
+        Returns:
+            The results that the block completes.
 
         Raises:
-            ValueError: An argument is outside its range; `BadSamples`, a ValueError too, where samples are NaN,
-                infinite or integers read as float. The stream is as it was before and may go on.
+            ValueError: An argument is out of range; its subclass `InvalidSamplesError` if samples are NaN, infinite,
+                or integers read as float. The stream is unchanged and can continue.
         """
-        started = time.perf_counter()
-        rate, lost = _checked(sample_rate, lost_samples)
-        results = self._results_of(self._hear(mono(samples), rate, captured_at, lost), started)
-        self._busy_seconds += time.perf_counter() - started
+        start_time = time.perf_counter()
+        rate, lost = _check_block(sample_rate, lost_samples)
+        predictions = self._process(convert_to_mono(samples), rate, captured_at, lost)
+        results = self._create_results(predictions, start_time)
+        self._busy_seconds += time.perf_counter() - start_time
         return results
 
-    def flush(self) -> list[Result]:
-        """The end of the stream -> its last results; the next block begins a new one, at second 0."""
-        started = time.perf_counter()
-        results = self._results_of(self._end(), started)
-        self._begin()
-        self._busy_seconds += time.perf_counter() - started
+    def flush(self) -> list[StreamingResult]:
+        """End the stream, and return its last results; the next block starts a new stream at second 0."""
+        start_time = time.perf_counter()
+        results = self._create_results(self._finish(), start_time)
+        self._start_stream()
+        self._busy_seconds += time.perf_counter() - start_time
         return results
 
-    def run(self, source: Iterable[Block]) -> Iterator[Result]:
-        """Blocks as they come -> results as they come, and the last ones at the source's end.
+    def run(self, source: Iterable[Block]) -> Iterator[StreamingResult]:
+        """Process blocks as they come, and yield the results, the last ones at the end of the source.
 
-        A block that holds no sound (`BadSamples`) counts as lost.
+        A block whose samples are not audio (`InvalidSamplesError`) counts as lost.
         """
         lost = Fraction(0)
         for block in source:
@@ -187,149 +202,153 @@ class StreamingTagger:
                     block.samples, block.sample_rate, captured_at=block.captured_at, lost_samples=lost_samples
                 )
                 lost = Fraction(0)
-            except BadSamples:
+            except InvalidSamplesError:
                 lost = Fraction(lost_samples + len(block.samples), block.sample_rate)
         yield from self.flush()
 
-    def stats(self) -> Stats:
-        """How the stream fares, since the tagger was made."""
-        at = self._latency.quantile
-        return Stats(
-            self._heard_seconds,
+    def compute_stats(self) -> StreamStats:
+        """Return the statistics since the tagger was created."""
+        compute_quantile = self._latency.compute_quantile
+        return StreamStats(
+            self._audio_seconds,
             self._lost_seconds,
             self._gaps,
             self._results,
             self._busy_seconds,
-            self._busy_seconds / self._heard_seconds if self._heard_seconds else math.nan,
-            at(0.5),
-            at(0.95),
-            at(0.99),
+            self._busy_seconds / self._audio_seconds if self._audio_seconds else math.nan,
+            compute_quantile(0.5),
+            compute_quantile(0.95),
+            compute_quantile(0.99),
             self._latency.max,
-            resident_bytes(),
+            get_resident_bytes(),
         )
 
-    def _begin(self) -> None:
-        """A new stream."""
-        self._mode = self._new_mode()
+    def _start_stream(self) -> None:
+        self._mode = self._create_mode()
         self._clock = StreamClock(self._gap_seconds)
         self._rows: RowStream | None = None
         self._rate = self._grid.sample_rate
-        self._before = Fraction(0)  # seconds before this stretch of audio without a gap
-        self._samples = 0  # of this stretch
-        self._told_loss = self._lost_seconds
+        self._stretch_start = Fraction(0)  # Start of the present stretch of audio without a gap, seconds.
+        self._stretch_samples = 0
+        self._reported_lost_seconds = self._lost_seconds
 
-    def _new_mode(self) -> Mode:
+    def _create_mode(self) -> StreamingMode:
         if self._head is None:
             return WindowedMode(self._model, self._grid, 1.0 if self._hop_seconds is None else self._hop_seconds)
         return IncrementalMode(self._model, self._head, self._grid, self._hop_seconds, self._eight_bit)
 
     @property
     def _elapsed(self) -> Fraction:
-        """Seconds of the stream, heard or missing: exact, so that they never drift."""
-        return self._before + Fraction(self._samples, self._rate)
+        """Duration of the stream with what is missing, seconds: an exact number, so that no error accumulates."""
+        return self._stretch_start + Fraction(self._stretch_samples, self._rate)
 
-    def _hear(self, samples: np.ndarray, rate: int, captured_at: float | None, lost_samples: int) -> Iterator[Said]:
+    @property
+    def _elapsed_rows(self) -> Fraction:
+        return self._elapsed * self._grid.sample_rate / self._grid.hop_length
+
+    def _process(
+        self, samples: np.ndarray, rate: int, captured_at: float | None, lost_samples: int
+    ) -> Iterator[Prediction]:
         lost = Fraction(lost_samples, rate)
-        lost += Fraction(round(self._clock.missing(float(self._elapsed + lost), captured_at) * rate), rate)
+        missing_seconds = self._clock.find_missing_seconds(float(self._elapsed + lost), captured_at)
+        lost += Fraction(round(missing_seconds * rate), rate)
         if lost or rate != self._rate:
-            yield from self._new_stretch(rate, lost)
+            yield from self._start_stretch(rate, lost)
         if self._rows is None:
             self._rows = RowStream(rate, self._grid)
-        self._samples += len(samples)
-        self._heard_seconds += len(samples) / rate
-        for rows in self._rows.feed(samples, self._mode.needed):
+        self._stretch_samples += len(samples)
+        self._audio_seconds += len(samples) / rate
+        for rows in self._rows.feed(samples, self._mode.count_needed_rows):
             yield from self._mode.add(rows)
 
-    def _new_stretch(self, rate: int, lost: Fraction) -> Iterator[Said]:
-        """What was heard ends here; after `lost` seconds audio at `rate` begins."""
-        yield from self._end_stretch(round(self._row_now))
-        self._before, self._samples, self._rate = self._elapsed + lost, 0, rate
+    def _start_stretch(self, rate: int, lost: Fraction) -> Iterator[Prediction]:
+        """End the present stretch of audio, and start one at another rate or after `lost` seconds."""
+        yield from self._end_stretch(round(self._elapsed_rows))
+        self._stretch_start, self._stretch_samples, self._rate = self._elapsed + lost, 0, rate
         self._lost_seconds += float(lost)
         self._gaps += lost > 0
-        if (missing := round(self._row_now) - self._mode.position) > 0:
-            yield from self._mode.skip(missing)
+        if (missing_rows := round(self._elapsed_rows) - self._mode.position) > 0:
+            yield from self._mode.skip(missing_rows)
 
-    def _end_stretch(self, end: int) -> Iterator[Said]:
-        """The rows that waited for more audio, up to row `end`: the reflection at the end may give one more."""
+    def _end_stretch(self, end: int) -> Iterator[Prediction]:
+        """Process the rows that were waiting for more audio, up to row `end`; the padding may add one beyond it."""
         if self._rows is None:
             return
         for rows in self._rows.flush():
             yield from self._mode.add(rows[: max(0, end - self._mode.position)])
         self._rows = None
 
-    def _end(self) -> Iterator[Said]:
-        yield from self._end_stretch(math.ceil(self._row_now))
+    def _finish(self) -> Iterator[Prediction]:
+        yield from self._end_stretch(math.ceil(self._elapsed_rows))
         yield from self._mode.finish()
 
-    @property
-    def _row_now(self) -> Fraction:
-        return self._elapsed * self._grid.sample_rate / self._grid.hop_length
-
-    def _results_of(self, said: Iterator[Said], started: float) -> list[Result]:
+    def _create_results(self, predictions: Iterator[Prediction], start_time: float) -> list[StreamingResult]:
         results = []
-        for one in said:
-            end_seconds = self._grid.seconds(one.end)
-            age = self._clock.age(end_seconds)
-            self._latency.add(time.perf_counter() - started if age is None else max(0.0, age))
+        for prediction in predictions:
+            end_seconds = self._grid.to_seconds(prediction.end)
+            age = self._clock.compute_age(end_seconds)
+            self._latency.add(time.perf_counter() - start_time if age is None else max(0.0, age))
             results.append(
-                Result(
-                    self._grid.seconds(one.start),
+                StreamingResult(
+                    self._grid.to_seconds(prediction.start),
                     end_seconds,
-                    one.probabilities,
-                    one.framewise,
-                    self._grid.seconds(one.framewise_start),
-                    self._clock.began_at(),
-                    self._lost_seconds - self._told_loss,
+                    prediction.probabilities,
+                    prediction.framewise,
+                    self._grid.to_seconds(prediction.framewise_start),
+                    self._clock.compute_start_time(),
+                    self._lost_seconds - self._reported_lost_seconds,
                 )
             )
-            self._told_loss = self._lost_seconds
+            self._reported_lost_seconds = self._lost_seconds
         self._results += len(results)
         return results
 
 
-def _mode(mode: str, head: object) -> str:
+def _resolve_mode(mode: str, head: object) -> str:
     if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {', '.join(MODES)}, received {mode!r}")
-    found = "windowed" if head is None else "incremental"
-    if mode not in ("auto", found):
-        needed = "needs a `head`" if head is None else "takes no `head`"
-        raise ValueError(f"`mode` {mode!r} {needed}, received {head!r}")
-    return found
+        raise ValueError(f"`mode` must be one of {', '.join(MODES)}; received: {mode!r}")
+    resolved = "windowed" if head is None else "incremental"
+    if mode not in ("auto", resolved):
+        requirement = "a path" if head is None else "None"
+        raise ValueError(f"`head` must be {requirement} with `mode` {mode!r}; received: {head!r}")
+    return resolved
 
 
-def _check_tags(model: LiteRTModel) -> None:
+def _check_tagger(model: LiteRTModel) -> None:
     if "clipwise" not in model.outputs:
-        raise ValueError(f"{model.path}: must give `clipwise`; an embedder needs a `head`. Received: {model.outputs}")
+        raise ValueError(
+            f"{model.path}: must return `clipwise` (an embedder needs a `head`); received: {model.outputs}"
+        )
     if model.card.labels is None:
-        raise ValueError(f"{model.path}: its card names no classes")
+        raise ValueError(f"{model.path}: the card must name the classes; received: none")
 
 
 def _is_audioset_embedder(model: LiteRTModel) -> bool:
     return model.card.front_end.get("name") == "vggish" and model.output_shapes.get("embedding", ())[-1:] == (128,)
 
 
-def _grid(model: LiteRTModel) -> Grid:
-    """The rows that a model hears, checked against its input."""
+def _create_grid(model: LiteRTModel) -> RowGrid:
+    """Return the grid of the rows that a model takes, after checking its card against its input."""
     if model.input == "waveform":
         if len(model.shape) != 2:
-            raise ValueError(f"{model.path}: must hear `waveform` (1, samples). Received: {model.shape}")
-        return Grid(model.card.sample_rate, None)
+            raise ValueError(f"{model.path}: must take `waveform` (1, samples); received: {model.shape}")
+        return RowGrid(model.card.sample_rate, None)
     if not model.card.front_end:
-        raise ValueError(f"{model.path}: it hears log-mel, but its card has no `front_end`")
+        raise ValueError(f"{model.path}: the card of a model that takes log-mel must have `front_end`; received: none")
     front_end = FrontEnd.from_dict(dict(model.card.front_end))
     if model.shape[2:] != (front_end.num_mel_bins,) or front_end.sample_rate != model.card.sample_rate:
         raise ValueError(
-            f"{model.path}: must hear {front_end.num_mel_bins} log-mel bands at {front_end.sample_rate} Hz, as its "
-            f"card's front end makes them. Received: input {model.shape}, card {model.card.sample_rate} Hz"
+            f"{model.path}: must take {front_end.num_mel_bins} log-mel bands at {front_end.sample_rate} Hz, like the "
+            f"front end of its card; received: input {model.shape}, card {model.card.sample_rate} Hz"
         )
-    return Grid(front_end.sample_rate, front_end)
+    return RowGrid(front_end.sample_rate, front_end)
 
 
-def _checked(sample_rate: int, lost_samples: int) -> tuple[int, int]:
-    """Both as plain integers, which seconds are counted with."""
-    if not _MIN_RATE <= sample_rate <= _MAX_RATE or sample_rate != int(sample_rate):
-        allowed = f"an integer from {_MIN_RATE} to {_MAX_RATE} Hz"
-        raise ValueError(f"`sample_rate` must be {allowed}, received {sample_rate!r}")
+def _check_block(sample_rate: int, lost_samples: int) -> tuple[int, int]:
+    """Return both numbers as Python integers, which seconds are counted with."""
+    if not _MIN_SAMPLE_RATE <= sample_rate <= _MAX_SAMPLE_RATE or sample_rate != int(sample_rate):
+        allowed = f"an integer from {_MIN_SAMPLE_RATE} to {_MAX_SAMPLE_RATE} Hz"
+        raise ValueError(f"`sample_rate` must be {allowed}; received: {sample_rate!r}")
     if not 0 <= lost_samples < math.inf or lost_samples != int(lost_samples):
-        raise ValueError(f"`lost_samples` must be an integer of at least 0, received {lost_samples!r}")
+        raise ValueError(f"`lost_samples` must be an integer of at least 0; received: {lost_samples!r}")
     return int(sample_rate), int(lost_samples)

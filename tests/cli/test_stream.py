@@ -1,4 +1,4 @@
-"""`kerastag stream` as people and systemd run it: a process, its pipes, its signals, its exit status."""
+"""`kerastag stream` as a process: its pipes, its signals and its exit status."""
 
 import contextlib
 import json
@@ -15,25 +15,25 @@ import numpy as np
 import pytest
 import soundfile
 from edge.sinks.test_mqtt import MOSQUITTO, Broker, Subscriber, wait_for
-from edge.test_service import EVENTS, RATE, tones
+from edge.test_service import EVENTS, RATE, generate_tones
 
 from checks import ROOT
 
-PCM = (tones() * 32_767).astype("<i2").tobytes()
+PCM = (generate_tones() * 32_767).astype("<i2").tobytes()
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp("audio") / "tones.wav"
     path.write_bytes(b"")
-    soundfile.write(path, tones(), RATE)
+    soundfile.write(path, generate_tones(), RATE)
     return str(path)
 
 
 @contextlib.contextmanager
-def streaming(model, *arguments, environment=None, **options):
-    """The command, running; killed when the test is done with it."""
-    command = [sys.executable, "-m", "kerastag", "stream", "--model", str(model), "--hop_seconds", "0.5", *arguments]
+def start_stream(model, *arguments, environment=None, **options):
+    """Start the command, and kill it at the end of the test."""
+    command = [sys.executable, "-m", "kerastag", "stream", "--model", str(model), "--hop-seconds", "0.5", *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
     with subprocess.Popen(command, env=environment, **pipes) as process:
@@ -43,64 +43,64 @@ def streaming(model, *arguments, environment=None, **options):
             process.kill()
 
 
-def run(model, *arguments, input=b"", **options):
-    """Status, lines of standard output, lines of standard error that are ours."""
-    with streaming(model, *arguments, **options) as process:
+def run_stream(model, *arguments, input=b"", **options):
+    """Run the command, and return its status, its lines of output, and its messages."""
+    with start_stream(model, *arguments, **options) as process:
         out, err = process.communicate(input, timeout=60)
-    return process.returncode, (out or b"").decode().splitlines(), ours(err)
+    return process.returncode, (out or b"").decode().splitlines(), read_messages(err)
 
 
-def ours(err):
+def read_messages(err):
     lines = (err or b"").decode().splitlines()
     assert not [line for line in lines if "Traceback" in line or "Exception ignored" in line], lines
     return [line for line in lines if line.startswith("kerastag")]
 
 
-def events(lines):
+def read_events(lines):
     values = [json.loads(line) for line in lines]
     return [(v["name"], v["state"], round(v["onset_seconds"], 1)) for v in values if v["type"] == "event"]
 
 
-def test_a_recording_and_the_same_as_raw_samples(loud_model, recording):
-    status, from_file, said = run(loud_model, "--source", recording, "--output", "json:-", "--stats")
+def test_a_recording_and_its_raw_samples_have_the_same_events(loud_model, recording):
+    status, from_file, messages = run_stream(loud_model, "--source", recording, "--output", "json:-", "--stats")
     assert status == 0
-    assert events(from_file) == EVENTS
-    assert [line.split(",")[0] for line in said] == ["kerastag stream: stats: heard 6.0 s"]
-    status, from_pipe, said = run(loud_model, "--source", "-", "--output", "json:-", input=PCM)
-    assert (status, said) == (0, [])
-    assert events(from_pipe) == EVENTS
+    assert read_events(from_file) == EVENTS
+    assert [line.split(",")[0] for line in messages] == ["kerastag stream: stats: processed 6.0 s"]
+    status, from_pipe, messages = run_stream(loud_model, "--source", "-", "--output", "json:-", input=PCM)
+    assert (status, messages) == (0, [])
+    assert read_events(from_pipe) == EVENTS
     assert all("time" not in json.loads(line) for line in from_file + from_pipe)
 
 
-def test_settings_come_from_a_file_and_flags_win(loud_model, recording, tmp_path):
+def test_flags_override_the_configuration_file(loud_model, recording, tmp_path):
     config = tmp_path / "stream.toml"
     config.write_text(f'source = "{recording}"\nclasses = ["Rain"]\ntop = 1\n[[output]]\nto = "csv:{tmp_path}/a.csv"\n')
-    assert run(loud_model, "--config", str(config), "--classes", "Bark", "Rain")[0] == 0
+    assert run_stream(loud_model, "--config", str(config), "--classes", "Bark", "Rain")[0] == 0
     rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
     assert [(row[4], row[0]) for row in rows if row[0] != "result"] == [event[:2] for event in EVENTS]
     assert len([row for row in rows if row[0] == "result"]) == 12
 
 
-@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_end_it_tells_the_last_event_and_ends_well(loud_model, tmp_path, asked):
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_last_event_and_the_stream(loud_model, tmp_path, signal_number):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(30)
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "60000000"}
         arguments = ("--source", "-", "--realtime", "--output", f"json:-,json:{tmp_path}/a.jsonl")
-        with streaming(loud_model, *arguments, environment=environment) as process:
-            process.stdin.write(PCM[: 3 * 2 * RATE])  # the low tone still sounds
+        with start_stream(loud_model, *arguments, environment=environment) as process:
+            process.stdin.write(PCM[: 3 * 2 * RATE])  # the low tone goes on
             process.stdin.flush()
             lines = []
-            while not events(lines):
+            while not read_events(lines):
                 lines.append(process.stdout.readline().decode())
             (tmp_path / "a.jsonl").rename(tmp_path / "old.jsonl")
-            process.send_signal(asked)
+            process.send_signal(signal_number)
             out, err = process.communicate(timeout=30)
         assert process.returncode == 0
-        assert ours(err) == []
+        assert read_messages(err) == []
         lines += out.decode().splitlines()
-        assert events(lines) == EVENTS[:2]
+        assert read_events(lines) == EVENTS[:2]
         last = json.loads(lines[-1])
         assert last["offset_seconds"] == pytest.approx(3.0, abs=0.1)
         assert last["time"].endswith("Z")
@@ -108,9 +108,9 @@ def test_asked_to_end_it_tells_the_last_event_and_ends_well(loud_model, tmp_path
         assert (tmp_path / "old.jsonl").read_text().splitlines() == [line.strip() for line in lines]
 
 
-def test_a_hangup_opens_the_files_anew(loud_model, tmp_path):
+def test_a_hangup_reopens_the_files(loud_model, tmp_path):
     path = tmp_path / "a.jsonl"
-    with streaming(loud_model, "--source", "-", "--output", f"json:{path},json:-") as process:
+    with start_stream(loud_model, "--source", "-", "--output", f"json:{path},json:-") as process:
         process.stdin.write(PCM[: 2 * 2 * RATE])
         process.stdin.flush()
         for _ in range(3):
@@ -119,12 +119,12 @@ def test_a_hangup_opens_the_files_anew(loud_model, tmp_path):
         process.send_signal(signal.SIGHUP)
         process.communicate(PCM[2 * 2 * RATE :], timeout=30)
     assert process.returncode == 0
-    assert events(path.read_text().splitlines())[-1] == EVENTS[-1]
+    assert read_events(path.read_text().splitlines())[-1] == EVENTS[-1]
     assert len((tmp_path / "old.jsonl").read_text().splitlines()) >= 3
 
 
-def test_a_reader_that_leaves_is_no_error(loud_model):
-    with streaming(loud_model, "--source", "-", "--output", "json:-") as process:
+def test_a_reader_that_leaves_is_not_an_error(loud_model):
+    with start_stream(loud_model, "--source", "-", "--output", "json:-") as process:
         process.stdin.write(PCM[: 2 * 2 * RATE])
         process.stdin.flush()
         process.stdout.readline()
@@ -137,117 +137,119 @@ def test_a_reader_that_leaves_is_no_error(loud_model):
         process.wait(30)
         err = process.stderr.read()
     assert process.returncode == 0
-    assert ours(err) == []
+    assert read_messages(err) == []
 
 
-def test_a_full_disk_is_one_line_and_the_rest_goes_on(loud_model, recording, tmp_path):
-    def small_disk():
+def test_a_full_disk_is_reported_once_and_the_stream_continues(loud_model, recording, tmp_path):
+    def limit_file_size():
         resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 
     outputs = f"json:-,json:{tmp_path}/a.jsonl,record:{tmp_path}/clips"
-    status, lines, said = run(loud_model, "--source", recording, "--output", outputs, preexec_fn=small_disk)
+    status, lines, messages = run_stream(
+        loud_model, "--source", recording, "--output", outputs, preexec_fn=limit_file_size
+    )
     assert status == 0
-    assert events(lines) == EVENTS
-    assert [line for line in said if "a.jsonl" in line] == [
-        f"kerastag stream: {tmp_path}/a.jsonl: [Errno 27] {tmp_path}/a.jsonl: File too large; the stream goes on "
-        "without it until it works again"
+    assert read_events(lines) == EVENTS
+    assert [line for line in messages if "a.jsonl" in line] == [
+        f"kerastag stream: {tmp_path}/a.jsonl: [Errno 27] {tmp_path}/a.jsonl: File too large; the stream "
+        "continues without this output until it works again"
     ]
-    assert len([line for line in said if "Bark.flac could not be written (File too large)" in line]) == 1
+    assert len([line for line in messages if "Bark.flac could not be written (File too large)" in line]) == 1
     assert all(json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines())
     assert not list((tmp_path / "clips").iterdir())
 
 
-def test_a_damaged_recording_is_heard_as_far_as_it_goes(loud_model, recording, tmp_path):
+def test_a_damaged_recording_is_processed_as_far_as_possible(loud_model, recording, tmp_path):
     data = Path(recording).read_bytes()
     (tmp_path / "cut.wav").write_bytes(data[: len(data) // 2])
-    status, lines, said = run(loud_model, "--source", str(tmp_path / "cut.wav"), "--output", "json:-")
+    status, lines, messages = run_stream(loud_model, "--source", str(tmp_path / "cut.wav"), "--output", "json:-")
     assert status == 0
-    assert events(lines) == EVENTS[:2]
-    assert len(said) == 1
-    assert "cut.wav: truncated or damaged: 3.00 s of the 6.00 s in its header" in said[0]
+    assert read_events(lines) == EVENTS[:2]
+    assert len(messages) == 1
+    assert "cut.wav: truncated or damaged; using the first 3.00 s of the 6.00 s in its header" in messages[0]
 
 
 @pytest.mark.skipif(MOSQUITTO is None, reason="needs the program mosquitto (apt install mosquitto)")
-def test_a_broker_that_dies_mid_stream_and_a_stream_that_dies(loud_model, tmp_path):
+def test_a_broker_that_dies_and_a_stream_that_dies(loud_model, tmp_path):
     pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
     broker = Broker(tmp_path)
     url = f"mqtt://127.0.0.1:{broker.port}/ear"
-    ear = Subscriber(broker)
+    subscriber = Subscriber(broker)
     arguments = ("--source", "-", "--output", f"json:-,{url}", "--classes", "Bark", "Rain")
-    with streaming(loud_model, *arguments) as process:
+    with start_stream(loud_model, *arguments) as process:
         process.stdin.write(PCM[: 3 * 2 * RATE])
         process.stdin.flush()
-        wait_for(lambda: ear.last("ear/bark/state") == "ON")
-        ear.close()
+        wait_for(lambda: subscriber.get_last("ear/bark/state") == "ON")
+        subscriber.close()
         broker.kill()
         process.stdin.write(PCM[3 * 2 * RATE :])
         process.stdin.flush()
         lines = []
-        while len(events(lines)) < 3:  # the stream goes on
+        while len(read_events(lines)) < 3:  # the stream continues
             lines.append(process.stdout.readline().decode())
         broker.start()
-        ear = Subscriber(broker)
-        wait_for(lambda: ear.last("ear/status") == "online")
-        wait_for(lambda: ear.last("ear/rain/state") == "ON")
-        assert ear.last("ear/bark/state") == "OFF"
+        subscriber = Subscriber(broker)
+        wait_for(lambda: subscriber.get_last("ear/status") == "online")
+        wait_for(lambda: subscriber.get_last("ear/rain/state") == "ON")
+        assert subscriber.get_last("ear/bark/state") == "OFF"
         process.kill()
-        wait_for(lambda: ear.last("ear/status") == "offline")  # the broker says so
-        said = ours(process.stderr.read())
-    assert [line.split(":", 3)[-1] for line in said] == [
-        " connection lost (Unspecified error); tried again, up to 1000 messages wait",
+        wait_for(lambda: subscriber.get_last("ear/status") == "offline")  # published by the broker
+        messages = read_messages(process.stderr.read())
+    assert [line.split(":", 3)[-1] for line in messages] == [
+        " connection lost (Unspecified error); it is retried, and up to 1000 messages are queued",
         " is back",
     ]
-    ear.close()
+    subscriber.close()
     broker.kill()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--source", "gone.wav"), "gone.wav: there is no such file"),
-        (("--config", "gone.toml"), "gone.toml: there is no such configuration"),
-        (("--source", "-", "--classes", "Brk"), "`classes` must be one of 3 classes, received 'Brk'"),
-        (("--source", "-"), "standard input: must have at least one sample, received none"),
+        (("--source", "gone.wav"), "gone.wav: no such file"),
+        (("--config", "gone.toml"), "gone.toml: no such configuration file"),
+        (("--source", "-", "--classes", "Brk"), "`classes` must be one of 3 classes; received: 'Brk'"),
+        (("--source", "-"), "standard input: must have at least one sample; received: none"),
         (("--source", "http://127.0.0.1:1/x"), "ffmpeg ended with status"),
     ],
 )
 def test_an_error_is_one_line_and_a_status(loud_model, arguments, message, capfd):
     if "ffmpeg" in message and shutil.which("ffmpeg") is None:
         pytest.skip("needs the program ffmpeg")
-    with open(os.devnull) as nothing:  # noqa: PTH123
-        status, out, said = run_here(loud_model, arguments, nothing, capfd)
+    with open(os.devnull) as empty:  # noqa: PTH123
+        status, out, messages = run_in_process(loud_model, arguments, empty, capfd)
     assert (status, out) == (1, [])
-    assert len(said) == 1
-    assert said[0].startswith("kerastag stream: error: ")
-    assert message in said[0]
+    assert len(messages) == 1
+    assert messages[0].startswith("kerastag stream: error: ")
+    assert message in messages[0]
 
 
-def run_here(model, arguments, stdin, capfd):
-    """In this process, which has everything imported: status and lines."""
+def run_in_process(model, arguments, stdin, capfd):
+    """Run the command in this process, which has imported everything already."""
     from kerastag.__main__ import main
 
-    kept = os.dup(0)
+    original = os.dup(0)
     os.dup2(stdin.fileno(), 0)
     try:
         status = main(["stream", "--model", str(model), "--output", "json:-", *arguments])
     finally:
-        os.dup2(kept, 0)
-        os.close(kept)
+        os.dup2(original, 0)
+        os.close(original)
     out, err = capfd.readouterr()
-    return status, out.splitlines(), ours(err.encode())
+    return status, out.splitlines(), read_messages(err.encode())
 
 
-def test_what_is_no_model_is_refused(tmp_path, capfd):
+def test_a_file_that_is_not_a_model_is_an_error(tmp_path, capfd):
     (tmp_path / "text.tflite").write_text("hello")
-    with open(os.devnull) as nothing:  # noqa: PTH123
-        for name, message in (("text.tflite", "text.tflite"), ("gone.tflite", "there is no such model")):
-            status, _, said = run_here(tmp_path / name, ("--source", "-"), nothing, capfd)
+    with open(os.devnull) as empty:  # noqa: PTH123
+        for name, message in (("text.tflite", "text.tflite"), ("gone.tflite", "no such model")):
+            status, _, messages = run_in_process(tmp_path / name, ("--source", "-"), empty, capfd)
             assert status == 1
-            assert len(said) == 1
-            assert message in said[0]
+            assert len(messages) == 1
+            assert message in messages[0]
 
 
-def test_no_framework_comes_along(loud_model, recording):
+def test_no_framework_is_loaded(loud_model, recording):
     from checks import run_python
 
     code = f"""

@@ -1,4 +1,4 @@
-"""Small real models, each converted once a session with TensorFlow's converter, their cards inside."""
+"""Small real models with their cards, each converted once per session with TensorFlow's converter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from edge.models import (
 )
 
 from kerastag.card import Card, write_card
-from kerastag.edge.runtime import PACKAGES
+from kerastag.edge.runtime import INTERPRETER_MODULES
 from kerastag.labels import LabelSet
 
 Convert = Callable[..., Path]
@@ -26,8 +26,8 @@ Convert = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
-    """(name, function of one tensor -> dict of tensors, input's name and shape, card) -> a `.tflite` file."""
-    for package in PACKAGES:
+    """Return a function that converts a function of one tensor to a `.tflite` file."""
+    for package in INTERPRETER_MODULES:
         try:
             __import__(package)
             break
@@ -38,18 +38,20 @@ def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
     pytest.importorskip("tensorflow")
     from kerastag.export.tflite import convert_functions
 
-    def converted(name: str, function: Callable[[Any], Any], input: str, shape: tuple[int, ...], card: Card) -> Path:
+    def convert_function(
+        name: str, function: Callable[[Any], Any], input: str, shape: tuple[int, ...], card: Card
+    ) -> Path:
         path = tmp_path_factory.mktemp(name) / f"{name}.tflite"
         path.write_bytes(convert_functions({"serving_default": (function, input, shape[1:])}))
         write_card(path, card)
         return path
 
-    return converted
+    return convert_function
 
 
 @pytest.fixture(scope="session")
 def clip_model(convert: Convert) -> Path:
-    """Log-mel of one second -> clipwise, which every value of it changes, and framewise of 0.08 s each."""
+    """Build a model from one second of log-mel to `clipwise`, which depends on every value, and frames of 0.08 s."""
     import tensorflow as tf
 
     clip, frame = weights(WINDOW_FRAMES, 64, 3), weights(FRAMES_PER_OUTPUT, 64, 3, seed=1)
@@ -70,13 +72,13 @@ def clip_model(convert: Convert) -> Path:
 
 @pytest.fixture(scope="session")
 def waveform_model(convert: Convert) -> Path:
-    """One second of samples -> clipwise alone."""
+    """Build a model from one second of samples to `clipwise` alone."""
     import tensorflow as tf
 
     ramp = weights(WAVEFORM_SAMPLES, 3)
     return convert(
         "waveform",
-        lambda waveform: {"output_0": tf.sigmoid(100 * waveform @ ramp)},  # Keras's name of an only output
+        lambda waveform: {"output_0": tf.sigmoid(100 * waveform @ ramp)},  # Keras's name of a single output
         "waveform",
         (1, WAVEFORM_SAMPLES),
         card(front_end={}),
@@ -85,7 +87,7 @@ def waveform_model(convert: Convert) -> Path:
 
 @pytest.fixture(scope="session")
 def embedder(convert: Convert) -> Path:
-    """Log-mel of 0.24 s -> five features; it knows no classes."""
+    """Build an embedder from 0.24 s of log-mel to five features, without classes in its card."""
     import tensorflow as tf
 
     matrix = weights(SEGMENT_FRAMES * 64, FEATURES, seed=2)
@@ -100,7 +102,7 @@ def embedder(convert: Convert) -> Path:
 
 @pytest.fixture(scope="session")
 def head_network() -> Any:
-    """Feature-level attention of paper 1 over five features, in Keras."""
+    """Build feature-level attention over five features in Keras."""
     keras = pytest.importorskip("keras")
     from kerastag.models import MODELS
 
@@ -108,13 +110,13 @@ def head_network() -> Any:
     network = MODELS["feature_attention"].build(num_classes=3, num_features=FEATURES, units=8, depth=1)
     for weight in network.weights:
         if weight.name == "kernel":
-            weight.assign(1.5 * weight.numpy())  # so that every segment moves the probabilities
+            weight.assign(1.5 * weight.numpy())  # so that every segment changes the probabilities
     return network
 
 
 @pytest.fixture(scope="session")
 def head(convert: Convert, head_network: Any) -> Path:
-    """That network on ten segments."""
+    """Convert that network for ten segments."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -130,7 +132,7 @@ def head(convert: Convert, head_network: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def loudness_model(convert: Convert) -> Path:
-    """Log-mel of one second -> one class, above one half where it is louder than -40 dB or so; framewise of 0.08 s."""
+    """Build a model of one class whose probability is above one half for audio louder than about -40 dB."""
     import tensorflow as tf
 
     def tag(log_mel: Any) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def loudness_model(convert: Convert) -> Path:
 
 @pytest.fixture(scope="session")
 def loudness_parts(convert: Convert) -> tuple[Path, Path]:
-    """The same loudness incrementally: an embedder of 0.24 s, whose one feature is 0 in silence, and a head on ten."""
+    """Build the same as an embedder of 0.24 s, whose only feature is 0 in silence, and a head for ten segments."""
     import tensorflow as tf
 
     def embed(log_mel: Any) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def loudness_parts(convert: Convert) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def loud_model(convert: Convert) -> Path:
-    """Log-mel of one second -> low tones are `Bark`, high ones `Rain`, anything loud `Speech`; 0.1 s a frame."""
+    """Build a model of low tones (`Bark`), high tones (`Rain`) and loud audio (`Speech`), with frames of 0.1 s."""
     import tensorflow as tf
 
     bands = np.zeros((64, 3), np.float32)
@@ -182,5 +184,5 @@ def loud_model(convert: Convert) -> Path:
         )
         return {"clipwise": tf.reduce_max(frames, axis=1), "framewise": frames}
 
-    spoken = card(seconds_per_frame=0.1, thresholds=(0.5, 0.5, 0.9), origin="three loudnesses")
-    return convert("loud", tag, "log_mel", (1, WINDOW_FRAMES, 64), spoken)
+    model_card = card(seconds_per_frame=0.1, thresholds=(0.5, 0.5, 0.9), origin="three loudnesses")
+    return convert("loud", tag, "log_mel", (1, WINDOW_FRAMES, 64), model_card)

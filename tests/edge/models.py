@@ -1,4 +1,4 @@
-"""What the small models of these tests are: their sizes, their weights, their cards."""
+"""Sizes, weights and cards of the small models of these tests."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 
 LABELS = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
-FRONT_END = FRONT_ENDS["vggish"]  # the cheapest one: 16 kHz, 64 bands, 100 frames a second
-WINDOW_FRAMES, FRAMES_PER_OUTPUT = 100, 8  # 12 whole output frames, and half of one
+FRONT_END = FRONT_ENDS["vggish"]  # the fastest one: 16 kHz, 64 bands, 100 frames a second
+WINDOW_FRAMES, FRAMES_PER_OUTPUT = 100, 8  # 12 and a half output frames
 SEGMENT_FRAMES, FEATURES = 24, 5
 WAVEFORM_SAMPLES = 16_000
 
 
 def weights(*shape: int, seed: int = 0) -> np.ndarray:
-    """Weights that tell every input from every other."""
+    """Return random weights, so that the output depends on every input."""
     scale = 1 / np.sqrt(np.prod(shape[:-1]))
     return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
 def card(**fields: Any) -> Card:
-    """A card with the small models' classes and front end."""
+    """Return a card with the classes and the front end of the small models."""
     front_end = FRONT_END.as_dict()
     return Card(**{"labels": LABELS, "sample_rate": 16_000, "window_seconds": 1.0, "front_end": front_end, **fields})

@@ -1,4 +1,4 @@
-"""What systemd hears, on a real datagram socket."""
+"""Notifications to systemd, on a real datagram socket."""
 
 import socket
 import time
@@ -6,56 +6,55 @@ from typing import NamedTuple
 
 import pytest
 
-from kerastag.edge.notify import Notifier
+from kerastag.edge.notify import SystemdNotifier
 
 
 class Systemd(NamedTuple):
     name: str
-    ear: socket.socket
+    socket: socket.socket
 
 
 @pytest.fixture(params=["path", "abstract"])
 def systemd(request, tmp_path):
     name = str(tmp_path / "notify") if request.param == "path" else f"@{tmp_path}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         try:
-            ear.bind(name.replace("@", "\0", 1))
+            receiver.bind(name.replace("@", "\0", 1))
         except OSError:
             pytest.skip("needs abstract sockets, which Linux has")
-        ear.setblocking(False)
-        yield Systemd(name, ear)
+        receiver.setblocking(False)
+        yield Systemd(name, receiver)
 
 
-def heard(systemd):
+def receive_lines(systemd):
     lines = []
     while True:
         try:
-            lines.append(systemd.ear.recv(1_000).decode())
+            lines.append(systemd.socket.recv(1_000).decode())
         except BlockingIOError:
             return lines
 
 
-def test_ready_alive_and_stopping(systemd):
-    notifier = Notifier({"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "200000"})
-    notifier.ready()
+def test_ready_alive_and_stopping_are_sent(systemd):
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "200000"})
+    notifier.send_ready()
     for _ in range(100):
-        notifier.alive()
-    assert heard(systemd) == ["READY=1", "WATCHDOG=1"]
-    time.sleep(0.11)  # half of what systemd waits
-    notifier.alive()
-    notifier.status("listens")
-    notifier.stopping()
-    assert heard(systemd) == ["WATCHDOG=1", "STATUS=listens", "STOPPING=1"]
+        notifier.send_alive()
+    assert receive_lines(systemd) == ["READY=1", "WATCHDOG=1"]
+    time.sleep(0.11)  # half of the time that systemd waits
+    notifier.send_alive()
+    notifier.send_stopping()
+    assert receive_lines(systemd) == ["WATCHDOG=1", "STOPPING=1"]
 
 
-def test_a_watchdog_of_another_process_or_none_is_not_fed(systemd):
+def test_the_watchdog_of_another_process_is_not_fed(systemd):
     for environment in ({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}, {}, {"WATCHDOG_USEC": "soon"}):
-        Notifier({"NOTIFY_SOCKET": systemd.name, **environment}).alive()
-    assert heard(systemd) == []
+        SystemdNotifier({"NOTIFY_SOCKET": systemd.name, **environment}).send_alive()
+    assert receive_lines(systemd) == []
 
 
-def test_nobody_listening_is_no_fault(tmp_path):
+def test_a_missing_socket_is_ignored(tmp_path):
     for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone"), "WATCHDOG_USEC": "1000"}):
-        notifier = Notifier(environment)
-        notifier.ready()
-        notifier.alive()
+        notifier = SystemdNotifier(environment)
+        notifier.send_ready()
+        notifier.send_alive()

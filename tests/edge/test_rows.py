@@ -1,4 +1,4 @@
-"""Blocks of any size and rate -> the rows of the whole."""
+"""The rows of a stream, from blocks of any size and sample rate."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerastag.dsp import FRONT_ENDS
-from kerastag.edge.rows import BadSamples, Grid, RowStream, mono
+from kerastag.edge.rows import InvalidSamplesError, RowGrid, RowStream, convert_to_mono
 
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(60_000)).astype(np.float32)
 
@@ -20,9 +20,9 @@ NOISE = (0.1 * np.random.default_rng(0).standard_normal(60_000)).astype(np.float
     cuts=st.lists(st.integers(0, 60_000), max_size=8),
     needed=st.integers(1, 300),
 )
-def test_however_they_are_cut_the_rows_are_those_of_the_whole(rate, name, samples, cuts, needed):
+def test_rows_do_not_depend_on_how_the_samples_are_cut(rate, name, samples, cuts, needed):
     front_end = FRONT_ENDS.get(name)
-    stream, waveform = RowStream(rate, Grid(16_000, front_end)), NOISE[:samples]
+    stream, waveform = RowStream(rate, RowGrid(16_000, front_end)), NOISE[:samples]
     rows = [
         row.copy()
         for block in np.split(waveform, sorted(c % samples for c in cuts))
@@ -31,64 +31,64 @@ def test_however_they_are_cut_the_rows_are_those_of_the_whole(rate, name, sample
     rows = np.concatenate([*rows, *(row.copy() for row in stream.flush())])
     whole = waveform if rate == 16_000 else soxr.resample(waveform, rate, 16_000, quality="HQ")
     if len(whole):
-        np.testing.assert_array_equal(rows, whole if front_end is None else front_end.log_mel(whole))
+        np.testing.assert_array_equal(rows, whole if front_end is None else front_end.compute_log_mel(whole))
 
 
 @pytest.mark.parametrize("name", [None, *FRONT_ENDS])
-def test_rows_come_with_the_sample_that_completes_the_needed_one(name):
-    """And no row before: what is needed is counted from the last row that came."""
+def test_rows_come_with_the_sample_that_completes_the_needed_row(name):
+    """No row comes earlier, since the needed rows are counted from the last one."""
     front_end = FRONT_ENDS.get(name)
-    grid = Grid(16_000, None) if front_end is None else Grid(front_end.sample_rate, front_end)
-    stream, came = RowStream(grid.sample_rate, grid), []
-    for sample in NOISE[: grid.samples(30)]:
-        came += [len(rows) for rows in stream.feed(np.array([sample]), lambda: 7) if len(rows)]
-    assert came[:4] == [7, 7, 7, 7]
-    assert sum(came) == 28, "the last two wait"
-    came = [len(rows) for rows in stream.flush()]
-    assert sum(came) >= 2
+    grid = RowGrid(16_000, None) if front_end is None else RowGrid(front_end.sample_rate, front_end)
+    stream, counts = RowStream(grid.sample_rate, grid), []
+    for sample in NOISE[: grid.to_samples(30)]:
+        counts += [len(rows) for rows in stream.feed(np.array([sample]), lambda: 7) if len(rows)]
+    assert counts[:4] == [7, 7, 7, 7]
+    assert sum(counts) == 28, "the last two wait"
+    counts = [len(rows) for rows in stream.flush()]
+    assert sum(counts) >= 2
 
 
-def test_a_block_may_be_overwritten_once_it_was_fed():
-    grid = Grid(16_000, FRONT_ENDS["vggish"])
+def test_a_block_may_be_overwritten_after_it_was_fed():
+    grid = RowGrid(16_000, FRONT_ENDS["vggish"])
     stream, block, rows = RowStream(16_000, grid), np.empty(100, np.float32), []
     for start in range(0, 8_000, 100):
         block[:] = NOISE[start : start + 100]
         rows += [row.copy() for row in stream.feed(block, lambda: 20)]
     rows = np.concatenate([*rows, *stream.flush()])
-    np.testing.assert_array_equal(rows, grid.front_end.log_mel(NOISE[:8_000]))
+    np.testing.assert_array_equal(rows, grid.front_end.compute_log_mel(NOISE[:8_000]))
 
 
-def test_the_silent_row_is_what_silence_gives():
+def test_the_row_of_silence_is_that_of_zeros():
     for name, front_end in FRONT_ENDS.items():
-        expected = front_end.log_mel(np.zeros(9_000, np.float32))[3]
-        np.testing.assert_array_equal(Grid(front_end.sample_rate, front_end).silence, expected, err_msg=name)
+        expected = front_end.compute_log_mel(np.zeros(9_000, np.float32))[3]
+        np.testing.assert_array_equal(RowGrid(front_end.sample_rate, front_end).silence, expected, err_msg=name)
 
 
 def test_channels_are_averaged():
     stereo = np.stack([np.full(9, 0.5), np.full(9, 0.1)], axis=1)
-    np.testing.assert_allclose(mono(stereo), np.full(9, 0.3), rtol=1e-6)
-    assert mono(stereo).dtype == np.float32
-    assert mono(stereo[:, :1]).flags.c_contiguous
-    assert mono(np.zeros((0, 2))).shape == (0,)
+    np.testing.assert_allclose(convert_to_mono(stereo), np.full(9, 0.3), rtol=1e-6)
+    assert convert_to_mono(stereo).dtype == np.float32
+    assert convert_to_mono(stereo[:, :1]).flags.c_contiguous
+    assert convert_to_mono(np.zeros((0, 2))).shape == (0,)
 
 
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (np.zeros(9, np.int16), "divide 16-bit samples by 32768. Received: int16"),
-        ([0.1, 0.2], "must be an array of float samples in .* Received: list"),
-        (np.zeros((1, 2, 3)), r"shape \(samples,\) or \(samples, channels\). Received: \(1, 2, 3\)"),
-        (np.zeros((9, 0)), r"Received: \(9, 0\)"),
+        (np.zeros(9, np.int16), "divide 16-bit samples by 32768; received: int16"),
+        ([0.1, 0.2], "must be an array of floats in .* received: list"),
+        (np.zeros((1, 2, 3)), r"shape \(samples,\) or \(samples, channels\); received: \(1, 2, 3\)"),
+        (np.zeros((9, 0)), r"received: \(9, 0\)"),
     ],
 )
-def test_what_is_no_block_is_refused(samples, message):
+def test_other_arrays_are_refused(samples, message):
     with pytest.raises(ValueError, match=message):
-        mono(samples)
+        convert_to_mono(samples)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 12_000.0])
-def test_values_that_are_no_sound_are_refused(value):
+def test_values_that_are_not_audio_are_refused(value):
     block = np.zeros((9, 2), np.float32)
     block[4, 1] = value
-    with pytest.raises(BadSamples, match="must be finite and in"):
-        mono(block)
+    with pytest.raises(InvalidSamplesError, match="must be finite and in"):
+        convert_to_mono(block)

@@ -1,4 +1,4 @@
-"""StreamingTagger: any cut gives the same; rates, channels, gaps, clocks; what is refused, and that it then goes on."""
+"""The streaming tagger: blocks of any length, sample rates, channels, gaps, clocks and errors."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ NOISE = (0.1 * np.random.default_rng(0).standard_normal((48_000, 2))).astype(np.
 
 @pytest.fixture(scope="module")
 def taggers(clip_model, waveform_model, embedder, head):
-    """One of each kind; `flush` makes each as new."""
+    """One tagger of each kind; `flush` resets it."""
     return {
         "log_mel": StreamingTagger(clip_model, hop_seconds=0.16),
         "waveform": StreamingTagger(waveform_model, hop_seconds=0.21),
@@ -32,15 +32,15 @@ def taggers(clip_model, waveform_model, embedder, head):
     }
 
 
-def hear(tagger, samples, rate, cuts=(), **arguments):
+def run_tagger(tagger, samples, rate, cuts=(), **arguments):
     blocks = np.split(samples, sorted(cuts))
     return [result for block in blocks for result in tagger.feed(block, rate, **arguments)] + tagger.flush()
 
 
-def check_same(results, expected):
+def check_equal(results, expected):
     assert len(results) == len(expected)
     for result, other in zip(results, expected, strict=True):
-        for name in set(result._fields) - {"began_at"}:
+        for name in set(result._fields) - {"started_at"}:
             np.testing.assert_array_equal(getattr(result, name), getattr(other, name), err_msg=name)
 
 
@@ -52,28 +52,28 @@ def check_same(results, expected):
     cuts=st.lists(st.integers(0, 48_000), max_size=10),
     stereo=st.booleans(),
 )
-def test_any_cut_of_the_audio_gives_the_same_results(taggers, kind, rate, samples, cuts, stereo):
+def test_results_do_not_depend_on_how_the_audio_is_cut(taggers, kind, rate, samples, cuts, stereo):
     audio = NOISE[:samples] if stereo else NOISE[:samples, 0]
-    whole = hear(taggers[kind], audio, rate)
-    check_same(hear(taggers[kind], audio, rate, [cut % (samples + 1) for cut in cuts]), whole)
+    whole = run_tagger(taggers[kind], audio, rate)
+    check_equal(run_tagger(taggers[kind], audio, rate, [cut % (samples + 1) for cut in cuts]), whole)
     assert bool(whole) == bool(samples)
 
 
 @pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
-def test_sample_by_sample(taggers, kind):
+def test_single_samples_give_the_same_results(taggers, kind):
     audio = NOISE[:6_000, 0]
-    check_same(hear(taggers[kind], audio, RATE, range(6_000)), hear(taggers[kind], audio, RATE))
+    check_equal(run_tagger(taggers[kind], audio, RATE, range(6_000)), run_tagger(taggers[kind], audio, RATE))
 
 
 @pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
-def test_another_rate_and_channels_give_what_their_resampled_mean_gives(taggers, kind):
+def test_other_rates_and_channels_are_resampled_and_averaged(taggers, kind):
     resampled = soxr.resample(NOISE.mean(axis=1, dtype=np.float32), 44_100, RATE, quality="HQ")
-    results, expected = hear(taggers[kind], NOISE, 44_100), hear(taggers[kind], resampled, RATE)
-    check_same(results, expected)
+    results, expected = run_tagger(taggers[kind], NOISE, 44_100), run_tagger(taggers[kind], resampled, RATE)
+    check_equal(results, expected)
 
 
-def test_the_first_result_comes_with_the_first_hop(taggers):
-    """Its audio, and at most the rest of a window that is no whole output frame, and the filter of the resampler."""
+def test_the_first_result_comes_after_the_first_hop(taggers):
+    """It also waits for the part of a window that is not a whole output frame, and for the filter of the resampler."""
     for kind, wait in {"log_mel": 0.16 + 0.04, "waveform": 0.21, "incremental": 0.24}.items():
         for rate, filtered in ((RATE, 0.0), (44_100, 0.05)):
             samples = round((wait + filtered + 0.025) * rate)
@@ -82,24 +82,24 @@ def test_the_first_result_comes_with_the_first_hop(taggers):
 
 
 @pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
-def test_lost_audio_moves_the_time_stamps_on_exactly(taggers, kind):
+def test_lost_audio_advances_the_time_stamps_exactly(taggers, kind):
     tagger = taggers[kind]
-    whole = [result.end_seconds for result in hear(tagger, NOISE[:, 0], RATE)[:-1]]
-    before = tagger.stats()
+    whole = [result.end_seconds for result in run_tagger(tagger, NOISE[:, 0], RATE)[:-1]]
+    before = tagger.compute_stats()
     first = tagger.feed(NOISE[:16_000, 0], RATE)
-    after = tagger.feed(NOISE[16_000:, 0], RATE, lost_samples=3_600 * 44_100 // 2)  # not whole hops
+    after = tagger.feed(NOISE[16_000:, 0], RATE, lost_samples=3_600 * 44_100 // 2)  # not a multiple of the hop
     lost_seconds = 3_600 * 44_100 / 2 / RATE
     ends = [result.end_seconds for result in first + after]
     hop = tagger.hop_seconds
-    places = np.array(ends) / hop - whole[0] / hop
-    np.testing.assert_allclose(places, np.round(places), atol=1e-6)  # on the one grid of the stream
+    positions = np.array(ends) / hop - whole[0] / hop
+    np.testing.assert_allclose(positions, np.round(positions), atol=1e-6)  # on the grid of the stream
     gaps = np.diff(ends)
     assert np.sum(gaps > 1.5 * hop) == 1
     assert lost_seconds - hop < gaps.max() < lost_seconds + 2 * hop + 0.1
     last = (tagger.flush() or after)[-1]
     assert last.end_seconds == pytest.approx(3 + lost_seconds, abs=hop / 2 + 0.03)
     assert sum(result.lost_seconds for result in [*first, *after]) == pytest.approx(lost_seconds)
-    stats = tagger.stats()
+    stats = tagger.compute_stats()
     assert stats.lost_seconds - before.lost_seconds == pytest.approx(lost_seconds)
     assert stats.gaps - before.gaps == 1
     assert stats.audio_seconds - before.audio_seconds == pytest.approx(3.0)
@@ -110,24 +110,24 @@ def test_a_short_gap_counts_as_silence(taggers):
     tagger.feed(NOISE[:8_000, 0], RATE)
     results = tagger.feed(NOISE[:8_000, 0], RATE, lost_samples=1_000) + tagger.flush()
     silence = np.zeros(1_000, np.float32)
-    expected = hear(tagger, np.concatenate([NOISE[:8_000, 0], silence, NOISE[:8_000, 0]]), RATE)
+    expected = run_tagger(tagger, np.concatenate([NOISE[:8_000, 0], silence, NOISE[:8_000, 0]]), RATE)
     np.testing.assert_array_equal(results[-1].probabilities, expected[-1].probabilities)
     assert results[-1].end_seconds == expected[-1].end_seconds
 
 
-def test_a_rate_that_changes_is_no_gap(taggers):
-    """One second at the model's rate, one at twice that: the last window is the second one, resampled."""
+def test_a_change_of_the_sample_rate_is_not_a_gap(taggers):
+    """One second at the rate of the model and one at twice the rate; the last window is the second one, resampled."""
     tagger = taggers["waveform"]
-    before, second = tagger.stats(), NOISE[:32_000, 0]
+    before, second = tagger.compute_stats(), NOISE[:32_000, 0]
     results = tagger.feed(NOISE[:16_000, 0], RATE) + tagger.feed(second, 2 * RATE) + tagger.flush()
     assert (results[-1].start_seconds, results[-1].end_seconds) == (1.0, 2.0)
     assert len(results) == 10  # nine hops of 0.21 s, and the rest
-    assert tagger.stats().gaps == before.gaps
-    alone = hear(tagger, second, 2 * RATE)[-1]
+    assert tagger.compute_stats().gaps == before.gaps
+    alone = run_tagger(tagger, second, 2 * RATE)[-1]
     np.testing.assert_array_equal(results[-1].probabilities, alone.probabilities)
 
 
-def test_many_gaps_and_rates_do_not_drift(taggers):
+def test_time_stamps_do_not_drift_with_many_gaps_and_rates(taggers):
     tagger, random, seconds = taggers["log_mel"], np.random.default_rng(1), 0.0
     last = None
     for rate in itertools.islice(itertools.cycle([16_000, 44_100, 8_000]), 60):
@@ -173,12 +173,12 @@ def test_sleep_is_a_gap_and_the_time_of_day_is_right_after_it(clip_model, monkey
         clocks["wall"] += 0.2
         results += tagger.feed(NOISE[:3_200, 0], RATE, captured_at=captured_at)
     assert results[-1].end_seconds == pytest.approx(3_604, abs=0.2)
-    assert all(result.began_at == pytest.approx(1e9) for result in results)
-    assert tagger.stats().lost_seconds == pytest.approx(3_600)
-    assert tagger.stats().latency_p99 < 0.5
+    assert all(result.started_at == pytest.approx(1e9) for result in results)
+    assert tagger.compute_stats().lost_seconds == pytest.approx(3_600)
+    assert tagger.compute_stats().latency_p99 < 0.5
 
 
-def test_a_late_processor_loses_the_oldest_audio_and_knows_how_much(clip_model):
+def test_audio_that_a_full_queue_drops_counts_as_lost(clip_model):
     tagger, queue = StreamingTagger(clip_model, hop_seconds=0.16), BoundedAudioQueue(1.0)
     for _ in range(50):
         queue.put(Block(NOISE[:1_600, 0], RATE))
@@ -186,48 +186,50 @@ def test_a_late_processor_loses_the_oldest_audio_and_knows_how_much(clip_model):
     results = list(tagger.run(queue))
     assert results[-1].end_seconds == pytest.approx(5.0, abs=0.03)
     assert results[0].end_seconds > 4
-    assert tagger.stats().lost_seconds == pytest.approx(4.0) == queue.dropped_seconds
+    assert tagger.compute_stats().lost_seconds == pytest.approx(4.0) == queue.dropped_seconds
 
 
-def test_a_block_that_is_no_sound_counts_as_lost_and_the_stream_goes_on(clip_model):
+def test_a_block_that_is_not_audio_counts_as_lost_and_the_stream_continues(clip_model):
     tagger = StreamingTagger(clip_model, hop_seconds=0.16)
     bad = np.full(1_600, np.nan, np.float32)
     blocks = [Block(bad if step in (3, 4, 19) else NOISE[:1_600, 0], RATE) for step in range(20)]
     results = list(tagger.run(blocks))
-    assert tagger.stats().lost_seconds == pytest.approx(0.2)  # with nothing after it, the last one is missing to none
+    assert tagger.compute_stats().lost_seconds == pytest.approx(
+        0.2
+    )  # no block follows the last one, so that it does not count
     assert results[-1].end_seconds == pytest.approx(1.9, abs=0.03)
     assert all(np.isfinite(result.probabilities).all() for result in results)
 
 
-def test_a_refused_block_changes_nothing(clip_model):
+def test_an_invalid_block_does_not_change_the_stream(clip_model):
     tagger, audio = StreamingTagger(clip_model, hop_seconds=0.16), NOISE[:16_000, 0]
-    expected = hear(tagger, audio, RATE)
+    expected = run_tagger(tagger, audio, RATE)
     results = tagger.feed(audio[:5_000], RATE)
-    refused = [
+    invalid = [
         ((np.full(9, np.nan, np.float32), RATE), {}, "must be finite"),
         ((np.zeros(9, np.int16), RATE), {}, "divide 16-bit samples by 32768"),
         ((audio, 999), {}, "`sample_rate` must be an integer from 1000 to 1000000 Hz"),
         ((audio, 44_100.5), {}, "`sample_rate` must be an integer"),
         ((audio, RATE), {"lost_samples": 0.5}, "`lost_samples` must be an integer"),
-        ((audio, RATE), {"lost_samples": -1}, "`lost_samples` must be an integer of at least 0, received -1"),
+        ((audio, RATE), {"lost_samples": -1}, "`lost_samples` must be an integer of at least 0; received: -1"),
     ]
-    for arguments, named, message in refused:
+    for arguments, keywords, message in invalid:
         with pytest.raises(ValueError, match=message):
-            tagger.feed(*arguments, **named)
-    check_same(results + tagger.feed(audio[5_000:], np.float64(RATE)) + tagger.flush(), expected)
+            tagger.feed(*arguments, **keywords)
+    check_equal(results + tagger.feed(audio[5_000:], np.float64(RATE)) + tagger.flush(), expected)
 
 
-def test_silence_is_heard(taggers):
+def test_silence_gives_finite_probabilities(taggers):
     for tagger in taggers.values():
-        results = hear(tagger, np.zeros(RATE, np.float32), RATE)
+        results = run_tagger(tagger, np.zeros(RATE, np.float32), RATE)
         assert all(np.isfinite(result.probabilities).all() for result in results)
 
 
-def test_stats_count_what_was_heard(clip_model):
+def test_stats_count_audio_and_results(clip_model):
     tagger = StreamingTagger(clip_model, hop_seconds=0.16)
-    assert math.isnan(tagger.stats().real_time_factor)
-    results = hear(tagger, NOISE, 44_100)
-    stats = tagger.stats()
+    assert math.isnan(tagger.compute_stats().real_time_factor)
+    results = run_tagger(tagger, NOISE, 44_100)
+    stats = tagger.compute_stats()
     assert stats.audio_seconds == pytest.approx(len(NOISE) / 44_100)
     assert stats.results == len(results)
     assert stats.real_time_factor == pytest.approx(stats.busy_seconds / stats.audio_seconds)
@@ -236,38 +238,45 @@ def test_stats_count_what_was_heard(clip_model):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named", "message"),
+    ("arguments", "keywords", "message"),
     [
-        (["clip"], {"mode": "fast"}, "`mode` must be one of auto, windowed, incremental, received 'fast'"),
-        (["clip"], {"mode": "incremental"}, "`mode` 'incremental' needs a `head`, received None"),
-        (["embedder", "head"], {"mode": "windowed"}, "`mode` 'windowed' takes no `head`"),
-        (["embedder"], {}, "embedder.tflite: must give `clipwise`; an embedder needs a `head`"),
-        (["head"], {}, "head.tflite: must have one input, waveform or log_mel, received embedding"),
-        (["embedder", "clip"], {}, "clip.tflite: must have one input, embedding, received log_mel"),
-        (["clip", "head"], {}, "clip.tflite: must give `embedding` for a head to hear"),
-        (["embedder", "head"], {"hop_seconds": 0.25}, "`hop_seconds` must be at most a segment, 0.24, received 0.25"),
+        (["clip"], {"mode": "fast"}, "`mode` must be one of auto, windowed, incremental; received: 'fast'"),
+        (["clip"], {"mode": "incremental"}, "`head` must be a path with `mode` 'incremental'; received: None"),
+        (["embedder", "head"], {"mode": "windowed"}, "`head` must be None with `mode` 'windowed'; received: "),
+        (["embedder"], {}, "embedder.tflite: must return `clipwise` \\(an embedder needs a `head`\\)"),
+        (["head"], {}, "head.tflite: must have one input, waveform or log_mel; received: embedding"),
+        (["embedder", "clip"], {}, "clip.tflite: must have one input, embedding; received: log_mel"),
+        (["clip", "head"], {}, "clip.tflite: must return `embedding` for a head"),
+        (
+            ["embedder", "head"],
+            {"hop_seconds": 0.25},
+            "must be at most the length of a segment, 0.24; received: 0.25",
+        ),
         (["clip"], {"gap_seconds": 0}, "`gap_seconds` must be above 0"),
-        (["clip"], {"num_threads": 0}, "`num_threads` must be at least 1, received 0"),
+        (["clip"], {"num_threads": 0}, "`num_threads` must be at least 1; received: 0"),
     ],
 )
-def test_files_and_arguments_that_do_not_fit_are_named(clip_model, embedder, head, arguments, named, message):
+def test_files_and_arguments_that_do_not_match_are_errors(clip_model, embedder, head, arguments, keywords, message):
     files = {"clip": clip_model, "embedder": embedder, "head": head}
     with pytest.raises(ValueError, match=message):
-        StreamingTagger(*(files[name] for name in arguments), **named)
+        StreamingTagger(*(files[name] for name in arguments), **keywords)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"labels": None}, "clip.tflite: its card names no classes"),
-        ({"front_end": {}}, "clip.tflite: it hears log-mel, but its card has no `front_end`"),
+        ({"labels": None}, "clip.tflite: the card must name the classes; received: none"),
+        (
+            {"front_end": {}},
+            "clip.tflite: the card of a model that takes log-mel must have `front_end`; received: none",
+        ),
         (
             {"sample_rate": 32_000},
-            r"must hear 64 log-mel bands at 16000 Hz.*Received: input \(1, 100, 64\), card 32000",
+            r"must take 64 log-mel bands at 16000 Hz.*received: input \(1, 100, 64\), card 32000",
         ),
     ],
 )
-def test_a_card_that_does_not_fit_its_model_is_refused(clip_model, tmp_path, changed, message):
+def test_a_card_that_does_not_match_its_model_is_refused(clip_model, tmp_path, changed, message):
     path = tmp_path / "clip.tflite"
     path.write_bytes(clip_model.read_bytes())
     write_card(path, card(**changed))
@@ -279,11 +288,14 @@ def test_a_head_for_another_front_end_is_refused(embedder, head, tmp_path):
     path = tmp_path / "other.tflite"
     path.write_bytes(head.read_bytes())
     write_card(path, card(front_end=FRONT_ENDS["talnet"].as_dict()))
-    with pytest.raises(ValueError, match="other.tflite: was trained on embeddings from talnet log-mel, .*has vggish"):
+    with pytest.raises(
+        ValueError,
+        match="embedder.tflite: must have the front end that .*other.tflite was trained with, talnet; received: vggish",
+    ):
         StreamingTagger(embedder, path)
 
 
-def test_the_device_loads_numpy_soxr_and_the_interpreter_only(clip_model):
+def test_a_device_loads_only_numpy_soxr_and_the_interpreter(clip_model):
     heavy = ("keras", "tensorflow", "jax", "scipy", "sklearn", "h5py", "soundfile", "tqdm", "matplotlib")
     code = f"""
 import sys, numpy as np, kerastag.edge

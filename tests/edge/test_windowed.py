@@ -1,4 +1,4 @@
-"""Windowed streaming against the model's formula in NumPy, on rows cut from the whole recording's log-mel."""
+"""Windowed streaming, compared with the formula of the model on rows of the whole recording."""
 
 import numpy as np
 import pytest
@@ -10,87 +10,89 @@ from kerastag.tagger import Tagger
 RATE = 16_000
 SECONDS_PER_OUTPUT = 0.08
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(4 * RATE)).astype(np.float32)
-SILENCE = FRONT_END.log_mel(np.zeros(RATE, np.float32))[0]
+SILENCE = FRONT_END.compute_log_mel(np.zeros(RATE, np.float32))[0]
 
 
-def sigmoid(x):
+def compute_sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def results(path, waveform, hop_seconds, block=1_000):
+def run_stream(path, waveform, hop_seconds, block=1_000):
     tagger = StreamingTagger(path, hop_seconds=hop_seconds)
-    fed = [result for start in range(0, len(waveform), block) for result in tagger.feed(waveform[start:][:block], RATE)]
-    return fed, tagger.flush()
+    results = [
+        result for start in range(0, len(waveform), block) for result in tagger.feed(waveform[start:][:block], RATE)
+    ]
+    return results, tagger.flush()
 
 
-def clipwise(rows):
-    """The window that begins with these rows, silence after them."""
+def compute_clipwise(rows):
+    """Return the expected probabilities of a window of these rows, padded with silence."""
     window = np.concatenate([rows, np.broadcast_to(SILENCE, (WINDOW_FRAMES - len(rows), 64))])
-    return sigmoid(np.einsum("tb,tbk->k", window.astype(np.float64), weights(WINDOW_FRAMES, 64, 3)))
+    return compute_sigmoid(np.einsum("tb,tbk->k", window.astype(np.float64), weights(WINDOW_FRAMES, 64, 3)))
 
 
 @pytest.mark.parametrize("hop_seconds", [0.08, 0.24, 0.96])
-def test_each_result_is_what_the_model_says_of_its_window(clip_model, hop_seconds):
-    log_mel = FRONT_END.log_mel(NOISE)
-    fed, last = results(clip_model, NOISE, hop_seconds)
-    ends = [round(100 * result.end_seconds) for result in fed]
+def test_each_result_is_the_prediction_of_the_model_for_its_window(clip_model, hop_seconds):
+    log_mel = FRONT_END.compute_log_mel(NOISE)
+    results, last = run_stream(clip_model, NOISE, hop_seconds)
+    ends = [round(100 * result.end_seconds) for result in results]
     hop = round(100 * hop_seconds)
-    assert ends == list(range(hop + 4, len(log_mel) + 1, hop))  # 12 output frames and 4 rows are a window
-    for result, end in zip(fed, ends, strict=True):
+    assert ends == list(range(hop + 4, len(log_mel) + 1, hop))  # a window is 12 output frames and 4 rows
+    for result, end in zip(results, ends, strict=True):
         start = max(0, end - WINDOW_FRAMES)
         assert result.start_seconds == pytest.approx(start / 100)
-        np.testing.assert_allclose(result.probabilities, clipwise(log_mel[start:end]), atol=1e-5)
+        np.testing.assert_allclose(result.probabilities, compute_clipwise(log_mel[start:end]), atol=1e-5)
     assert len(last) == 1
     start = -(-(len(log_mel) - WINDOW_FRAMES) // FRAMES_PER_OUTPUT) * FRAMES_PER_OUTPUT
-    np.testing.assert_allclose(last[0].probabilities, clipwise(log_mel[start:]), atol=1e-5)
+    np.testing.assert_allclose(last[0].probabilities, compute_clipwise(log_mel[start:]), atol=1e-5)
     assert last[0].end_seconds == pytest.approx(len(log_mel) / 100)
 
 
 @pytest.mark.parametrize("hop_seconds", [0.08, 0.24, 0.96])
 def test_frames_of_all_results_follow_each_other_without_a_seam(clip_model, hop_seconds):
-    log_mel = FRONT_END.log_mel(NOISE)
-    fed, last = results(clip_model, NOISE, hop_seconds)
-    framewise = np.concatenate([result.framewise for result in fed + last])
+    log_mel = FRONT_END.compute_log_mel(NOISE)
+    results, last = run_stream(clip_model, NOISE, hop_seconds)
+    framewise = np.concatenate([result.framewise for result in results + last])
     count = -(-len(log_mel) // FRAMES_PER_OUTPUT)
     padded = np.concatenate([log_mel, np.broadcast_to(SILENCE, (count * FRAMES_PER_OUTPUT - len(log_mel), 64))])
     frames = padded.reshape(count, FRAMES_PER_OUTPUT, 64).astype(np.float64)
-    expected = sigmoid(np.einsum("ntb,tbk->nk", frames, weights(FRAMES_PER_OUTPUT, 64, 3, seed=1)))
-    # The last frame of a window that is as long as the stream ends with the model's own padding.
+    expected = compute_sigmoid(np.einsum("ntb,tbk->nk", frames, weights(FRAMES_PER_OUTPUT, 64, 3, seed=1)))
+    # The last frame of a window that is as long as the stream ends with the padding of the model.
     np.testing.assert_allclose(framewise[:-1], expected[:-1], atol=1e-5)
     assert len(framewise) == count
-    at = np.concatenate([r.framewise_start_seconds + SECONDS_PER_OUTPUT * np.arange(len(r.framewise)) for r in fed])
+    at = np.concatenate([r.framewise_start_seconds + SECONDS_PER_OUTPUT * np.arange(len(r.framewise)) for r in results])
     np.testing.assert_allclose(at, SECONDS_PER_OUTPUT * np.arange(len(at)), atol=1e-9)
 
 
 @pytest.mark.parametrize("samples", [400, 3_000, 15_000, 16_240])
-def test_a_recording_of_at_most_a_window_ends_with_what_the_tagger_says_of_it(clip_model, samples):
-    """VGGish's front end has no frame at the last 240 samples, so the two pad with silence alike but for two rows."""
-    fed, last = results(clip_model, NOISE[:samples], 0.96)
-    log_mel = FRONT_END.log_mel(NOISE[:samples])
-    np.testing.assert_allclose(last[-1].probabilities, clipwise(log_mel), atol=1e-5)
-    if samples == 16_240:  # the window itself
-        timeline = Tagger.load(clip_model).timeline(NOISE[:samples], sample_rate=RATE)
+def test_the_last_result_of_a_short_recording_equals_the_tagger(clip_model, samples):
+    """The front end of VGGish has no frame at the last 240 samples, so that the padding differs in two rows."""
+    results, last = run_stream(clip_model, NOISE[:samples], 0.96)
+    log_mel = FRONT_END.compute_log_mel(NOISE[:samples])
+    np.testing.assert_allclose(last[-1].probabilities, compute_clipwise(log_mel), atol=1e-5)
+    if samples == 16_240:  # one window
+        timeline = Tagger.load(clip_model).predict_timeline(NOISE[:samples], sample_rate=RATE)
         np.testing.assert_allclose(last[-1].probabilities, timeline.clipwise, atol=1e-6)
-        framewise = np.concatenate([result.framewise for result in fed + last])
+        framewise = np.concatenate([result.framewise for result in results + last])
         np.testing.assert_allclose(framewise, timeline.framewise, atol=1e-6)
 
 
-def test_a_model_of_samples_hears_windows_of_samples(waveform_model):
-    fed, last = results(waveform_model, NOISE[:50_000], 0.25)
-    assert [result.end_seconds for result in fed] == [0.25 * k for k in range(1, 13)]
+def test_a_model_of_waveforms_takes_windows_of_samples(waveform_model):
+    results, last = run_stream(waveform_model, NOISE[:50_000], 0.25)
+    assert [result.end_seconds for result in results] == [0.25 * k for k in range(1, 13)]
     assert last[0].end_seconds == 50_000 / RATE
     ramp = weights(WAVEFORM_SAMPLES, 3).astype(np.float64)
-    for result in fed + last:
+    for result in results + last:
         window = NOISE[round(result.start_seconds * RATE) : round(result.end_seconds * RATE)]
         assert len(window) == min(WAVEFORM_SAMPLES, round(result.end_seconds * RATE))
-        expected = sigmoid(100 * window.astype(np.float64) @ ramp[: len(window)])
+        expected = compute_sigmoid(100 * window.astype(np.float64) @ ramp[: len(window)])
         np.testing.assert_allclose(result.probabilities, expected, atol=1e-4)
         np.testing.assert_array_equal(result.framewise, result.probabilities[None])
-    starts = [result.framewise_start_seconds for result in fed + last]
+    starts = [result.framewise_start_seconds for result in results + last]
     np.testing.assert_allclose(starts, 0.25 * np.arange(13))
 
 
-def test_the_hop_is_whole_output_frames(clip_model):
+def test_the_hop_is_a_whole_number_of_output_frames(clip_model):
     tagger = StreamingTagger(clip_model, hop_seconds=0.3)
     assert tagger.hop_seconds == pytest.approx(0.32)
     assert tagger.seconds_per_frame == pytest.approx(0.08)
@@ -100,18 +102,25 @@ def test_the_hop_is_whole_output_frames(clip_model):
 
 @pytest.mark.parametrize(
     ("hop_seconds", "message"),
-    [(1.1, "at most the window, 0.96, received 1.1"), (0, "above 0, received 0"), (np.nan, "above 0, received nan")],
+    [
+        (1.1, "at most the length of the window, 0.96; received: 1.1"),
+        (0, "above 0; received: 0"),
+        (np.nan, "above 0; received: nan"),
+    ],
 )
-def test_a_hop_beyond_the_window_is_refused(clip_model, hop_seconds, message):
+def test_a_hop_out_of_range_is_refused(clip_model, hop_seconds, message):
     with pytest.raises(ValueError, match=f"`hop_seconds` must be {message}"):
         StreamingTagger(clip_model, hop_seconds=hop_seconds)
 
 
-def test_a_card_with_shorter_frames_than_the_model_gives_is_refused(clip_model, tmp_path):
+def test_a_card_with_shorter_frames_than_those_of_the_model_is_refused(clip_model, tmp_path):
     from kerastag.card import write_card
 
     path = tmp_path / "clip.tflite"
     path.write_bytes(clip_model.read_bytes())
     write_card(path, card(seconds_per_frame=0.04))
-    with pytest.raises(ValueError, match="clip.tflite: its card has 0.04 s a frame, received 13 for 1 s"):
+    with pytest.raises(
+        ValueError,
+        match="clip.tflite: `framewise` must have a frame every 0.04 s, as the card says; received: 13 frames in 1 s",
+    ):
         StreamingTagger(path)

@@ -1,22 +1,26 @@
-"""What Home Assistant is told over MQTT, so that the classes appear there as the sensors of one device."""
+"""MQTT topics and Home Assistant's discovery messages, by which the classes become sensors of one device."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerastag import __version__
+from kerastag._version import __version__
 
-__all__ = ["Topics", "discovery", "slugs"]
-
-_ON, _OFF = "ON", "OFF"
+__all__ = ["Topics", "create_discovery_messages", "create_slugs"]
 
 
 class Topics:
-    """What is below a base: `BASE/status`, `BASE/event`, `BASE/result`, `BASE/CLASS/state`, `BASE/CLASS/probability`.
+    """The topics below a base topic.
 
-    >>> Topics("kerastag").state("dog_bark")
+    They are `BASE/status`, `BASE/event` and `BASE/result` and, for each class, `BASE/CLASS/state` and
+    `BASE/CLASS/probability`.
+
+    Args:
+        base: Base topic.
+
+    >>> Topics("kerastag").get_state_topic("dog_bark")
     'kerastag/dog_bark/state'
     """
 
@@ -24,44 +28,47 @@ class Topics:
         self.base = base
         self.status, self.event, self.result = (f"{base}/{name}" for name in ("status", "event", "result"))
 
-    def state(self, slug: str) -> str:
-        """Whether a class sounds: `ON` or `OFF`, retained."""
+    def get_state_topic(self, slug: str) -> str:
+        """Return the topic of the state of a class, a retained `ON` or `OFF`."""
         return f"{self.base}/{slug}/state"
 
-    def probability(self, slug: str) -> str:
-        """A class's probability in [0, 1], retained."""
+    def get_probability_topic(self, slug: str) -> str:
+        """Return the topic of the probability of a class, a retained number in [0, 1]."""
         return f"{self.base}/{slug}/probability"
 
 
-def slugs(names: Sequence[str]) -> dict[str, str]:
-    """Class names -> what stands for them in topics: lower case, letters, figures and `_`; no two the same.
+def create_slugs(names: Sequence[str]) -> dict[str, str]:
+    """Create a distinct slug for each class, of lower-case letters, digits and underscores.
 
-    >>> slugs(["Dog: bark!", "Dog bark", "Ö"])
+    >>> create_slugs(["Dog: bark!", "Dog bark", "Ö"])
     {'Dog: bark!': 'dog_bark', 'Dog bark': 'dog_bark_2', 'Ö': 'class'}
     """
-    found: dict[str, str] = {}
+    slugs: dict[str, str] = {}
     for name in names:
-        plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "class"
-        slug, number = plain, 1
-        while slug in found.values():
+        stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "class"
+        slug, number = stem, 1
+        while slug in slugs.values():
             number += 1
-            slug = f"{plain}_{number}"
-        found[name] = slug
-    return found
+            slug = f"{stem}_{number}"
+        slugs[name] = slug
+    return slugs
 
 
-def discovery(
-    prefix: str, topics: Topics, slug_of: dict[str, str], device_id: str, device_name: str, model: str
+def create_discovery_messages(
+    prefix: str, topics: Topics, slugs: Mapping[str, str], device_id: str, device_name: str, model: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Classes -> (topic, configuration) of a binary sensor and a probability sensor for each of them.
+    """Create the discovery messages of a binary sensor and a probability sensor for each class.
 
     Args:
-        prefix: Where Home Assistant looks, `homeassistant` unless it was told otherwise.
-        topics: Of the states.
-        slug_of: Class name -> its slug.
-        device_id: What tells this device from every other one.
-        device_name: What people call it.
-        model: Name of the model that listens.
+        prefix: Topic prefix that Home Assistant subscribes to, `homeassistant` by default there.
+        topics: Topics of the states.
+        slugs: Slug of each class, by its name.
+        device_id: Unique identifier of the device.
+        device_name: Displayed name of the device.
+        model: Name of the model.
+
+    Yields:
+        Pairs of topic and configuration.
     """
     origin = {"name": "kerastag", "sw_version": __version__}
     device = {"identifiers": [device_id], "name": device_name, "manufacturer": "kerastag", "model": model}
@@ -70,13 +77,17 @@ def discovery(
         "device": {**device, "sw_version": __version__},
         "origin": origin,
     }
-    for name, slug in slug_of.items():
-        sound = {"device_class": "sound", "payload_on": _ON, "payload_off": _OFF}
-        probability = {"state_class": "measurement", "suggested_display_precision": 2, "icon": "mdi:ear-hearing"}
-        for component, state_topic, title, suffix, extra in (
-            ("binary_sensor", topics.state(slug), name, "", sound),
-            ("sensor", topics.probability(slug), f"{name} probability", "_probability", probability),
+    state_options = {"device_class": "sound", "payload_on": "ON", "payload_off": "OFF"}
+    probability_options = {
+        "state_class": "measurement",
+        "suggested_display_precision": 2,
+        "icon": "mdi:ear-hearing",
+    }
+    for name, slug in slugs.items():
+        for component, state_topic, title, suffix, options in (
+            ("binary_sensor", topics.get_state_topic(slug), name, "", state_options),
+            ("sensor", topics.get_probability_topic(slug), f"{name} probability", "_probability", probability_options),
         ):
-            unique = f"{device_id}_{slug}{suffix}"
-            config = {"name": title, "unique_id": unique, "object_id": unique, "state_topic": state_topic}
-            yield f"{prefix}/{component}/{device_id}/{slug}{suffix}/config", {**config, **extra, **shared}
+            unique_id = f"{device_id}_{slug}{suffix}"
+            config = {"name": title, "unique_id": unique_id, "object_id": unique_id, "state_topic": state_topic}
+            yield f"{prefix}/{component}/{device_id}/{slug}{suffix}/config", {**config, **options, **shared}

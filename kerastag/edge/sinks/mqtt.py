@@ -1,4 +1,4 @@
-"""Results and events -> an MQTT broker, where Home Assistant finds them by itself."""
+"""Results and events to an MQTT broker, where Home Assistant discovers the classes as sensors."""
 
 from __future__ import annotations
 
@@ -16,51 +16,54 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kerastag.edge.reports import EventReport, ResultReport
-from kerastag.edge.sinks.home_assistant import Topics, discovery, slugs
+from kerastag.edge.sinks.home_assistant import Topics, create_discovery_messages, create_slugs
+from kerastag.edge.sinks.sink import Sink
 
-__all__ = ["Mqtt"]
+__all__ = ["MqttSink"]
 
-USERNAME, PASSWORD = "KERASTAG_MQTT_USERNAME", "KERASTAG_MQTT_PASSWORD"
-WAITING_MESSAGES = 1_000
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 60
+USERNAME_VARIABLE, PASSWORD_VARIABLE = "KERASTAG_MQTT_USERNAME", "KERASTAG_MQTT_PASSWORD"
+MAX_QUEUED_MESSAGES = 1_000
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1, 60
 _KEEPALIVE_SECONDS = 30
-_FAREWELL_SECONDS = 2.0
-_NEWS = 0.05  # by how much a probability has to change before it is published again
-_MOST_SENSORS = 64
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_CLOSE_SECONDS = 2.0
+_MIN_PROBABILITY_CHANGE = 0.05  # A smaller change of a probability is not published.
+_MAX_SENSORS = 64
+_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
-class Mqtt:
-    """Results and events -> topics of a broker; Home Assistant's discovery, where classes were chosen.
+class MqttSink(Sink):
+    """A sink that publishes results and events to an MQTT broker, and announces selected classes to Home Assistant.
 
-    `BASE/status` is `online` or `offline` (the broker says so when this process dies), `BASE/event` and `BASE/result`
-    have JSON; for each chosen class `BASE/CLASS/state` is `ON` or `OFF` and `BASE/CLASS/probability` a number, both
-    retained. A broker that is down stops nothing: events wait, up to 1,000 of them, the connection is tried again with
-    pauses of one second to a minute, and states are told anew when it is there.
+    `BASE/status` is `online` or `offline` (the broker publishes the latter if this process dies); `BASE/event` and
+    `BASE/result` are JSON; for each selected class `BASE/CLASS/state` is `ON` or `OFF` and `BASE/CLASS/probability` a
+    number, both retained. A broker that is down does not stop the stream: up to 1,000 events are queued, the connection
+    is retried with pauses from one second to a minute, and states are published again when it is back.
 
     Args:
-        url: `mqtt://HOST[:PORT]/BASE` or `mqtts://...` (TLS). `BASE` is `kerastag` where none is given.
-        classes: Names of the chosen classes, for sensors; none, no sensors.
-        report: Takes one line for people.
-        model: What Home Assistant shows as the device's model.
-        username, password: For the broker; by default those of the URL, or of the environment, `KERASTAG_MQTT_USERNAME`
-            and `KERASTAG_MQTT_PASSWORD`. They are never printed.
-        ca_file: Certificates that the broker's must come from, with `mqtts`; by default the system's.
-        discovery_prefix: Where Home Assistant looks; empty: nothing is announced.
-        device_id: What tells this device from every other one; by default made of host name and `BASE`.
-        device_name: What people call it; by default kerastag and the host name.
-        results: Whether each result goes to `BASE/result`.
+        url: `mqtt://HOST[:PORT]/BASE`, or `mqtts://...` for TLS; the default of `BASE` is `kerastag`.
+        classes: Names of the selected classes, each of which becomes two sensors; empty for no sensors.
+        log: Function that takes one line of text for the user.
+        model: Name of the model, which Home Assistant shows.
+        username: User name for the broker; by default that of the URL or `KERASTAG_MQTT_USERNAME`.
+        password: Password for the broker; by default that of the URL or `KERASTAG_MQTT_PASSWORD`. It is never printed.
+        ca_file: Path of the certificates of the authorities to trust, for `mqtts`; by default those of the system.
+        discovery_prefix: Topic prefix that Home Assistant subscribes to; empty to announce nothing.
+        device_id: Unique identifier of this device, of letters, digits, `_` and `-`; by default made from the host name
+            and `BASE`.
+        device_name: Displayed name of this device; by default kerastag and the host name.
+        results: Whether each result is published to `BASE/result`.
 
     Raises:
         ImportError: paho-mqtt is not installed.
-        ValueError: An argument is outside its range.
+        ValueError: An argument is out of range.
+        FileNotFoundError: `ca_file` does not exist.
     """
 
     def __init__(
         self,
         url: str,
         classes: Sequence[str] = (),
-        report: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
         model: str = "",
         *,
         username: str | None = None,
@@ -71,130 +74,126 @@ class Mqtt:
         device_name: str | None = None,
         results: bool = True,
     ) -> None:
-        place = _place(url)
-        if discovery_prefix and len(classes) > _MOST_SENSORS:
-            report(f"mqtt: {len(classes)} classes are too many sensors for Home Assistant (at most {_MOST_SENSORS})")
+        address = _BrokerAddress(url)
+        if discovery_prefix and len(classes) > _MAX_SENSORS:
+            log(f"mqtt: no sensors for Home Assistant: at most {_MAX_SENSORS} classes; received: {len(classes)}")
             classes = ()
         host = socket.gethostname()
-        self.name = f"mqtt {place.host}:{place.port}"
-        self._report, self._results = report, results
-        self._topics = Topics(place.base)
-        self._slugs = slugs(classes)
-        self._sounding: set[str] = set()
+        self.name = f"mqtt {address.host}:{address.port}"
+        self._log, self._publishes_results = log, results
+        self._topics = Topics(address.base)
+        self._slugs = create_slugs(classes)
+        self._active_classes: set[str] = set()
         self._published: dict[str, float] = {}
-        device_id = device_id or f"kerastag_{hashlib.sha1(f'{host}/{place.base}'.encode()).hexdigest()[:10]}"
+        device_id = device_id or f"kerastag_{hashlib.sha1(f'{host}/{address.base}'.encode()).hexdigest()[:10]}"
         if not re.fullmatch(r"[A-Za-z0-9_-]+", device_id):
-            raise ValueError(f"`device_id` must be letters, figures, _ and -, received {device_id!r}")
-        name = device_name or f"kerastag {host}"
-        self._announced = (
-            list(discovery(discovery_prefix, self._topics, self._slugs, device_id, name, model))
-            if discovery_prefix
-            else []
-        )
+            raise ValueError(f"`device_id` must be letters, digits, _ and -; received: {device_id!r}")
+        self._discovery_messages: list[tuple[str, dict[str, Any]]] = []
+        if discovery_prefix:
+            name = device_name or f"kerastag {host}"
+            self._discovery_messages += create_discovery_messages(
+                discovery_prefix, self._topics, self._slugs, device_id, name, model
+            )
         self.dropped = 0
-        """Messages that had no place in the queue."""
-        self._down = False
+        """Number of messages that did not fit into the queue."""
+        self._is_down = False
         self._lock = threading.Lock()
-        self._client = self._connected(place, device_id, username, password, ca_file)
+        self._client = self._create_client(address, device_id, username, password, ca_file)
 
-    def result(self, report: ResultReport) -> None:
-        """The result, and the probabilities that have changed."""
-        if self._results:
+    def write_result(self, report: ResultReport) -> None:
+        if self._publishes_results:
             self._client.publish(self._topics.result, json.dumps(report.as_dict()))
         for name, probability in zip(report.names, report.probabilities.tolist(), strict=True):
             slug = self._slugs.get(name)
-            news = abs(probability - self._published.get(name, -1.0)) >= _NEWS
-            if slug is not None and news and self._client.is_connected():
+            has_changed = abs(probability - self._published.get(name, -1.0)) >= _MIN_PROBABILITY_CHANGE
+            if slug is not None and has_changed and self._client.is_connected():
                 self._published[name] = probability
-                self._client.publish(self._topics.probability(slug), f"{probability:.3f}", retain=True)
+                self._client.publish(self._topics.get_probability_topic(slug), f"{probability:.3f}", retain=True)
 
-    def event(self, report: EventReport) -> None:
-        """The event, and the state of its class."""
+    def write_event(self, report: EventReport) -> None:
         with self._lock:
-            (self._sounding.add if report.state == "begin" else self._sounding.discard)(report.name)
+            (self._active_classes.add if report.state == "begin" else self._active_classes.discard)(report.name)
         message = self._client.publish(self._topics.event, json.dumps(report.as_dict()), qos=1)
-        self.dropped += message.rc == _paho().MQTT_ERR_QUEUE_SIZE
-        if self._client.is_connected():  # otherwise the state is told when it is
-            self._tell_state(self._client, report.name)
-
-    def reopen(self) -> None:
-        """Nothing to do."""
+        self.dropped += message.rc == _import_paho().MQTT_ERR_QUEUE_SIZE
+        if self._client.is_connected():  # Otherwise the state is published when it is connected.
+            self._publish_state(self._client, report.name)
 
     def close(self) -> None:
-        """Say goodbye, wait two seconds at most for what is not sent yet, and disconnect."""
+        """Publish that this device is offline, wait up to two seconds for unsent messages, and disconnect."""
         if self._client.is_connected():
-            farewell = self._client.publish(self._topics.status, "offline", retain=True)
-            deadline = time.monotonic() + _FAREWELL_SECONDS
-            with contextlib.suppress(RuntimeError):  # the connection went in this moment: the broker says it for us
-                while self._client.is_connected() and not farewell.is_published() and time.monotonic() < deadline:
+            message = self._client.publish(self._topics.status, "offline", retain=True)
+            deadline = time.monotonic() + _CLOSE_SECONDS
+            with contextlib.suppress(RuntimeError):  # The connection broke just now: the broker publishes it.
+                while self._client.is_connected() and not message.is_published() and time.monotonic() < deadline:
                     time.sleep(0.01)
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _connected(
-        self, place: _Place, device_id: str, username: str | None, password: str | None, ca_file: str | None
+    def _create_client(
+        self, address: _BrokerAddress, device_id: str, username: str | None, password: str | None, ca_file: str | None
     ) -> Any:
-        paho = _paho()
+        paho = _import_paho()
         client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=device_id)
-        username = username or place.username or os.environ.get(USERNAME)
+        username = username or address.username or os.environ.get(USERNAME_VARIABLE)
         if username:
-            client.username_pw_set(username, password or place.password or os.environ.get(PASSWORD))
+            client.username_pw_set(username, password or address.password or os.environ.get(PASSWORD_VARIABLE))
         if ca_file and not os.path.isfile(ca_file):  # noqa: PTH113
-            raise FileNotFoundError(f"{ca_file}: there is no such file of certificates (`ca_file`)")
-        if place.tls:
+            raise FileNotFoundError(f"{ca_file}: no such file (`ca_file`)")
+        if address.tls:
             client.tls_set(ca_certs=ca_file)
         elif ca_file:
-            raise ValueError("`ca_file` is for mqtts://, received mqtt://")
-        client.max_queued_messages_set(WAITING_MESSAGES)
-        client.reconnect_delay_set(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+            raise ValueError("`ca_file` must be used with mqtts://; received: mqtt://")
+        client.max_queued_messages_set(MAX_QUEUED_MESSAGES)
+        client.reconnect_delay_set(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         client.will_set(self._topics.status, "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_connect_fail = self._on_connect_fail
-        client.connect_async(place.host, place.port, _KEEPALIVE_SECONDS)
+        client.connect_async(address.host, address.port, _KEEPALIVE_SECONDS)
         client.loop_start()
         return client
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        """In paho's thread: everything that is retained, for a broker that may have forgotten it.
+        """Publish everything that is retained, since the broker may have lost it; paho's thread calls this.
 
-        Without confirmation, which would need a place in the queue that events may have filled; what the connection
-        loses is told again with the next one.
+        It is published without confirmation, which would need a place in the queue that events may have filled. What
+        is lost with the connection is published again with the next one.
         """
         if reason.is_failure:
-            self._say_down(f"refuses the connection: {reason}")
+            self._report_failure(f"refuses the connection: {reason}")
             return
-        if self._down:
-            self._report(f"{self.name}: is back")
-        self._down = False
-        for topic, config in self._announced:
+        if self._is_down:
+            self._log(f"{self.name}: is back")
+        self._is_down = False
+        for topic, config in self._discovery_messages:
             client.publish(topic, json.dumps(config), retain=True)
         client.publish(self._topics.status, "online", retain=True)
         self._published.clear()
         for name in self._slugs:
-            self._tell_state(client, name)
+            self._publish_state(client, name)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._say_down(f"connection lost ({reason})")
+            self._report_failure(f"connection lost ({reason})")
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
-        self._say_down(f"cannot be reached ({sys.exception() or 'no reason given'})")  # paho calls from its handler
+        # paho calls this from the handler of the exception.
+        self._report_failure(f"cannot be reached ({sys.exception() or 'unknown reason'})")
 
-    def _say_down(self, what: str) -> None:
-        if not self._down:
-            self._report(f"{self.name}: {what}; tried again, up to {WAITING_MESSAGES} messages wait")
-        self._down = True
+    def _report_failure(self, failure: str) -> None:
+        if not self._is_down:
+            self._log(f"{self.name}: {failure}; it is retried, and up to {MAX_QUEUED_MESSAGES} messages are queued")
+        self._is_down = True
 
-    def _tell_state(self, client: Any, name: str) -> None:
+    def _publish_state(self, client: Any, name: str) -> None:
         slug = self._slugs.get(name)
         if slug is not None:
             with self._lock:
-                state = "ON" if name in self._sounding else "OFF"
-            client.publish(self._topics.state(slug), state, retain=True)
+                state = "ON" if name in self._active_classes else "OFF"
+            client.publish(self._topics.get_state_topic(slug), state, retain=True)
 
 
-class _Place:
-    """The parts of a broker's URL."""
+class _BrokerAddress:
+    """The parts of the URL of a broker."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -204,21 +203,18 @@ class _Place:
             port = -1
         self.tls = parts.scheme == "mqtts"
         self.host = parts.hostname or ""
-        self.port = port or _PORTS.get(parts.scheme, 0)
+        self.port = port or _DEFAULT_PORTS.get(parts.scheme, 0)
         self.base = unquote(url.partition("://")[2].partition("/")[2]).strip("/") or "kerastag"
         self.username = unquote(parts.username) if parts.username else None
         self.password = unquote(parts.password) if parts.password else None
+        if not self.host or not 0 < self.port < 65_536 or re.search(r"[#+?\0]", self.base):
+            safe_url = re.sub(r"//.*@", "//…@", url)
+            raise ValueError(
+                f"`output` must be mqtt://HOST[:PORT]/TOPIC, without + and # in the topic; received: {safe_url!r}"
+            )
 
 
-def _place(url: str) -> _Place:
-    place = _Place(url)
-    if not place.host or not 0 < place.port < 65_536 or re.search(r"[#+?\0]", place.base):
-        shown = re.sub(r"//.*@", "//…@", url)
-        raise ValueError(f"`output` must be mqtt://HOST[:PORT]/TOPIC, without + and # in the topic, received {shown!r}")
-    return place
-
-
-def _paho() -> Any:
+def _import_paho() -> Any:
     try:
         from paho.mqtt import client
     except ImportError as error:

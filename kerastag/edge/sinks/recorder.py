@@ -1,12 +1,10 @@
-"""The seconds around an event -> a FLAC or WAV file, in a folder that never grows beyond a quota."""
+"""Recordings of the seconds around events, as FLAC or WAV files in a folder of limited size."""
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import io
 import math
-import os
 import re
 import time
 from collections.abc import Callable
@@ -15,41 +13,46 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from kerastag.edge.reports import EventReport, ResultReport
+from kerastag.edge.reports import EventReport
+from kerastag.edge.sinks.sink import Sink
+from kerastag.files import remove_stale_files, write_bytes
 
-__all__ = ["FORMATS", "Recorder"]
+__all__ = ["RECORDING_FORMATS", "RecorderSink"]
 
-FORMATS = ("flac", "wav")
-_PART = ".part"  # what is half written; a crash leaves it, the next start removes it
-_OURS = "????-??-??T??-??-??.???Z_*"
+RECORDING_FORMATS = ("flac", "wav")
+"""Formats of recordings."""
+_NAME_PATTERN = "????-??-??T??-??-??.???Z_*"
 
 
-class Recorder:
-    """Blocks and events -> one file for each event, or for several that overlap, with the seconds before and after.
+class RecorderSink(Sink):
+    """A sink that records each event, or several overlapping events, with the seconds before and after.
 
-    Samples are kept as they came: rate, channels and all, 16 bits each. A file is there as a whole or not at all; its
-    name is the time of its first sample in UTC (that of a stream that is not live counts from 1970 on) and the class
-    that began it: `2026-11-22T20-31-05.120Z_Bark.flac`. When the folder holds more than the quota, its oldest
-    recordings go. A full disk costs the recording, not the stream.
+    Samples are stored as they come, with their rate and channels, in 16 bits. Files are written whole or not at all.
+    The name of a file is the time of its first sample in UTC (for a stream that is not live, counted from 1970) and the
+    class of its first event: `2026-11-22T20-31-05.120Z_Bark.flac`. When the recordings exceed the quota, the oldest
+    ones are deleted. If the disk is full, the recording is lost and the stream continues.
 
     Args:
-        folder: Where the files go; made where it is missing.
-        report: Takes one line for people.
-        before_seconds, after_seconds: How much is kept before the onset and after the end, at least 0.
-        longest_seconds: Longest recording, above 0; an event that goes on is then followed no further.
-        delay_seconds: How late an event may be reported after its onset: so much more is remembered.
-        quota_megabytes: Most that the recordings may take, above 0.
+        folder: Folder of the recordings; it is created if it does not exist.
+        log: Function that takes one line of text for the user.
+        before_seconds: Duration that is recorded before the onset, seconds, at least 0.
+        after_seconds: Duration that is recorded after the end, seconds, at least 0.
+        longest_seconds: Duration of the longest recording, seconds, above 0; longer events are cut.
+        delay_seconds: Maximum time from the onset of an event to its report, seconds.
+        quota_megabytes: Maximum size of all recordings, megabytes, above 0.
         format: `"flac"` or `"wav"`.
 
     Raises:
-        ValueError: An argument is outside its range.
-        OSError: The folder cannot be made or written to.
+        ValueError: An argument is out of range.
+        OSError: The folder cannot be created.
     """
+
+    needs_audio = True
 
     def __init__(
         self,
         folder: str,
-        report: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
         *,
         before_seconds: float = 3.0,
         after_seconds: float = 3.0,
@@ -60,127 +63,120 @@ class Recorder:
     ) -> None:
         for name, value in (("before_seconds", before_seconds), ("after_seconds", after_seconds)):
             if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be at least 0, received {value!r}")
+                raise ValueError(f"`{name}` must be at least 0; received: {value!r}")
         for name, value in (("longest_seconds", longest_seconds), ("quota_megabytes", quota_megabytes)):
             if not 0 < value < math.inf:
-                raise ValueError(f"`{name}` must be above 0, received {value!r}")
-        if format not in FORMATS:
-            raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, received {format!r}")
+                raise ValueError(f"`{name}` must be above 0; received: {value!r}")
+        if format not in RECORDING_FORMATS:
+            raise ValueError(f"`format` must be one of {', '.join(RECORDING_FORMATS)}; received: {format!r}")
         if not folder:
-            raise ValueError("`output` must name a folder after record:, received nothing")
+            raise ValueError("`output` must name a folder after record:; received: none")
         self.name = f"recordings in {folder}"
-        self._folder, self._format, self._report = Path(folder), format, report
+        self._folder, self._format, self._log = Path(folder), format, log
         self._before, self._after, self._longest = before_seconds, after_seconds, longest_seconds
         self._quota_bytes = quota_megabytes * 1e6
-        self._memory = _Memory(before_seconds + delay_seconds + longest_seconds + after_seconds)
-        self._sounding: set[str] = set()
-        self._take: _Take | None = None
+        self._buffer = _AudioBuffer(before_seconds + delay_seconds + longest_seconds + after_seconds)
+        self._active_classes: set[str] = set()
+        self._recording: _PendingRecording | None = None
         self._folder.mkdir(parents=True, exist_ok=True)
-        for left in self._folder.glob(f"*{_PART}"):
-            left.unlink()
+        remove_stale_files(self._folder)
+        for path in self._folder.glob("*.part"):  # Versions before 0.1 named their temporary files like this.
+            path.unlink()
 
-    def audio(self, samples: np.ndarray, sample_rate: int, end_seconds: float) -> None:
-        """The block that ends at this second of the stream, (samples,) or (samples, channels)."""
-        if self._take is not None and not self._memory.followed_by(samples, sample_rate, end_seconds):
+    def write_audio(self, samples: np.ndarray, sample_rate: int, end_seconds: float) -> None:
+        if self._recording is not None and not self._buffer.is_continued_by(samples, sample_rate, end_seconds):
             self._finish()
-        self._memory.add(samples, sample_rate, end_seconds)
-        take = self._take
-        if take is not None and end_seconds >= min(take.first_seconds + self._longest, take.end_seconds):
+        self._buffer.add(samples, sample_rate, end_seconds)
+        recording = self._recording
+        if recording is not None and end_seconds >= min(recording.start_seconds + self._longest, recording.end_seconds):
             self._finish()
 
-    def result(self, report: ResultReport) -> None:
-        """Nothing: recordings are of events."""
-
-    def event(self, report: EventReport) -> None:
-        """Begin a recording, go on with it, or see its end coming."""
+    def write_event(self, report: EventReport) -> None:
         if report.state == "begin":
-            self._sounding.add(report.name)
-            if self._take is None:
-                zero = 0.0 if report.time is None else report.time - report.onset_seconds
-                self._take = _Take(report.name, max(0.0, report.onset_seconds - self._before), zero)
-            self._take.end_seconds = math.inf
+            self._active_classes.add(report.name)
+            if self._recording is None:
+                started_at = 0.0 if report.time is None else report.time - report.onset_seconds
+                start_seconds = max(0.0, report.onset_seconds - self._before)
+                self._recording = _PendingRecording(report.name, start_seconds, started_at)
+            self._recording.end_seconds = math.inf
             return
-        self._sounding.discard(report.name)
-        if self._take is not None and not self._sounding:
-            self._take.end_seconds = (report.offset_seconds or 0.0) + self._after
-            if self._memory.end_seconds >= self._take.end_seconds:
+        self._active_classes.discard(report.name)
+        if self._recording is not None and not self._active_classes:
+            self._recording.end_seconds = (report.offset_seconds or 0.0) + self._after
+            if self._buffer.end_seconds >= self._recording.end_seconds:
                 self._finish()
 
-    def reopen(self) -> None:
-        """Nothing to do."""
-
     def close(self) -> None:
-        """Write what is being recorded."""
-        if self._take is not None:
+        if self._recording is not None:
             self._finish()
 
     def _finish(self) -> None:
-        take, self._take = self._take, None
-        assert take is not None  # for the type checker: both callers have looked
-        self._sounding.clear()
-        end = min(take.end_seconds, take.first_seconds + self._longest)
-        samples, rate, first = self._memory.between(take.first_seconds, end)
+        recording, self._recording = self._recording, None
+        assert recording is not None  # For the type checker: all callers have checked it.
+        self._active_classes.clear()
+        end_seconds = min(recording.end_seconds, recording.start_seconds + self._longest)
+        samples, rate, start_seconds = self._buffer.extract(recording.start_seconds, end_seconds)
         if not len(samples):
             return
-        path = self._folder / _file_name(take.zero + first, take.name, self._format)
+        path = self._folder / _format_file_name(
+            recording.started_at + start_seconds, recording.class_name, self._format
+        )
         try:
-            self._write(samples, rate, path)
-            self._keep_to_quota(path)
+            encoded = io.BytesIO()  # The errors of libsndfile do not say that a disk is full.
+            soundfile.write(encoded, samples, rate, format=self._format.upper(), subtype="PCM_16")
+            write_bytes(path, encoded.getvalue())
+            self._enforce_quota(path)
         except OSError as error:
-            self._report(f"{self.name}: {path.name} could not be written ({error.strerror}); the stream goes on")
+            self._log(f"{self.name}: {path.name} could not be written ({error.strerror}); the stream continues")
 
-    def _write(self, samples: np.ndarray, rate: int, path: Path) -> None:
-        part = path.with_name(path.name + _PART)
-        encoded = io.BytesIO()  # libsndfile says nothing useful of a full disk
-        soundfile.write(encoded, samples, rate, format=self._format.upper(), subtype="PCM_16")
-        try:
-            with part.open("wb") as file:
-                file.write(encoded.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-
-    def _keep_to_quota(self, newest: Path) -> None:
-        """Delete the oldest recordings, by their names, never the newest nor what is none."""
-        files = sorted(path for end in FORMATS for path in self._folder.glob(f"{_OURS}.{end}"))
-        sizes = {path: path.stat().st_size for path in files}
+    def _enforce_quota(self, newest: Path) -> None:
+        """Delete the oldest recordings, by their names, but neither the newest one nor other files."""
+        paths = sorted(path for end in RECORDING_FORMATS for path in self._folder.glob(f"{_NAME_PATTERN}.{end}"))
+        sizes = {path: path.stat().st_size for path in paths}
         total = sum(sizes.values())
-        for path in files:
+        for path in paths:
             if total <= self._quota_bytes or path == newest:
                 return
             path.unlink()
             total -= sizes[path]
 
 
-class _Take:
-    """A recording that goes on: the class that began it, its first second, its last one as far as that is known."""
+class _PendingRecording:
+    """A recording whose end is not reached yet.
 
-    def __init__(self, name: str, first_seconds: float, zero: float) -> None:
-        self.name, self.first_seconds, self.zero = name, first_seconds, zero
+    Args:
+        class_name: Class of its first event.
+        start_seconds: Start, in seconds of the stream.
+        started_at: Time of day at second 0 of the stream, seconds since 1970.
+    """
+
+    def __init__(self, class_name: str, start_seconds: float, started_at: float) -> None:
+        self.class_name, self.start_seconds, self.started_at = class_name, start_seconds, started_at
         self.end_seconds = math.inf
 
 
-class _Memory:
-    """The last blocks of the stream, no longer back than `seconds`, without a gap among them."""
+class _AudioBuffer:
+    """The last blocks of a stream, without a gap among them.
+
+    Args:
+        seconds: Duration to keep, seconds.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._blocks: collections.deque[tuple[float, np.ndarray]] = collections.deque()  # (end, samples)
+        self._blocks: collections.deque[tuple[float, np.ndarray]] = collections.deque()  # Pairs of end and samples.
         self._rate = 0
         self.end_seconds = 0.0
 
-    def followed_by(self, samples: np.ndarray, rate: int, end_seconds: float) -> bool:
-        """Whether a block goes on where the memory ends: no gap, and the same rate and channels."""
+    def is_continued_by(self, samples: np.ndarray, rate: int, end_seconds: float) -> bool:
+        """Return whether a block follows without a gap, and has the same rate and channels."""
         if not self._blocks or rate != self._rate or self._blocks[-1][1][0].size != samples[:1].size:
             return False
         return abs(end_seconds - len(samples) / rate - self.end_seconds) < 0.5 / rate + 1e-6
 
     def add(self, samples: np.ndarray, rate: int, end_seconds: float) -> None:
-        """A block of at least one sample; where it does not go on with the memory, that is forgotten."""
-        if not self.followed_by(samples, rate, end_seconds):
+        """Add a block of at least one sample; if it does not continue the others, they are dropped."""
+        if not self.is_continued_by(samples, rate, end_seconds):
             self._blocks.clear()
         samples = samples.reshape(len(samples), -1)
         self._rate, self.end_seconds = rate, end_seconds
@@ -188,19 +184,23 @@ class _Memory:
         while self._blocks[0][0] < end_seconds - self._seconds:
             self._blocks.popleft()
 
-    def between(self, first_seconds: float, end_seconds: float) -> tuple[np.ndarray, int, float]:
-        """Samples (samples, channels) of these seconds as far as they are there, their rate, and the first second."""
+    def extract(self, start_seconds: float, end_seconds: float) -> tuple[np.ndarray, int, float]:
+        """Return the buffered part of an interval.
+
+        Returns:
+            Samples of shape (samples, channels), their rate in Hz, and the second at which they start.
+        """
         if not self._blocks:
-            return np.empty((0, 1), np.int16), self._rate, first_seconds
+            return np.empty((0, 1), np.int16), self._rate, start_seconds
         samples = np.concatenate([block for _, block in self._blocks])
-        memory_begin = self.end_seconds - len(samples) / self._rate
-        first = max(0, round((first_seconds - memory_begin) * self._rate))
-        last = len(samples) if end_seconds == math.inf else max(0, round((end_seconds - memory_begin) * self._rate))
-        return samples[first:last], self._rate, memory_begin + first / self._rate
+        buffer_start = self.end_seconds - len(samples) / self._rate
+        first = max(0, round((start_seconds - buffer_start) * self._rate))
+        last = len(samples) if end_seconds == math.inf else max(0, round((end_seconds - buffer_start) * self._rate))
+        return samples[first:last], self._rate, buffer_start + first / self._rate
 
 
-def _file_name(seconds: float, class_name: str, format: str) -> str:
+def _format_file_name(seconds: float, class_name: str, format: str) -> str:
     whole, milliseconds = divmod(round(1000 * seconds), 1000)
     moment = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime(whole))
-    safe = re.sub(r"[^\w-]+", "_", class_name).strip("_") or "sound"
-    return f"{moment}.{milliseconds:03d}Z_{safe[:60]}.{format}"
+    safe_name = re.sub(r"[^\w-]+", "_", class_name).strip("_") or "sound"
+    return f"{moment}.{milliseconds:03d}Z_{safe_name[:60]}.{format}"

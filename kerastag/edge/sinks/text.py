@@ -1,20 +1,28 @@
-"""Lines of text -> standard output, or a file that never grows beyond a size and never holds half a line."""
+"""Results and events as lines of text: JSON Lines and CSV, to standard output or to files of limited size."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["Lines", "RotatingFile", "StandardOutput", "lines_to"]
+from kerastag.edge.reports import EventReport, ResultReport
+from kerastag.edge.sinks.sink import Sink
 
-MAX_MEGABYTES, KEPT_FILES = 10.0, 5
+__all__ = ["CSV_COLUMNS", "CsvSink", "JsonSink", "RotatingFile", "StandardOutput", "TextOutput"]
+
+CSV_COLUMNS = ("type", "time", "start_seconds", "end_seconds", "name", "mid", "probability")
+"""Columns of a CSV file."""
+_MAX_MEGABYTES, _KEPT_FILES = 10.0, 5
 
 
-class Lines(Protocol):
-    """Where lines go, each at once."""
+class TextOutput(Protocol):
+    """A destination for lines of text, each of which is written at once."""
 
     name: str
 
@@ -24,40 +32,41 @@ class Lines(Protocol):
 
 
 class StandardOutput:
-    """Lines -> standard output, each flushed.
+    """Standard output, flushed after each line.
 
-    Raises:
-        BrokenPipeError: Nobody reads them any more.
+    `write` raises BrokenPipeError if the reader of standard output is gone.
     """
 
     name = "standard output"
 
     def write(self, line: str) -> None:
-        """One line, without its end."""
+        """Write a line, given without its end."""
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
     def reopen(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """It stays open."""
+        """Do nothing: standard output stays open."""
 
 
 class RotatingFile:
-    """Lines -> a file; beyond `max_megabytes` it becomes `NAME.1`, that one `NAME.2`, and the last one goes.
+    r"""A text file of limited size to which lines are appended.
 
-    A line that does not fit on the disk is taken back as a whole. The folder is made where it is missing.
+    Beyond the maximum size the file is renamed to `NAME.1`, `NAME.1` to `NAME.2` and so on, and the last one is
+    deleted. The file never holds a part of a line: one that does not fit on the disk is removed again. The folder is
+    created if it does not exist.
 
     Args:
-        path: Of the file; lines are added to the one that is there.
+        path: Path of the file.
         header: First line of a new file.
-        max_megabytes: Size of a file, above 0.
-        kept_files: How many older files stay, 0 or more.
+        max_megabytes: Maximum size of a file, megabytes, above 0.
+        kept_files: Number of older files to keep, at least 0.
 
     Raises:
-        ValueError: An argument is outside its range.
-        OSError: The file cannot be opened, or written to.
+        ValueError: An argument is out of range.
+        OSError: The file cannot be opened or written.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "sounds.txt")
@@ -66,7 +75,7 @@ class RotatingFile:
     ...     file.write(line)
     >>> file.close()
     >>> path.read_text(), path.with_name("sounds.txt.1").read_text()
-    ('third\\n', 'second\\n')
+    ('third\n', 'second\n')
     """
 
     def __init__(
@@ -74,32 +83,32 @@ class RotatingFile:
         path: str | os.PathLike[str],
         header: str = "",
         *,
-        max_megabytes: float = MAX_MEGABYTES,
-        kept_files: int = KEPT_FILES,
+        max_megabytes: float = _MAX_MEGABYTES,
+        kept_files: int = _KEPT_FILES,
     ) -> None:
         if not max_megabytes > 0:
-            raise ValueError(f"`max_megabytes` must be above 0, received {max_megabytes!r}")
+            raise ValueError(f"`max_megabytes` must be above 0; received: {max_megabytes!r}")
         if kept_files < 0:
-            raise ValueError(f"`kept_files` must be at least 0, received {kept_files!r}")
+            raise ValueError(f"`kept_files` must be at least 0; received: {kept_files!r}")
         self.name = os.fspath(path)
         self._path = Path(path)
         self._header = header
         self._max_bytes = round(max_megabytes * 1e6)
-        self._kept = kept_files
+        self._kept_files = kept_files
         self._descriptor = -1
         self._open()
 
     def write(self, line: str) -> None:
-        """One line, without its end."""
+        """Write a line, given without its end."""
         data = line.encode() + b"\n"
         if self._descriptor < 0:
             self._open()
         if self._size and self._size + len(data) > self._max_bytes:
             self._rotate()
-        self._add(data)
+        self._append(data)
 
     def reopen(self) -> None:
-        """Close the file and open what now has its name, as after an external rotation."""
+        """Close the file, and open the one that now has its name."""
         self.close()
         self._open()
 
@@ -114,12 +123,12 @@ class RotatingFile:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._size = os.fstat(self._descriptor).st_size
         if not self._size and self._header:
-            self._add(self._header.encode() + b"\n")
+            self._append(self._header.encode() + b"\n")
 
-    def _add(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> None:
         try:
             written = os.write(self._descriptor, data)
-            while written < len(data):  # a disk that is nearly full takes a part first
+            while written < len(data):  # A disk that is nearly full takes a part first.
                 written += os.write(self._descriptor, data[written:])
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -129,27 +138,89 @@ class RotatingFile:
 
     def _rotate(self) -> None:
         self.close()
-        names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._kept + 1))]
-        for old, new in zip(reversed(names[:-1]), reversed(names[1:]), strict=True):
+        paths = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._kept_files + 1))]
+        for old, new in zip(reversed(paths[:-1]), reversed(paths[1:]), strict=True):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(old, new)
-        if not self._kept:
+        if not self._kept_files:
             self._path.unlink()
         self._open()
 
 
-def lines_to(target: str, header: str = "", **options: float) -> Lines:
-    """`-` or a path -> where lines go.
+class _TextSink(Sink):
+    """A sink that writes lines of text."""
 
-    Raises:
-        ValueError: `target` is empty.
-        OSError: The file cannot be opened.
+    _header = ""
+
+    def __init__(self, target: str, *, max_megabytes: float = _MAX_MEGABYTES, kept_files: int = _KEPT_FILES) -> None:
+        if not target:
+            raise ValueError("`output` must name a file after the colon, or - for standard output; received: none")
+        self._output: TextOutput
+        if target == "-":
+            self._output = StandardOutput()
+            if self._header:
+                self._output.write(self._header)
+        else:
+            self._output = RotatingFile(target, self._header, max_megabytes=max_megabytes, kept_files=kept_files)
+        self.name = self._output.name
+
+    def reopen(self) -> None:
+        self._output.reopen()
+
+    def close(self) -> None:
+        self._output.close()
+
+
+class JsonSink(_TextSink):
+    """A sink that writes each result and each event as a JSON object on one line.
+
+    An event looks like `{"type": "event", "state": "begin", "name": "Bark", ...}`.
+
+    Args:
+        target: Path of the file, or `-` for standard output.
+        max_megabytes: Size beyond which a file is rotated, megabytes, above 0.
+        kept_files: Number of older files to keep, at least 0.
     """
-    if not target:
-        raise ValueError("`output` must name a file after the colon, or - for standard output, received nothing")
-    if target != "-":
-        return RotatingFile(target, header, **options)  # type: ignore[arg-type]
-    output = StandardOutput()
-    if header:
-        output.write(header)
-    return output
+
+    def write_result(self, report: ResultReport) -> None:
+        self._output.write(json.dumps(report.as_dict(), ensure_ascii=False))
+
+    def write_event(self, report: EventReport) -> None:
+        self._output.write(json.dumps(report.as_dict(), ensure_ascii=False))
+
+
+class CsvSink(_TextSink):
+    """A sink that writes each tag of a result and each event as one row with the columns `CSV_COLUMNS`.
+
+    The type is `result`, `begin` or `end`. The probability of an event is its maximum; the end of an event that goes
+    on is empty.
+
+    Args:
+        target: Path of the file, or `-` for standard output.
+        max_megabytes: Size beyond which a file is rotated, megabytes, above 0.
+        kept_files: Number of older files to keep, at least 0.
+    """
+
+    _header = ",".join(CSV_COLUMNS)
+
+    def write_result(self, report: ResultReport) -> None:
+        values = report.as_dict()
+        for tag in values["tags"]:
+            self._write_row({**values, **tag})
+
+    def write_event(self, report: EventReport) -> None:
+        values = report.as_dict()
+        self._write_row(
+            {
+                **values,
+                "type": report.state,
+                "start_seconds": values["onset_seconds"],
+                "end_seconds": values.get("offset_seconds"),
+                "probability": values["peak_probability"],
+            }
+        )
+
+    def _write_row(self, values: dict[str, Any]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow([values.get(column) for column in CSV_COLUMNS])
+        self._output.write(text.getvalue())

@@ -1,4 +1,4 @@
-"""A URL -> blocks, through a child that runs ffmpeg: cameras (rtsp), radio (http), and whatever else it speaks."""
+"""URLs as sources, opened by ffmpeg in a child process: cameras (rtsp), radio (http), and whatever else it supports."""
 
 from __future__ import annotations
 
@@ -12,114 +12,118 @@ from collections.abc import Iterator
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
-from kerastag.edge.blocks import Block, now
-from kerastag.edge.sources.interruptible import InterruptibleReader, Stalled
-from kerastag.edge.sources.pcm import PcmFormat, pcm_blocks
-from kerastag.edge.sources.reopening import Lost
+from kerastag.edge.blocks import Block
+from kerastag.edge.clock import read_clock
+from kerastag.edge.sources.pcm import PcmFormat, read_pcm_blocks
+from kerastag.edge.sources.pipe import InterruptibleReader, StalledError
+from kerastag.edge.sources.reopening import SourceLostError
 
-__all__ = ["FfmpegSession", "is_live_url", "is_url", "without_secrets"]
+__all__ = ["FfmpegSession", "is_live_url", "is_url", "remove_secrets"]
 
-STALL_SECONDS = 10.0
-# By default ffmpeg reads up to 5 MB before it gives a sample: minutes of a slow radio.
-_BEGIN_SOON = ("-probesize", "200000", "-analyzeduration", "1000000")
+_TIMEOUT_SECONDS = 10.0
+# By default ffmpeg reads up to 5 MB before its first sample, which takes minutes with a slow radio station.
+_FAST_START = ("-probesize", "200000", "-analyzeduration", "1000000")
 _LIVE_SCHEMES = frozenset(("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "tcp", "srt", "unix"))
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is a URL, which ffmpeg opens, and not a file."""
+    """Return whether the address of a source is a URL and not a path."""
     return bool(_URL.match(source))
 
 
 def is_live_url(url: str) -> bool:
-    """Whether what a URL names has no end, by its scheme: a camera has none, what a web server has may have one."""
+    """Return whether the scheme of a URL says that the source has no end: a camera has none, a web server may have."""
     return urlsplit(url).scheme.lower() in _LIVE_SCHEMES
 
 
-def without_secrets(url: str) -> str:
-    """A URL -> the same without user, password and query, for messages.
+def remove_secrets(url: str) -> str:
+    """Return a URL without user, password and query, for messages.
 
-    >>> without_secrets("rtsp://admin:secret@camera:554/live?token=1")
+    >>> remove_secrets("rtsp://admin:secret@camera:554/live?token=1")
     'rtsp://camera:554/live'
     """
     scheme, rest = url.split("://", 1)
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 class FfmpegSession:
-    """One run of ffmpeg -> blocks of the first audio stream of a URL, at its own rate and number of channels.
+    """A run of ffmpeg that yields the first audio stream of a URL, at its own rate and number of channels.
 
     Args:
-        url: What ffmpeg takes.
-        stall_seconds: After how long without a byte the source counts as lost, above 0.
-        live: Whether blocks are stamped with the time at which they came.
+        url: URL that ffmpeg supports.
+        timeout_seconds: Time without a byte after which the source counts as lost, seconds, above 0.
+        live: Whether blocks are stamped with the time at which they come.
 
     Raises:
-        ValueError: ffmpeg is not installed. While iterating, `Lost`: nothing came in time, or ffmpeg gave up; the
-            text has what ffmpeg said.
+        ValueError: ffmpeg is not installed. While iterating, `SourceLostError`: nothing came in time, or ffmpeg failed;
+            the text has the message of ffmpeg.
     """
 
-    def __init__(self, url: str, stall_seconds: float = STALL_SECONDS, *, live: bool = False) -> None:
+    def __init__(self, url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, live: bool = False) -> None:
         program = shutil.which("ffmpeg")
         if program is None:
-            raise ValueError(f"{without_secrets(url)}: needs the program ffmpeg on the PATH (apt install ffmpeg)")
-        self.name = without_secrets(url)
+            raise ValueError(f"{remove_secrets(url)}: needs the program ffmpeg on the PATH (apt install ffmpeg)")
+        self.name = remove_secrets(url)
         self.live = live
         self._url = url
-        over_tcp = ["-rtsp_transport", "tcp"] if url.lower().startswith("rtsp") else []
+        transport = ["-rtsp_transport", "tcp"] if url.lower().startswith("rtsp") else []
         output = ["-map", "0:a:0", "-c:a", "pcm_f32le", "-bitexact", "-flush_packets", "1", "-f", "wav", "pipe:1"]
-        command = [program, "-v", "error", "-nostdin", *_BEGIN_SOON, *over_tcp, "-i", url, *output]
-        # In a group of its own, so that an interrupt from the terminal ends the stream before its source.
+        command = [program, "-v", "error", "-nostdin", *_FAST_START, *transport, "-i", url, *output]
+        # In its own process group, so that an interrupt from the terminal ends the stream before its source.
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
         )
-        assert self._process.stdout is not None  # for the type checker: both are pipes
+        assert self._process.stdout is not None  # For the type checker: both are pipes.
         assert self._process.stderr is not None
-        self._said: collections.deque[str] = collections.deque(maxlen=10)
-        self._listener = threading.Thread(target=self._keep, args=(self._process.stderr,), name="ffmpeg", daemon=True)
-        self._listener.start()
-        self._reader = InterruptibleReader(self._process.stdout.fileno(), stall_seconds)
+        self._messages: collections.deque[str] = collections.deque(maxlen=10)
+        self._message_thread = threading.Thread(
+            target=self._collect_messages, args=(self._process.stderr,), name="ffmpeg", daemon=True
+        )
+        self._message_thread.start()
+        self._reader = InterruptibleReader(self._process.stdout.fileno(), timeout_seconds)
 
     def __iter__(self) -> Iterator[Block]:
-        any_block = False
+        is_empty = True
         try:
-            for rate, samples in pcm_blocks(self._reader.read, PcmFormat(), self.name):
-                any_block = True
-                yield Block(samples, rate, now() - len(samples) / rate if self.live else None)
-        except Stalled as error:
-            raise Lost(f"{self.name}: {error}{self._complaint()}") from None
+            for rate, samples in read_pcm_blocks(self._reader.read, PcmFormat(), self.name):
+                is_empty = False
+                yield Block(samples, rate, read_clock() - len(samples) / rate if self.live else None)
+        except StalledError as error:
+            raise SourceLostError(f"{self.name}: {error}{self._format_message()}") from None
         if self._reader.stopped:
             return
         self._process.wait()
-        self._listener.join(1.0)
-        if self._process.returncode or not any_block:
-            raise Lost(f"{self.name}: ffmpeg ended with status {self._process.returncode}{self._complaint()}")
+        self._message_thread.join(1.0)
+        if self._process.returncode or is_empty:
+            status = self._process.returncode
+            raise SourceLostError(f"{self.name}: ffmpeg ended with status {status}{self._format_message()}")
 
     def stop(self) -> None:
-        """End the blocks soon, from a signal handler or another thread."""
+        """End the blocks soon; a signal handler or another thread may call this."""
         self._reader.stop()
 
     def close(self) -> None:
-        """End ffmpeg, whatever it is waiting for."""
+        """Kill ffmpeg, whatever it is waiting for."""
         self._process.kill()
         self._process.wait()
-        self._listener.join(1.0)
+        self._message_thread.join(1.0)
         self._reader.close()
         for pipe in (self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
 
-    def _keep(self, pipe: IO[bytes]) -> None:
-        with contextlib.suppress(ValueError, OSError):  # closed while it was read
+    def _collect_messages(self, pipe: IO[bytes]) -> None:
+        with contextlib.suppress(ValueError, OSError):  # The pipe is closed while it is read.
             for line in pipe:
-                self._said.append(line[:500].decode(errors="replace").strip())
+                self._messages.append(line[:500].decode(errors="replace").strip())
 
-    def _complaint(self) -> str:
-        """The last thing that ffmpeg said, without what a log must not hold."""
-        if not self._said:
+    def _format_message(self) -> str:
+        """Return the last message of ffmpeg without what a log must not contain."""
+        if not self._messages:
             return ""
-        line = re.sub(r"^\[.*?\] ", "", self._said[-1]).replace(self._url, self.name)
+        line = re.sub(r"^\[.*?\] ", "", self._messages[-1]).replace(self._url, self.name)
         if password := urlsplit(self._url).password:
             line = line.replace(password, "…").replace(unquote(password), "…")
         return f" (ffmpeg: {line})"

@@ -1,4 +1,4 @@
-"""A microphone -> blocks, through PortAudio; opened again when it was unplugged."""
+"""A microphone, read through PortAudio."""
 
 from __future__ import annotations
 
@@ -9,33 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from kerastag.edge.blocks import Block, now
+from kerastag.edge.blocks import Block
+from kerastag.edge.clock import read_clock
 from kerastag.edge.sources.pcm import BLOCK_SECONDS
-from kerastag.edge.sources.reopening import Lost
+from kerastag.edge.sources.reopening import SourceLostError
 
 __all__ = ["MicrophoneSession"]
 
-STALL_SECONDS = 5.0
-_WAITING_BLOCKS = 100  # ten seconds: who reads is a thread that only hands on
-_REFUSALS = {-9997: "rate", -9998: "channels"}  # PortAudio's paInvalidSampleRate, paInvalidChannelCount
+_TIMEOUT_SECONDS = 5.0
+_MAX_QUEUED_BLOCKS = 100  # Ten seconds; the reading thread only passes them on.
+_REFUSED_SETTINGS = {-9997: "rate", -9998: "channels"}  # PortAudio's paInvalidSampleRate, paInvalidChannelCount.
 
 
 class MicrophoneSession:
-    """An input device -> blocks of float32 samples (samples, channels), for as long as it is plugged in.
+    """An open input device that yields float32 blocks of shape (samples, channels) until it is unplugged.
 
-    A rate or a number of channels that the device refuses is replaced by its own; the stream resamples and mixes.
+    A sample rate or a number of channels that the device refuses is replaced by its default; the stream resamples and
+    averages.
 
     Args:
-        device: Name, part of a name, or number of a PortAudio device; None is the default one.
-        sample_rate: Hz; what the device is asked for first.
-        channels: What the device is asked for first, at least 1.
-        report: Takes one line for people.
-        stall_seconds: After how long without a block the device counts as lost, above 0.
+        device: Name, part of the name, or number of a PortAudio device; None is the default device.
+        sample_rate: Sample rate that is requested first, Hz.
+        channels: Number of channels that is requested first, at least 1.
+        log: Function that takes one line of text for the user.
+        timeout_seconds: Time without a block after which the device counts as lost, seconds, above 0.
 
     Raises:
         ImportError: sounddevice or PortAudio is not installed.
-        ValueError: There is no such device, or it takes neither these settings nor its own. While iterating, `Lost`:
-            it was unplugged or gives nothing.
+        ValueError: The device does not exist, or accepts neither these settings nor its own. While iterating,
+            `SourceLostError`: it was unplugged, or nothing comes from it.
     """
 
     def __init__(
@@ -43,73 +45,73 @@ class MicrophoneSession:
         device: str | int | None,
         sample_rate: int,
         channels: int,
-        report: Callable[[str], None],
-        stall_seconds: float = STALL_SECONDS,
+        log: Callable[[str], None],
+        timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         self.name = "microphone" if device is None else f"microphone {device}"
-        self._portaudio = _sounddevice()
-        self._report = report
-        self._stall_seconds = stall_seconds
-        self._blocks: queue.Queue[Block | None] = queue.Queue(_WAITING_BLOCKS)
-        self._stopped = self._unplugged = False
+        self._portaudio = _import_sounddevice()
+        self._log = log
+        self._timeout_seconds = timeout_seconds
+        self._blocks: queue.Queue[Block | None] = queue.Queue(_MAX_QUEUED_BLOCKS)
+        self._stopped = self._finished = False
         self._overrun = 0
-        self._end_at: float | None = None
+        self._end_time: float | None = None
         try:
-            self._stream = self._started(device, sample_rate, channels)
+            self._stream = self._open_stream(device, sample_rate, channels)
         except BaseException:
-            self._forget_devices()
+            self._reset_portaudio()
             raise
 
     def __iter__(self) -> Iterator[Block]:
         while not self._stopped:
             try:
-                block = self._blocks.get(timeout=self._stall_seconds)
+                block = self._blocks.get(timeout=self._timeout_seconds)
             except queue.Empty:
-                raise Lost(f"{self.name}: gives nothing for {self._stall_seconds:g} s") from None
+                raise SourceLostError(f"{self.name}: nothing came for {self._timeout_seconds:g} s") from None
             if block is not None:
                 yield block
-            elif self._unplugged and not self._stopped:
-                raise Lost(f"{self.name}: stopped, as when it is unplugged")
+            elif self._finished and not self._stopped:
+                raise SourceLostError(f"{self.name}: stopped, probably unplugged")
 
     def stop(self) -> None:
-        """End the blocks soon, from a signal handler or another thread."""
+        """End the blocks soon; a signal handler or another thread may call this."""
         self._stopped = True
-        self._nudge()
+        self._wake_reader()
 
     def close(self) -> None:
-        """Give the device back."""
+        """Release the device."""
         self._stopped = True
         self._stream.abort(ignore_errors=True)
         self._stream.close(ignore_errors=True)
-        self._forget_devices()
+        self._reset_portaudio()
 
-    def _forget_devices(self) -> None:
-        """PortAudio lists the devices once, when it starts: what is plugged in later is found after a new start."""
+    def _reset_portaudio(self) -> None:
+        """Restart PortAudio, which lists the devices only when it starts."""
         self._portaudio._terminate()
         self._portaudio._initialize()
 
-    def _started(self, device: str | int | None, sample_rate: int, channels: int) -> Any:
+    def _open_stream(self, device: str | int | None, sample_rate: int, channels: int) -> Any:
         try:
-            found = self._portaudio.query_devices(device, "input")
+            info = self._portaudio.query_devices(device, "input")
         except (ValueError, self._portaudio.PortAudioError):
-            inputs = [each["name"] for each in self._portaudio.query_devices() if each["max_input_channels"]]
-            there = f"PortAudio's inputs are: {'; '.join(inputs)}" if inputs else "PortAudio finds no input at all"
-            raise ValueError(f"{self.name}: there is no such input ({there})") from None
-        asked = {"rate": sample_rate, "channels": channels}
-        own = {"rate": round(found["default_samplerate"]), "channels": found["max_input_channels"]}
+            inputs = [entry["name"] for entry in self._portaudio.query_devices() if entry["max_input_channels"]]
+            hint = f"the inputs of PortAudio are: {'; '.join(inputs)}" if inputs else "PortAudio has no inputs"
+            raise ValueError(f"{self.name}: no such input ({hint})") from None
+        requested = {"rate": sample_rate, "channels": channels}
+        defaults = {"rate": round(info["default_samplerate"]), "channels": info["max_input_channels"]}
         while True:
             try:
-                return self._opened(device, asked["rate"], asked["channels"])
+                return self._start_stream(device, requested["rate"], requested["channels"])
             except self._portaudio.PortAudioError as error:
                 text, code = error.args[0], error.args[1] if len(error.args) > 1 else 0
-                refused = _REFUSALS.get(code, "")
-                if not refused or asked[refused] == own[refused]:
-                    wanted = f"{asked['rate']} Hz and {asked['channels']} channels"
-                    raise ValueError(f"{self.name}: cannot be opened with {wanted} ({text})") from None
-                self._report(f"{self.name}: refuses {refused} {asked[refused]}, its own {own[refused]} is used")
-                asked[refused] = own[refused]
+                refused = _REFUSED_SETTINGS.get(code, "")
+                if not refused or requested[refused] == defaults[refused]:
+                    settings = f"{requested['rate']} Hz and {requested['channels']} channels"
+                    raise ValueError(f"{self.name}: cannot be opened with {settings} ({text})") from None
+                self._log(f"{self.name}: refuses {refused} {requested[refused]}; using {defaults[refused]} instead")
+                requested[refused] = defaults[refused]
 
-    def _opened(self, device: str | int | None, sample_rate: int, channels: int) -> Any:
+    def _start_stream(self, device: str | int | None, sample_rate: int, channels: int) -> Any:
         self._rate = sample_rate
         stream = self._portaudio.InputStream(
             device=device,
@@ -117,8 +119,8 @@ class MicrophoneSession:
             channels=channels,
             dtype="float32",
             blocksize=round(BLOCK_SECONDS * sample_rate),
-            callback=self._heard,
-            finished_callback=self._finished,
+            callback=self._on_block,
+            finished_callback=self._on_finished,
         )
         try:
             stream.start()
@@ -127,28 +129,29 @@ class MicrophoneSession:
             raise
         return stream
 
-    def _heard(self, samples: np.ndarray, frames: int, _: Any, status: Any) -> None:
-        """PortAudio's callback, in its own thread: never waits."""
-        captured_at = now() - frames / self._rate
+    def _on_block(self, samples: np.ndarray, frames: int, _: Any, status: Any) -> None:
+        """Queue a block without ever waiting; PortAudio's thread calls this."""
+        captured_at = read_clock() - frames / self._rate
         lost, self._overrun = self._overrun, 0
-        if status.input_overflow and self._end_at is not None:
-            lost += max(1, round((captured_at - self._end_at) * self._rate))  # how much is not said: by the clock
-        self._end_at = captured_at + frames / self._rate
+        if status.input_overflow and self._end_time is not None:
+            # PortAudio does not say how much was lost; the clock does.
+            lost += max(1, round((captured_at - self._end_time) * self._rate))
+        self._end_time = captured_at + frames / self._rate
         try:
             self._blocks.put_nowait(Block(samples.copy(), self._rate, captured_at, lost))
         except queue.Full:
             self._overrun = lost + frames
 
-    def _finished(self) -> None:
-        self._unplugged = True
-        self._nudge()
+    def _on_finished(self) -> None:
+        self._finished = True
+        self._wake_reader()
 
-    def _nudge(self) -> None:
-        with contextlib.suppress(queue.Full):  # whoever reads has enough to wake up for
+    def _wake_reader(self) -> None:
+        with contextlib.suppress(queue.Full):  # With a full queue the reader does not wait.
             self._blocks.put_nowait(None)
 
 
-def _sounddevice() -> Any:
+def _import_sounddevice() -> Any:
     try:
         import sounddevice
     except ImportError as error:

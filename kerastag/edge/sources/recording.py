@@ -1,4 +1,4 @@
-"""A recording -> a stream: as fast as it goes, or at the speed at which it sounds."""
+"""A recording as a source: as fast as possible, or at its own speed."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import threading
 from collections.abc import Iterator
 
 from kerastag import audio
-from kerastag.edge.blocks import Block, now
+from kerastag.edge.blocks import Block
+from kerastag.edge.clock import read_clock
 from kerastag.edge.sources.pcm import BLOCK_SECONDS
 
-__all__ = ["Recording"]
+__all__ = ["RecordingSource"]
 
 
-class Recording:
-    """An audio file of any format -> blocks at a sample rate.
+class RecordingSource:
+    """A source that reads an audio file of any format.
 
     Args:
-        path: The file, as `kerastag.audio.load` takes it.
-        sample_rate: Of the blocks, Hz: the model's, so that the file is resampled as it is for `Tagger`.
-        realtime: Whether the blocks come as a microphone would give them; what comes late is then dropped.
+        path: Path of a file that `kerastag.audio.load` reads.
+        sample_rate: Sample rate of the blocks, Hz. With the rate of the model, the file is resampled as by `Tagger`.
+        realtime: Whether blocks come at the speed of the recording, like those of a microphone.
 
     Raises:
-        FileNotFoundError: There is no such file. While iterating, all that `kerastag.audio.load` raises.
+        FileNotFoundError: The file does not exist. While iterating: the errors of `kerastag.audio.load`.
 
     >>> import numpy as np, soundfile, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
     ...     soundfile.write(file, np.zeros(4_000), 16_000, format="WAV")
-    ...     [len(block.samples) for block in Recording(file.name, 16_000)]
+    ...     [len(block.samples) for block in RecordingSource(file.name, 16_000)]
     [1600, 1600, 800]
     """
 
@@ -36,24 +37,24 @@ class Recording:
         self.live = realtime
         self._rate = sample_rate
         self._stop = threading.Event()
-        if not os.path.exists(path):  # noqa: PTH110 - before the model is loaded, as the first thing
-            raise FileNotFoundError(f"{self.name}: there is no such file")
+        if not os.path.exists(path):  # noqa: PTH110
+            raise FileNotFoundError(f"{self.name}: no such file")
 
     def __iter__(self) -> Iterator[Block]:
-        began, given = now(), 0
-        for samples in audio.blocks(self.name, self._rate, BLOCK_SECONDS):
-            captured_at = began + given / self._rate if self.live else None
-            given += len(samples)
+        start_time, samples_so_far = read_clock(), 0
+        for samples in audio.read_blocks(self.name, self._rate, BLOCK_SECONDS):
+            captured_at = start_time + samples_so_far / self._rate if self.live else None
+            samples_so_far += len(samples)
             if self.live:
-                self._stop.wait(max(0.0, began + given / self._rate - now()))
+                self._stop.wait(max(0.0, start_time + samples_so_far / self._rate - read_clock()))
             if self._stop.is_set():
                 return
             yield Block(samples, self._rate, captured_at)
 
     def stop(self) -> None:
-        """End the blocks soon, from a signal handler or another thread."""
+        """End the blocks soon; a signal handler or another thread may call this."""
         self._stop.set()
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """End the blocks."""
         self._stop.set()

@@ -1,4 +1,4 @@
-"""A live source that may vanish -> one stream: opened again with growing pauses, the time between counted as lost."""
+"""Live sources that may be lost: they are reopened with growing pauses, and the time in between counts as lost."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from kerastag.edge.blocks import Block, now
+from kerastag.edge.blocks import Block
+from kerastag.edge.clock import read_clock
 
-__all__ = ["Lost", "Reopening", "Session"]
+__all__ = ["ReopeningSource", "Session", "SourceLostError"]
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 
 
-class Lost(OSError):
-    """A source that was there is not any more: stalled, unplugged, ended. Its text says why."""
+class SourceLostError(OSError):
+    """An error for a source that stalled, was unplugged, or ended; its text is the reason."""
 
 
 class Session(Protocol):
-    """One time that the source is open: blocks until it is lost (`Lost`) or at its end."""
+    """An open source: its blocks end, or `SourceLostError` is raised, when it is lost."""
 
     def __iter__(self) -> Iterator[Block]: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
 
 
-class Reopening:
-    """A function that opens a source -> its blocks, across every loss.
+class ReopeningSource:
+    """A source that is reopened whenever it is lost.
 
-    The first opening must succeed, so that a wrong name is an error; what is lost after it, and a server that does not
-    answer yet, is tried again for as long as it takes, with pauses that double from one second to a minute. The first
-    block of a new session says how many samples were lost.
+    The first attempt to open it must succeed, so that a wrong name is an error. Later, also if a server does not answer
+    yet, attempts are repeated forever, with pauses that double from one second to a minute. The first block of a new
+    session has the number of lost samples.
 
     Args:
-        open_session: Opens the source; raises ValueError or OSError where it cannot.
-        name: What messages call the source.
-        report: Takes one line for people.
-        first_pause_seconds: Before the second try, above 0.
+        open_session: Function that opens the source; it raises ValueError or OSError if it cannot.
+        name: Name of the source in messages.
+        log: Function that takes one line of text for the user.
+        first_pause_seconds: Pause before the second attempt, seconds, above 0.
     """
 
     live = True
@@ -46,62 +47,64 @@ class Reopening:
         self,
         open_session: Callable[[], Session],
         name: str,
-        report: Callable[[str], None],
+        log: Callable[[str], None],
         *,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
-        self._open = open_session
+        self._open_session = open_session
         self.name = name
-        self._report = report
+        self._log = log
         self._first_pause = first_pause_seconds
         self._stop = threading.Event()
         self._session: Session | None = open_session()
-        self._end_at: float | None = None
+        self._last_block_time: float | None = None
         self.reopened = 0
+        """How often the source was reopened."""
 
     def __iter__(self) -> Iterator[Block]:
-        pause, complaint = self._first_pause, ""
+        pause, logged_reason = self._first_pause, ""
         while not self._stop.is_set():
-            began = now()
+            start_time = read_clock()
             try:
                 if self._session is None:
-                    self._session = self._open()
+                    self._session = self._open_session()
                 for block in self._session:
                     if self._stop.is_set():
                         return
-                    if complaint:
+                    if logged_reason:
                         self.reopened += 1
-                        self._report(f"{self.name}: is back after {now() - (self._end_at or began):.0f} s")
-                        block, complaint = self._after_gap(block), ""
-                    self._end_at = now()
+                        lost_seconds = read_clock() - (self._last_block_time or start_time)
+                        self._log(f"{self.name}: is back after {lost_seconds:.0f} s")
+                        block, logged_reason = self._count_gap(block), ""
+                    self._last_block_time = read_clock()
                     yield block
                 reason = "ended"
             except (ValueError, OSError) as error:
                 reason = " ".join(str(error).split()).removeprefix(f"{self.name}: ")
             self._close_session()
-            if now() - began > LONGEST_PAUSE_SECONDS:
+            if read_clock() - start_time > LONGEST_PAUSE_SECONDS:
                 pause = self._first_pause
-            if reason != complaint and not self._stop.is_set():
-                self._report(f"{self.name}: {reason}; it is opened again as soon as it is there")
-            complaint = reason
+            if reason != logged_reason and not self._stop.is_set():
+                self._log(f"{self.name}: {reason}; it is reopened as soon as possible")
+            logged_reason = reason
             self._stop.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _after_gap(self, block: Block) -> Block:
-        """The block with the time since the last one as lost samples; its own length lies in that time too."""
-        if self._end_at is None:
+    def _count_gap(self, block: Block) -> Block:
+        """Return the block with the time since the last one, less its own duration, as lost samples."""
+        if self._last_block_time is None:
             return block
-        gap_seconds = now() - self._end_at - len(block.samples) / block.sample_rate
+        gap_seconds = read_clock() - self._last_block_time - block.seconds
         return block._replace(lost_samples=block.lost_samples + max(0, round(gap_seconds * block.sample_rate)))
 
     def stop(self) -> None:
-        """End the blocks soon, from a signal handler or another thread."""
+        """End the blocks soon; a signal handler or another thread may call this."""
         self._stop.set()
-        with contextlib.suppress(AttributeError):  # no session at this moment
+        with contextlib.suppress(AttributeError):  # There is no session at this moment.
             self._session.stop()  # type: ignore[union-attr]
 
     def close(self) -> None:
-        """End the session, with every thread and process that it has."""
+        """End the session, with all its threads and processes."""
         self._stop.set()
         self._close_session()
 

@@ -1,4 +1,4 @@
-"""A microphone: sounddevice's own interface with a device that we make up, and PortAudio over a device of ALSA."""
+"""The microphone: sounddevice with a fake device, and PortAudio with a virtual device of ALSA."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ import pytest
 from checks import run_python
 from kerastag.edge.sources import open_source
 from kerastag.edge.sources.microphone import MicrophoneSession
-from kerastag.edge.sources.reopening import Lost
+from kerastag.edge.sources.reopening import SourceLostError
 
 
-def sounddevice():
+def import_sounddevice():
     try:
         import sounddevice
     except (ImportError, OSError) as error:
@@ -21,32 +21,32 @@ def sounddevice():
     return sounddevice
 
 
-class Device:
-    """What `sounddevice.InputStream` and `query_devices` give of a microphone of 48 kHz and two channels."""
+class FakeDevice:
+    """A microphone of 48 kHz and two channels behind `sounddevice.InputStream` and `query_devices`."""
 
     def __init__(self, library):
         self.library = library
         self.streams = []
-        self.plugged = True
-        self.listed = [{"name": "USB Mic", "max_input_channels": 2, "default_samplerate": 48_000.0}]
+        self.is_plugged_in = True
+        self.entries = [{"name": "USB Mic", "max_input_channels": 2, "default_samplerate": 48_000.0}]
 
     def query(self, device=None, kind=None):
         if kind is None:
-            return self.listed
-        if not self.plugged or (device is not None and str(device) not in "USB Mic"):
+            return self.entries
+        if not self.is_plugged_in or (device is not None and str(device) not in "USB Mic"):
             raise ValueError(f"No input device matching {device!r}")
-        return self.listed[0]
+        return self.entries[0]
 
     def open(self, **settings):
         if settings["samplerate"] not in (44_100, 48_000):
             raise self.library.PortAudioError("Error opening InputStream: Invalid sample rate", -9997)
         if settings["channels"] > 2:
             raise self.library.PortAudioError("Error opening InputStream: Invalid number of channels", -9998)
-        self.streams.append(Stream(settings))
+        self.streams.append(FakeStream(settings))
         return self.streams[-1]
 
 
-class Stream:
+class FakeStream:
     def __init__(self, settings):
         self.settings = settings
         self.closed = False
@@ -54,10 +54,10 @@ class Stream:
     def start(self):
         pass
 
-    def hear(self, value=0.5, overflow=False):
+    def capture(self, value=0.5, overflow=False):
         samples = np.full((self.settings["blocksize"], self.settings["channels"]), value, np.float32)
         self.settings["callback"](samples, len(samples), None, SimpleNamespace(input_overflow=overflow))
-        samples[:] = np.nan  # PortAudio uses its buffer again
+        samples[:] = np.nan  # PortAudio reuses its buffer
 
     def unplug(self):
         self.settings["finished_callback"]()
@@ -71,22 +71,22 @@ class Stream:
 
 @pytest.fixture
 def device(monkeypatch):
-    library = sounddevice()
-    device = Device(library)
+    library = import_sounddevice()
+    device = FakeDevice(library)
     monkeypatch.setattr(library, "query_devices", device.query)
     monkeypatch.setattr(library, "InputStream", device.open)
     return device
 
 
-def opened(said=(), name=None, rate=48_000, channels=1, stall_seconds=5.0):
-    report = said.append if isinstance(said, list) else print
-    return MicrophoneSession(name, rate, channels, report, stall_seconds)
+def open_session(lines=(), name=None, rate=48_000, channels=1, timeout_seconds=5.0):
+    log = lines.append if isinstance(lines, list) else print
+    return MicrophoneSession(name, rate, channels, log, timeout_seconds)
 
 
-def test_blocks_come_with_the_time_of_their_first_sample(device):
-    session = opened()
+def test_blocks_have_the_time_of_their_first_sample(device):
+    session = open_session()
     for value in (0.25, 0.5):
-        device.streams[0].hear(value)
+        device.streams[0].capture(value)
     blocks = iter(session)
     first, second = next(blocks), next(blocks)
     assert first.samples.shape == (4_800, 1)
@@ -99,118 +99,118 @@ def test_blocks_come_with_the_time_of_their_first_sample(device):
     assert device.streams[0].closed
 
 
-def test_what_the_device_refuses_is_replaced_by_its_own(device):
-    said = []
-    session = opened(said, rate=32_000, channels=4)
+def test_refused_settings_are_replaced_by_those_of_the_device(device):
+    lines = []
+    session = open_session(lines, rate=32_000, channels=4)
     assert device.streams[0].settings["samplerate"] == 48_000
     assert device.streams[0].settings["channels"] == 2
-    assert said == [
-        "microphone: refuses rate 32000, its own 48000 is used",
-        "microphone: refuses channels 4, its own 2 is used",
+    assert lines == [
+        "microphone: refuses rate 32000; using 48000 instead",
+        "microphone: refuses channels 4; using 2 instead",
     ]
     session.close()
 
 
 def test_a_device_that_refuses_its_own_rate_is_an_error(device):
-    device.listed[0]["default_samplerate"] = 8_000.0
+    device.entries[0]["default_samplerate"] = 8_000.0
     with pytest.raises(
         ValueError, match="microphone: cannot be opened with 8000 Hz and 1 channels .*Invalid sample rate"
     ):
-        opened(rate=16_000)
+        open_session(rate=16_000)
 
 
-def test_no_such_device_names_those_that_are_there(device):
-    with pytest.raises(ValueError, match=r"microphone Bob: there is no such input \(PortAudio's inputs are: USB Mic\)"):
-        opened(name="Bob")
-    device.plugged, device.listed = False, []
-    with pytest.raises(ValueError, match=r"microphone: there is no such input \(PortAudio finds no input at all\)"):
-        opened()
+def test_a_missing_device_is_an_error_that_lists_the_devices(device):
+    with pytest.raises(ValueError, match=r"microphone Bob: no such input \(the inputs of PortAudio are: USB Mic\)"):
+        open_session(name="Bob")
+    device.is_plugged_in, device.entries = False, []
+    with pytest.raises(ValueError, match=r"microphone: no such input \(PortAudio has no inputs\)"):
+        open_session()
 
 
-def test_what_the_device_lost_is_counted_by_the_clock(device):
-    session = opened()
-    device.streams[0].hear()
+def test_samples_that_the_device_lost_are_counted_by_the_clock(device):
+    session = open_session()
+    device.streams[0].capture()
     time.sleep(0.2)
-    device.streams[0].hear(overflow=True)
+    device.streams[0].capture(overflow=True)
     blocks = iter(session)
     next(blocks)
-    # 0.2 s have passed, of which the second block itself is 0.1 s.
+    # 0.2 s have passed, and the second block is 0.1 s of them.
     assert 4_000 <= next(blocks).lost_samples <= 48_000
     session.close()
 
 
-def test_a_reader_that_is_late_loses_and_knows_how_much(device):
-    session = opened()
+def test_samples_that_a_slow_reader_loses_are_counted(device):
+    session = open_session()
     for _ in range(105):
-        device.streams[0].hear()
+        device.streams[0].capture()
     blocks = iter(session)
     for _ in range(100):
         assert next(blocks).lost_samples == 0
-    device.streams[0].hear()
+    device.streams[0].capture()
     assert next(blocks).lost_samples == 5 * 4_800
     session.close()
 
 
-def test_unplugged_or_mute_it_is_lost(device):
-    session = opened()
-    device.streams[0].hear()
+def test_an_unplugged_or_silent_device_is_lost(device):
+    session = open_session()
+    device.streams[0].capture()
     device.streams[0].unplug()
     blocks = iter(session)
     next(blocks)
-    with pytest.raises(Lost, match="microphone: stopped, as when it is unplugged"):
+    with pytest.raises(SourceLostError, match="microphone: stopped, probably unplugged"):
         next(blocks)
     session.close()
-    mute = opened(stall_seconds=0.05)
-    with pytest.raises(Lost, match="microphone: gives nothing for 0.05 s"):
-        next(iter(mute))
-    mute.close()
+    silent = open_session(timeout_seconds=0.05)
+    with pytest.raises(SourceLostError, match="microphone: nothing came for 0.05 s"):
+        next(iter(silent))
+    silent.close()
 
 
-def until(happened):
-    while not happened():
+def wait_until(condition):
+    while not condition():
         time.sleep(0.01)
 
 
-def test_the_stream_goes_on_when_it_is_plugged_in_again(device):
-    said = []
-    source = open_source("mic:USB", 48_000, report=said.append)
+def test_the_stream_continues_when_the_device_is_plugged_in_again(device):
+    lines = []
+    source = open_source("mic:USB", 48_000, log=lines.append)
     source._first_pause = 0.05
     assert source.live
     blocks, unplugged_seconds = [], []
 
-    def life():
-        """Each thing when what came before it was noticed."""
-        device.streams[0].hear()
-        until(lambda: blocks)
+    def use_device():
+        """Unplug the device and plug it in again, each when the source has reacted to the step before."""
+        device.streams[0].capture()
+        wait_until(lambda: blocks)
         began = time.monotonic()
-        device.plugged = False
+        device.is_plugged_in = False
         device.streams[0].unplug()
         time.sleep(0.3)
-        until(lambda: len(said) >= 2)
+        wait_until(lambda: len(lines) >= 2)
         unplugged_seconds.append(time.monotonic() - began)
-        device.plugged = True
-        until(lambda: len(device.streams) >= 2)
-        device.streams[1].hear()
-        device.streams[1].hear()
+        device.is_plugged_in = True
+        wait_until(lambda: len(device.streams) >= 2)
+        device.streams[1].capture()
+        device.streams[1].capture()
 
-    threading.Thread(target=life, daemon=True).start()
-    guard = threading.Timer(60, source.stop)
-    guard.start()
+    threading.Thread(target=use_device, daemon=True).start()
+    timer = threading.Timer(60, source.stop)
+    timer.start()
     for block in source:
         blocks.append(block)
         if len(blocks) == 3:
             source.stop()
     source.close()
-    guard.cancel()
+    timer.cancel()
     assert [block.lost_samples > 0 for block in blocks] == [False, True, False]
-    assert blocks[1].lost_samples >= (unplugged_seconds[0] - 0.1) * 48_000  # but for its own length
-    assert said[0].startswith("microphone USB: stopped, as when it is unplugged; it is opened again")
-    assert said[1].startswith("microphone USB: there is no such input (PortAudio's inputs are: USB Mic)")
-    assert said[-1].startswith("microphone USB: is back after")
+    assert blocks[1].lost_samples >= (unplugged_seconds[0] - 0.1) * 48_000  # less its own duration
+    assert lines[0].startswith("microphone USB: stopped, probably unplugged; it is reopened")
+    assert lines[1].startswith("microphone USB: no such input (the inputs of PortAudio are: USB Mic)")
+    assert lines[-1].startswith("microphone USB: is back after")
 
 
-def test_it_ends_while_it_waits(device):
-    source = open_source("mic", 48_000, report=print)
+def test_stop_ends_a_waiting_source(device):
+    source = open_source("mic", 48_000, log=print)
     threading.Timer(0.1, source.stop).start()
     began = time.monotonic()
     assert list(source) == []
@@ -218,21 +218,21 @@ def test_it_ends_while_it_waits(device):
     assert time.monotonic() - began < 3
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch):
+def test_a_missing_package_names_the_extra(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(ImportError, match=r"needs the package sounddevice: pip install 'kerastag\[mic\]'"):
-        opened()
+        open_session()
 
 
-def test_a_device_of_alsa_is_heard_through_portaudio(tmp_path):
-    """No microphone is needed: ALSA itself gives the samples of a file as those of a device."""
-    sounddevice()
+def test_a_device_of_alsa_is_read_through_portaudio(tmp_path):
+    """Read a virtual device of ALSA, whose samples are those of a file."""
+    import_sounddevice()
     ramp = np.linspace(-0.5, 0.5, 160_000, dtype=np.float32)
-    (tmp_path / "heard.raw").write_bytes(ramp.tobytes())
+    (tmp_path / "ramp.raw").write_bytes(ramp.tobytes())
     (tmp_path / ".asoundrc").write_text(
-        f'pcm.from_file {{ type file slave.pcm "null" file "/dev/null" infile "{tmp_path}/heard.raw" format "raw" }}\n'
+        f'pcm.from_file {{ type file slave.pcm "null" file "/dev/null" infile "{tmp_path}/ramp.raw" format "raw" }}\n'
     )
     code = """
 import sounddevice
@@ -241,7 +241,7 @@ if not any("from_file" in device["name"] for device in sounddevice.query_devices
 else:
     import itertools, numpy as np
     from kerastag.edge.sources import open_source
-    source = open_source("mic:from_file", 16_000, report=print)
+    source = open_source("mic:from_file", 16_000, log=print)
     blocks = list(itertools.islice(source, 20))
     source.stop()
     source.close()

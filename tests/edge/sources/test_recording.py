@@ -1,4 +1,4 @@
-"""A recording as a stream: the samples that `audio.load` gives, at once or at their own pace."""
+"""A recording as a source, as iterator as possible or at its own speed."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from kerastag import audio
-from kerastag.edge.sources.recording import Recording
+from kerastag.edge.sources.recording import RecordingSource
 
 
 @pytest.fixture
@@ -18,33 +18,33 @@ def path(tmp_path):
     return str(tmp_path / "noise.flac")
 
 
-def test_its_blocks_are_the_file_at_the_models_rate(path):
-    source = Recording(path, 16_000)
+def test_blocks_are_the_resampled_file(path):
+    source = RecordingSource(path, 16_000)
     blocks = list(source)
     assert not source.live
     assert {(block.sample_rate, block.captured_at, block.lost_samples) for block in blocks} == {(16_000, None, 0)}
     np.testing.assert_array_equal(np.concatenate([block.samples for block in blocks]), audio.load(path, 16_000))
 
 
-def test_at_its_own_pace_it_takes_as_long_as_it_sounds(path):
-    source = Recording(path, 16_000, realtime=True)
+def test_in_realtime_the_blocks_take_the_duration_of_the_recording(path):
+    source = RecordingSource(path, 16_000, realtime=True)
     assert source.live
-    began = time.monotonic()
+    start_time = time.monotonic()
     blocks = list(source)
-    assert time.monotonic() - began >= 0.49
+    assert time.monotonic() - start_time >= 0.49
     np.testing.assert_allclose(np.diff([block.captured_at for block in blocks]), 0.1)
 
 
-def test_it_ends_when_it_is_told_to(path):
-    source = Recording(path, 16_000, realtime=True)
+def test_stop_ends_the_blocks(path):
+    source = RecordingSource(path, 16_000, realtime=True)
     threading.Timer(0.15, source.stop).start()
     assert 1 <= len(list(source)) <= 3
-    fast = iter(source := Recording(path, 16_000))
-    next(fast)
+    iterator = iter(source := RecordingSource(path, 16_000))
+    next(iterator)
     source.stop()
-    assert not list(fast)
+    assert not list(iterator)
 
 
-def test_what_is_not_there_is_said_before_anything_else(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone.wav: there is no such file"):
-        Recording(tmp_path / "gone.wav", 16_000)
+def test_a_missing_file_is_an_error_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.wav: no such file"):
+        RecordingSource(tmp_path / "gone.wav", 16_000)

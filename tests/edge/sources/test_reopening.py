@@ -1,4 +1,4 @@
-"""A source that vanishes: opened again with growing pauses, what was missed counted, ended at once when told to."""
+"""Sources that are lost and reopened, with growing pauses and the lost samples counted."""
 
 import threading
 import time
@@ -8,100 +8,104 @@ import pytest
 
 from kerastag.edge.blocks import Block
 from kerastag.edge.sources import reopening
-from kerastag.edge.sources.reopening import Lost, Reopening
+from kerastag.edge.sources.reopening import ReopeningSource, SourceLostError
 
 RATE = 1_000
 
 
-class Session:
-    """Gives some blocks, then is lost, stuck, or at its end."""
+class FakeSession:
+    """A session of some blocks that is then lost, stuck, or at its end."""
 
     def __init__(self, count=3, then="lost"):
         self.count, self.then = count, then
         self.closed = False
-        self.told = threading.Event()
+        self.is_stopped = threading.Event()
 
     def __iter__(self):
         for _ in range(self.count):
             yield Block(np.zeros((10, 1), np.float32), RATE)
         if self.then == "lost":
-            raise Lost("unplugged")
+            raise SourceLostError("unplugged")
         if self.then == "stuck":
-            self.told.wait(10)
+            self.is_stopped.wait(10)
 
     def stop(self):
-        self.told.set()
+        self.is_stopped.set()
 
     def close(self):
         self.closed = True
 
 
-class Opener:
-    """Sessions and refusals in a row; the last one again and again."""
+class FakeOpener:
+    """A function that returns sessions or raises errors in a given order, and then repeats the last one."""
 
     def __init__(self, *steps):
-        self.steps, self.opened, self.times = list(steps), [], []
+        self.steps, self.sessions, self.times = list(steps), [], []
 
     def __call__(self):
         self.times.append(time.monotonic())
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if isinstance(step, Exception):
             raise step
-        self.opened.append(step)
+        self.sessions.append(step)
         return step
 
 
-def blocks_of(source, count):
-    found = []
+def collect_blocks(source, count):
+    blocks = []
     for block in source:
-        found.append(block)
-        if len(found) == count:
+        blocks.append(block)
+        if len(blocks) == count:
             source.stop()
     source.close()
-    return found
+    return blocks
 
 
-def test_a_source_that_is_not_there_at_first_is_an_error():
+def test_a_source_that_is_missing_at_first_is_an_error():
     with pytest.raises(ValueError, match="no such input"):
-        Reopening(Opener(ValueError("no such input")), "mic", print)
+        ReopeningSource(FakeOpener(ValueError("no such input")), "mic", print)
 
 
-def test_it_comes_back_and_the_time_between_is_lost_audio():
-    said = []
-    opener = Opener(Session(), OSError("not there"), OSError("not there"), Session(2, "ended"), Session())
-    source = Reopening(opener, "mic", said.append, first_pause_seconds=0.05)
-    found = blocks_of(source, 8)
-    assert [block.lost_samples > 0 for block in found] == [False] * 3 + [True, False] + [True, False, False]
-    # Pauses of 0.05, 0.1 and 0.2 s; the block itself, 0.01 s long, lies in them.
-    assert 330 <= found[3].lost_samples <= 900
+def test_the_time_until_a_source_is_back_counts_as_lost():
+    lines = []
+    opener = FakeOpener(
+        FakeSession(), OSError("not there"), OSError("not there"), FakeSession(2, "ended"), FakeSession()
+    )
+    source = ReopeningSource(opener, "mic", lines.append, first_pause_seconds=0.05)
+    blocks = collect_blocks(source, 8)
+    assert [block.lost_samples > 0 for block in blocks] == [False] * 3 + [True, False] + [True, False, False]
+    # The pauses are 0.05, 0.1 and 0.2 s, and the block is 0.01 s of them.
+    assert 330 <= blocks[3].lost_samples <= 900
     assert source.reopened == 2
-    assert said[:2] == [
-        "mic: unplugged; it is opened again as soon as it is there",
-        "mic: not there; it is opened again as soon as it is there",
+    assert lines[:2] == [
+        "mic: unplugged; it is reopened as soon as possible",
+        "mic: not there; it is reopened as soon as possible",
     ]
-    assert said[2:4] == ["mic: is back after 0 s", "mic: ended; it is opened again as soon as it is there"]
-    assert all(session.closed for session in opener.opened)
+    assert lines[2:4] == ["mic: is back after 0 s", "mic: ended; it is reopened as soon as possible"]
+    assert all(session.closed for session in opener.sessions)
 
 
-def test_pauses_double_up_to_the_longest(monkeypatch):
+def test_pauses_double_up_to_the_longest_one(monkeypatch):
     monkeypatch.setattr(reopening, "LONGEST_PAUSE_SECONDS", 0.08)
-    opener = Opener(Session(), *[OSError("gone")] * 6, Session())
-    source = Reopening(opener, "mic", lambda line: None, first_pause_seconds=0.02)
-    waited = []
-    monkeypatch.setattr(source._stop, "wait", waited.append)
-    blocks_of(source, 4)
-    assert waited == [0.02, 0.04, 0.08, 0.08, 0.08, 0.08, 0.08]
+    opener = FakeOpener(FakeSession(), *[OSError("gone")] * 6, FakeSession())
+    source = ReopeningSource(opener, "mic", lambda line: None, first_pause_seconds=0.02)
+    pauses = []
+    monkeypatch.setattr(source._stop, "wait", pauses.append)
+    collect_blocks(source, 4)
+    assert pauses == [0.02, 0.04, 0.08, 0.08, 0.08, 0.08, 0.08]
 
 
-def test_it_ends_at_once_however_stuck_it_is():
-    stuck = Session(1, "stuck")
-    source = Reopening(Opener(stuck), "mic", print)
-    began = time.monotonic()
+def test_stop_ends_a_stuck_source_at_once():
+    session = FakeSession(1, "stuck")
+    source = ReopeningSource(FakeOpener(session), "mic", print)
+    start_time = time.monotonic()
     threading.Timer(0.1, source.stop).start()
     assert len(list(source)) == 1
     source.close()
-    assert stuck.closed
-    waits = Reopening(Opener(Session(), OSError("gone")), "mic", lambda line: None, first_pause_seconds=60)
-    threading.Timer(0.1, waits.stop).start()
-    assert len(list(waits)) == 3
-    assert time.monotonic() - began < 5
+    assert session.closed
+    waiting = ReopeningSource(
+        FakeOpener(FakeSession(), OSError("gone")), "mic", lambda line: None, first_pause_seconds=60
+    )
+    threading.Timer(0.1, waiting.stop).start()
+    assert len(list(waiting)) == 3
+    assert time.monotonic() - start_time < 5

@@ -1,4 +1,4 @@
-"""Results and events as a stream would give them, for the tests of what takes them."""
+"""Reports of results and events for the tests of outputs."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from kerastag.edge.reports import EventReport, ResultReport, TagReport
 MOMENT = 1_795_000_000.25  # 2026-11-18T11:06:40.250Z
 
 
-def result(*probabilities, start=0.0, time=None, lost=0.0):
+def create_result(*probabilities, start=0.0, time=None, lost=0.0):
     names = ("Bark", "Rain, heavy", "Speech")[: len(probabilities)]
     tags = sorted(zip(names, probabilities, strict=True), key=lambda tag: -tag[1])
     return ResultReport(
@@ -21,5 +21,5 @@ def result(*probabilities, start=0.0, time=None, lost=0.0):
     )
 
 
-def event(name="Bark", onset=1.0, offset=None, time=None):
+def create_event(name="Bark", onset=1.0, offset=None, time=None):
     return EventReport(name, f"/m/{name[0]}", onset, offset, time, 0.75, 0.5)

@@ -1,0 +1,166 @@
+"""The configuration of `kerastag stream`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from kerastag.bundled import BUNDLED_MODEL
+
+__all__ = ["StreamConfig", "load_stream_config"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamConfig:
+    """Configuration of a stream; each field is a key of its TOML file and, except `thresholds`, a flag.
+
+    Args:
+        model: Path of a .tflite file, a tagger or, with a head, an embedder; or esc10, the bundled tagger.
+        head: Path of a .tflite file from embeddings to tags.
+        source: Source of the audio: mic, mic:NAME, mic:NUMBER, the path of a recording, a URL (rtsp://...), or - for
+            raw PCM or WAV on standard input.
+        output: Outputs, separated by commas or in repeated flags: json:FILE or csv:FILE (- is standard output),
+            terminal, mqtt://HOST/TOPIC, mqtts://HOST/TOPIC or record:FOLDER; in a TOML file a list of these, or tables
+            with `to`, `report` (all, results or events) and the options of the output.
+        classes: Names or identifiers of the classes to detect; none selects all.
+        top: Maximum number of tags of a result, at least 1.
+        threshold: Probability in [0, 1] at which an event begins; by default the thresholds of the model.
+        off_threshold: Probability in [0, 1] below which an event ends, at most the threshold; by default half of it.
+        thresholds: Thresholds of single classes, by name or identifier.
+        smoothing_seconds: Length of the median filter over time, seconds, at least 0.
+        min_seconds: Duration of the shortest event, seconds, at least 0.
+        max_gap_seconds: Duration of the longest pause within an event, seconds, at least 0.
+        refractory_seconds: Minimum time between two events of a class, seconds, at least 0.
+        mode: Streaming mode; auto is incremental with a head, and windowed without.
+        hop_seconds: Time from one result to the next, seconds, above 0; by default 1 s (windowed) or the length of a
+            segment (incremental).
+        threads: Number of threads of the interpreter, at least 1.
+        realtime: Whether a recording is played at its own speed; standard input then counts as live, and audio that
+            cannot be processed in time is lost.
+        encoding: Encoding of raw PCM, named as by arecord -f.
+        rate: Sample rate of raw PCM or requested from a microphone, Hz; by default 16000 or the rate of the model.
+        channels: Number of channels of raw PCM or requested from a microphone, at least 1.
+        queue_seconds: Duration of the audio that can wait before the oldest is dropped, seconds, above 0.
+        stats: Interval at which speed, losses, latency and memory are printed, seconds; 0, or the flag
+            without a value, prints them only at the end.
+
+    Raises:
+        ValueError: A value is out of range.
+
+    >>> StreamConfig(source="street.flac", output="json:-", top=3).output
+    ('json:-',)
+    """
+
+    model: str = BUNDLED_MODEL
+    head: str | None = None
+    source: str = "mic"
+    output: tuple[str | Mapping[str, Any], ...] = ("terminal",)
+    classes: tuple[str, ...] = ()
+    top: int = 5
+    threshold: float | None = None
+    off_threshold: float | None = None
+    thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    smoothing_seconds: float = 0.0
+    min_seconds: float = 0.0
+    max_gap_seconds: float = 0.0
+    refractory_seconds: float = 0.0
+    mode: Literal["auto", "windowed", "incremental"] = "auto"
+    hop_seconds: float | None = None
+    threads: int = 1
+    realtime: bool = False
+    encoding: str = "S16_LE"
+    rate: int | None = None
+    channels: int = 1
+    queue_seconds: float = 10.0
+    stats: float | None = None
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _convert(field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+        if not self.model:
+            raise ValueError(f"`model` must be the path of a .tflite file or {BUNDLED_MODEL}; received: {self.model!r}")
+        if not self.output:
+            raise ValueError("`output` must have at least one output; received: none")
+        if self.top < 1:
+            raise ValueError(f"`top` must be at least 1; received: {self.top}")
+        probabilities = {"threshold": self.threshold, "off_threshold": self.off_threshold}
+        probabilities |= {f"thresholds.{name}": value for name, value in self.thresholds.items()}
+        for name, probability in probabilities.items():
+            if probability is not None and not 0 <= probability <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]; received: {probability:g}")
+        if self.stats is not None and not self.stats >= 0:
+            raise ValueError(f"`stats` must be at least 0 seconds; received: {self.stats:g}")
+
+
+def load_stream_config(path: str | None, overrides: Mapping[str, Any]) -> StreamConfig:
+    """Load a configuration from a TOML file.
+
+    Args:
+        path: Path of the TOML file; None if there is none.
+        overrides: Values that replace those of the file, by field.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not valid TOML, or has an unknown key or a value that is out of range.
+    """
+    values = {} if path is None else _read_toml(path)
+    try:
+        return StreamConfig(**{**values, **overrides})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if path and not overrides else str(error)) from None
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such configuration file")
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from None
+    names = [field.name for field in dataclasses.fields(StreamConfig)]
+    for key in sorted(values.keys() - set(names)):
+        matches = difflib.get_close_matches(key, names, 1)
+        hint = f"did you mean `{matches[0]}`?" if matches else f"must be one of {', '.join(names)}"
+        raise ValueError(f"{path}: `{key}` is not a known key; {hint}")
+    return values
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """Return a value with the type of its field: integers become floats, and one string becomes a tuple of strings."""
+    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+    if value is None and kind is not hint:
+        return None
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        items = tuple(value) if isinstance(value, list | tuple) else (value,)
+        item_types = (str, Mapping) if name == "output" else str
+        if all(isinstance(item, item_types) for item in items):
+            return items
+        expected = "a list of strings"
+    elif origin is Literal:
+        if value in typing.get_args(kind):
+            return value
+        expected = f"one of {', '.join(typing.get_args(kind))}"
+    elif origin is not None:
+        if isinstance(value, Mapping) and all(_has_type(number, float) for number in value.values()):
+            return dict(value)
+        expected = "a table of numbers"
+    else:
+        if _has_type(value, kind):
+            return float(value) if kind is float else value
+        expected = {float: "a number", int: "an integer", str: "a string", bool: "true or false"}[kind]
+    raise ValueError(f"`{name}` must be {expected}; received: {value!r}")
+
+
+def _has_type(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)

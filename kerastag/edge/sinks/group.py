@@ -1,0 +1,195 @@
+"""Several outputs of a stream at once, opened from a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from kerastag.edge.reports import EventReport, ResultReport
+from kerastag.edge.sinks.sink import Sink
+
+__all__ = ["SINK_KINDS", "SinkContext", "SinkGroup", "open_sinks"]
+
+_REPORTS = ("all", "results", "events")
+_RECOVERY_WRITES = 10  # Number of successful writes in a row after which a sink counts as working again.
+_SINK_CLASSES = {
+    "json": ("text", "JsonSink"),
+    "csv": ("text", "CsvSink"),
+    "terminal": ("terminal", "TerminalSink"),
+    "mqtt": ("mqtt", "MqttSink"),
+    "mqtts": ("mqtt", "MqttSink"),
+    "record": ("recorder", "RecorderSink"),
+}
+SINK_KINDS = tuple(_SINK_CLASSES)
+"""Kinds of outputs: what the address of an output begins with."""
+_OPTION_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "a string"),
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "an integer"),
+    "float": ((int, float), "a number"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SinkContext:
+    """What outputs need to know about the stream.
+
+    Args:
+        log: Function that takes one line of text for the user.
+        classes: Names of the selected classes; empty if all classes are selected.
+        model: Name of the model.
+        delay_seconds: Maximum time from the onset of an event to its report, seconds.
+    """
+
+    log: Callable[[str], None] = print
+    classes: tuple[str, ...] = ()
+    model: str = ""
+    delay_seconds: float = 15.0
+
+
+class SinkGroup:
+    """A group of sinks that is used like one.
+
+    A sink that fails is reported once, and stops neither the others nor the stream. Only `BrokenPipeError` is raised:
+    it means that the reader of standard output is gone.
+
+    Args:
+        log: Function that takes one line of text for the user.
+    """
+
+    def __init__(self, log: Callable[[str], None] = print) -> None:
+        self._log = log
+        self._sinks: list[tuple[Sink, str]] = []
+        self._successes: dict[int, int] = {}  # Number of successful writes in a row, of each sink that has failed.
+        self.failures = 0
+        """Number of failed writes."""
+
+    def add(self, sink: Sink, report: str = "all") -> None:
+        """Add a sink that gets `"results"`, `"events"`, or `"all"`."""
+        self._sinks.append((sink, report))
+
+    @property
+    def needs_audio(self) -> bool:
+        """Whether any sink takes audio."""
+        return any(sink.needs_audio for sink, _ in self._sinks)
+
+    def write_result(self, report: ResultReport) -> None:
+        """Write a result to each sink that gets results."""
+        for sink, selected in self._sinks:
+            if selected != "events":
+                self._call(sink, sink.write_result, report)
+
+    def write_event(self, report: EventReport) -> None:
+        """Write an event to each sink that gets events."""
+        for sink, selected in self._sinks:
+            if selected != "results":
+                self._call(sink, sink.write_event, report)
+
+    def write_audio(self, samples: np.ndarray, sample_rate: int, end_seconds: float) -> None:
+        """Write a block to each sink that takes audio; see `Sink.write_audio`."""
+        for sink, _ in self._sinks:
+            if sink.needs_audio:
+                self._call(sink, sink.write_audio, samples, sample_rate, end_seconds)
+
+    def reopen(self) -> None:
+        """Reopen all files, after they were rotated by another program."""
+        for sink, _ in self._sinks:
+            self._call(sink, sink.reopen)
+
+    def close(self) -> None:
+        """Close all sinks, the first one last."""
+        for sink, _ in reversed(self._sinks):
+            self._call(sink, sink.close)
+        self._sinks.clear()
+
+    def _call(self, sink: Sink, method: Callable[..., None], *arguments: Any) -> None:
+        try:
+            method(*arguments)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if id(sink) not in self._successes:
+                self._log(f"{sink.name}: {error}; the stream continues without this output until it works again")
+            self._successes[id(sink)] = 0
+            self.failures += 1
+        else:
+            if id(sink) in self._successes:
+                self._successes[id(sink)] += 1
+                # Not after one write: on a full disk a short line may fit while a long one does not.
+                if self._successes[id(sink)] == _RECOVERY_WRITES:
+                    del self._successes[id(sink)]
+                    self._log(f"{sink.name}: works again")
+
+
+def open_sinks(outputs: Iterable[str | Mapping[str, Any]], context: SinkContext) -> SinkGroup:
+    """Open the outputs of a configuration.
+
+    Args:
+        outputs: Addresses, each `json:FILE`, `csv:FILE` (`-` for standard output), `terminal`,
+            `mqtt://HOST[:PORT]/TOPIC`, `mqtts://...` or `record:FOLDER`; or tables with an address as `to`, with
+            `report` (`all`, `results` or `events`), and with the options of the sink by name.
+        context: Facts about the stream.
+
+    Raises:
+        ValueError: An output is of another kind, or an option is unknown or out of range.
+        OSError: A file or a folder cannot be opened.
+        ImportError: A package that an output needs is not installed.
+
+    >>> open_sinks(["xml:-"], SinkContext())
+    Traceback (most recent call last):
+    ValueError: `output` must be json:FILE, csv:FILE, terminal, mqtt://HOST/TOPIC, mqtts://HOST/TOPIC or record:FOLDER;
+    received: 'xml:-'
+    """
+    group = SinkGroup(context.log)
+    try:
+        for output in outputs:
+            options = {"to": output} if isinstance(output, str) else dict(output)
+            address, report = options.pop("to", ""), options.pop("report", "all")
+            if report not in _REPORTS:
+                raise ValueError(f"`report` must be one of {', '.join(_REPORTS)}; received: {report!r}")
+            group.add(_open_sink(address, options, context), report)
+    except BaseException:
+        group.close()
+        raise
+    return group
+
+
+def _open_sink(address: Any, options: dict[str, Any], context: SinkContext) -> Sink:
+    kind, _, target = address.partition(":") if isinstance(address, str) else ("", "", "")
+    if kind not in _SINK_CLASSES or (kind == "terminal") != (address == kind):
+        received = "…" if isinstance(address, str) and "@" in address else address  # It may hold a password.
+        raise ValueError(
+            "`output` must be json:FILE, csv:FILE, terminal, mqtt://HOST/TOPIC, mqtts://HOST/TOPIC or record:FOLDER; "
+            f"received: {received!r}"
+        )
+    module, class_name = _SINK_CLASSES[kind]
+    sink_class = getattr(import_module(f"kerastag.edge.sinks.{module}"), class_name)
+    _check_options(kind, sink_class, options)
+    if kind == "terminal":
+        return sink_class(**options)
+    if kind == "record":
+        return sink_class(target, context.log, **{"delay_seconds": context.delay_seconds, **options})
+    if module == "mqtt":
+        return sink_class(address, context.classes, context.log, context.model, **options)
+    return sink_class(target, **options)
+
+
+def _check_options(kind: str, sink_class: Callable[..., Sink], options: Mapping[str, Any]) -> None:
+    """Check that each option is a keyword-only argument of the sink, with a value of its type."""
+    allowed = {
+        name: parameter.annotation
+        for name, parameter in inspect.signature(sink_class).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "stream"
+    }
+    for name, value in options.items():
+        if name not in allowed:
+            raise ValueError(f"`{name}` is not an option of {kind}; must be one of report, {', '.join(allowed)}")
+        type_name = allowed[name].split(" | ")[0]  # The annotation is a string in these modules.
+        types, description = _OPTION_TYPES[type_name]
+        if not isinstance(value, types) or (isinstance(value, bool) and type_name != "bool"):
+            raise ValueError(f"`{name}` of {kind} must be {description}; received: {value!r}")
