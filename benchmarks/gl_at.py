@@ -105,7 +105,7 @@ def make_scenes(audio_dir: Path, scenes: Path, rate: int, count: int = COUNTS["b
         words = ["--audio_dir", str(audio_dir), "--output", str(scenes), "--sample_rate", str(rate)]
         words += [word for split in SPLITS for word in ("--split", split)]
         words += ["--count", *(f"{split}={number}" for split, number in {**COUNTS, "bal_train": count}.items())]
-        subprocess.run([sys.executable, "-m", "kerastag", "scenes", *words], check=True)
+        subprocess.run([sys.executable, "-m", "kerastag", "make-soundscapes", *words], check=True)
 
 
 def folder_of(arguments: argparse.Namespace) -> Path:
