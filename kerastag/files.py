@@ -36,7 +36,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block ends without an error.
 
     The block may create a file or a folder there. Missing parent folders are created. An existing file keeps its
-    permissions; an existing folder is replaced as a whole.
+    permissions. An existing folder is replaced as a whole, in two renames: if the process is killed between them, the
+    next write and `remove_stale_files` restore the old folder.
 
     Args:
         path: Path of the file or folder to write.

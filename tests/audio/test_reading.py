@@ -244,7 +244,7 @@ def test_arguments_out_of_range_are_rejected_before_reading(clip):
         audio.read_windows(clip, 16_000, 1.0, 0)
 
 
-def test_imports_neither_scipy_nor_a_framework():
+def test_audio_imports_neither_scipy_nor_a_framework():
     code = "import sys, kerastag.audio; print(sorted({'scipy', 'keras', 'tensorflow'} & set(sys.modules)))"
     assert run_python(code).strip() == "[]"
 
