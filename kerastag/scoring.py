@@ -379,7 +379,8 @@ def _predict_embeddings(model: str, pack: FeaturePack, segment_seconds: float | 
     from kerastag.models.loading import load_model
 
     card = _read_card(model)
-    seconds = _resolve_seconds("segment_seconds", segment_seconds, None if card is None else card.seconds_per_frame, model)
+    recorded = None if card is None else card.seconds_per_frame
+    seconds = _resolve_seconds("segment_seconds", segment_seconds, recorded, model)
     network = load_model(fetch_model(model))
     if not isinstance(network.output, dict) or "framewise" not in network.output:
         raise ValueError(f"{model}: must have the output `framewise`, probabilities over time")

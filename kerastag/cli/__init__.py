@@ -34,7 +34,7 @@ VERBS = {
 """Module of each verb, in the order of the help text."""
 
 ALIASES = {"scenes": "make-soundscapes", "when": "score-events"}
-"""Verbs of version 0.1 by their former names, which are removed in version 0.2."""
+"""Verbs by their former names, which are accepted until version 0.2."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
