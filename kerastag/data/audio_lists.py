@@ -172,7 +172,7 @@ def read_labels_csv(
         line_of_file[file] = line
         indices = tuple(_find_index(labels, name, where) for name in names)
         if len(set(indices)) < len(indices):
-            raise ValueError(f"{where}: column labels names a class twice: {row['labels']!r}")
+            raise ValueError(f"{where}: column labels must name each class once; received: {row['labels']!r}")
         if file.is_file():
             recordings.append(Recording(file, row["path"], indices, row.get("fold", "")))
         else:
@@ -213,7 +213,7 @@ def read_segment_list(
         line_of_ytid[ytid] = line
         indices = tuple(_find_index(labels, mid, where) for mid in mids)
         if len(set(indices)) < len(indices):
-            raise ValueError(f"{where}: names a class twice: {','.join(mids)!r}")
+            raise ValueError(f"{where}: must name each class once; received: {','.join(mids)!r}")
         if ytid in files:
             recordings.append(Recording(root / files[ytid], files[ytid].as_posix(), indices))
         else:
@@ -284,15 +284,16 @@ def _read_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         faults.append("a column twice")
     if faults:
         raise ValueError(
-            f"{path}: line 1: columns must be path,labels and optionally fold; received: {faults[0]} in {','.join(header)!r}"
+            f"{path}: line 1: columns must be path,labels and optionally fold; "
+            f"received: {faults[0]} in {','.join(header)!r}"
         )
     for fields in reader:
         if not fields:
             continue
         if len(fields) != len(header):
             raise ValueError(
-                f"{path}: line {reader.line_num}: must have {len(header)} columns; received: {len(fields)}; quote cells "
-                "that hold commas"
+                f"{path}: line {reader.line_num}: must have {len(header)} columns; received: {len(fields)}; "
+                "quote cells that hold commas"
             )
         yield reader.line_num, dict(zip(header, (field.strip() for field in fields), strict=True))
 
@@ -303,13 +304,14 @@ def _split_cell(cell: str, where: str, classes: LabelSet | None, separator: str 
         raise ValueError(f"{where}: column labels is empty")
     if classes is not None and cell in {*classes.names, *classes.mids}:
         return [cell]
-    names = [name.strip() for name in (cell.split(separator) if separator else re.split(f"[{_SEPARATORS}]", cell))]
+    parts = cell.split(separator) if separator else re.split(f"[{_SEPARATORS}]", cell)
+    names = [part.strip() for part in parts]
     if not all(names):
-        raise ValueError(f"{where}: column labels has an empty label: {cell!r}")
+        raise ValueError(f"{where}: column labels must not have empty labels; received: {cell!r}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{where}: column labels names a class twice: {cell!r}")
+        raise ValueError(f"{where}: column labels must name each class once; received: {cell!r}")
     if classes is None and separator is None and any("," in name for name in names):
-        raise ValueError(f"{where}: column labels: must be separated by ; or | or `separator`; received: {cell!r}")
+        raise ValueError(f"{where}: column labels must be separated by ; or | or `separator`; received: {cell!r}")
     return names
 
 

@@ -45,8 +45,8 @@ def split_classwise(
     Returns:
         Part of every row, int `(rows,)`; `len(shares)` for rows in no part.
 
-    >>> split_classwise("aaaabb", [1, 1, 2, 3, 4, 5], [0.5, 0.5], np.random.default_rng).tolist()
-    [0, 0, 1, 1, 0, 1]
+    >>> split_classwise("aaaabbbb", [1, 1, 2, 2, 3, 3, 4, 4], [0.5, 0.5], np.random.default_rng).tolist()
+    [0, 0, 1, 1, 0, 0, 1, 1]
     """
     class_of_group: dict[Hashable, Hashable] = {}
     members: dict[Hashable, dict[Hashable, list[int]]] = {}

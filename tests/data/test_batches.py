@@ -1,4 +1,4 @@
-"""Batches of embeddings: the scaling, the padding, single segments and mixup, each written again by hand."""
+"""Batches of embeddings: scaling, padding, single segments and mixup, compared with independent formulas."""
 
 from dataclasses import replace
 
@@ -24,10 +24,10 @@ def batches(path):
     return EmbeddingBatches(pack, BalancedSampler(pack.targets, 64, seed=9))
 
 
-def scaled_by_hand(pack, clips):
-    """`(x - 128) / 128` in float64, which float32 holds exactly; zero from the clip's last segment on."""
+def scale_by_hand(pack, clips):
+    """Compute `(x - 128) / 128` in float64, which float32 represents exactly, and set the padding to zero."""
     scaled = (pack.x[clips].astype(np.float64) - 128) / 128
-    scaled[np.arange(10) >= pack.num_segments[clips][:, None]] = 0
+    scaled[np.arange(10) >= pack.lengths[clips][:, None]] = 0
     return scaled
 
 
@@ -51,46 +51,46 @@ def test_padding_is_zero_after_scaling_and_the_stored_embeddings_stay():
     assert floats.ravel().tolist() == [1, 1]
 
 
-def test_a_batch_is_the_samplers_clips(batches):
-    short = 0
+def test_a_batch_holds_the_clips_of_the_sampler(batches):
+    num_short = 0
     for index in (0, 1, 7):
         clips = batches.sampler.batch(index)
         embedding, target = batches.batch(index)
         assert (embedding.dtype, target.dtype) == (np.float32, np.float32)
-        np.testing.assert_array_equal(embedding, scaled_by_hand(batches.pack, clips))
+        np.testing.assert_array_equal(embedding, scale_by_hand(batches.pack, clips))
         np.testing.assert_array_equal(target, batches.pack.targets[clips])
-        short += int((batches.pack.num_segments[clips] < 10).sum())
-    assert short  # or the padding was not tried
+        num_short += int((batches.pack.lengths[clips] < 10).sum())
+    assert num_short  # Otherwise the padding is not tested.
 
 
-def test_rows_say_which_clips_may_be_drawn(batches):
+def test_only_the_given_rows_are_drawn(batches):
     rows = np.arange(119, 40, -2)
     sampler = BalancedSampler(batches.pack.targets[rows], 32, seed=1, allow_empty_classes=True)
     embedding, target = EmbeddingBatches(batches.pack, sampler, rows).batch(2)
     clips = rows[sampler.batch(2)]
-    np.testing.assert_array_equal(embedding, scaled_by_hand(batches.pack, clips))
+    np.testing.assert_array_equal(embedding, scale_by_hand(batches.pack, clips))
     np.testing.assert_array_equal(target, batches.pack.targets[clips])
 
 
-def test_single_segments_are_valid_ones_of_their_clip_each_as_often(batches):
+def test_single_segments_are_valid_and_drawn_equally_often(batches):
     single = replace(batches, single_segments=True)
-    chosen = np.zeros(10)
+    counts = np.zeros(10)
     for index in range(60):
         clips = batches.sampler.batch(index)
         embedding, target = single.batch(index)
         assert embedding.shape == (64, 1, 6)
         np.testing.assert_array_equal(target, batches.pack.targets[clips])
-        equal = (embedding == scaled_by_hand(batches.pack, clips)).all(axis=2)
-        valid = np.arange(10) < batches.pack.num_segments[clips][:, None]
+        equal = (embedding == scale_by_hand(batches.pack, clips)).all(axis=2)
+        valid = np.arange(10) < batches.pack.lengths[clips][:, None]
         assert (equal & valid).any(axis=1).all()
-        full = (batches.pack.num_segments[clips] == 10) & (equal.sum(axis=1) == 1)
-        chosen += equal[full].sum(axis=0)
-    assert chosen.min() > 0.8 * chosen.mean()
-    assert chosen.max() < 1.2 * chosen.mean()
+        full = (batches.pack.lengths[clips] == 10) & (equal.sum(axis=1) == 1)
+        counts += equal[full].sum(axis=0)
+    assert counts.min() > 0.8 * counts.mean()
+    assert counts.max() < 1.2 * counts.mean()
 
 
-def test_mixup_is_its_formula(batches):
-    """Each clip is l times itself and (1 - l) times another of the batch: l and the other are found, not assumed."""
+def test_mixup_follows_its_formula(batches):
+    """Find l and the other clip of every mixture, instead of assuming them."""
     alpha = 0.5
     mixed = replace(batches, mixup=alpha)
     shares = []
@@ -100,7 +100,7 @@ def test_mixup_is_its_formula(batches):
         assert (embedding.dtype, target.dtype) == (np.float32, np.float32)
         others = []
         for i in range(64):
-            # l x_i + (1 - l) x_j - x_j = l (x_i - x_j): the best l for each j, then the j that leaves nothing over.
+            # l x_i + (1 - l) x_j - x_j = l (x_i - x_j): the best l for every j, then the j without an error.
             difference = (plain[i] - plain).reshape(64, -1)
             rest = (embedding[i] - plain).reshape(64, -1)
             share = (difference * rest).sum(axis=1) / np.maximum((difference**2).sum(axis=1), 1e-12)
@@ -120,44 +120,44 @@ def test_mixup_is_its_formula(batches):
 
 
 @pytest.mark.parametrize("options", [{}, {"single_segments": True}, {"mixup": 1.0}])
-def test_batch_i_is_the_same_whatever_was_asked_before(batches, path, options):
+def test_a_batch_does_not_depend_on_earlier_batches(batches, path, options):
     one = replace(batches, **options)
     expected = [one.batch(index) for index in range(6)]
     pack = FeaturePack(path)
     fresh = EmbeddingBatches(pack, BalancedSampler(pack.targets, 64, seed=9), **options)
     for index in (4, 0, 5):
-        for got, wanted in zip(fresh.batch(index), expected[index], strict=True):
-            np.testing.assert_array_equal(got, wanted)
+        for array, expected_array in zip(fresh.batch(index), expected[index], strict=True):
+            np.testing.assert_array_equal(array, expected_array)
     assert not np.array_equal(expected[0][0], expected[1][0])
     other = EmbeddingBatches(pack, BalancedSampler(pack.targets, 64, seed=10), **options)
     assert not np.array_equal(other.batch(0)[0], expected[0][0])
 
 
 @pytest.mark.parametrize("options", [{}, {"single_segments": True}, {"mixup": 1.0}])
-def test_straight_from_hdf5_equals_in_memory(batches, path, options):
+def test_batches_from_disk_equal_batches_from_memory(batches, path, options):
     in_memory = replace(batches, **options)
     with FeaturePack(path, in_memory=False) as pack:
         assert not isinstance(pack.x, np.ndarray)
         from_disk = EmbeddingBatches(pack, batches.sampler, **options)
         for index in range(3):
-            for got, wanted in zip(from_disk.batch(index), in_memory.batch(index), strict=True):
-                np.testing.assert_array_equal(got, wanted)
+            for array, expected in zip(from_disk.batch(index), in_memory.batch(index), strict=True):
+                np.testing.assert_array_equal(array, expected)
 
 
-def test_float_packs_are_taken_as_they_are(tmp_path):
+def test_float_embeddings_are_not_scaled(tmp_path):
     x = np.random.default_rng(0).normal(0, 300, (9, 4, 3)).astype(np.float32)
     lengths = np.array([4, 4, 2, 1, 4, 3, 4, 4, 4])
     with FeaturePackWriter(tmp_path / "f.h5", num_classes=2, num_segments=4, num_features=3, dtype="float32") as writer:
         writer.append(x, lengths, np.eye(2, dtype=bool)[[0, 1] * 4 + [0]], [f"clip{i}" for i in range(9)])
         writer.finish()
     pack = FeaturePack(tmp_path / "f.h5")
-    made = EmbeddingBatches(pack, BalancedSampler(pack.targets, 20))
-    embedding, _ = made.batch(0)
-    clips = made.sampler.batch(0)
+    batches = EmbeddingBatches(pack, BalancedSampler(pack.targets, 20))
+    embedding, _ = batches.batch(0)
+    clips = batches.sampler.batch(0)
     x[np.arange(4) >= lengths[:, None]] = 0
     np.testing.assert_array_equal(embedding, x[clips])
 
 
 def test_negative_mixup_is_refused(batches):
-    with pytest.raises(ValueError, match="`mixup` must not be negative, received -1"):
+    with pytest.raises(ValueError, match="`mixup` must be at least 0; received: -1"):
         replace(batches, mixup=-1)

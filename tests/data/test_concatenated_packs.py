@@ -1,4 +1,4 @@
-"""Several packs as one: every row where it belongs, and packs that do not fit refused by name."""
+"""Concatenated packs: every row is in its place, and packs that do not fit are named."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def write(path, num_clips, seed, num_classes=3, features=4, dtype="uint8"):
 
 @pytest.fixture(scope="module", params=[True, False], ids=["in memory", "on disk"])
 def packs(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("joined")
+    folder = tmp_path_factory.mktemp("packs")
     opened = [
         FeaturePack(write(folder / f"{seed}.h5", count, seed), in_memory=request.param)
         for seed, count in enumerate(COUNTS)
@@ -31,48 +31,48 @@ def packs(request, tmp_path_factory):
         pack.close()
 
 
-def test_rows_are_those_of_the_packs_one_after_the_other(packs):
-    joined = ConcatenatedPacks(packs)
-    assert len(joined) == sum(COUNTS)
-    assert joined.x_shape == (76, 6, 4)
-    assert joined.num_classes == 3
+def test_rows_of_the_packs_follow_one_another(packs):
+    concatenated = ConcatenatedPacks(packs)
+    assert len(concatenated) == sum(COUNTS)
+    assert concatenated.x_shape == (76, 6, 4)
+    assert concatenated.num_classes == 3
     parts = [pack.rows(np.arange(len(pack))) for pack in packs]
     whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    np.testing.assert_array_equal(joined.lengths, whole[1])
-    np.testing.assert_array_equal(joined.targets, whole[2])
-    # Any order, across the seams, and repeated.
+    np.testing.assert_array_equal(concatenated.lengths, whole[1])
+    np.testing.assert_array_equal(concatenated.targets, whole[2])
+    # In any order, across packs, and repeated.
     for indices in (np.arange(76), np.array([75, 0, 5, 4, 6, 5, 5, 75]), np.array([5]), np.array([], np.int64)):
-        for got, wanted in zip(joined.rows(indices), whole, strict=True):
-            assert got.dtype == wanted.dtype
-            np.testing.assert_array_equal(got, wanted[indices])
+        for column, expected in zip(concatenated.rows(indices), whole, strict=True):
+            assert column.dtype == expected.dtype
+            np.testing.assert_array_equal(column, expected[indices])
 
 
-def test_one_pack_is_itself(packs):
+def test_one_pack_is_read_as_it_is(packs):
     indices = np.array([3, 3, 69])
-    for got, wanted in zip(ConcatenatedPacks(packs[2:]).rows(indices), packs[2].rows(indices), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for column, expected in zip(ConcatenatedPacks(packs[2:]).rows(indices), packs[2].rows(indices), strict=True):
+        np.testing.assert_array_equal(column, expected)
 
 
 @pytest.mark.parametrize("wrong", [-1, 76])
-def test_a_row_that_is_not_there_is_refused(packs, wrong):
-    with pytest.raises(IndexError, match=rf"`indices` must lie in \[0, 76\), received {wrong}"):
+def test_a_row_out_of_range_is_refused(packs, wrong):
+    with pytest.raises(IndexError, match=rf"`indices` must be in \[0, 76\); received: {wrong}"):
         ConcatenatedPacks(packs).rows(np.array([0, wrong]))
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "layout"),
     [
-        ({"num_classes": 4}, r"\(6, 4, 4, 'uint8'\)"),
-        ({"features": 8}, r"\(6, 8, 3, 'uint8'\)"),
-        ({"dtype": "float32"}, r"\(6, 4, 3, 'float32'\)"),
+        ({"num_classes": 4}, "uint8 embeddings of 6 segments and 4 features with 4 classes"),
+        ({"features": 8}, "uint8 embeddings of 6 segments and 8 features with 3 classes"),
+        ({"dtype": "float32"}, "float32 embeddings of 6 segments and 4 features with 3 classes"),
     ],
 )
-def test_packs_that_do_not_fit_are_named(packs, tmp_path, change, found):
+def test_a_pack_with_another_layout_is_named(packs, tmp_path, change, layout):
     other = FeaturePack(write(tmp_path / "other.h5", 2, 9, **change))
-    with pytest.raises(ValueError, match=rf"other.h5: .* must be those of .*0.h5, \(6, 4, 3, 'uint8'\); found {found}"):
+    with pytest.raises(ValueError, match=rf"other.h5: must hold uint8 .* as .*0.h5; received: {layout}"):
         ConcatenatedPacks([packs[0], other])
 
 
-def test_no_pack_is_refused():
+def test_an_empty_list_is_refused():
     with pytest.raises(ValueError, match="`packs` must hold at least one pack"):
         ConcatenatedPacks([])

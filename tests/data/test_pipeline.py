@@ -1,15 +1,14 @@
-"""The tf.data pipeline gives the NumPy batches, from wherever a run goes on."""
+"""Batches for `model.fit`: the tf.data pipeline and the PyDataset give the NumPy batches, from any start."""
 
+import keras
 import numpy as np
 import pytest
 
 from kerastag.data.batches import EmbeddingBatches
 from kerastag.data.packs import FeaturePack
+from kerastag.data.pipeline import KerasBatches, make_training_dataset
 from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic_features import write_synthetic_packs
-
-tf = pytest.importorskip("tensorflow")
-pipeline = pytest.importorskip("kerastag.data.pipeline")
 
 
 @pytest.fixture(scope="module")
@@ -24,24 +23,62 @@ def batches(pack, request):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 9), (5, 9)])
-def test_equals_the_numpy_batches_one_by_one(batches, start, stop):
-    dataset = pipeline.make_training_dataset(batches, start, stop)
+def test_the_pipeline_gives_the_numpy_batches(batches, start, stop):
+    pytest.importorskip("tensorflow")
+    dataset = make_training_dataset(batches, start, stop)
     assert int(dataset.cardinality()) == stop - start
-    got = list(dataset.as_numpy_iterator())
-    assert len(got) == stop - start
-    for index, pair in zip(range(start, stop), got, strict=True):
-        for array, wanted in zip(pair, batches.batch(index), strict=True):
-            np.testing.assert_array_equal(array, wanted)
+    pairs = list(dataset.as_numpy_iterator())
+    assert len(pairs) == stop - start
+    for index, pair in zip(range(start, stop), pairs, strict=True):
+        for array, expected in zip(pair, batches.batch(index), strict=True):
+            np.testing.assert_array_equal(array, expected)
 
 
-def test_shapes_and_types_are_known_before_it_runs(batches):
+def test_shapes_and_types_of_the_pipeline_are_static(batches):
+    tf = pytest.importorskip("tensorflow")
     segments = 1 if batches.single_segments else 10
-    embedding, target = pipeline.make_training_dataset(batches, 0, 3).element_spec
+    embedding, target = make_training_dataset(batches, 0, 3).element_spec
     assert embedding == tf.TensorSpec((12, segments, 5), tf.float32)
     assert target == tf.TensorSpec((12, 4), tf.float32)
 
 
-def test_two_passes_give_the_same(batches):
-    dataset = pipeline.make_training_dataset(batches, 2, 5)
+def test_two_passes_of_the_pipeline_are_equal(batches):
+    pytest.importorskip("tensorflow")
+    dataset = make_training_dataset(batches, 2, 5)
     for one, other in zip(dataset.as_numpy_iterator(), dataset.as_numpy_iterator(), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 9), (5, 9)])
+def test_keras_batches_equal_the_numpy_batches(batches, start, stop):
+    sequence = KerasBatches(batches, start, stop)
+    assert len(sequence) == stop - start
+    for index in reversed(range(len(sequence))):
+        for array, expected in zip(sequence[index], batches.batch(start + index), strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+def test_fit_takes_every_batch_once_and_in_order(pack):
+    """Sum the means of the batches with weights that depend on their position, so that the order matters."""
+
+    class WeightedMean(keras.layers.Layer):
+        def build(self, input_shape):
+            self.total = self.add_weight(name="total", shape=(), initializer="zeros", trainable=False)
+            self.one = self.add_weight(name="one", shape=(), initializer="ones")
+
+        def call(self, inputs, training=False):
+            mean = keras.ops.mean(keras.ops.abs(inputs))
+            if training:
+                self.total.assign(self.total * 0.5 + mean)
+            return self.one * mean + keras.ops.zeros((12, 4))
+
+    batches = EmbeddingBatches(pack, BalancedSampler(pack.targets, 12, seed=4), mixup=0.5)
+    layer = WeightedMean()
+    model = keras.Sequential([keras.Input((10, 5), batch_size=12), layer])
+    layer.total.assign(0.0)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(KerasBatches(batches, 3, 8), steps_per_epoch=5, verbose=0, shuffle=False)
+    expected = 0.0
+    for index in range(3, 8):
+        expected = expected * 0.5 + np.abs(batches.batch(index)[0]).mean(dtype=np.float64)
+    assert float(layer.total) == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""Files of scenes: pack, table, WAV and JAMS say the same; the same seed writes the same; half a run has no table."""
+"""Files of soundscapes: pack, table, WAV and JAMS agree, and are the same for the same seed."""
 
 import csv
 import json
@@ -9,21 +9,21 @@ import pytest
 import soundfile
 
 from checks import SHARED
-from kerastag.data import scenes
-from kerastag.data.audio_lists import audio_files
+from kerastag.audio.formats import find_audio_files
+from kerastag.data import soundscapes
 from kerastag.data.packs import AudioPack
-from kerastag.data.sound_sources import SyntheticSounds
+from kerastag.data.sound_sources import SYNTHETIC_EVENTS, SyntheticSounds
 from kerastag.data.soundscape_mixer import SoundscapeConfig
-from kerastag.data.soundscapes import make_soundscapes, write_soundscapes
+from kerastag.data.soundscapes import make_soundscapes, write_soundscapes, write_synthetic_soundscapes
 from kerastag.data.splits import Split
 
 RATE = 8_000
-RULES = SoundscapeConfig(soundscape_seconds=2.0, max_event_seconds=1.0, snr_db=(20.0, 30.0))
+CONFIG = SoundscapeConfig(soundscape_seconds=2.0, max_event_seconds=1.0, snr_db=(20.0, 30.0))
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Two classes of tones in three folds, with silence around them."""
+    """Write two classes of tones in three folds, with silence around them."""
     root = tmp_path_factory.mktemp("sounds")
     times = np.arange(16_000) / 16_000
     for name, hertz in (("low", 300), ("high", 2500)):
@@ -34,56 +34,58 @@ def tree(tmp_path_factory):
     return root
 
 
-def made(tree, output, **settings):
+def mix(tree, output, **options):
     splits = [Split.parse("bal_train=1,2"), Split.parse("eval=3")]
-    settings = {"splits": splits, "counts": {"bal_train": 12, "eval": 6}, "rules": RULES, **settings}
-    return make_soundscapes(tree, output, **{"sample_rate": RATE, "progress": False, **settings})
+    options = {"splits": splits, "counts": {"bal_train": 12, "eval": 6}, "config": CONFIG, **options}
+    return make_soundscapes(tree, output, **{"sample_rate": RATE, "progress": False, **options})
 
 
-def table(path):
+def read_table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
 @pytest.fixture(scope="module")
 def written(tree, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes")
-    return folder, made(tree, folder, with_audio=True, with_jams=True)
+    folder = tmp_path_factory.mktemp("soundscapes")
+    return folder, mix(tree, folder, with_audio=True, with_jams=True)
 
 
-def test_pack_table_wav_and_jams_say_the_same(written):
+def test_pack_table_wav_and_jams_agree(written):
     folder, reports = written
     assert [str(report) for report in reports] == [
-        f"{folder}/{name}.h5: {count} scenes; {folder}/{name}.tsv: {len(table(folder / f'{name}.tsv'))} events"
+        f"{folder}/{name}.h5: {count} soundscapes; {folder}/{name}.tsv: {len(read_table(folder / f'{name}.tsv'))} events"
         for name, count in (("bal_train", 12), ("eval", 6))
     ]
     for name in ("bal_train", "eval"):
-        events = table(folder / f"{name}.tsv")
+        events = read_table(folder / f"{name}.tsv")
         with AudioPack(folder / f"{name}.h5") as pack:
             assert pack.sample_rate == RATE
             assert pack.attributes["seed"] == 0
-            assert "max_event_seconds=1.0" in pack.attributes["rules"]
+            assert "max_event_seconds=1.0" in pack.attributes["config"]
             classes = json.loads(pack.attributes["class_names"])
             waveforms, lengths, targets = pack.rows(range(len(pack)))
         assert (lengths == 2 * RATE).all()
         for row, clip in enumerate(pack.ids):
             own = [event for event in events if event["filename"] == clip.decode()]
             assert {event["event_label"] for event in own} == {classes[k] for k in np.flatnonzero(targets[row])}
-            heard, rate = soundfile.read(folder / name / clip.decode(), dtype="int16")
+            samples, rate = soundfile.read(folder / name / clip.decode(), dtype="int16")
             assert rate == RATE
-            assert np.abs(heard.astype(int) - waveforms[row]).max() <= 2  # 32,768 there, 32,767 here
+            assert (
+                np.abs(samples.astype(int) - waveforms[row]).max() <= 2
+            )  # Full scale is 32,768 in WAV files, 32,767 in packs.
             jams = json.loads((folder / name / clip.decode()).with_suffix(".jams").read_text())
-            said = [
+            annotated = [
                 (e["value"], e["time"], round(e["time"] + e["duration"], 3)) for e in jams["annotations"][0]["data"]
             ]
-            assert said == [(e["event_label"], float(e["onset"]), float(e["offset"])) for e in own]
+            assert annotated == [(e["event_label"], float(e["onset"]), float(e["offset"])) for e in own]
             assert jams["annotations"][0]["namespace"] == "segment_open"
 
 
-def test_events_sound_when_the_table_says(written):
-    """A tone is above the noise where the table has an event of its class, and nowhere else."""
+def test_events_are_audible_at_their_times_in_the_table(written):
+    """Check that a tone is above the noise during the events of its class, and at no other time."""
     folder, _ = written
-    events = table(folder / "bal_train.tsv")
+    events = read_table(folder / "bal_train.tsv")
     with AudioPack(folder / "bal_train.h5") as pack:
         waveforms = pack.rows(range(len(pack)))[0] / 32_767
     hop = RATE // 20
@@ -103,7 +105,7 @@ def test_events_sound_when_the_table_says(written):
                 assert tone[inside].min() > 5 * tone[~near].max()
 
 
-def test_no_fold_is_in_two_splits(written):
+def test_splits_share_no_fold(written):
     folder, _ = written
     sources = {
         name: {
@@ -116,13 +118,13 @@ def test_no_fold_is_in_two_splits(written):
     assert sources == {"bal_train": {"1", "2"}, "eval": {"3"}}
 
 
-def test_the_same_seed_writes_the_same_and_another_does_not(tree, written, tmp_path):
-    made(tree, tmp_path / "again")
-    made(tree, tmp_path / "other", seed=1)
+def test_the_files_are_a_function_of_the_seed(tree, written, tmp_path):
+    mix(tree, tmp_path / "again")
+    mix(tree, tmp_path / "other", seed=1)
     same, other = (
         [
             (tmp_path / folder / "eval.tsv").read_text() == (written[0] / "eval.tsv").read_text(),
-            np.array_equal(waveforms(tmp_path / folder / "eval.h5"), waveforms(written[0] / "eval.h5")),
+            np.array_equal(read_waveforms(tmp_path / folder / "eval.h5"), read_waveforms(written[0] / "eval.h5")),
         ]
         for folder in ("again", "other")
     )
@@ -130,60 +132,63 @@ def test_the_same_seed_writes_the_same_and_another_does_not(tree, written, tmp_p
     assert other == [False, False]
 
 
-def waveforms(path):
+def read_waveforms(path):
     with h5py.File(path) as file:
         return file["waveform"][:]
 
 
-def test_a_background_of_recordings_sounds_behind(tree, tmp_path):
+def test_background_recordings_are_mixed_in(tree, tmp_path):
     for name in ("a", "b"):
-        (tmp_path / "behind").mkdir(exist_ok=True)
+        (tmp_path / "backgrounds").mkdir(exist_ok=True)
         hum = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
-        soundfile.write(tmp_path / "behind" / f"{name}.wav", hum, 16_000)
-    made(tree, tmp_path, background_dir=tmp_path / "behind")
-    spectrum = np.abs(np.fft.rfft(waveforms(tmp_path / "eval.h5")[0] / 32_767.0)) ** 2
+        soundfile.write(tmp_path / "backgrounds" / f"{name}.wav", hum, 16_000)
+    mix(tree, tmp_path, background_dir=tmp_path / "backgrounds")
+    spectrum = np.abs(np.fft.rfft(read_waveforms(tmp_path / "eval.h5")[0] / 32_767.0)) ** 2
     assert spectrum[1995:2006].sum() > 100 * spectrum[2100:2300].sum()
 
 
-def test_a_stopped_run_has_no_table_and_goes_on(tmp_path, monkeypatch):
-    render, rendered = scenes.Mixer.render, []
+def test_an_interrupted_call_leaves_no_table_and_is_resumed(tmp_path, monkeypatch):
+    render, rendered = soundscapes.SoundscapeMixer.render, []
 
-    def stops(self, scene, rate):
-        rendered.append(scene)
+    def render_until_interrupted(self, soundscape, rate):
+        rendered.append(soundscape)
         if len(rendered) == 40:
             raise KeyboardInterrupt
-        return render(self, scene, rate)
+        return render(self, soundscape, rate)
 
-    rules = SoundscapeConfig(soundscape_seconds=0.5, max_event_seconds=0.3)
-    settings = {"sample_rate": RATE, "rules": rules, "progress": False}
-    write_soundscapes(SyntheticSounds(), tmp_path / "whole", "eval", 50, **settings)
-    write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, seed=1, **settings)
-    monkeypatch.setattr(scenes.Mixer, "render", stops)
+    config = SoundscapeConfig(soundscape_seconds=0.5, max_event_seconds=0.3)
+    options = {"sample_rate": RATE, "config": config, "progress": False}
+    write_soundscapes(SyntheticSounds(), tmp_path / "whole", "eval", 50, **options)
+    write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, seed=1, **options)
+    monkeypatch.setattr(soundscapes.SoundscapeMixer, "render", render_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, **settings)
+        write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, **options)
     assert not (tmp_path / "eval.tsv").exists()
     before = len(rendered)
-    write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, **settings)
+    write_soundscapes(SyntheticSounds(), tmp_path, "eval", 50, **options)
     assert len(rendered) - before == 50 - 32
-    np.testing.assert_array_equal(waveforms(tmp_path / "eval.h5"), waveforms(tmp_path / "whole/eval.h5"))
+    np.testing.assert_array_equal(read_waveforms(tmp_path / "eval.h5"), read_waveforms(tmp_path / "whole/eval.h5"))
     assert (tmp_path / "eval.tsv").read_text() == (tmp_path / "whole/eval.tsv").read_text()
 
 
-def test_bad_arguments_are_named_before_anything_is_written(tree, tmp_path):
-    for settings, message in (
-        ({"counts": {"train": 3}}, "`counts` must be of splits, received 'train'"),
-        ({"counts": {"eval": 0}, "splits": [Split.parse("eval=3")]}, "`count` must be at least 1, received 0 for eval"),
+def test_faulty_arguments_are_refused_before_anything_is_written(tree, tmp_path):
+    for options, message in (
+        ({"counts": {"train": 3}}, "`counts` must be of the splits bal_train, eval; received: 'train'"),
+        (
+            {"counts": {"eval": 0}, "splits": [Split.parse("eval=3")]},
+            "`count` must be at least 1; received: 0 for eval",
+        ),
         ({"sample_rate": 10}, "`sample_rate` must be"),
         ({"splits": [Split.parse("bal_train=50%"), Split.parse("eval=1%")]}, "split eval: no recording of high, low"),
     ):
         with pytest.raises(ValueError, match=message):
-            made(tree, tmp_path, **settings)
+            mix(tree, tmp_path, **options)
     assert not list(tmp_path.glob("*.h5"))
 
 
 @pytest.mark.real
-def test_esc10_becomes_scenes_of_ten_seconds(tmp_path):
-    files = [f for f in audio_files(SHARED / "data/esc10") if f.name[0] in "45"][::4]
+def test_esc10_is_mixed_into_soundscapes_of_ten_seconds(tmp_path):
+    files = [f for f in find_audio_files(SHARED / "data/esc10") if f.name[0] in "45"][::4]
     lines = [f"{path},{path.parts[0]},{path.name[0]}" for path in files]
     (tmp_path / "some.csv").write_text("\n".join(["path,labels,fold", *lines]))
     splits = [Split.parse("bal_train=4"), Split.parse("eval=5")]
@@ -192,10 +197,24 @@ def test_esc10_becomes_scenes_of_ten_seconds(tmp_path):
         SHARED / "data/esc10", tmp_path, list_file=tmp_path / "some.csv", splits=splits, counts=counts, progress=False
     )
     with AudioPack(tmp_path / "eval.h5") as pack:
-        heard = pack.rows(range(3))[0] / 32_767
+        waveforms = pack.rows(range(3))[0] / 32_767
         assert pack.x_shape == (3, 320_000)
         assert len(json.loads(pack.attributes["class_names"])) == 10
-    levels = 20 * np.log10(heard.std(axis=1))
+    levels = 20 * np.log10(waveforms.std(axis=1))
     assert ((levels > -56) & (levels < -5)).all()
-    assert np.abs(heard).max() <= 0.951
-    assert all(0 <= float(e["onset"]) < float(e["offset"]) <= 10 for e in table(tmp_path / "eval.tsv"))
+    assert np.abs(waveforms).max() <= 0.951
+    assert all(0 <= float(e["onset"]) < float(e["offset"]) <= 10 for e in read_table(tmp_path / "eval.tsv"))
+
+
+def test_synthetic_soundscapes_are_packs_for_recipes(tmp_path):
+    config = SoundscapeConfig(soundscape_seconds=2.0, max_events=2)
+    reports = write_synthetic_soundscapes(
+        tmp_path, sample_rate=8_000, counts={"bal_train": 40, "eval": 5}, config=config
+    )
+    assert [report.pack.name for report in reports.values()] == ["bal_train.h5", "eval.h5"]
+    with AudioPack(tmp_path / "bal_train.h5") as pack:
+        assert len(pack) == 40
+        assert pack.sample_rate == 8_000
+        assert pack.x_shape == (40, 16_000)
+        assert pack.targets.any(axis=0).all()
+        assert json.loads(pack.attributes["class_names"]) == list(SYNTHETIC_EVENTS)

@@ -1,3 +1,5 @@
+"""Synthetic clips: shapes, ground truth, missing labels, a long tail, and short events in a loud background."""
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -32,7 +34,7 @@ def test_shapes_and_types(train):
     assert {len(name) for name in train.ids} == {11}
 
 
-def test_same_seed_same_clips_other_seed_or_split_others():
+def test_clips_are_a_function_of_seed_and_split():
     first = make_synthetic_features(50, seed=1)
     again = make_synthetic_features(50, seed=1)
     np.testing.assert_array_equal(first.x, again.x)
@@ -43,7 +45,7 @@ def test_same_seed_same_clips_other_seed_or_split_others():
     assert not np.array_equal(splits[0].x, splits[1].x)
 
 
-def test_events_lie_in_the_valid_segments_which_alone_hold_sound(train):
+def test_events_and_sound_are_in_valid_segments_only(train):
     valid = np.arange(10) < train.num_segments[:, None]
     assert not train.events[~valid].any()
     assert not train.x[~valid].any()
@@ -52,15 +54,15 @@ def test_events_lie_in_the_valid_segments_which_alone_hold_sound(train):
     assert train.num_segments.min() >= 1
 
 
-def test_evaluation_tags_are_the_truth_and_training_tags_lack_some(train, evaluation):
+def test_evaluation_labels_are_the_ground_truth_and_some_training_labels_are_missing(train, evaluation):
     np.testing.assert_array_equal(evaluation.targets, evaluation.events.any(axis=1))
-    truth = train.events.any(axis=1)
-    assert not (train.targets & ~truth).any()
-    assert 0.05 < 1 - train.targets.sum() / truth.sum() < 0.15
+    ground_truth = train.events.any(axis=1)
+    assert not (train.targets & ~ground_truth).any()
+    assert 0.05 < 1 - train.targets.sum() / ground_truth.sum() < 0.15
     assert train.targets.any(axis=1).all()
 
 
-def test_classes_have_a_long_tail_and_none_is_without_a_clip(train, evaluation):
+def test_classes_have_a_long_tail_and_at_least_one_clip(train, evaluation):
     counts = train.targets.sum(axis=0)
     assert counts.min() > 0
     assert counts[0] > 8 * counts[-1]
@@ -75,25 +77,23 @@ def test_most_events_are_short_and_some_fill_the_clip(evaluation):
     assert set(filled) == set(range(1, 11))
 
 
-def test_the_code_is_audiosets_and_seldom_saturates(train):
+def test_embeddings_use_the_code_of_audioset_and_rarely_saturate(train):
     valid = train.x[np.arange(10) < train.num_segments[:, None]]
     assert abs(valid.mean() - 127.5) < 3
     assert np.mean((valid == 0) | (valid == 255)) < 0.05
 
 
-def test_splits_share_their_sounds_and_short_events_drown_in_the_mean(train, evaluation):
-    """A detector learned on segments of one split finds the other's clips, by its best segment far better than
-    by their mean.
-    """
+def test_splits_share_their_sounds_and_short_events_are_hidden_in_the_mean(train, evaluation):
+    """Train a detector on segments of one split: on the other, the best segment is far better than the mean."""
     segments = (train.x.reshape(-1, 128).astype(np.float64) - 128) / 128
-    of_eval = (evaluation.x.astype(np.float64) - 128) / 128
+    eval_segments = (evaluation.x.astype(np.float64) - 128) / 128
     valid = np.arange(10) < evaluation.num_segments[:, None]
-    mean = (of_eval * valid[..., None]).sum(axis=1) / valid.sum(axis=1, keepdims=True)
+    mean = (eval_segments * valid[..., None]).sum(axis=1) / valid.sum(axis=1, keepdims=True)
     best, averaged = [], []
     for k in range(4):
         detector = LogisticRegression(C=0.1).fit(segments, train.events[..., k].ravel())
-        of_segments = detector.decision_function(of_eval.reshape(-1, 128)).reshape(len(evaluation), -1)
-        best.append(np.where(valid, of_segments, -np.inf).max(axis=1))
+        scores = detector.decision_function(eval_segments.reshape(-1, 128)).reshape(len(evaluation), -1)
+        best.append(np.where(valid, scores, -np.inf).max(axis=1))
         averaged.append(detector.decision_function(mean))
     by_best = compute_metrics(evaluation.targets[:, :4], np.stack(best, axis=1)).map
     by_mean = compute_metrics(evaluation.targets[:, :4], np.stack(averaged, axis=1)).map
@@ -101,7 +101,7 @@ def test_splits_share_their_sounds_and_short_events_drown_in_the_mean(train, eva
     assert by_best > by_mean + 0.03
 
 
-def test_any_size_works():
+def test_any_size_is_made():
     tiny = make_synthetic_features(3, num_classes=1, num_segments=1, num_features=1, seed=9)
     assert tiny.x.shape == (3, 1, 1)
     assert tiny.targets.all()
@@ -110,7 +110,7 @@ def test_any_size_works():
     assert wide.targets.any(axis=1).all()
 
 
-def test_packs_hold_the_same_clips_and_read_as_any_pack(tmp_path):
+def test_packs_hold_the_same_clips(tmp_path):
     paths = write_synthetic_packs(tmp_path / "new", num_train=90, num_eval=40, num_classes=6, seed=3)
     assert [path.name for path in sorted((tmp_path / "new").iterdir())] == ["bal_train.h5", "eval.h5"]
     for split, path in paths.items():
@@ -119,27 +119,27 @@ def test_packs_hold_the_same_clips_and_read_as_any_pack(tmp_path):
         with FeaturePack(path) as pack:
             np.testing.assert_array_equal(pack.x, clips.x)
             np.testing.assert_array_equal(pack.targets, clips.targets)
-            np.testing.assert_array_equal(pack.num_segments, clips.num_segments)
+            np.testing.assert_array_equal(pack.lengths, clips.num_segments)
             np.testing.assert_array_equal(pack.ids, clips.ids)
             assert pack.attributes["split"] == split
 
 
-def test_labels_are_distinct():
+def test_class_names_are_distinct():
     assert len(set(make_synthetic_class_names(527))) == 527
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_clips": 0}, "`num_clips` must be at least 1, received 0"),
+        ({"num_clips": 0}, "`num_clips` must be at least 1; received: 0"),
         ({"num_classes": 0}, "`num_classes` must be at least 1"),
-        ({"num_segments": 256}, "`num_segments` must be 1 to 255, received 256"),
+        ({"num_segments": 256}, r"`num_segments` must be in \[1, 255\]; received: 256"),
         ({"num_features": -1}, "`num_features` must be at least 1"),
-        ({"seed": -1}, "`seed` must be 0 or greater, received -1"),
-        ({"split": "test"}, "`split` must be one of bal_train, unbal_train, eval, received 'test'"),
+        ({"seed": -1}, "`seed` must be at least 0; received: -1"),
+        ({"split": "test"}, "`split` must be one of bal_train, unbal_train, eval; received: 'test'"),
     ],
 )
-def test_bad_input_is_one_clear_line(change, message):
+def test_faulty_arguments_are_refused(change, message):
     arguments = {"num_clips": 5, **change}
     with pytest.raises(ValueError, match=message):
         make_synthetic_features(arguments.pop("num_clips"), **arguments)

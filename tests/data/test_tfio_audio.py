@@ -1,4 +1,4 @@
-"""Decoding inside the graph gives what the default path gives."""
+"""Decoding inside the graph gives the waveforms of `kerastag.audio`."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import soundfile
 from kerastag import audio
 from kerastag.data import tfio_audio
 
-pytestmark = pytest.mark.skipif(not tfio_audio.is_available(), reason="needs tensorflow-io beside TensorFlow 2.16")
+pytestmark = pytest.mark.skipif(not tfio_audio.is_available(), reason="needs tensorflow-io and TensorFlow 2.16")
 
 KINDS = {
     "WAV": ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"],
@@ -23,16 +23,16 @@ def write(path, samples, rate, container="WAV", subtype="PCM_16"):
     return str(path)
 
 
-def noise(frames, channels=1):
+def make_noise(frames, channels=1):
     return np.random.default_rng(0).uniform(-0.5, 0.5, (frames, channels)).astype(np.float32)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("container", "subtype"), [(c, s) for c, subtypes in KINDS.items() for s in subtypes])
-def test_the_same_samples_as_soundfile(tmp_path, container, subtype, channels):
+def test_samples_equal_those_of_soundfile(tmp_path, container, subtype, channels):
     import tensorflow as tf
 
-    path = write(tmp_path / "clip.misnamed", noise(20_012, channels), 32_000, container, subtype)
+    path = write(tmp_path / "clip.misnamed", make_noise(20_012, channels), 32_000, container, subtype)
     dataset = tf.data.Dataset.from_tensor_slices([path, path]).map(lambda p: tfio_audio.load(p, 32_000))
     expected = audio.load(path, 32_000)
     for waveform in dataset:
@@ -42,8 +42,8 @@ def test_the_same_samples_as_soundfile(tmp_path, container, subtype, channels):
 @pytest.mark.parametrize(
     ("rate_in", "rate_out"), [(44_100, 32_000), (44_100, 16_000), (48_000, 32_000), (22_050, 32_000), (8_000, 16_000)]
 )
-def test_the_same_spectrum_as_soxr_after_resampling(tmp_path, rate_in, rate_out):
-    path = write(tmp_path / "clip.wav", noise(8 * rate_in + 123), rate_in)
+def test_the_spectrum_after_resampling_equals_that_of_soxr(tmp_path, rate_in, rate_out):
+    path = write(tmp_path / "clip.wav", make_noise(8 * rate_in + 123), rate_in)
     actual, expected = tfio_audio.load(path, rate_out).numpy(), audio.load(path, rate_out)
     assert abs(len(actual) - len(expected)) <= 1
     length = min(len(actual), len(expected))
@@ -62,34 +62,34 @@ def test_the_same_spectrum_as_soxr_after_resampling(tmp_path, rate_in, rate_out)
 
 def test_a_wav_whose_format_comes_after_other_chunks(tmp_path):
     path = tmp_path / "clip.wav"
-    write(path, noise(5000), 16_000, subtype="PCM_24")
+    write(path, make_noise(5000), 16_000, subtype="PCM_24")
     data = path.read_bytes()
     path.write_bytes(data[:12] + b"JUNK\x05\x00\x00\x00abcde\x00" + data[12:])
     np.testing.assert_array_equal(tfio_audio.load(str(path), 16_000).numpy(), audio.load(path, 16_000))
 
 
 @pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_32"), ("OGG", "OPUS"), ("AIFF", "PCM_16")])
-def test_what_it_does_not_read_is_refused_by_name(tmp_path, container, subtype):
+def test_other_kinds_of_audio_are_refused(tmp_path, container, subtype):
     import tensorflow as tf
 
-    path = write(tmp_path / "clip.audio", noise(9600), 48_000, container, subtype)
+    path = write(tmp_path / "clip.audio", make_noise(9600), 48_000, container, subtype)
     with pytest.raises(tf.errors.InvalidArgumentError, match="not a kind of audio that tensorflow-io reads"):
         tfio_audio.load(path, 48_000)
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3"])
-def test_a_file_shorter_than_its_header_is_an_error(tmp_path, container):
+def test_a_file_shorter_than_its_header_is_refused(tmp_path, container):
     import tensorflow as tf
 
     path = tmp_path / "clip"
-    write(path, noise(40_000), 16_000, container, "MPEG_LAYER_III" if container == "MP3" else "PCM_16")
+    write(path, make_noise(40_000), 16_000, container, "MPEG_LAYER_III" if container == "MP3" else "PCM_16")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises((tf.errors.OpError, tf.errors.InvalidArgumentError)):
         tfio_audio.load(str(path), 16_000)
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"RIFF\x00\x00\x00\x00WAVEfmt ", b"fLaC", b"hello world" * 9])
-def test_what_is_no_audio_is_refused(tmp_path, content):
+def test_other_files_are_refused(tmp_path, content):
     import tensorflow as tf
 
     path = tmp_path / "clip.wav"
@@ -98,7 +98,7 @@ def test_what_is_no_audio_is_refused(tmp_path, content):
         tfio_audio.load(str(path), 16_000)
 
 
-def test_a_missing_file_and_a_bad_rate_are_refused(tmp_path):
+def test_a_missing_file_and_a_faulty_sample_rate_are_refused(tmp_path):
     import tensorflow as tf
 
     with pytest.raises(tf.errors.NotFoundError):

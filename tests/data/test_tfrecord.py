@@ -1,4 +1,4 @@
-"""AudioSet's TFRecords, whole and broken in every way, from a folder and from a tar."""
+"""Packing AudioSet's TFRecord files, intact and damaged in many ways, from a folder and from a tar."""
 
 import io
 import resource
@@ -24,8 +24,8 @@ from kerastag.data.tfrecord_files import CorruptRecord  # noqa: E402
 FILES = {"bal_train": ["--", "-0", "Zz", "_a", "aa"], "eval": ["00", "zz"]}
 
 
-def sequence_example(name, labels, segments):
-    """One record as AudioSet stores it."""
+def make_example(name, labels, segments):
+    """Make a record as in AudioSet."""
     feature = tf.train.Feature
     context = {
         "video_id": feature(bytes_list=tf.train.BytesList(value=[name])),
@@ -39,7 +39,7 @@ def sequence_example(name, labels, segments):
     ).SerializeToString()
 
 
-def random_record(rng, name):
+def make_random_record(rng, name):
     segments = rng.integers(0, 256, (int(rng.integers(1, 11)), 128)).astype(np.uint8)
     return name, sorted(rng.choice(527, int(rng.integers(1, 4)), replace=False).tolist()), segments
 
@@ -55,7 +55,7 @@ def write_records(path, serialized):
 def content():
     rng = np.random.default_rng(0)
     return {
-        (split, file): [random_record(rng, f"{file}{i:09d}".encode()) for i in range(3 + len(file) * k)]
+        (split, file): [make_random_record(rng, f"{file}{i:09d}".encode()) for i in range(3 + len(file) * k)]
         for split, files in FILES.items()
         for k, file in enumerate(files)
     }
@@ -66,13 +66,13 @@ def pristine(content, tmp_path_factory):
     top = tmp_path_factory.mktemp("download")
     for (split, file), records in content.items():
         path = top / "audioset_v1_embeddings" / split / f"{file}.tfrecord"
-        write_records(path, [sequence_example(*record) for record in records])
+        write_records(path, [make_example(*record) for record in records])
     return top
 
 
 @pytest.fixture
 def folder(pristine, tmp_path):
-    """A copy that a test may damage."""
+    """Copy the files, so that a test can damage them."""
     return shutil.copytree(pristine, tmp_path / "download")
 
 
@@ -87,7 +87,7 @@ def pack(source, output, **options):
     return pack_features(source, output, progress=False, **options)
 
 
-def test_packs_every_record_in_order(content, pristine, tmp_path):
+def test_every_record_is_packed_in_order(content, pristine, tmp_path):
     reports = pack(pristine, tmp_path)
     assert list(reports) == ["bal_train", "eval"]
     for split, report in reports.items():
@@ -102,8 +102,8 @@ def test_packs_every_record_in_order(content, pristine, tmp_path):
             np.testing.assert_array_equal(report.clips_per_class, opened.targets.sum(axis=0))
             assert opened.attributes["split"] == split
             assert "CC BY 4.0" in opened.attributes["license"]
-        assert report.clips == len(expected)
-        assert report.short_clips == sum(len(segments) < 10 for *_, segments in expected)
+        assert report.num_clips == len(expected)
+        assert report.num_short_clips == sum(len(segments) < 10 for *_, segments in expected)
         assert report.digest == verify_digest(report.path)
         assert report.digest in str(report)
         assert report.skipped == ()
@@ -129,10 +129,10 @@ def test_every_form_of_source_gives_the_same_digest(pristine, tmp_path, form):
             assert report.digest == expected[split].digest == verify_digest(report.path)
 
 
-def test_chosen_splits(pristine, tmp_path):
+def test_only_the_given_splits_are_packed(pristine, tmp_path):
     assert list(pack(pristine, tmp_path, splits=["eval"])) == ["eval"]
     assert [path.name for path in tmp_path.iterdir()] == ["eval.h5"]
-    with pytest.raises(ValueError, match=r"`splits` must be among bal_train, unbal_train, eval, received 'test'"):
+    with pytest.raises(ValueError, match=r"`splits` must be among bal_train, unbal_train, eval; received: 'test'"):
         pack(pristine, tmp_path, splits=["test"])
     with pytest.raises(FileNotFoundError, match=r"no unbal_train/\*\.tfrecord in it"):
         pack(pristine, tmp_path, splits=["eval", "unbal_train"])
@@ -150,8 +150,8 @@ def damage_byte(position):
     return change
 
 
-def rewritten(*extra):
-    """Puts records after the first one of a file."""
+def insert(*extra):
+    """Return a function that inserts records after the first one of a file."""
 
     def change(path):
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
@@ -160,7 +160,7 @@ def rewritten(*extra):
     return change
 
 
-def other_type(**features):
+def make_other_example(**features):
     context = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in features.items()}
     return tf.train.Example(features=tf.train.Features(feature=context)).SerializeToString()
 
@@ -171,28 +171,28 @@ DAMAGES = {
     "byte in a record": (damage_byte(500), "record 1: damaged: its CRC32C does not match", 1),
     "byte in a length": (damage_byte(0), "record 1: damaged length", None),
     "no TFRecord": (lambda path: path.write_bytes(b"<html>404</html>"), "record 1: damaged length", None),
-    "not a protobuf": (rewritten(b"\xff\xff\xff\xff\xff"), "record 2: not a tf.train.SequenceExample", 1),
+    "not a protobuf": (insert(b"\xff\xff\xff\xff\xff"), "record 2: not a tf.train.SequenceExample", 1),
     "other record": (
-        rewritten(other_type(image=b"x")),
+        insert(make_other_example(image=b"x")),
         r"record 2: no context feature `video_id` \(it has: image\)",
         1,
     ),
-    "only context": (rewritten(sequence_example(b"n", [1], [])), "record 2: no feature list `audio_embedding`", 1),
-    "no labels": (rewritten(sequence_example(b"n", [], [bytes(128)])), "record 2: no context feature `labels`", 1),
-    "text labels": (rewritten(other_type(video_id=b"n", labels=b"x")), "record 2: a feature of another type", 1),
-    "wide": (rewritten(sequence_example(b"n", [1], WIDE)), "record 2: a segment of 129 features, 128 are expected", 1),
-    "narrow": (rewritten(sequence_example(b"n", [1], [bytes(64)])), "record 2: a segment of 64 features", 1),
-    "label 527": (rewritten(sequence_example(b"n", [3, 527], [bytes(128)])), "record 2: label 527 is out of range", 1),
-    "label -1": (rewritten(sequence_example(b"n", [-1], [bytes(128)])), "record 2: label -1 is out of range", 1),
-    "11 segments": (rewritten(sequence_example(b"n", [1], [bytes(128)] * 11)), "record 2: 11 segments, at most 10", 1),
-    "two at once": (rewritten(b"\xff\xff", sequence_example(b"n", [600], [bytes(128)])), "record 2: not a", 2),
+    "only context": (insert(make_example(b"n", [1], [])), "record 2: no feature list `audio_embedding`", 1),
+    "no labels": (insert(make_example(b"n", [], [bytes(128)])), "record 2: no context feature `labels`", 1),
+    "text labels": (insert(make_other_example(video_id=b"n", labels=b"x")), "record 2: a feature of another type", 1),
+    "wide": (insert(make_example(b"n", [1], WIDE)), "record 2: a segment of 129 features, 128 are expected", 1),
+    "narrow": (insert(make_example(b"n", [1], [bytes(64)])), "record 2: a segment of 64 features", 1),
+    "label 527": (insert(make_example(b"n", [3, 527], [bytes(128)])), "record 2: label 527 is out of range", 1),
+    "label -1": (insert(make_example(b"n", [-1], [bytes(128)])), "record 2: label -1 is out of range", 1),
+    "11 segments": (insert(make_example(b"n", [1], [bytes(128)] * 11)), "record 2: 11 segments, at most 10", 1),
+    "two at once": (insert(b"\xff\xff", make_example(b"n", [600], [bytes(128)])), "record 2: not a", 2),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "kind"), [*((name, "folder") for name in DAMAGES), ("truncated", "tar"), ("wide", "tar")]
 )
-def test_damage_is_named_or_left_out(content, folder, tmp_path, name, kind):
+def test_damaged_records_are_errors_or_skipped(content, folder, tmp_path, name, kind):
     change, message, lost = DAMAGES[name]
     path = folder / "audioset_v1_embeddings" / "bal_train" / "Zz.tfrecord"
     change(path)
@@ -205,24 +205,24 @@ def test_damage_is_named_or_left_out(content, folder, tmp_path, name, kind):
     records = content["bal_train", "Zz"]
     added = 0 if name in ("truncated", "byte in a record") or lost is None else lost
     missing = len(records) if lost is None else lost - added
-    assert report.clips == sum(len(content["bal_train", file]) for file in FILES["bal_train"]) - missing
+    assert report.num_clips == sum(len(content["bal_train", file]) for file in FILES["bal_train"]) - missing
     assert len(report.skipped) == (lost or 1)
     assert "Zz.tfrecord: record" in report.skipped[0]
     verify_digest(report.path)
 
 
-def test_tar_that_ends_early(pristine, tmp_path):
+def test_a_tar_that_ends_early_is_an_error_or_is_read_so_far(pristine, tmp_path):
     whole = make_tar(tmp_path / "whole.tar.gz", pristine).read_bytes()
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CorruptRecord, match=r"cut\.tar\.gz: .*tfrecord: the tar is damaged or ends early"):
         pack(cut, tmp_path / "packs")
     report = pack(cut, tmp_path / "packs", skip_corrupt=True)["bal_train"]
-    assert report.clips > 0
+    assert report.num_clips > 0
     assert "ends early" in report.skipped[-1]
 
 
-def test_sources_without_features(tmp_path):
+def test_sources_without_features_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="`source`: .*nothing: no such file or folder"):
         pack(tmp_path / "nothing", tmp_path / "packs")
     (tmp_path / "empty").mkdir()
@@ -238,7 +238,7 @@ def test_sources_without_features(tmp_path):
     write_records(tmp_path / "hollow" / "eval" / "00.tfrecord", [])
     with pytest.raises(ValueError, match="no readable record"):
         pack(tmp_path / "hollow", tmp_path / "packs")
-    with pytest.raises(ValueError, match="`workers` must be 1 or more, received 0"):
+    with pytest.raises(ValueError, match="`workers` must be at least 1; received: 0"):
         pack(tmp_path / "empty", tmp_path / "packs", workers=0)
     assert not list(tmp_path.glob("packs/*"))
 
@@ -248,17 +248,17 @@ SLOW = """
     sys.path.insert(0, {root!r})
     import kerastag.data.tfrecord as module
     module._BATCH, module._CHECKPOINT_ROWS = 2, 1
-    packed = module._Packs.add
-    def slowly(*args):
-        packed(*args)
+    add = module._Packs.add
+    def add_slowly(*args):
+        add(*args)
         print("added", flush=True)
         time.sleep(0.2)
-    module._Packs.add = slowly
+    module._Packs.add = add_slowly
     module.pack_features({source!r}, {output!r}, progress=False)
 """
 
 
-def test_killed_run_goes_on_and_gives_the_same(pristine, tmp_path):
+def test_a_killed_call_is_resumed_and_gives_the_same_packs(pristine, tmp_path):
     script = textwrap.dedent(SLOW).format(root=str(ROOT), source=str(pristine), output=str(tmp_path / "packs"))
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     with process:
@@ -270,14 +270,14 @@ def test_killed_run_goes_on_and_gives_the_same(pristine, tmp_path):
     before = partial.stat().st_ino
     assert not (tmp_path / "packs" / "bal_train.h5").exists()
     reports = pack(pristine, tmp_path / "packs")
-    assert reports["bal_train"].path.stat().st_ino == before  # the very file that was left: nothing began again
+    assert reports["bal_train"].path.stat().st_ino == before  # It is the same file: nothing was started again.
     expected = pack(pristine, tmp_path / "expected")
     assert {split: report.digest for split, report in reports.items()} == {
         split: report.digest for split, report in expected.items()
     }
 
 
-def test_nothing_readable_in_a_whole_split(folder, tmp_path):
+def test_a_split_without_readable_records_is_skipped_or_refused(folder, tmp_path):
     for path in (folder / "audioset_v1_embeddings" / "eval").glob("*.tfrecord"):
         write_records(path, [b"\xff\xff"])
     reports = pack(folder, tmp_path / "packs", skip_corrupt=True)
@@ -288,10 +288,10 @@ def test_nothing_readable_in_a_whole_split(folder, tmp_path):
         pack(folder, tmp_path / "packs", splits=["eval"])
 
 
-def test_large_file_is_read_in_pieces(tmp_path):
+def test_a_large_file_is_read_in_several_batches(tmp_path):
     rng = np.random.default_rng(1)
-    records = [random_record(rng, b"n%09d" % i) for i in range(2500)]
-    write_records(tmp_path / "eval" / "all.tfrecord", [sequence_example(*record) for record in records])
+    records = [make_random_record(rng, b"n%09d" % i) for i in range(2500)]
+    write_records(tmp_path / "eval" / "all.tfrecord", [make_example(*record) for record in records])
     report = pack(tmp_path / "eval", tmp_path / "packs")["eval"]
     with FeaturePack(report.path) as opened:
         assert opened.ids.tolist() == [name for name, *_ in records]
@@ -303,11 +303,11 @@ def test_real_features(tmp_path):
     start = time.monotonic()
     reports = pack(SHARED / "data" / "audioset" / "features.tar.gz", tmp_path)
     seconds = time.monotonic() - start
-    facts = {
-        split: (one.clips, one.short_clips, one.clips_per_class.min(), one.clips_per_class.max())
+    counts = {
+        split: (one.num_clips, one.num_short_clips, one.clips_per_class.min(), one.clips_per_class.max())
         for split, one in reports.items()
     }
-    assert facts == {"bal_train": (22160, 378, 59, 6244), "eval": (20371, 395, 59, 5695)}
+    assert counts == {"bal_train": (22160, 378, 59, 6244), "eval": (20371, 395, 59, 5695)}
     assert {split: one.digest for split, one in reports.items()} == {
         "bal_train": "f1e2397c8cedc5b55dc6bb80135d516ace44ff3e63da8def0b0008108b23c5ff",
         "eval": "9afcb2db67fd689a2d1dce96c2cf7da56965664d80619aad0723e76c031308e3",

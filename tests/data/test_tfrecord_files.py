@@ -1,4 +1,4 @@
-"""TFRecord framing: checksums against the definition, and what a damaged stream says."""
+"""Records of TFRecord files: checksums follow their definition, and damaged files and records are named."""
 
 import io
 
@@ -8,8 +8,8 @@ import pytest
 from kerastag.data.tfrecord_files import MAX_RECORD_BYTES, CorruptRecord, compute_crc32c, mask_crc, read_records
 
 
-def crc_by_definition(data):
-    """CRC-32C bit by bit: reflected polynomial 0x82F63B78, start and end inverted."""
+def compute_crc_by_definition(data):
+    """Compute CRC-32C bit by bit: reflected polynomial 0x82F63B78, start and end inverted."""
     state = 0xFFFFFFFF
     for byte in data:
         state ^= byte
@@ -18,12 +18,14 @@ def crc_by_definition(data):
     return state ^ 0xFFFFFFFF
 
 
-def framed(*records):
-    def crc(data):
-        return int(mask_crc(np.array([crc_by_definition(data)]))[0]).to_bytes(4, "little")
+def make_file(*records):
+    def compute_stored_crc(data):
+        return int(mask_crc(np.array([compute_crc_by_definition(data)]))[0]).to_bytes(4, "little")
 
     parts = [(len(record).to_bytes(8, "little"), record) for record in records]
-    return b"".join(length + crc(length) + record + crc(record) for length, record in parts)
+    return b"".join(
+        length + compute_stored_crc(length) + record + compute_stored_crc(record) for length, record in parts
+    )
 
 
 def test_crc_of_known_strings():
@@ -35,14 +37,14 @@ def test_crc_of_known_strings():
 def test_crc_of_every_length_in_one_batch():
     rng = np.random.default_rng(0)
     records = [rng.bytes(length) for length in [*range(20), 100, 1001, 3]]
-    np.testing.assert_array_equal(compute_crc32c(records), [crc_by_definition(record) for record in records])
+    np.testing.assert_array_equal(compute_crc32c(records), [compute_crc_by_definition(record) for record in records])
 
 
-def test_frames_are_read_in_order():
+def test_records_are_read_in_order():
     records = [b"first", b"", b"x" * 1500]
-    frames = list(read_records(io.BytesIO(framed(*records)), "file"))
-    assert [(number, record) for number, record, _ in frames] == [(1, b"first"), (2, b""), (3, b"x" * 1500)]
-    np.testing.assert_array_equal([crc for *_, crc in frames], mask_crc(compute_crc32c(records)))
+    read = list(read_records(io.BytesIO(make_file(*records)), "file"))
+    assert [(number, record) for number, record, _ in read] == [(1, b"first"), (2, b""), (3, b"x" * 1500)]
+    np.testing.assert_array_equal([crc for *_, crc in read], mask_crc(compute_crc32c(records)))
     assert list(read_records(io.BytesIO(b""), "file")) == []
 
 
@@ -55,12 +57,12 @@ def test_frames_are_read_in_order():
         (lambda whole: b"<html>not a record</html>" + whole, "record 1: damaged length"),
     ],
 )
-def test_damaged_stream_names_file_and_record(damage, message):
+def test_the_damaged_file_and_record_are_named(damage, message):
     with pytest.raises(CorruptRecord, match=f"^file: {message}") as caught:
-        list(read_records(io.BytesIO(damage(framed(b"first", b"second"))), "file"))
+        list(read_records(io.BytesIO(damage(make_file(b"first", b"second"))), "file"))
     assert caught.value.rest_lost
 
 
-def test_absurd_length_with_a_good_checksum_reads_nothing():
+def test_a_record_that_is_too_long_is_not_read():
     with pytest.raises(CorruptRecord, match="record 1: 65537 bytes, at most 65536 are allowed"):
-        list(read_records(io.BytesIO(framed(bytes(MAX_RECORD_BYTES + 1))), "file"))
+        list(read_records(io.BytesIO(make_file(bytes(MAX_RECORD_BYTES + 1))), "file"))

@@ -1,4 +1,4 @@
-"""Packs: rows in any order, files that are not packs, and writers that are stopped."""
+"""Packs of embeddings: rows in any order, files that are not packs, and writers that are interrupted."""
 
 import subprocess
 import sys
@@ -23,15 +23,15 @@ def make_rows(clips=CLIPS, seed=0, features=128):
     return x, num_segments, rng.random((clips, CLASSES)) < 0.3, np.array([b"clip%06d" % i for i in range(clips)])
 
 
-def write(path, rows, **options):
+def write_pack(path, rows, **options):
     with FeaturePackWriter(path, num_classes=CLASSES, num_features=rows[0].shape[2], **options) as writer:
         for start in range(0, len(rows[0]), 700):
             writer.append(*(column[start : start + 700] for column in rows))
         return writer.finish()
 
 
-def foreign(path, **changes):
-    """A pack as the papers' authors store it, with changes; None leaves a key out."""
+def write_foreign(path, **changes):
+    """Write a pack as the papers' authors store it, with changes; None removes a key."""
     x, _, y, ids = make_rows(30)
     with h5py.File(path, "w") as file:
         for key, value in ({"x": x, "y": y, "video_id_list": ids} | changes).items():
@@ -48,11 +48,11 @@ def rows():
 @pytest.fixture(scope="module")
 def pack_path(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("packs") / "pack.h5"
-    write(path, rows, attributes={"source": "a test", "license": "CC0", "split": "test"})
+    write_pack(path, rows, attributes={"source": "a test", "license": "CC0", "split": "test"})
     return path
 
 
-def test_h5py_reads_what_was_written(rows, pack_path):
+def test_a_written_pack_has_the_documented_layout(rows, pack_path):
     with h5py.File(pack_path) as file:
         assert file["x"].dtype == np.uint8
         assert file["y"].dtype == bool
@@ -67,55 +67,55 @@ def test_h5py_reads_what_was_written(rows, pack_path):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_rows_come_in_any_order_and_repeated(rows, pack_path, in_memory):
+def test_rows_are_read_in_any_order_and_repeatedly(rows, pack_path, in_memory):
     x, num_segments, targets, ids = rows
     indices = np.random.default_rng(1).integers(0, CLIPS, 500)
     with FeaturePack(pack_path, in_memory=in_memory) as pack:
         assert len(pack) == CLIPS
         assert pack.num_classes == CLASSES
-        got = pack.rows(indices)
+        read_columns = pack.rows(indices)
         np.testing.assert_array_equal(pack.x[:], x)
         np.testing.assert_array_equal(pack.ids, ids)
         assert pack.rows([])[0].shape == (0, 10, 128)
-    for value, expected in zip(got, (x, num_segments, targets), strict=True):
+    for value, expected in zip(read_columns, (x, num_segments, targets), strict=True):
         np.testing.assert_array_equal(value, expected[indices])
         assert value.dtype == expected.dtype
 
 
 @pytest.mark.parametrize("storage", [{}, {"chunks": (7, 10, 128)}, {"chunks": (9, 5, 64), "compression": "gzip"}])
-def test_reads_from_disk_however_the_file_is_laid_out(rows, tmp_path, storage):
+def test_rows_are_read_from_disk_whatever_the_layout_of_the_file(rows, tmp_path, storage):
     x, _, y, ids = (column[:100] for column in rows)
-    path = foreign(tmp_path / "authors.h5", x=None, y=y.astype(np.int64), video_id_list=ids)
+    path = write_foreign(tmp_path / "authors.h5", x=None, y=y.astype(np.int64), video_id_list=ids)
     with h5py.File(path, "a") as file:
         file.create_dataset("x", data=x, **storage)
     indices = np.array([99, 0, 3, 3, 98, 0])
     with FeaturePack(path, in_memory=False) as pack:
-        got, num_segments, targets = pack.rows(indices)
-    np.testing.assert_array_equal(got, x[indices])
-    np.testing.assert_array_equal(num_segments, np.full(6, 10))  # the authors' packs do not say: every segment counts
+        x_read, num_segments, targets = pack.rows(indices)
+    np.testing.assert_array_equal(x_read, x[indices])
+    np.testing.assert_array_equal(num_segments, np.full(6, 10))  # All segments are valid.
     assert targets.dtype == bool
     np.testing.assert_array_equal(targets, y[indices])
 
 
-def test_clip_names_may_be_text(tmp_path):
-    path = foreign(tmp_path / "text.h5", video_id_list=[f"name{i}" for i in range(30)])
+def test_clip_names_can_be_text(tmp_path):
+    path = write_foreign(tmp_path / "text.h5", video_id_list=[f"name{i}" for i in range(30)])
     with FeaturePack(path) as pack:
         assert pack.ids[29] == b"name29"
 
 
-def test_index_out_of_range_is_refused(pack_path):
+def test_a_row_out_of_range_is_refused(pack_path):
     with FeaturePack(pack_path) as pack:
         for wrong in (CLIPS, -1):
-            with pytest.raises(IndexError, match=rf"pack\.h5: `indices` must lie in \[0, {CLIPS}\), received {wrong}"):
+            with pytest.raises(IndexError, match=rf"pack\.h5: `indices` must be in \[0, {CLIPS}\); received: {wrong}"):
                 pack.rows([0, wrong])
 
 
-def test_not_there(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.h5: no such file"):
         FeaturePack(tmp_path / "none.h5")
 
 
-def test_truncated_and_not_hdf5(pack_path, tmp_path):
+def test_truncated_files_and_other_files_are_refused(pack_path, tmp_path):
     whole = pack_path.read_bytes()
     for name, content in {"cut.h5": whole[: len(whole) // 2], "text.h5": b"not HDF5", "empty.h5": b""}.items():
         (tmp_path / name).write_bytes(content)
@@ -124,7 +124,7 @@ def test_truncated_and_not_hdf5(pack_path, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_damaged_labels_are_one_clear_line(pack_path, tmp_path):
+def test_damaged_labels_give_an_error_of_one_line(pack_path, tmp_path):
     with h5py.File(pack_path) as file:
         chunk = file["y"].id.get_chunk_info(1)
     content = bytearray(pack_path.read_bytes())
@@ -137,53 +137,53 @@ def test_damaged_labels_are_one_clear_line(pack_path, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"y": None}, r"key y is missing: not a pack \(it has: video_id_list, x\)"),
-        ({"x": np.zeros((30, 1280), np.uint8)}, r"key x must be uint8 or float32 .* received uint8 \(30, 1280\)"),
-        ({"x": np.zeros((30, 10, 128), np.int32)}, "key x must be uint8 or float32 .* received int32"),
-        ({"y": np.zeros((29, 5), bool)}, r"key y must have one row a clip: 30 in x, received shape \(29, 5\)"),
+        ({"y": None}, r"key y is missing: not a pack \(its keys are: video_id_list, x\)"),
+        ({"x": np.zeros((30, 1280), np.uint8)}, r"key x: must be uint8 or float32 .* received: uint8 \(30, 1280\)"),
+        ({"x": np.zeros((30, 10, 128), np.int32)}, "key x: must be uint8 or float32 .* received: int32"),
+        ({"y": np.zeros((29, 5), bool)}, r"key y: must be \(30, classes\) as x; received: \(29, 5\)"),
         ({"y": np.full((30, 5), 2)}, "key y, row 0: labels must be 0 or 1"),
-        ({"video_id_list": np.zeros(3, "S11")}, r"key video_id_list must have 30 entries as x, received shape \(3,\)"),
-        ({"num_segments": np.zeros(30, np.uint8)}, "key num_segments, row 0: must be 1 to 10, received 0"),
-        ({"num_segments": np.full(30, 11)}, "key num_segments, row 0: must be 1 to 10, received 11"),
-        ({"num_segments": np.ones(29, np.uint8)}, "key num_segments must have 30 entries as x"),
+        ({"video_id_list": np.zeros(3, "S11")}, r"key video_id_list: must have shape \(30,\) as x; received: \(3,\)"),
+        ({"num_segments": np.zeros(30, np.uint8)}, r"key num_segments, row 0: must be in \[1, 10\]; received: 0"),
+        ({"num_segments": np.full(30, 11)}, r"key num_segments, row 0: must be in \[1, 10\]; received: 11"),
+        ({"num_segments": np.ones(29, np.uint8)}, r"key num_segments: must have shape \(30,\); received: \(29,\)"),
         (
             {"x": np.zeros((0, 10, 128), np.uint8), "y": np.zeros((0, 5), bool), "video_id_list": np.zeros(0, "S11")},
-            "empty pack",
+            "must hold at least one clip, segment, feature and class",
         ),
     ],
 )
-def test_foreign_files_are_refused(tmp_path, changes, message):
+def test_the_faulty_dataset_of_another_file_is_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=rf"foreign\.h5: {message}"):
-        FeaturePack(foreign(tmp_path / "foreign.h5", **changes))
+        FeaturePack(write_foreign(tmp_path / "foreign.h5", **changes))
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_nan_is_refused_or_left_out_and_named(tmp_path, in_memory):
+def test_rows_with_nan_are_refused_or_skipped_and_listed(tmp_path, in_memory):
     x = np.random.default_rng(0).normal(size=(30, 10, 128)).astype(np.float32)
-    clean = foreign(tmp_path / "clean.h5", x=x)
+    clean = write_foreign(tmp_path / "clean.h5", x=x)
     with FeaturePack(clean, in_memory=in_memory) as pack:
         assert pack.skipped == ()
         expected = pack.rows([0, 4, 6, 29])
     broken = x.copy()
     broken[5, 3, 7], broken[17, 0, 0] = np.nan, -np.inf
-    path = foreign(tmp_path / "broken.h5", x=broken)
+    path = write_foreign(tmp_path / "broken.h5", x=broken)
     with pytest.raises(ValueError, match=r"broken\.h5: key x, row 5: NaN or infinity \(2 of 30 rows have one\)"):
         FeaturePack(path, in_memory=in_memory)
     with FeaturePack(path, in_memory=in_memory, skip_corrupt=True) as pack:
         assert pack.skipped == (5, 17)
         assert len(pack) == len(pack.ids) == 28
-        for value, wanted in zip(pack.rows([0, 4, 5, 27]), expected, strict=True):
-            np.testing.assert_array_equal(value, wanted)
+        for value, expected_value in zip(pack.rows([0, 4, 5, 27]), expected, strict=True):
+            np.testing.assert_array_equal(value, expected_value)
         if not in_memory:
-            with pytest.raises(ValueError, match="rows were left out"):
+            with pytest.raises(ValueError, match="rows were skipped"):
                 _ = pack.x
-    all_broken = foreign(tmp_path / "all.h5", x=np.full_like(x, np.nan))
+    all_broken = write_foreign(tmp_path / "all.h5", x=np.full_like(x, np.nan))
     with pytest.raises(ValueError, match="every one of its 30 rows"):
         FeaturePack(all_broken, skip_corrupt=True)
 
 
 def test_opening_from_disk_does_not_read_the_embeddings(rows, tmp_path):
-    write(tmp_path / "pack.h5", rows)
+    write_pack(tmp_path / "pack.h5", rows)
     tracemalloc.start()
     with FeaturePack(tmp_path / "pack.h5", in_memory=False) as pack:
         pack.rows(np.arange(0, CLIPS, 50))
@@ -192,32 +192,32 @@ def test_opening_from_disk_does_not_read_the_embeddings(rows, tmp_path):
     assert peak < rows[0].nbytes / 4
 
 
-def test_digest_knows_content_and_order_but_not_layout(rows, pack_path, tmp_path):
+def test_the_digest_depends_on_content_and_order_but_not_on_layout(rows, pack_path, tmp_path):
     digest = compute_digest(pack_path)
-    again = foreign(tmp_path / "other.h5", x=rows[0], y=rows[2], video_id_list=rows[3], num_segments=rows[1])
+    again = write_foreign(tmp_path / "other.h5", x=rows[0], y=rows[2], video_id_list=rows[3], num_segments=rows[1])
     assert compute_digest(again) == digest
     order = np.arange(CLIPS)
     order[:2] = 1, 0
-    assert write(tmp_path / "swapped.h5", [column[order] for column in rows]) != digest
+    assert write_pack(tmp_path / "swapped.h5", [column[order] for column in rows]) != digest
     for position in range(4):
         changed = [column.copy() for column in rows]
         first = changed[position].reshape(CLIPS, -1)
         first[7, 0] = b"x" if position == 3 else 1 if first[7, 0] != 1 else 2 - (position == 2) * 2
-        assert write(tmp_path / "changed.h5", changed) != digest
+        assert write_pack(tmp_path / "changed.h5", changed) != digest
 
 
-def test_verify_notices_a_changed_byte(rows, tmp_path):
+def test_a_changed_byte_does_not_match_the_digest(rows, tmp_path):
     path = tmp_path / "pack.h5"
-    write(path, rows)
+    write_pack(path, rows)
     with h5py.File(path, "a") as file:
         file["x"][1234, 0, 5] ^= 1
     with pytest.raises(ValueError, match=r"pack\.h5: the content does not match its digest: \w+ stored, \w+ computed"):
         verify_digest(path)
     with pytest.raises(ValueError, match="attribute digest is missing"):
-        verify_digest(foreign(tmp_path / "authors.h5"))
+        verify_digest(write_foreign(tmp_path / "authors.h5"))
 
 
-def test_counts(rows, pack_path):
+def test_clips_are_counted(rows, pack_path):
     clips, short, counts = count_clips(pack_path)
     assert (clips, short) == (CLIPS, (rows[1] < 10).sum())
     np.testing.assert_array_equal(counts, rows[2].sum(axis=0))
@@ -236,30 +236,30 @@ def test_long_names_widen_the_column(tmp_path):
     assert verify_digest(tmp_path / "pack.h5") == digest
 
 
-def test_writer_refuses_what_does_not_fit(rows, tmp_path):
+def test_the_writer_refuses_arrays_that_do_not_fit(rows, tmp_path):
     x, num_segments, targets, ids = (column[:3] for column in rows)
     with FeaturePackWriter(tmp_path / "pack.h5", num_classes=CLASSES) as writer:
-        with pytest.raises(ValueError, match=r"`x` must be uint8 \(clips, 10, 128\), received float32"):
+        with pytest.raises(ValueError, match=r"`x` must be uint8 \(clips, 10, 128\); received: float32"):
             writer.append(x.astype(np.float32), num_segments, targets, ids)
-        with pytest.raises(ValueError, match=r"`targets` must have shape \(3, 5\), received \(3, 4\)"):
+        with pytest.raises(ValueError, match=r"`targets` must have shape \(3, 5\); received: \(3, 4\)"):
             writer.append(x, num_segments, targets[:, :4], ids)
         with pytest.raises(ValueError, match="`num_segments` and `ids` must have 3 entries"):
             writer.append(x, num_segments[:2], targets, ids)
-        with pytest.raises(ValueError, match="`num_segments` must be 1 to 10, received 0 to"):
+        with pytest.raises(ValueError, match=r"`num_segments` must be in \[1, 10\]; received: 0 to 2"):
             writer.append(x, [0, 1, 2], targets, ids)
         with pytest.raises(ValueError, match="no clip to write"):
             writer.finish()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="`dtype` must be uint8 or float32"):
         FeaturePackWriter(tmp_path / "pack.h5", num_classes=5, dtype="int16")
-    with pytest.raises(ValueError, match="`segments` must be 1 to 255"):
+    with pytest.raises(ValueError, match=r"`num_segments` must be in \[1, 255\]; received: 0"):
         FeaturePackWriter(tmp_path / "pack.h5", num_classes=5, num_segments=0)
 
 
 KILLED = """
     import os, sys
     sys.path[:0] = {paths}
-    from test_pack import CLASSES, make_rows
+    from test_feature_packs import CLASSES, make_rows
     from kerastag.data.feature_pack_writer import FeaturePackWriter
     rows = make_rows()
     writer = FeaturePackWriter({target!r}, num_classes=CLASSES, fingerprint="the source")
@@ -273,7 +273,7 @@ KILLED = """
 
 
 @pytest.mark.parametrize("damage", ["none", "other source", "rows changed", "not HDF5"])
-def test_goes_on_after_kill_9_where_the_checkpoint_was(rows, tmp_path, damage):
+def test_a_killed_writer_is_resumed_at_its_checkpoint(rows, tmp_path, damage):
     from checks import ROOT
 
     target = tmp_path / "pack.h5"
@@ -294,10 +294,10 @@ def test_goes_on_after_kill_9_where_the_checkpoint_was(rows, tmp_path, damage):
         writer.append(*(column[len(writer) :] for column in rows))
         digest = writer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["pack.h5"]
-    assert verify_digest(target) == digest == write(tmp_path / "whole.h5", rows)
+    assert verify_digest(target) == digest == write_pack(tmp_path / "whole.h5", rows)
 
 
-def test_files_that_arrive_unsorted_end_up_sorted(rows, tmp_path):
+def test_clips_of_unsorted_source_files_are_sorted(rows, tmp_path):
     bounds = [0, 3, 900, 900, 1400, CLIPS]
     names = ["a", "b", "c", "d", "e"]
     with FeaturePackWriter(tmp_path / "pack.h5", num_classes=CLASSES, fingerprint="unsorted") as writer:
@@ -306,7 +306,7 @@ def test_files_that_arrive_unsorted_end_up_sorted(rows, tmp_path):
             writer.mark_file_end(names[i], len(writer))
             writer.checkpoint()
         digest = writer.finish()
-    assert digest == write(tmp_path / "sorted.h5", rows)
+    assert digest == write_pack(tmp_path / "sorted.h5", rows)
     assert verify_digest(tmp_path / "pack.h5") == digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.h5", "sorted.h5"]
 
@@ -314,7 +314,7 @@ def test_files_that_arrive_unsorted_end_up_sorted(rows, tmp_path):
 FULL = """
     import resource, signal, sys
     sys.path[:0] = {paths}
-    from test_pack import CLASSES, make_rows
+    from test_feature_packs import CLASSES, make_rows
     from kerastag.data.feature_pack_writer import FeaturePackWriter
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -328,7 +328,7 @@ FULL = """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the file size of a process, which Windows cannot")
-def test_full_disk_is_one_clear_line_and_leaves_no_pack(tmp_path):
+def test_a_full_disk_gives_an_error_of_one_line_and_no_pack(tmp_path):
     from checks import ROOT
 
     target = tmp_path / "pack.h5"
