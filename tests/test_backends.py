@@ -7,19 +7,19 @@ import keras
 import numpy as np
 import pytest
 
-from checks import outputs_of, run_python
+from checks import compute_outputs, run_python
 from kerastag.models import embedding_models as systems
 
 X = np.random.default_rng(0).uniform(-1, 1, (5, 4, 6)).astype("float32")
 X[1, 2:] = X[3, 1:] = X[4] = 0  # padding, and a clip of nothing else
 SMALL = {"num_classes": 3, "num_features": 6, "units": 8}
 BUILDERS = {
-    **{f"instance_{p}": (lambda p=p: systems.instance_space(p, **SMALL)) for p in ("average", "max")},
-    **{f"embedded_{p}": (lambda p=p: systems.embedded_space(p, **SMALL)) for p in systems.POOLINGS},
+    **{f"instance_{p}": (lambda p=p: systems.instance_space(pooling=p, **SMALL)) for p in ("average", "max")},
+    **{f"embedded_{p}": (lambda p=p: systems.embedded_space(pooling=p, **SMALL)) for p in systems.POOLINGS},
     **{f.__name__: (lambda f=f: f(**SMALL)) for f in (systems.jdc, systems.self_attention, systems.decision_attention)},
     "multi_attention": lambda: systems.multi_attention(**SMALL),
-    **{f"feature_{p}": (lambda p=p: systems.feature_pooling(p, **SMALL)) for p in ("average", "max")},
-    **{f"attention_{p}": (lambda p=p: systems.feature_attention(p, **SMALL)) for p in systems.PHI_NAMES},
+    **{f"feature_{p}": (lambda p=p: systems.feature_pooling(pooling=p, **SMALL)) for p in ("average", "max")},
+    **{f"attention_{p}": (lambda p=p: systems.feature_attention(phi=p, **SMALL)) for p in systems.PHI_NAMES},
 }
 
 # Loaded without a builder or `custom_objects` at hand: importing the layers is all that a file needs.
@@ -53,7 +53,7 @@ def both(tmp_path_factory):
         for weight in model.weights:  # averages and gains as after some training
             if weight.name in ("gamma", "moving_variance"):
                 weight.assign(np.random.default_rng(number).uniform(0.5, 2, weight.shape))
-        here[name] = outputs_of(model, X)
+        here[name] = compute_outputs(model, X)
         model.save(folder / f"{name}.keras")
     done = run_python(ON_JAX.format(folder=str(folder)), env={"KERAS_BACKEND": "jax"}, timeout=600)
     assert json.loads(done.splitlines()[-1]) == sorted(BUILDERS)

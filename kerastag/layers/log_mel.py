@@ -39,7 +39,7 @@ class LogMel(keras.layers.Layer):
         zeros at the end. The layer takes no mask: zero padding is silence.
 
     Output shape:
-        (batch, front_end.num_frames(samples), front_end.num_mel_bins), float32.
+        (batch, front_end.count_frames(samples), front_end.num_mel_bins), float32.
 
     Raises:
         ValueError: `front_end` is an unknown name, or holds unknown or missing fields; `transform` is none of the two;
@@ -80,7 +80,7 @@ class LogMel(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         batch, samples = input_shape
-        frames = None if samples is None else self.front_end.num_frames(samples)
+        frames = None if samples is None else self.front_end.count_frames(samples)
         return (batch, frames, self.front_end.num_mel_bins)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,21 +1,33 @@
-"""Every system of paper 1: segment embeddings -> probabilities of the clip and of each of its segments.
+"""The systems of Kong et al., "Weakly labelled AudioSet tagging with attention neural networks", 2019.
 
-Kong et al., "Weakly labelled AudioSet tagging with attention neural networks", 2019. Each builder takes the settings
-of `EmbeddingSettings` and returns a model from `(batch, segments, features)` to a dict of
+A clip is a bag `B` of segments; of each segment there is an embedding `x`, of each clip there are labels. Every model
+takes the embeddings, shape `(batch, segments, num_features)`, and predicts a dict of probabilities:
 
-- `clipwise` `(batch, classes)`: probabilities of the clip;
-- `framewise` `(batch, segments, classes)`: probabilities of each segment alone.
+- `clipwise`, shape `(batch, num_classes)`: `F(B)`, the classes of the clip;
+- `framewise`, shape `(batch, segments, num_classes)`: what `F` is for a clip that consists of this segment alone.
 
-A segment that is all zeros is padding: it is masked, and its row of `framewise` means nothing.
+A segment of zeros is padding. It is masked, does not change `clipwise`, and its row of `framewise` has no meaning.
+
+All builders have the following arguments, whose defaults are the paper's; other values raise a ValueError:
+
+- `num_classes`: Number of classes, `K`, at least 1.
+- `num_features`: Number of features in an embedding, `M`, at least 1.
+- `units`: Width of the hidden blocks and, in the feature-level systems, of the pooled vector, `J`, at least 1.
+- `depth`: Number of hidden blocks `f_FC`, at least 0. A block is dense, batch normalization, ReLU, dropout.
+- `dropout`: Share of the units that dropout sets to zero in training, in [0, 1).
+- `normalize_input`: Whether batch normalization comes first, as in the authors' PyTorch code.
+
+>>> model = feature_attention(num_classes=10, units=32, phi="exp")
+>>> model.output["clipwise"].shape, model.output["framewise"].shape
+((None, 10), (None, None, 10))
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import layers
 
+from kerastag.layers._arguments import check_choice, check_integer, check_rate
 from kerastag.layers.attention_pooling import PHI, AttentionPooling
 from kerastag.layers.average_pooling import AveragePooling
 from kerastag.layers.half_dropout import HalfDropout
@@ -23,214 +35,228 @@ from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.layers.max_pooling import MaxPooling
 from kerastag.layers.min_pooling import MinPooling
 
-Tensor = Any
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "average": lambda x: AveragePooling()(x),
-    "max": lambda x: MaxPooling()(x),
-    "min": lambda x: MinPooling()(x),
-    "max_min": lambda x: layers.Concatenate()([MaxPooling()(x), MinPooling()(x)]),
+POOLINGS = {
+    "average": (AveragePooling,),
+    "max": (MaxPooling,),
+    "min": (MinPooling,),
+    "max_min": (MaxPooling, MinPooling),
 }
 PHI_NAMES = (*PHI, "nin")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmbeddingSettings:
-    """What the systems of paper 1 share; the defaults are the published run.
+def instance_space(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+    pooling: str = "average",
+) -> keras.Model:
+    """Build a classifier of segments whose probabilities are pooled: `F(B) = pool over x in B of f(x)`, eq. 7.
 
-    Args:
-        num_classes: classes, K.
-        num_features: numbers in an embedding, M.
-        units: width of every hidden layer, and J of the feature-level systems.
-        depth: hidden blocks, at least 0.
-        dropout: share of units dropped, in [0, 1).
-        normalize_input: batch normalization of the embeddings, as in the authors' PyTorch code.
-
-    Raises:
-        ValueError: a setting out of range.
+    `pooling` is `"average"` (collective assumption, eq. 10) or `"max"` (standard assumption, eq. 9). The average,
+    trained on single segments, is the segment-based system (eq. 1) and, with `depth=1`, Google's baseline.
     """
-
-    num_classes: int = 527
-    num_features: int = 128
-    units: int = 1024
-    depth: int = 3
-    dropout: float = 0.5
-    normalize_input: bool = True
-
-    def __post_init__(self) -> None:
-        for name, least in (("num_classes", 1), ("num_features", 1), ("units", 1), ("depth", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, received {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1), received {self.dropout}")
-
-    def input(self) -> Tensor:
-        """The model's input: `(batch, segments, num_features)`, any number of segments."""
-        return keras.Input((None, self.num_features), name="embedding")
-
-    def masked(self, embedding: Tensor) -> Tensor:
-        """Embeddings that carry the mask of their padding."""
-        return layers.Masking(0.0, name="padding")(embedding)
-
-    def normalized(self, x: Tensor) -> Tensor:
-        return MaskedBatchNormalization()(x) if self.normalize_input else x
-
-    def hidden_blocks(self, x: Tensor) -> list[Tensor]:
-        """`x' = f_FC(x)`, eq. 17: the input, then the output of each hidden block."""
-        outputs = [x]
-        for _ in range(self.depth):
-            outputs.append(apply(self.block(), outputs[-1]))
-        return outputs
-
-    def block(self) -> list[keras.layers.Layer]:
-        return [layers.Dense(self.units, use_bias=False), *self.activation()]
-
-    def activation(self) -> list[keras.layers.Layer]:
-        return [MaskedBatchNormalization(), layers.ReLU(), self.dropped()]
-
-    def dropped(self) -> keras.layers.Layer:
-        return HalfDropout() if self.dropout == 0.5 else layers.Dropout(self.dropout)
-
-    def classes(self) -> keras.layers.Layer:
-        """`f(x) = sigmoid(W x + b)`, eq. 18."""
-        return layers.Dense(self.num_classes, activation="sigmoid", dtype="float32")
-
-    def class_scores(self) -> keras.layers.Layer:
-        """`U x + c`, which attention turns into weights."""
-        return layers.Dense(self.num_classes)
+    embedding, x = _segments(num_features, normalize_input)
+    framewise = _classifier(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
+    clipwise = _pool(framewise, pooling, ("average", "max"))
+    return _model("instance_space", embedding, clipwise, framewise)
 
 
-def apply(sequence: list[keras.layers.Layer], x: Tensor) -> Tensor:
-    """The same layers, one after the other, on whatever they are given: a clip or its segments."""
-    for layer in sequence:
+def embedded_space(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+    pooling: str = "average",
+) -> keras.Model:
+    """Build a classifier of the pooled embedding: `F(B) = g(h)` with `h = pool over x in B of x`, eq. 13 to 15.
+
+    `pooling` is `"average"`, `"max"`, `"min"` or `"max_min"`, which concatenates the maximum and the minimum.
+    """
+    embedding, x = _segments(num_features, normalize_input=False)
+    pooled = _pool(x, pooling, tuple(POOLINGS))
+    alone = layers.Concatenate()([embedding, embedding]) if pooling == "max_min" else embedding
+    network = [MaskedBatchNormalization()] if normalize_input else []
+    for _ in range(check_integer("depth", depth, 0)):
+        network += _hidden_block(units, dropout)
+    network.append(_classifier(num_classes))
+    return _model("embedded_space", embedding, _apply(network, pooled), _apply(network, alone))
+
+
+def jdc(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+) -> keras.Model:
+    """Build the joint detection and classification model of fig. 2a: `F(B) = sum over x in B of p(x) f(x)`.
+
+    The attention `p` has hidden blocks of its own.
+    """
+    embedding, x = _segments(num_features, normalize_input)
+    framewise = _classifier(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
+    scores = layers.Dense(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
+    return _model("jdc", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
+
+
+def self_attention(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+) -> keras.Model:
+    """Build the self-attention model of fig. 2b: `F(B) = sum over x in B of p(f(x)) f(x)`.
+
+    The figure gives no formula for the attention; here `p` is the normalized `sigmoid(U f(x) + c)`.
+    """
+    embedding, x = _segments(num_features, normalize_input)
+    framewise = _classifier(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
+    scores = layers.Dense(num_classes)(framewise)
+    return _model("self_attention", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
+
+
+def decision_attention(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+) -> keras.Model:
+    """Build decision-level attention (fig. 2c): `F(B) = sum over x in B of p(x') f(x')`, eq. 16 to 19."""
+    embedding, x = _segments(num_features, normalize_input)
+    hidden = _hidden_blocks(x, units, depth, dropout)[-1]
+    return _model("decision_attention", embedding, *_attend(hidden, num_classes))
+
+
+def multi_attention(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+) -> keras.Model:
+    """Build multi-level attention: `F(B) = g(F1(B), F2(B))`, eq. 6, where `g` is dense with a sigmoid.
+
+    `F1` and `F2` are decision-level attention on the last two hidden blocks, so `depth` must be at least 2.
+    """
+    check_integer("depth", depth, 2)
+    embedding, x = _segments(num_features, normalize_input)
+    levels = [_attend(hidden, num_classes) for hidden in _hidden_blocks(x, units, depth, dropout)[-2:]]
+    network = [layers.Concatenate(), _classifier(num_classes)]
+    clipwise, framewise = (_apply(network, list(outputs)) for outputs in zip(*levels, strict=True))
+    return _model("multi_attention", embedding, clipwise, framewise)
+
+
+def feature_pooling(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+    pooling: str = "average",
+) -> keras.Model:
+    """Build a classifier of pooled features: `F(B) = f(h)` with `h = pool over x in B of u(x)`, eq. 21 and 23.
+
+    `pooling` is `"average"` or `"max"`; `u` is that of `feature_attention`.
+    """
+    embedding, x = _segments(num_features, normalize_input)
+    features = layers.Dense(units, use_bias=False)(_hidden_blocks(x, units, depth, dropout)[-1])
+    network = [*_activation(dropout), _classifier(num_classes)]
+    pooled = _pool(features, pooling, ("average", "max"))
+    return _model("feature_pooling", embedding, _apply(network, pooled), _apply(network, features))
+
+
+def feature_attention(
+    num_classes: int = 527,
+    *,
+    num_features: int = 128,
+    units: int = 1024,
+    depth: int = 3,
+    dropout: float = 0.5,
+    normalize_input: bool = True,
+    phi: str = "sigmoid",
+) -> keras.Model:
+    """Build feature-level attention (fig. 3c): `F(B) = f(h)`, `h_j = sum over x in B of q(x)_j u(x)_j`, eq. 20 to 24.
+
+    `u` is linear without a bias, which the batch normalization in `f` would cancel. `q` is the normalized `phi` of a
+    dense layer, where `phi` is `"relu"`, `"exp"`, `"sigmoid"`, `"softmax"` (eq. 25 to 28) or `"nin"`, a network in
+    network of two layers (eq. 29).
+    """
+    check_choice("phi", phi, PHI_NAMES)
+    embedding, x = _segments(num_features, normalize_input)
+    hidden = _hidden_blocks(x, units, depth, dropout)[-1]
+    features, scores = layers.Dense(units, use_bias=False)(hidden), layers.Dense(units)(hidden)
+    if phi == "nin":
+        scores = layers.Dense(units)(layers.Dense(units, activation="relu")(scores))
+    pooled = AttentionPooling("sigmoid" if phi == "nin" else phi)([features, scores])
+    network = [*_activation(dropout), _classifier(num_classes)]
+    return _model("feature_attention", embedding, _apply(network, pooled), _apply(network, features))
+
+
+def _segments(num_features: int, normalize_input: bool) -> tuple[Any, Any]:
+    """Return the input of a model, and the same with padding masked and, if asked for, normalized."""
+    embedding = keras.Input((None, check_integer("num_features", num_features)), name="embedding")
+    x = layers.Masking(0.0, name="padding")(embedding)
+    return embedding, MaskedBatchNormalization()(x) if normalize_input else x
+
+
+def _hidden_blocks(x: Any, units: int, depth: int, dropout: float) -> list[Any]:
+    """Return `x` and the output of every block of `x' = f_FC(x)`, eq. 17."""
+    check_integer("units", units)
+    outputs = [x]
+    for _ in range(check_integer("depth", depth, 0)):
+        outputs.append(_apply(_hidden_block(units, dropout), outputs[-1]))
+    return outputs
+
+
+def _hidden_block(units: int, dropout: float) -> list[keras.layers.Layer]:
+    return [layers.Dense(units, use_bias=False), *_activation(dropout)]
+
+
+def _activation(dropout: float) -> list[keras.layers.Layer]:
+    check_rate("dropout", dropout)
+    return [MaskedBatchNormalization(), layers.ReLU(), HalfDropout() if dropout == 0.5 else layers.Dropout(dropout)]
+
+
+def _classifier(num_classes: int) -> keras.layers.Layer:
+    """Return the layer `f(x) = sigmoid(W x + b)`, eq. 18."""
+    return layers.Dense(check_integer("num_classes", num_classes), activation="sigmoid", dtype="float32")
+
+
+def _attend(hidden: Any, num_classes: int) -> tuple[Any, Any]:
+    """Return `F(B) = sum over x' of p(x') f(x')` and `f(x')` of one hidden block."""
+    framewise = _classifier(num_classes)(hidden)
+    return AttentionPooling("sigmoid")([framewise, layers.Dense(num_classes)(hidden)]), framewise
+
+
+def _pool(x: Any, pooling: str, choices: tuple[str, ...]) -> Any:
+    pooled = [layer()(x) for layer in POOLINGS[check_choice("pooling", pooling, choices)]]
+    return pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
+
+
+def _apply(network: list[keras.layers.Layer], x: Any) -> Any:
+    for layer in network:
         x = layer(x)
     return x
 
 
-def instance_space(pooling: str = "average", **settings: Any) -> keras.Model:
-    """Segments -> the pooled probabilities of a segment classifier: `F(B) = agg f(x)`, eq. 7, 9, 10.
-
-    With `pooling="average"`, trained on single segments, it is the segment-based system (eq. 1) and, with one hidden
-    block, Google's baseline; trained on clips, the collective assumption (`"average"`) or the standard one (`"max"`).
-    """
-    s = EmbeddingSettings(**settings)
-    embedding = s.input()
-    framewise = s.classes()(s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
-    return _model("instance_space", embedding, _pool(pooling, ("average", "max"), framewise), framewise)
-
-
-def embedded_space(pooling: str = "average", **settings: Any) -> keras.Model:
-    """Segments -> the classifier of one pooled embedding: `F(B) = g(h)`, eq. 13 to 15.
-
-    A segment's own probabilities are those of a clip that holds it alone.
-    """
-    s = EmbeddingSettings(**settings)
-    embedding = s.input()
-    pooled = _pool(pooling, tuple(POOLINGS), s.masked(embedding))
-    alone = layers.Concatenate()([embedding, embedding]) if pooling == "max_min" else embedding
-    network = [MaskedBatchNormalization()] if s.normalize_input else []
-    for _ in range(s.depth):
-        network += s.block()
-    network.append(s.classes())
-    return _model("embedded_space", embedding, apply(network, pooled), apply(network, alone))
-
-
-def jdc(**settings: Any) -> keras.Model:
-    """Joint detection and classification (fig. 2a): `sum p(x) f(x)`, p and f with hidden blocks of their own."""
-    s = EmbeddingSettings(**settings)
-    embedding = s.input()
-    x = s.normalized(s.masked(embedding))
-    framewise = s.classes()(s.hidden_blocks(x)[-1])
-    scores = s.class_scores()(s.hidden_blocks(x)[-1])
-    return _model("jdc", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
-
-
-def self_attention(**settings: Any) -> keras.Model:
-    """Self attention (fig. 2b): `sum p(x) f(x)`, p computed from the classifier's own output f(x).
-
-    The paper's figure gives no formula: here `v(x) = sigmoid(U f(x) + c)`.
-    """
-    s = EmbeddingSettings(**settings)
-    embedding = s.input()
-    framewise = s.classes()(s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
-    scores = s.class_scores()(framewise)
-    return _model("self_attention", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
-
-
-def decision_attention(**settings: Any) -> keras.Model:
-    """Decision-level single attention (fig. 2c): `F(B) = sum p(x') f(x')`, eq. 16 to 19, on the shared x'."""
-    s = EmbeddingSettings(**settings)
-    embedding = s.input()
-    clipwise, framewise = _forward_block(s, s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
-    return _model("decision_attention", embedding, clipwise, framewise)
-
-
-def multi_attention(**settings: Any) -> keras.Model:
-    """Decision-level attention on the last two hidden layers: `F(B) = g(F1(B), F2(B))`, eq. 6, g dense, sigmoid.
-
-    Each level has attention and classification weights of its own. Needs `depth` of at least 2.
-    """
-    s = EmbeddingSettings(**settings)
-    if s.depth < 2:
-        raise ValueError(
-            f"`depth` must be at least 2: one attention on each of the last two blocks; received {s.depth}"
-        )
-    embedding = s.input()
-    hidden = s.hidden_blocks(s.normalized(s.masked(embedding)))
-    levels = [_forward_block(s, level) for level in hidden[-2:]]
-    final = [layers.Concatenate(), s.classes()]
-    clipwise, framewise = (apply(final, list(outputs)) for outputs in zip(*levels, strict=True))
-    return _model("multi_attention", embedding, clipwise, framewise)
-
-
-def feature_pooling(pooling: str = "average", **settings: Any) -> keras.Model:
-    """Features u(x) of the segments, pooled without attention -> the classifier of one vector, eq. 21 and 23.
-
-    u is linear and has no bias, as in `feature_attention`.
-    """
-    s = EmbeddingSettings(**settings)
-    embedding = s.input()
-    features = layers.Dense(s.units, use_bias=False)(s.hidden_blocks(s.normalized(s.masked(embedding)))[-1])
-    pooled = _pool(pooling, ("average", "max"), features)
-    return _classified("feature_pooling", s, embedding, pooled, features)
-
-
-def feature_attention(phi: str = "sigmoid", **settings: Any) -> keras.Model:
-    """Feature-level attention (fig. 3c): `h_j = sum q(x)_j u(x)_j`, `F(B) = f(h)`, eq. 20 to 24.
-
-    u is linear and has no bias: the batch normalization after the pooling would take it away. `phi` makes q: `relu`,
-    `exp`, `sigmoid`, `softmax` (eq. 25 to 28) or `nin`, two layers (eq. 29).
-    A segment's own probabilities are those of a clip that holds it alone, where attention has no choice: `f(u(x))`.
-    """
-    s = EmbeddingSettings(**settings)
-    if phi not in PHI_NAMES:
-        raise ValueError(f"`phi` must be one of {', '.join(PHI_NAMES)}; received {phi!r}")
-    embedding = s.input()
-    hidden = s.hidden_blocks(s.normalized(s.masked(embedding)))[-1]
-    features = layers.Dense(s.units, use_bias=False)(hidden)
-    scores = layers.Dense(s.units)(hidden)
-    if phi == "nin":
-        scores = layers.Dense(s.units)(layers.Dense(s.units, activation="relu")(scores))
-    pooled = AttentionPooling("sigmoid" if phi == "nin" else phi)([features, scores])
-    return _classified("feature_attention", s, embedding, pooled, features)
-
-
-def _forward_block(s: EmbeddingSettings, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The FWD block of fig. 2c: `x'` -> `(F(B), f(x'))`."""
-    framewise = s.classes()(x)
-    return AttentionPooling("sigmoid")([framewise, s.class_scores()(x)]), framewise
-
-
-def _classified(name: str, s: EmbeddingSettings, embedding: Tensor, pooled: Tensor, features: Tensor) -> keras.Model:
-    """BatchNorm, ReLU, Dropout and the classes, of the pooled features and of each segment's."""
-    network = [*s.activation(), s.classes()]
-    return _model(name, embedding, apply(network, pooled), apply(network, features))
-
-
-def _pool(pooling: str, allowed: tuple[str, ...], x: Tensor) -> Tensor:
-    if pooling not in allowed:
-        raise ValueError(f"`pooling` must be one of {', '.join(allowed)}; received {pooling!r}")
-    return POOLINGS[pooling](x)
-
-
-def _model(name: str, embedding: Tensor, clipwise: Tensor, framewise: Tensor) -> keras.Model:
+def _model(name: str, embedding: Any, clipwise: Any, framewise: Any) -> keras.Model:
     return keras.Model(embedding, {"clipwise": clipwise, "framewise": framewise}, name=name)

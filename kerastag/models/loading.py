@@ -1,4 +1,4 @@
-"""A `.keras` file -> the network in it."""
+"""Loading of models from `.keras` files."""
 
 import os
 from pathlib import Path
@@ -8,16 +8,21 @@ import keras
 
 from kerastag.layers import register_layers
 
+__all__ = ["load_model"]
+
 
 def load_model(path: str | os.PathLike[str]) -> Any:
-    """A `.keras` file of any of our models -> the network, not compiled.
+    """Load a model from a `.keras` file.
 
     Args:
-        path: The file.
+        path: Path of a file that kerastag or Keras has written.
+
+    Returns:
+        `keras.Model`, not compiled.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no Keras model that can be loaded; the line names the file and the reason.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not a Keras model that can be loaded.
 
     >>> load_model("no.keras")
     Traceback (most recent call last):
@@ -28,6 +33,6 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     register_layers()
     try:
         return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # a damaged file can end in any error of zipfile, json, h5py or Keras
+    except Exception as error:  # A damaged file raises any error of zipfile, json, h5py or Keras.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{os.fspath(path)}: is no Keras model that can be loaded ({reason})") from error
+        raise ValueError(f"{os.fspath(path)}: must be a Keras model; received: {reason}") from error

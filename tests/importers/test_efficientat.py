@@ -1,53 +1,53 @@
-"""EfficientAT checkpoints: the real mn04 against what PyTorch gave, any width in NumPy, and what is refused."""
+"""EfficientAT checkpoints: mn04 compared with PyTorch, any width with NumPy, and files that are rejected."""
 
 import keras
 import numpy as np
 import pytest
 import soundfile
-from weights import numpy_networks
-from weights.torch_writing import random_state, write_torch_zip
+from importers import numpy_networks
+from importers.torch_writing import make_random_state, write_torch_zip
 
 from checks import SHARED
 from kerastag.card import Card
 from kerastag.dsp import FRONT_ENDS
-from kerastag.importers.efficientat import import_efficientat
+from kerastag.importers import TorchFile, import_efficientat
 from kerastag.labels import LabelSet
-from kerastag.models.mn import ROWS, mn, rounded
+from kerastag.models.backbones.mn import BLOCKS, mn, round_channels
 
 MN04 = SHARED / "data/weights/mn04_as_mAP_432.pt"
 CLASSES = LabelSet.from_names([f"class {index}" for index in range(5)])
 
 
-def mn_shapes(width, classes=5):
-    """Names and shapes as EfficientAT's own class gives them."""
+def list_mn_shapes(width, classes=5):
+    """Return the names and shapes of EfficientAT's own class."""
 
-    def unit(name, outputs, inputs, size):
+    def list_unit(name, outputs, inputs, size):
         norm = {f"{name}.1.{part}": (outputs,) for part in ("weight", "bias", "running_mean", "running_var")}
         return {f"{name}.0.weight": (outputs, inputs, size, size), **norm}
 
-    shapes = unit("features.0", rounded(16 * width), 1, 3)
-    for index, row in enumerate(ROWS, start=1):
-        inputs, expanded, outputs = (rounded(n * width) for n in (row.inputs, row.expanded, row.outputs))
+    shapes = list_unit("features.0", round_channels(16 * width), 1, 3)
+    for index, row in enumerate(BLOCKS, start=1):
+        inputs, expanded, outputs = (round_channels(n * width) for n in (row.inputs, row.expanded, row.outputs))
         units = [] if expanded == inputs else [(expanded, inputs, 1)]
         units.append((expanded, 1, row.kernel_size))
         for part, sizes in enumerate(units):
-            shapes |= unit(f"features.{index}.block.{part}", *sizes)
+            shapes |= list_unit(f"features.{index}.block.{part}", *sizes)
         part = len(units)
         if row.squeeze_excite:
-            name, hidden = f"features.{index}.block.{part}.conc_se_layers.0", rounded(expanded // 4)
+            name, hidden = f"features.{index}.block.{part}.conc_se_layers.0", round_channels(expanded // 4)
             shapes |= {f"{name}.fc1.weight": (hidden, expanded), f"{name}.fc1.bias": (hidden,)}
             shapes |= {f"{name}.fc2.weight": (expanded, hidden), f"{name}.fc2.bias": (expanded,)}
             part += 1
-        shapes |= unit(f"features.{index}.block.{part}", outputs, expanded, 1)
-    last, hidden = 6 * rounded(160 * width), rounded(1280 * width)
-    shapes |= unit("features.16", last, rounded(160 * width), 1)
+        shapes |= list_unit(f"features.{index}.block.{part}", outputs, expanded, 1)
+    last, hidden = 6 * round_channels(160 * width), round_channels(1280 * width)
+    shapes |= list_unit("features.16", last, round_channels(160 * width), 1)
     shapes |= {"classifier.2.weight": (hidden, last), "classifier.2.bias": (hidden,)}
     return {**shapes, "classifier.5.weight": (classes, hidden), "classifier.5.bias": (classes,)}
 
 
 @pytest.mark.parametrize("frames", [77, pytest.param(64, marks=pytest.mark.slow)])
-def test_network_equals_the_published_one_in_numpy(frames, tmp_path):
-    state = random_state(mn_shapes(0.2))
+def test_the_network_equals_the_published_one_in_numpy(frames, tmp_path):
+    state = make_random_state(list_mn_shapes(0.2))
     path = import_efficientat(write_torch_zip(tmp_path / "mn02.pt", state), tmp_path / "mn02.keras", labels=CLASSES)
     imported = keras.saving.load_model(path)
     model = mn(5, width=0.2)
@@ -55,11 +55,11 @@ def test_network_equals_the_published_one_in_numpy(frames, tmp_path):
         if layer.weights:
             layer.set_weights(imported.get_layer(layer.name).get_weights())
     log_mel = np.random.default_rng(1).normal(size=(2, frames, 128)).astype(np.float32)
-    got, expected = model.predict(log_mel, verbose=0), numpy_networks.mn(log_mel, state)
+    outputs, expected = model.predict(log_mel, verbose=0), numpy_networks.mn(log_mel, state)
     assert expected["framewise"].shape[1] == -(-frames // 32)
     assert expected["clipwise"].std() > 0.05
     for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.real
@@ -70,11 +70,11 @@ def test_mn04_equals_pytorch_on_real_recordings(tmp_path):
     for name in ("R9_ZSCveAHg_7s", "speech", "typing", "music"):
         waveform, rate = soundfile.read(SHARED / f"data/audio/{name}.wav", dtype="float32")
         assert rate == card.sample_rate
-        got = model.predict(waveform[None], verbose=0)
+        outputs = model.predict(waveform[None], verbose=0)
         embedding = golden[f"{name}.embedding"]
-        assert np.abs(got["embedding"][0] - embedding).max() <= 1e-3 * np.abs(embedding).max()
-        np.testing.assert_allclose(got["clipwise"][0], golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
-    assert card.labels.names[int(got["clipwise"][0].argmax())] == "Music"
+        assert np.abs(outputs["embedding"][0] - embedding).max() <= 1e-3 * np.abs(embedding).max()
+        np.testing.assert_allclose(outputs["clipwise"][0], golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
+    assert card.labels.names[int(outputs["clipwise"][0].argmax())] == "Music"
     assert card.labels == LabelSet.audioset()
     assert (card.seconds_per_frame, card.window_seconds) == (0.32, 10.0)
     assert card.front_end == FRONT_ENDS["efficientat"].as_dict()
@@ -82,20 +82,22 @@ def test_mn04_equals_pytorch_on_real_recordings(tmp_path):
 
 @pytest.mark.real
 def test_mn04_names_and_shapes_are_those_of_the_numpy_network():
-    from kerastag.importers.torch_file import TorchFile
-
     with TorchFile(MN04) as file:
-        found = {name: tensor.shape for name, tensor in file.tensors().items()}
-    assert {name: shape for name, shape in found.items() if "num_batches" not in name} == mn_shapes(0.4, 527)
+        shapes = {name: tensor.shape for name, tensor in file.list_tensors().items()}
+    assert {name: shape for name, shape in shapes.items() if "num_batches" not in name} == list_mn_shapes(0.4, 527)
 
 
-def test_a_dynamic_network_is_refused_by_name(tmp_path):
-    state = random_state({**mn_shapes(0.1), "layers.0.exp_conv.weight": (8, 8)})
-    with pytest.raises(ValueError, match=r"EfficientAT's MN at width 0\.1: 1 left over: layers\.0\.exp_conv\.weight$"):
+def test_a_dynamic_network_is_rejected_with_its_tensors(tmp_path):
+    state = make_random_state({**list_mn_shapes(0.1), "layers.0.exp_conv.weight": (8, 8)})
+    with pytest.raises(
+        ValueError, match=r"EfficientAT's MN at width 0\.1; received: 1 unexpected: layers\.0\.exp_conv"
+    ):
         import_efficientat(write_torch_zip(tmp_path / "dymn.pt", state), tmp_path / "a.keras", labels=CLASSES)
 
 
-def test_a_panns_file_is_refused(tmp_path):
-    state = random_state({"fc_audioset.weight": (5, 8), "fc_audioset.bias": (5,)})
-    with pytest.raises(ValueError, match="is no checkpoint of EfficientAT's MN"):
+def test_a_checkpoint_of_panns_is_rejected(tmp_path):
+    state = make_random_state({"fc_audioset.weight": (5, 8), "fc_audioset.bias": (5,)})
+    with pytest.raises(
+        ValueError, match="must be a checkpoint of EfficientAT's MN; received: no weights of `classifier.2`"
+    ):
         import_efficientat(write_torch_zip(tmp_path / "a.pth", state, "model"), tmp_path / "a.keras", labels=CLASSES)

@@ -10,8 +10,8 @@ from checks import (
     check_batch_equals_items,
     check_config_round_trip,
     check_layer_saves_exactly,
-    gradients_of,
-    outputs_of,
+    compute_gradients,
+    compute_outputs,
 )
 from kerastag.layers.attention_pooling import PHI, AttentionPooling
 
@@ -92,7 +92,7 @@ def test_a_clip_of_padding_alone_gives_zeros_and_finite_gradients(phi, training)
     assert (output[1] == 0).all()
     assert (output[[0, 2]] != 0).all()
     layer = AttentionPooling(phi)
-    gradients = gradients_of(
+    gradients = compute_gradients(
         lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(mask), training=training), VALUES, SCORES
     )
     for gradient in gradients:
@@ -112,7 +112,7 @@ def test_extreme_scores_stay_finite(phi, size, training):
         output = pooled(phi, scores=scores, mask=MASK)
         assert np.isfinite(output).all()
         assert (np.abs(output) <= 1).all()  # a mean of values within [-1, 1]
-        for gradient in gradients_of(
+        for gradient in compute_gradients(
             lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(MASK), training=training), VALUES, scores
         ):
             assert np.isfinite(gradient).all()
@@ -125,7 +125,7 @@ def test_relu_of_negative_scores_is_the_average(training):
     scores = -np.abs(SCORES) - 0.1
     np.testing.assert_allclose(pooled("relu", scores=scores), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
     layer = AttentionPooling("relu")
-    values, scores_gradient = gradients_of(lambda u, z: layer([u, z], training=training), VALUES, scores)
+    values, scores_gradient = compute_gradients(lambda u, z: layer([u, z], training=training), VALUES, scores)
     np.testing.assert_allclose(values, np.full_like(VALUES, 1 / 5), rtol=1e-5)
     assert (scores_gradient == 0).all()
 
@@ -145,7 +145,7 @@ def test_the_gradient_is_that_of_the_formula(phi, training):
     """Central differences of the float64 formula."""
     direction = RANDOM.standard_normal(SCORES.shape)
     values, layer = keras.ops.convert_to_tensor(VALUES), AttentionPooling(phi)
-    (gradient,) = gradients_of(lambda z: layer([values, z], training=training), SCORES)
+    (gradient,) = compute_gradients(lambda z: layer([values, z], training=training), SCORES)
     step = 1e-5
     above, below = (
         sum(
@@ -166,7 +166,7 @@ def test_the_gradient_written_out_is_the_frameworks(phi):
         return layer([values, scores], mask=mask, training=training)
 
     written, taken = (
-        gradients_of(partial(attention, training), VALUES, SCORES, weights=weights) for training in (True, False)
+        compute_gradients(partial(attention, training), VALUES, SCORES, weights=weights) for training in (True, False)
     )
     for got, expected in zip(written, taken, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
@@ -185,7 +185,7 @@ def test_the_mask_of_a_model_is_used_and_ends_here():
     output = AttentionPooling()([keras.layers.Activation("sigmoid")(masked), masked])
     assert output.shape == (None, 4)
     padded = np.where(MASK[..., None], SCORES, 0).astype("float32")
-    got = outputs_of(keras.Model(inputs, output), padded)["0"]
+    got = compute_outputs(keras.Model(inputs, output), padded)["0"]
     expected = [
         attend(1 / (1 + np.exp(-z[valid])), z[valid], "sigmoid")[1] for z, valid in zip(SCORES, MASK, strict=True)
     ]

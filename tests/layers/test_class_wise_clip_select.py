@@ -13,8 +13,8 @@ from checks import (
     check_batch_equals_items,
     check_config_round_trip,
     check_layer_saves_exactly,
-    gradients_of,
-    outputs_of,
+    compute_gradients,
+    compute_outputs,
 )
 from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 
@@ -49,7 +49,7 @@ def expected(inputs, *settings):
 
 def check(inputs, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds=0.0):
     layer = ClassWiseClipSelect(num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds, return_windows=True)
-    got = list(outputs_of(layer, inputs).values())
+    got = list(compute_outputs(layer, inputs).values())
     windows, start_seconds, classes = expected(inputs, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds)
     np.testing.assert_array_equal(got[2], classes)
     np.testing.assert_allclose(got[1], start_seconds, rtol=1e-6)
@@ -115,7 +115,7 @@ def test_what_is_equal_comes_in_order_of_class_and_from_the_middle_of_its_frames
     framewise[0, 4:6] = [0.2, -0.0, 1e-41, np.nan, 0.7, 0.7]
     framewise[0, 0, 5] = np.nan
     source = np.arange(16, dtype=np.float32)[None]
-    outputs = outputs_of(ClassWiseClipSelect(6, 1.0, 2, return_windows=True), [source, clipwise, framewise])
+    outputs = compute_outputs(ClassWiseClipSelect(6, 1.0, 2, return_windows=True), [source, clipwise, framewise])
     np.testing.assert_array_equal(outputs["2"], [[4, 5, 0, 1, 2, 3]])
     np.testing.assert_array_equal(outputs["1"], [[4.5, 4.5, 4.5, 3.5, 3.5, 3.5]])
 
@@ -123,9 +123,9 @@ def test_what_is_equal_comes_in_order_of_class_and_from_the_middle_of_its_frames
 def test_silence_and_nan_in_the_source_are_passed_on():
     _, clipwise, framewise = random_inputs(np.random.default_rng(0), 1, 20, 5, 3)
     layer = ClassWiseClipSelect(2, 1.0, 10)
-    assert not outputs_of(layer, [np.zeros((1, 20), np.float32), clipwise, framewise])["0"].any()
+    assert not compute_outputs(layer, [np.zeros((1, 20), np.float32), clipwise, framewise])["0"].any()
     source = np.full((1, 20), np.nan, np.float32)
-    assert np.isnan(outputs_of(layer, [source, clipwise, framewise])["0"]).all()
+    assert np.isnan(compute_outputs(layer, [source, clipwise, framewise])["0"]).all()
 
 
 def test_ten_minutes_do_not_overflow():
@@ -187,7 +187,7 @@ def test_half_precision_changes_no_choice_and_no_sample():
 def test_no_gradient_flows_through_the_choice():
     inputs = random_inputs(np.random.default_rng(7), 1, 20, 5, 3)
     layer = ClassWiseClipSelect(2, 1.0, 10)
-    gradients = gradients_of(lambda *x: ops.sum(layer(list(x)), axis=2), *inputs)
+    gradients = compute_gradients(lambda *x: ops.sum(layer(list(x)), axis=2), *inputs)
     windows, starts, _ = expected(inputs, 2, 1.0, 10, 0.0)
     heard = np.zeros(20)
     for start in starts[0]:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, gradients_of
+from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, compute_gradients
 from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
 
 RANDOM = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_what_is_far_from_zero_keeps_its_variance():
 def test_the_gradients_are_kerass(shape, training):
     x, weights = features(shape), RANDOM.standard_normal(shape).astype("float32")
     gradients = [
-        gradients_of(lambda inputs, used=layer: used(inputs, training=training), x, weights=weights)[0]
+        compute_gradients(lambda inputs, used=layer: used(inputs, training=training), x, weights=weights)[0]
         for layer in pair(shape)
     ]
     np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-5)

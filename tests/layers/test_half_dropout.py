@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, gradients_of
+from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, compute_gradients
 from kerastag.layers.half_dropout import HalfDropout
 
 
@@ -71,7 +71,7 @@ def test_the_gradient_is_the_mask():
     x = np.random.default_rng(0).standard_normal((9, 37)).astype("float32")
     mask = kept(HalfDropout(seed=9), x.shape)
     layer = HalfDropout(seed=9)
-    (gradient,) = gradients_of(lambda inputs: layer(inputs, training=True), x)
+    (gradient,) = compute_gradients(lambda inputs: layer(inputs, training=True), x)
     np.testing.assert_array_equal(gradient, 2 * mask)
 
 

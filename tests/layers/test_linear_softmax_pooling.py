@@ -9,7 +9,7 @@ from checks import (
     check_config_round_trip,
     check_layer_saves_exactly,
     check_masked_padding_changes_nothing,
-    outputs_of,
+    compute_outputs,
 )
 from kerastag.layers.linear_softmax_pooling import LinearSoftmaxPooling
 
@@ -19,12 +19,12 @@ P = np.random.default_rng(0).uniform(size=(3, 7, 4)).astype(np.float32)
 def test_equals_the_formula():
     exact = P.astype(float)
     expected = (exact**2).sum(axis=1) / exact.sum(axis=1)
-    np.testing.assert_allclose(outputs_of(LinearSoftmaxPooling(), P)["0"], expected, rtol=1e-6)
+    np.testing.assert_allclose(compute_outputs(LinearSoftmaxPooling(), P)["0"], expected, rtol=1e-6)
 
 
 def test_one_frame_is_itself_and_silence_is_zero():
-    np.testing.assert_allclose(outputs_of(LinearSoftmaxPooling(), P[:, :1])["0"], P[:, 0], rtol=1e-6)
-    assert (outputs_of(LinearSoftmaxPooling(), np.zeros_like(P))["0"] == 0).all()
+    np.testing.assert_allclose(compute_outputs(LinearSoftmaxPooling(), P[:, :1])["0"], P[:, 0], rtol=1e-6)
+    assert (compute_outputs(LinearSoftmaxPooling(), np.zeros_like(P))["0"] == 0).all()
 
 
 def test_masked_padding_changes_nothing():
@@ -42,7 +42,7 @@ def test_is_float32_under_half_precision():
     keras.config.set_dtype_policy("mixed_float16")
     layer = LinearSoftmaxPooling()
     small = np.full((1, 1000, 1), 1e-4, np.float16)
-    output = outputs_of(layer, small)["0"]
+    output = compute_outputs(layer, small)["0"]
     assert output.dtype == np.float32
     np.testing.assert_allclose(output, 1e-4, rtol=1e-3)  # 1e-8 would be zero in float16
 

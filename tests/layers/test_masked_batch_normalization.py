@@ -8,8 +8,8 @@ from checks import (
     check_batch_equals_items,
     check_config_round_trip,
     check_layer_saves_exactly,
-    gradients_of,
-    outputs_of,
+    compute_gradients,
+    compute_outputs,
 )
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 
@@ -83,7 +83,7 @@ def test_a_batch_of_padding_alone_is_finite():
     nothing = np.zeros_like(MASK)
     assert np.isfinite(call(MaskedBatchNormalization(), X, True, nothing)).all()
     layer = MaskedBatchNormalization()
-    (gradient,) = gradients_of(lambda x: layer(x, training=True, mask=keras.ops.convert_to_tensor(nothing)), X)
+    (gradient,) = compute_gradients(lambda x: layer(x, training=True, mask=keras.ops.convert_to_tensor(nothing)), X)
     assert np.isfinite(gradient).all()
     constant = np.full_like(X, 3)
     np.testing.assert_allclose(call(MaskedBatchNormalization(), constant, True), 0, atol=1e-3)
@@ -93,7 +93,7 @@ def test_the_gradient_is_kerass():
     weights = RANDOM.standard_normal(X.shape).astype("float32")
     mask = keras.ops.convert_to_tensor(MASK)
     gradients = [
-        gradients_of(lambda x, used=layer: used(x, training=True, mask=mask), X, weights=weights)[0] for layer in pair()
+        compute_gradients(lambda x, used=layer: used(x, training=True, mask=mask), X, weights=weights)[0] for layer in pair()
     ]
     np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-4)
 
@@ -137,8 +137,8 @@ def test_batch_saving_config_and_mask():
     inputs = keras.Input((None, 4))
     pooled = keras.layers.GlobalAveragePooling1D()(layer(keras.layers.Masking(0.0)(inputs)))
     padded = np.where(MASK[..., None], X, 0).astype("float32")
-    expected = [row[valid].mean(axis=0) for row, valid in zip(outputs_of(layer, padded)["0"], MASK, strict=True)]
-    np.testing.assert_allclose(outputs_of(keras.Model(inputs, pooled), padded)["0"], expected, rtol=1e-5, atol=1e-6)
+    expected = [row[valid].mean(axis=0) for row, valid in zip(compute_outputs(layer, padded)["0"], MASK, strict=True)]
+    np.testing.assert_allclose(compute_outputs(keras.Model(inputs, pooled), padded)["0"], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, outputs_of
+from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, compute_outputs
 from kerastag.layers.patchwise import Patchwise
 
 X = np.random.default_rng(0).normal(size=(2, 23, 4)).astype(np.float32)
@@ -16,7 +16,7 @@ def network():
 
 def test_each_patch_is_seen_alone_and_the_rest_is_left_out():
     layer = Patchwise(network(), 5)
-    got = outputs_of(layer, X)["0"]
+    got = compute_outputs(layer, X)["0"]
     assert got.shape == (2, 4, 3)
     kernel, bias = (w.numpy() for w in layer.network.weights)
     for patch in range(4):

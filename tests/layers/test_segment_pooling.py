@@ -9,8 +9,8 @@ from checks import (
     check_config_round_trip,
     check_layer_saves_exactly,
     check_masked_padding_changes_nothing,
-    gradients_of,
-    outputs_of,
+    compute_gradients,
+    compute_outputs,
 )
 from kerastag.layers.average_pooling import AveragePooling
 from kerastag.layers.max_pooling import MaxPooling
@@ -39,8 +39,8 @@ every = pytest.mark.parametrize("pooling", POOLINGS, ids=lambda pooling: pooling
 def test_equals_numpy_in_float64_on_valid_segments_alone(pooling):
     function, tolerance, _ = POOLINGS[pooling]
     close = {"rtol": tolerance, "atol": tolerance / 10}
-    np.testing.assert_allclose(outputs_of(pooling(), X)["0"], function(X.astype(np.float64), axis=1), **close)
-    np.testing.assert_allclose(outputs_of(pooling(), X, MASK)["0"], function(VALID, axis=1), **close)
+    np.testing.assert_allclose(compute_outputs(pooling(), X)["0"], function(X.astype(np.float64), axis=1), **close)
+    np.testing.assert_allclose(compute_outputs(pooling(), X, MASK)["0"], function(VALID, axis=1), **close)
     check_masked_padding_changes_nothing(pooling(), X, MASK)
 
 
@@ -48,10 +48,10 @@ def test_equals_numpy_in_float64_on_valid_segments_alone(pooling):
 def test_a_clip_of_padding_alone_gives_zeros_and_finite_gradients(pooling):
     mask = MASK.copy()
     mask[1] = False
-    output = outputs_of(pooling(), X, mask)["0"]
+    output = compute_outputs(pooling(), X, mask)["0"]
     assert (output[1] == 0).all()
     assert (output[[0, 2]] != 0).all()
-    (gradient,) = gradients_of(lambda x: pooling()(x, mask=keras.ops.convert_to_tensor(mask)), X)
+    (gradient,) = compute_gradients(lambda x: pooling()(x, mask=keras.ops.convert_to_tensor(mask)), X)
     assert np.isfinite(gradient).all()
     assert (gradient[1] == 0).all()
     assert (gradient[0] != 0).any()
@@ -72,24 +72,24 @@ def test_the_mask_of_a_model_is_used_and_ends_here(pooling):
     assert pooled.shape == (None, 4)
     assert pooling().compute_mask(inputs, mask=inputs) is None
     padded = np.where(MASK[..., None], X, 0).astype("float32")
-    np.testing.assert_array_equal(outputs_of(model, padded)["0"], outputs_of(pooling(), X, MASK)["0"])
+    np.testing.assert_array_equal(compute_outputs(model, padded)["0"], compute_outputs(pooling(), X, MASK)["0"])
 
 
 @every
 @pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.02), ("mixed_float16", 0.003)])
 def test_half_precision_stays_close(pooling, policy, tolerance):
-    whole = outputs_of(pooling(), X, MASK)["0"]
+    whole = compute_outputs(pooling(), X, MASK)["0"]
     keras.config.set_dtype_policy(policy)
-    half = outputs_of(pooling(), X, MASK)["0"]
+    half = compute_outputs(pooling(), X, MASK)["0"]
     assert half.dtype != np.float32
     np.testing.assert_allclose(half.astype(np.float32), whole, atol=tolerance, rtol=tolerance)
-    silent = outputs_of(pooling(), X, np.zeros_like(MASK))["0"].astype(np.float32)
+    silent = compute_outputs(pooling(), X, np.zeros_like(MASK))["0"].astype(np.float32)
     assert (silent == 0).all()
 
 
 @every
 def test_the_gradient_goes_to_the_segments_that_made_the_value(pooling):
-    (gradient,) = gradients_of(lambda x: pooling()(x, mask=keras.ops.convert_to_tensor(MASK)), X)
+    (gradient,) = compute_gradients(lambda x: pooling()(x, mask=keras.ops.convert_to_tensor(MASK)), X)
     np.testing.assert_allclose(gradient, POOLINGS[pooling][2], rtol=1e-6)
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, outputs_of
+from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, compute_outputs
 from kerastag.layers.spatial_channel_attention import SpatialChannelAttention
 
 X = np.random.default_rng(0).normal(size=(2, 9, 6, 8)).astype(np.float32)
@@ -46,7 +46,7 @@ def test_equals_the_formula():
     layer.build(X.shape)
     rng = np.random.default_rng(1)
     layer.set_weights([rng.normal(size=w.shape).astype(np.float32) for w in layer.weights])
-    np.testing.assert_allclose(outputs_of(layer, X)["0"], formula(X, layer), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(compute_outputs(layer, X)["0"], formula(X, layer), rtol=1e-4, atol=1e-5)
 
 
 def test_batch_saving_and_config():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, outputs_of
+from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly, compute_outputs
 from kerastag.layers.vggish_postprocessor import VGGishPostprocessor
 
 RNG = np.random.default_rng(0)
@@ -27,12 +27,12 @@ def whitened():
 
 def test_equals_the_formula():
     assert (np.abs(whitened()) == 2).any()  # something is clipped
-    np.testing.assert_allclose(outputs_of(filled(False), X)["0"], whitened(), atol=1e-5)
+    np.testing.assert_allclose(compute_outputs(filled(False), X)["0"], whitened(), atol=1e-5)
 
 
 def test_quantized_is_the_released_programs_truncation():
     expected = ((whitened() + 2) * 255 / 4).astype(np.uint8)
-    got = outputs_of(filled(True), X)["0"]
+    got = compute_outputs(filled(True), X)["0"]
     assert np.abs(got - expected).max() <= 1  # a value on a step may fall either way in float32
     assert (got == expected).mean() > 0.95
     assert got.min() == 0

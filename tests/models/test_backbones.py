@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from checks import awake, check_batch_equals_items, check_layer_saves_exactly, outputs_of, run_python
+from checks import check_batch_equals_items, check_layer_saves_exactly, compute_outputs, randomize_weights, run_python
 from kerastag.dsp import FRONT_ENDS
-from kerastag.models import at_sca, cnn10, mn, resnet38, talnet, vggish
-from kerastag.models.backbone import Backbone
+from kerastag.models.backbones import at_sca, cnn10, mn, resnet38, talnet, vggish
+from kerastag.models.backbones.backbone import Backbone
 
 WIDTH = 0.0625
 # builder, its backbone, frames an output frame, channels of the embedding at full width, and at WIDTH
@@ -32,7 +32,7 @@ def small(system, **settings):
 @functools.cache
 def shared(name):
     """One awake model for the tests that leave it as it is: building takes most of their time."""
-    return awake(small(name))
+    return randomize_weights(small(name))
 
 
 def log_mel(name, frames=75, batch=2):
@@ -58,7 +58,7 @@ def test_parameters_at_full_width_are_the_published_ones(build, settings, publis
 @pytest.mark.parametrize("frames", [32, 63, 101])
 def test_outputs_at_any_length(name, frames):
     _, backbone, step, _, channels = TAGGERS[name]
-    outputs = outputs_of(shared(name), log_mel(name, frames))
+    outputs = compute_outputs(shared(name), log_mel(name, frames))
     output_frames = -(-frames // step) if name == "mn" else frames // step
     assert {key: value.shape for key, value in outputs.items()} == {
         "clipwise": (2, 5),
@@ -83,8 +83,8 @@ def test_waveform_input_is_the_front_end_before_the_same_body(name):
     heard, body = small(name, input="waveform"), shared(name)
     heard.set_weights(body.get_weights())
     waveform = np.random.default_rng(0).uniform(-0.5, 0.5, front_end.sample_rate).astype(np.float32)
-    expected = outputs_of(body, front_end.log_mel(waveform)[None])
-    got = outputs_of(heard, waveform[None])
+    expected = compute_outputs(body, front_end.compute_log_mel(waveform)[None])
+    got = compute_outputs(heard, waveform[None])
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-3, err_msg=key)
 
@@ -93,11 +93,11 @@ def test_waveform_input_is_the_front_end_before_the_same_body(name):
 def test_classes_of_a_frame_come_from_the_clips_own_layers(name):
     """A change of the classifier alone moves the clip and every frame."""
     model = shared(name)
-    before = outputs_of(model, log_mel(name))
+    before = compute_outputs(model, log_mel(name))
     layer = next(layer for layer in model.layers[::-1] if isinstance(layer, keras.layers.Dense) and layer.units == 5)
     bias = layer.bias.numpy()
     layer.bias.assign(bias + np.array([3, 0, 0, 0, 0], np.float32))
-    after = outputs_of(model, log_mel(name))
+    after = compute_outputs(model, log_mel(name))
     layer.bias.assign(bias)
     for key in ("clipwise", "framewise"):
         assert (after[key][..., 0] > before[key][..., 0]).all()
@@ -108,7 +108,7 @@ def test_classes_of_a_frame_come_from_the_clips_own_layers(name):
 @everyone
 def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(name):
     exact = shared(name)
-    expected = outputs_of(exact, log_mel(name))
+    expected = compute_outputs(exact, log_mel(name))
     keras.config.set_dtype_policy("mixed_bfloat16")
     half = small(name, input="waveform")
     for layer in ("front_end", "clipwise", "framewise", "embedding"):
@@ -116,7 +116,7 @@ def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(nam
     assert {layer.compute_dtype for layer in half.layers if isinstance(layer, keras.layers.Conv2D)} == {"bfloat16"}
     model = small(name)
     model.set_weights(exact.get_weights())
-    got = outputs_of(model, log_mel(name))
+    got = compute_outputs(model, log_mel(name))
     for key, value in expected.items():
         assert got[key].dtype == np.float32
         assert np.abs(got[key] - value).mean() < 0.05 * max(1, np.abs(value).mean()), key
@@ -131,11 +131,11 @@ def test_jax_agrees(tmp_path):
     for name in systems:
         model = shared(name)
         model.save(tmp_path / f"{name}.keras")
-        expected[name] = outputs_of(model, log_mel(name))
+        expected[name] = compute_outputs(model, log_mel(name))
         np.save(tmp_path / f"{name}.npy", log_mel(name))
     code = f"""
 import keras, numpy as np, json
-import kerastag.models.vggish, kerastag.models.talnet, kerastag.models.at_sca
+import kerastag.models.backbones.vggish, kerastag.models.backbones.talnet, kerastag.models.backbones.at_sca
 zeros = lambda self, shape, dtype=None: np.zeros(shape, "float32")  # random ones, soon replaced, take most of the time
 keras.initializers.VarianceScaling.__call__ = keras.initializers.Orthogonal.__call__ = zeros
 folder = {str(tmp_path)!r}
@@ -166,7 +166,7 @@ def test_two_copies_in_one_model_have_weights_of_their_own(name):
     assert not ids[0] & ids[1]
     streams[0].trainable = False
     assert {id(weight) for weight in model.trainable_weights} <= ids[1]
-    check_layer_saves_exactly(awake(model), log_mel(name))
+    check_layer_saves_exactly(randomize_weights(model), log_mel(name))
 
 
 @pytest.mark.parametrize("name", ["talnet", "at_sca", pytest.param("mn", marks=pytest.mark.slow)])
@@ -195,7 +195,7 @@ def test_augmentation_stands_before_the_body_and_acts_in_training_only(name):
     plain, augmented = shared(name), small(name, augment=Silence())
     augmented.set_weights(plain.get_weights())
     x = log_mel(name)
-    np.testing.assert_array_equal(outputs_of(plain, x)["clipwise"], outputs_of(augmented, x)["clipwise"])
+    np.testing.assert_array_equal(compute_outputs(plain, x)["clipwise"], compute_outputs(augmented, x)["clipwise"])
     for layer in augmented.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
@@ -207,10 +207,10 @@ def test_augmentation_stands_before_the_body_and_acts_in_training_only(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_classes": 0}, "`num_classes` must be a whole number above zero, received 0"),
-        ({"width": 0}, "`width` must be a number above 0 and at most 100, received 0"),
-        ({"input": "audio"}, "`input` must be one of log_mel, waveform, received 'audio'"),
-        ({"dropout": 1.0}, r"`dropout` must be at least 0 and below 1, received 1\.0"),
+        ({"num_classes": 0}, "`num_classes` must be an integer of at least 1; received: 0"),
+        ({"width": 0}, r"`width` must be a number in \(0, 100\]; received: 0"),
+        ({"input": "audio"}, "`input` must be one of log_mel, waveform; received: 'audio'"),
+        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\); received: 1\.0"),
     ],
 )
 def test_settings_outside_their_range_are_refused(name, settings, message):
@@ -235,13 +235,13 @@ def test_features_and_head_are_there_apart():
 
 
 def test_talnet_pools_its_frames_by_linear_softmax():
-    outputs = outputs_of(shared("talnet"), log_mel("talnet"))
+    outputs = compute_outputs(shared("talnet"), log_mel("talnet"))
     p = outputs["framewise"].astype(float)
     np.testing.assert_allclose(outputs["clipwise"], (p**2).sum(axis=1) / p.sum(axis=1), rtol=1e-5)
 
 
 def test_mn_rounds_its_channels_to_eight_and_never_more_than_a_tenth_down():
-    assert [mn.rounded(channels) for channels in (1, 6.4, 11, 12, 25.6, 28.8, 68, 160)] == [
+    assert [mn.round_channels(channels) for channels in (1, 6.4, 11, 12, 25.6, 28.8, 68, 160)] == [
         8,
         8,
         16,
@@ -252,14 +252,14 @@ def test_mn_rounds_its_channels_to_eight_and_never_more_than_a_tenth_down():
         160,
     ]
     for channels in range(8, 1000):
-        assert mn.rounded(channels) % 8 == 0
-        assert 0.9 * channels <= mn.rounded(channels) <= channels + 8
+        assert mn.round_channels(channels) % 8 == 0
+        assert 0.9 * channels <= mn.round_channels(channels) <= channels + 8
 
 
 @pytest.mark.parametrize("frames", [96, 300])
 def test_vggish_gives_a_segment_a_patch(frames):
     model = vggish.vggish(3, width=WIDTH, postprocess="pca")
-    outputs = outputs_of(awake(model), np.random.default_rng(0).normal(size=(2, frames, 64)).astype(np.float32))
+    outputs = compute_outputs(randomize_weights(model), np.random.default_rng(0).normal(size=(2, frames, 64)).astype(np.float32))
     assert outputs["segments"].shape == (2, frames // 96, 128)
     np.testing.assert_allclose(outputs["embedding"], outputs["segments"].mean(axis=1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(outputs["clipwise"], outputs["framewise"].mean(axis=1), rtol=1e-5)
@@ -267,12 +267,12 @@ def test_vggish_gives_a_segment_a_patch(frames):
 
 
 def test_vggish_settings_and_quantization():
-    with pytest.raises(ValueError, match="`postprocess` must be one of raw, pca, uint8, received 'int8'"):
+    with pytest.raises(ValueError, match="`postprocess` must be one of raw, pca, uint8; received: 'int8'"):
         vggish.vggish(width=WIDTH, postprocess="int8")
-    with pytest.raises(ValueError, match="`num_classes` must be a whole number above zero, received 0"):
+    with pytest.raises(ValueError, match="`num_classes` must be an integer of at least 1; received: 0"):
         vggish.vggish(0, width=WIDTH)
     values = np.linspace(-3, 3, 1001)
     assert vggish.quantize(values).dtype == np.uint8
     np.testing.assert_array_equal(vggish.quantize(values), np.uint8((np.clip(values, -2, 2) + 2) * 255 / 4))
-    with pytest.raises(ValueError, match="`embedding` must hold numbers, received NaN"):
+    with pytest.raises(ValueError, match="`embedding` must not contain NaN; received: NaN"):
         vggish.quantize(np.array([0.0, np.nan]))

@@ -11,8 +11,8 @@ from checks import (
     check_batch_equals_items,
     check_layer_saves_exactly,
     check_masked_padding_changes_nothing,
-    gradients_of,
-    outputs_of,
+    compute_gradients,
+    compute_outputs,
 )
 from kerastag.models import embedding_models as systems
 from kerastag.training.outputs import select_training_outputs
@@ -25,19 +25,19 @@ MASK = np.arange(6) < np.array([6, 1, 3, 5])[:, None]
 PADDED = np.where(MASK[..., None], X, 0).astype("float32")
 
 BUILDERS = {
-    "instance_average": lambda **s: systems.instance_space("average", **s),
-    "instance_max": lambda **s: systems.instance_space("max", **s),
-    "es_average": lambda **s: systems.embedded_space("average", **s),
-    "es_max": lambda **s: systems.embedded_space("max", **s),
-    "es_min": lambda **s: systems.embedded_space("min", **s),
-    "es_max_min": lambda **s: systems.embedded_space("max_min", **s),
+    "instance_average": lambda **s: systems.instance_space(pooling="average", **s),
+    "instance_max": lambda **s: systems.instance_space(pooling="max", **s),
+    "es_average": lambda **s: systems.embedded_space(pooling="average", **s),
+    "es_max": lambda **s: systems.embedded_space(pooling="max", **s),
+    "es_min": lambda **s: systems.embedded_space(pooling="min", **s),
+    "es_max_min": lambda **s: systems.embedded_space(pooling="max_min", **s),
     "jdc": systems.jdc,
     "self_attention": systems.self_attention,
     "decision_attention": systems.decision_attention,
     "multi_attention": systems.multi_attention,
-    "feature_average": lambda **s: systems.feature_pooling("average", **s),
-    "feature_max": lambda **s: systems.feature_pooling("max", **s),
-    **{f"feature_{phi}": partial(systems.feature_attention, phi) for phi in systems.PHI_NAMES},
+    "feature_average": lambda **s: systems.feature_pooling(pooling="average", **s),
+    "feature_max": lambda **s: systems.feature_pooling(pooling="max", **s),
+    **{f"feature_{phi}": partial(systems.feature_attention, phi=phi) for phi in systems.PHI_NAMES},
 }
 every = pytest.mark.parametrize("name", BUILDERS)
 
@@ -198,7 +198,7 @@ BY_HAND = {
 
 @every
 def test_equals_the_paper_written_in_numpy(models, name):
-    got = outputs_of(models[name], PADDED)
+    got = compute_outputs(models[name], PADDED)
     for clip, valid in enumerate(MASK):
         reader = Reader(models[name])
         clipwise, framewise = BY_HAND[name](reader, X[clip, valid].astype(np.float64))
@@ -217,11 +217,11 @@ def test_padding_batches_and_saving(models, name):
 
 @every
 def test_one_segment_alone_is_its_clip_and_probabilities_are_in_range(models, name):
-    outputs = outputs_of(models[name], PADDED)
+    outputs = compute_outputs(models[name], PADDED)
     for output in outputs.values():
         assert output.dtype == np.float32
         assert 0 <= output.min() < output.max() <= 1
-    alone = outputs_of(models[name], X[:, :1])
+    alone = compute_outputs(models[name], X[:, :1])
     np.testing.assert_allclose(alone["framewise"][:, 0], alone["clipwise"], atol=1e-5)
     # What a segment gives alone is what it gives beside others.
     np.testing.assert_allclose(alone["framewise"][:, 0], outputs["framewise"][:, 0], atol=1e-5)
@@ -231,13 +231,13 @@ def test_one_segment_alone_is_its_clip_and_probabilities_are_in_range(models, na
 def test_clips_of_padding_alone_stay_finite_in_prediction_and_in_training(models, name):
     padded = PADDED.copy()
     padded[2] = 0
-    outputs = outputs_of(models[name], padded)
+    outputs = compute_outputs(models[name], padded)
     for output in outputs.values():
         assert np.isfinite(output).all()
-    np.testing.assert_allclose(outputs["clipwise"][0], outputs_of(models[name], PADDED)["clipwise"][0], atol=1e-6)
+    np.testing.assert_allclose(outputs["clipwise"][0], compute_outputs(models[name], PADDED)["clipwise"][0], atol=1e-6)
     model = BUILDERS[name](**SMALL)
     training = select_training_outputs(model)
-    (gradient,) = gradients_of(lambda x: training(x, training=True), padded)
+    (gradient,) = compute_gradients(lambda x: training(x, training=True), padded)
     assert np.isfinite(gradient).all()
 
 
@@ -245,7 +245,7 @@ def test_clips_of_padding_alone_stay_finite_in_prediction_and_in_training(models
 @every
 def test_any_depth_and_size_has_its_shapes(name, depth):
     if name == "multi_attention" and depth < 2:
-        with pytest.raises(ValueError, match="`depth` must be at least 2: .* received"):
+        with pytest.raises(ValueError, match="`depth` must be an integer of at least 2; received: "):
             systems.multi_attention(depth=depth)
         return
     model = BUILDERS[name](num_classes=3 + depth, num_features=2 + depth, units=5, depth=depth)
@@ -255,7 +255,7 @@ def test_any_depth_and_size_has_its_shapes(name, depth):
         "framewise": (None, None, 3 + depth),
     }
     if depth in (0, 4):
-        outputs = outputs_of(model, np.ones((2, 1 + depth, 2 + depth), "float32"))
+        outputs = compute_outputs(model, np.ones((2, 1 + depth, 2 + depth), "float32"))
         assert outputs["clipwise"].shape == (2, 3 + depth)
         assert outputs["framewise"].shape == (2, 1 + depth, 3 + depth)
 
@@ -310,7 +310,7 @@ def test_dropout_is_in_every_block_and_seeds_repeat(name):
 def test_training_sees_the_clip_alone_and_shares_the_weights(models):
     whole = models["feature_sigmoid"]
     training = select_training_outputs(whole)
-    np.testing.assert_array_equal(outputs_of(training, PADDED)["0"], outputs_of(whole, PADDED)["clipwise"])
+    np.testing.assert_array_equal(compute_outputs(training, PADDED)["0"], compute_outputs(whole, PADDED)["clipwise"])
     assert {id(w) for w in training.weights} == {id(w) for w in whole.weights}
 
 
@@ -320,9 +320,9 @@ def test_half_precision_is_close_and_gives_float32(models, name, policy, toleran
     keras.config.set_dtype_policy(policy)
     half = BUILDERS[name](**SMALL)
     half.set_weights(models[name].get_weights())
-    for key, output in outputs_of(half, PADDED).items():
+    for key, output in compute_outputs(half, PADDED).items():
         assert output.dtype == np.float32
-        expected = outputs_of(models[name], PADDED)[key]
+        expected = compute_outputs(models[name], PADDED)[key]
         valid = MASK if key == "framewise" else slice(None)
         np.testing.assert_allclose(output[valid], expected[valid], atol=tolerance)
 
@@ -330,15 +330,15 @@ def test_half_precision_is_close_and_gives_float32(models, name, policy, toleran
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: systems.instance_space("min"), "`pooling` must be one of average, max; received 'min'"),
-        (lambda: systems.embedded_space("sum"), "`pooling` must be one of average, max, min, max_min; received 'sum'"),
-        (lambda: systems.feature_pooling("min"), "`pooling` must be one of average, max; received 'min'"),
-        (lambda: systems.feature_attention("tanh"), "`phi` must be one of relu, .*nin; received 'tanh'"),
-        (lambda: systems.jdc(num_classes=0), "`num_classes` must be at least 1, received 0"),
-        (lambda: systems.jdc(num_features=0), "`num_features` must be at least 1, received 0"),
-        (lambda: systems.jdc(units=0), "`units` must be at least 1, received 0"),
-        (lambda: systems.jdc(depth=-1), "`depth` must be at least 0, received -1"),
-        (lambda: systems.jdc(dropout=1.0), r"`dropout` must be in \[0, 1\), received 1.0"),
+        (lambda: systems.instance_space(pooling="min"), "`pooling` must be one of average, max; received: 'min'"),
+        (lambda: systems.embedded_space(pooling="sum"), "`pooling` must be one of average, max, min, max_min; received: 'sum'"),
+        (lambda: systems.feature_pooling(pooling="min"), "`pooling` must be one of average, max; received: 'min'"),
+        (lambda: systems.feature_attention(phi="tanh"), "`phi` must be one of relu, .*nin; received: 'tanh'"),
+        (lambda: systems.jdc(num_classes=0), "`num_classes` must be an integer of at least 1; received: 0"),
+        (lambda: systems.jdc(num_features=0), "`num_features` must be an integer of at least 1; received: 0"),
+        (lambda: systems.jdc(units=0), "`units` must be an integer of at least 1; received: 0"),
+        (lambda: systems.jdc(depth=-1), "`depth` must be an integer of at least 0; received: -1"),
+        (lambda: systems.jdc(dropout=1.0), r"`dropout` must be in \[0, 1\); received: 1.0"),
     ],
 )
 def test_bad_settings_are_one_clear_line(call, message):

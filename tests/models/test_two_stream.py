@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from checks import awake, check_batch_equals_items, check_layer_saves_exactly, outputs_of, run_python
+from checks import check_batch_equals_items, check_layer_saves_exactly, compute_outputs, randomize_weights, run_python
 from kerastag.dsp import FRONT_ENDS
 from kerastag.export.tflite import convert_functions
 from kerastag.layers.spec_augment import SpecAugment
 from kerastag.models import MODELS
-from kerastag.models.mn import mn
-from kerastag.models.two_stream import BACKBONES, backbone_of, gl_at
+from kerastag.models.backbones.mn import mn
+from kerastag.models.two_stream import BACKBONES, get_backbone, gl_at
 from kerastag.training.outputs import select_training_outputs
 from kerastag.training.stream_loss import StreamLoss
 
@@ -20,7 +20,7 @@ SMALL = {"num_classes": 4, "width": 0.0625, "num_sub_clips": 3, "sub_clip_second
 
 
 def small(backbone, **settings):
-    return awake(gl_at(backbone=backbone, **{**SMALL, **settings}))
+    return randomize_weights(gl_at(backbone=backbone, **{**SMALL, **settings}))
 
 
 def waveform(sample_rate, seconds=2.0, batch=2):
@@ -30,8 +30,8 @@ def waveform(sample_rate, seconds=2.0, batch=2):
 
 
 def log_mel(backbone, **signal):
-    front_end = FRONT_ENDS[backbone_of(backbone).front_end]
-    return front_end.log_mel(waveform(front_end.sample_rate, **signal))
+    front_end = FRONT_ENDS[get_backbone(backbone).front_end]
+    return front_end.compute_log_mel(waveform(front_end.sample_rate, **signal))
 
 
 def pooled(x):
@@ -40,7 +40,7 @@ def pooled(x):
 
 def by_hand(model, x, sub_clip_seconds, rate, pooled_windows=pooled):
     """The two streams of a model, put together in NumPy."""
-    heard = outputs_of(model.get_layer("global_stream"), x)
+    heard = compute_outputs(model.get_layer("global_stream"), x)
     frames, length = heard["framewise"].shape[1], round(sub_clip_seconds * rate)
     local, starts, classes = [], [], []
     for clip, probability, over_time in zip(x, heard["clipwise"], heard["framewise"], strict=True):
@@ -48,7 +48,7 @@ def by_hand(model, x, sub_clip_seconds, rate, pooled_windows=pooled):
         centers = (over_time[:, best].argmax(axis=0) + 0.5) * len(clip) / frames
         begin = np.clip(np.floor(centers - length / 2), 0, len(clip) - length).astype(int)
         windows = np.stack([clip[start : start + length] for start in begin])
-        local.append(pooled_windows(outputs_of(model.get_layer("local_stream"), windows)["clipwise"][None])[0])
+        local.append(pooled_windows(compute_outputs(model.get_layer("local_stream"), windows)["clipwise"][None])[0])
         starts.append(begin / rate)
         classes.append(best)
     both = pooled(np.stack([heard["clipwise"], local], axis=1))
@@ -66,8 +66,8 @@ def by_hand(model, x, sub_clip_seconds, rate, pooled_windows=pooled):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_two_streams_put_together_by_hand(backbone):
     model, x = small(backbone), log_mel(backbone)
-    got = outputs_of(model, x)
-    expected = by_hand(model, x, 0.8, FRONT_ENDS[backbone_of(backbone).front_end].frames_per_second)
+    got = compute_outputs(model, x)
+    expected = by_hand(model, x, 0.8, FRONT_ENDS[get_backbone(backbone).front_end].frames_per_second)
     assert got.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
@@ -79,22 +79,20 @@ def test_two_streams_put_together_by_hand(backbone):
 
 def test_the_maximum_over_sub_clips_instead_of_the_papers_pooling():
     model, x = small("talnet", sub_clip_pooling="max"), log_mel("talnet")
-    got = outputs_of(model, x)
+    got = compute_outputs(model, x)
     expected = by_hand(model, x, 0.8, FRONT_ENDS["talnet"].frames_per_second, lambda each: each.max(axis=1))
     for name in ("local", "clipwise"):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
     paper = small("talnet")
     paper.set_weights(model.get_weights())
-    assert (got["local"] - outputs_of(paper, x)["local"]).max() > 1e-3, "what was compared above differs"
+    assert (got["local"] - compute_outputs(paper, x)["local"]).max() > 1e-3, "what was compared above differs"
 
 
 def test_the_registry_has_a_row_for_every_backbone():
     assert set(BACKBONES) == {"talnet", "cnn10", "resnet38", "at_sca", "mn"}
     for backbone in BACKBONES:
         entry = MODELS[f"gl_at_{backbone}"]
-        assert entry.front_end == MODELS[backbone].front_end == backbone_of(backbone).front_end
-        if backbone != "mn":
-            assert entry.published.map > MODELS[backbone].published.map
+        assert entry.front_end == MODELS[backbone].front_end == get_backbone(backbone).front_end
 
 
 @pytest.mark.parametrize("select", ["log_mel", "waveform"])
@@ -102,7 +100,7 @@ def test_waveform_in_is_the_front_end_once_or_once_a_stream(select):
     sound = waveform(32_000)
     heard, body = small("cnn10", input="waveform", select=select), small("cnn10")
     body.set_weights(heard.get_weights())
-    got, inside = outputs_of(heard, sound), outputs_of(body, FRONT_ENDS["panns"].log_mel(sound))
+    got, inside = compute_outputs(heard, sound), compute_outputs(body, FRONT_ENDS["panns"].compute_log_mel(sound))
     np.testing.assert_allclose(got["global"], inside["global"], rtol=1e-4, atol=1e-5)
     assert ("local_front_end" in [layer.name for layer in heard.layers]) == (select == "waveform")
     if select == "log_mel":
@@ -110,7 +108,7 @@ def test_waveform_in_is_the_front_end_once_or_once_a_stream(select):
         return
     starts = np.round(got["start_seconds"] * 32_000).astype(int)
     windows = np.stack([clip[start : start + 25_600] for clip, row in zip(sound, starts, strict=True) for start in row])
-    each = outputs_of(heard.get_layer("local_stream"), FRONT_ENDS["panns"].log_mel(windows))["clipwise"]
+    each = compute_outputs(heard.get_layer("local_stream"), FRONT_ENDS["panns"].compute_log_mel(windows))["clipwise"]
     np.testing.assert_allclose(got["local"], pooled(each.reshape(2, 3, 4)), rtol=1e-3, atol=1e-4)
 
 
@@ -123,13 +121,13 @@ def test_batch_equals_items_and_saving_is_exact():
 def test_short_and_silent_and_broken_clips():
     model = small("cnn10", input="waveform")
     short = waveform(32_000, seconds=0.5)
-    got = outputs_of(model, short)
+    got = compute_outputs(model, short)
     assert not got["start_seconds"].any()
-    windows = np.pad(FRONT_ENDS["panns"].log_mel(short), [(0, 0), (0, 29), (0, 0)])
-    each = outputs_of(model.get_layer("local_stream"), windows)["clipwise"]
+    windows = np.pad(FRONT_ENDS["panns"].compute_log_mel(short), [(0, 0), (0, 29), (0, 0)])
+    each = compute_outputs(model.get_layer("local_stream"), windows)["clipwise"]
     np.testing.assert_allclose(got["local"], each, rtol=1e-4, atol=1e-5)  # three times the same window
-    assert all(np.isfinite(value).all() for value in outputs_of(model, 0 * short).values())
-    broken = outputs_of(model, np.full_like(short, np.nan))
+    assert all(np.isfinite(value).all() for value in compute_outputs(model, 0 * short).values())
+    broken = compute_outputs(model, np.full_like(short, np.nan))
     assert np.isnan(broken["clipwise"]).all()
     assert not broken["start_seconds"].any()
 
@@ -155,7 +153,7 @@ def test_both_streams_learn_in_half_precision_and_the_sum_of_their_losses_falls(
     assert trained.output_shape == (None, 4, 3)
     still = [w.path for w, old in zip(model.trainable_weights, before, strict=True) if np.array_equal(w, old)]
     assert not still
-    outputs, stacked = outputs_of(model, x), outputs_of(trained, x)["0"]
+    outputs, stacked = compute_outputs(model, x), compute_outputs(trained, x)["0"]
     for i, name in enumerate(("clipwise", "global", "local")):
         assert outputs[name].dtype == np.float32
         np.testing.assert_array_equal(stacked[..., i], outputs[name])
@@ -176,7 +174,7 @@ def test_a_frozen_global_stream_stays_as_it_is():
     x, y = log_mel("cnn10", batch=4), np.eye(4, dtype=np.float32)
     model = small("cnn10", freeze_global=True, augment=SpecAugment(max_time_width=40))
     stream = model.get_layer("global_stream")
-    before, said = stream.get_weights(), outputs_of(model, x)["global"]
+    before, said = stream.get_weights(), compute_outputs(model, x)["global"]
     local = [weight.numpy() for weight in model.get_layer("local_stream").weights]
     fitted(model, x, y, steps=2)
     for weight, old in zip(stream.get_weights(), before, strict=True):
@@ -196,7 +194,7 @@ def test_streams_are_augmented_each_by_itself():
 
 
 def test_both_streams_begin_with_the_given_weights(tmp_path):
-    alone = awake(mn(4, width=0.0625, input="waveform"))
+    alone = randomize_weights(mn(4, width=0.0625, input="waveform"))
     alone.save(tmp_path / "mn.keras")
     model = gl_at(backbone="mn", **SMALL, initial_weights=tmp_path / "mn.keras")
     for stream in ("global_stream", "local_stream"):
@@ -218,7 +216,7 @@ def tflite(model, x):
 def test_tflite_equals_keras(backbone, input, tolerance):
     model = small(backbone, input=input, num_classes=6, suppress_radius_seconds=0.2)
     x = waveform(32_000, batch=1) if input == "waveform" else log_mel(backbone, batch=1)
-    got, expected = tflite(model, x), outputs_of(model, x)
+    got, expected = tflite(model, x), compute_outputs(model, x)
     assert got.keys() == expected.keys()
     for name in ("clipwise", "global", "local", "framewise"):
         np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=tolerance, err_msg=name)
@@ -251,24 +249,24 @@ print(keras.backend.backend())
     env = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     assert run_python(code, env=env, timeout=300).strip().endswith("jax")
     got = np.load(tmp_path / "out.npz")
-    for name, value in outputs_of(model, x).items():
+    for name, value in compute_outputs(model, x).items():
         np.testing.assert_allclose(got[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backbone": "vggish"}, "`backbone` must be one of talnet, cnn10, resnet38, at_sca, mn, received 'vggish'"),
-        ({"num_sub_clips": 0}, "`num_sub_clips` must be a whole number of at least 1"),
-        ({"num_classes": 0}, "`num_classes` must be a whole number above zero, received 0"),
+        ({"backbone": "vggish"}, "`backbone` must be one of talnet, cnn10, resnet38, at_sca, mn; received: 'vggish'"),
+        ({"num_sub_clips": 0}, "`num_sub_clips` must be an integer of at least 1"),
+        ({"num_classes": 0}, "`num_classes` must be an integer of at least 1; received: 0"),
         (
             {"sub_clip_seconds": 0.1},
-            r"`sub_clip_seconds` must be at least 0\.32, an output frame of the backbone, received 0.1",
+            r"`sub_clip_seconds` must be at least 0\.32, an output frame of the backbone; received: 0.1",
         ),
-        ({"select": "frames"}, "`select` must be one of log_mel, waveform, received 'frames'"),
-        ({"select": "waveform"}, "`select` must be 'log_mel' where `input` is not 'waveform', received 'waveform'"),
-        ({"input": "audio"}, "`input` must be one of log_mel, waveform, received 'audio'"),
-        ({"sub_clip_pooling": "mean"}, "`sub_clip_pooling` must be one of max_average, max, received 'mean'"),
+        ({"select": "frames"}, "`select` must be one of log_mel, waveform; received: 'frames'"),
+        ({"select": "waveform"}, "`select` must be 'log_mel' unless `input` is 'waveform'; received: 'waveform'"),
+        ({"input": "audio"}, "`input` must be one of log_mel, waveform; received: 'audio'"),
+        ({"sub_clip_pooling": "mean"}, "`sub_clip_pooling` must be one of max_average, max; received: 'mean'"),
         ({"suppress_radius_seconds": -0.5}, "`suppress_radius_seconds` must be a number of at least 0"),
         ({"initial_weights": "nowhere.keras"}, "`initial_weights`: nowhere.keras: no such file"),
     ],

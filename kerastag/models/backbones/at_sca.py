@@ -1,0 +1,62 @@
+"""AT-SCA, CNN10 with spatial and channel-wise attention, after a sentence of Wang et al. (2021) on it."""
+
+from functools import partial
+
+import keras
+
+from kerastag.layers.spatial_channel_attention import SpatialChannelAttention
+from kerastag.models.backbones import cnn10
+from kerastag.models.backbones._panns import build_max_mean_head
+from kerastag.models.backbones.backbone import Backbone
+
+
+def _attention(block: int) -> keras.layers.Layer:
+    return SpatialChannelAttention(name=f"attention{block}")
+
+
+build_features = partial(cnn10.build_features, after_block=_attention)
+BACKBONE = Backbone("panns", 16, build_features, build_max_mean_head)
+
+
+def at_sca(
+    num_classes: int = 527,
+    *,
+    width: float = 1.0,
+    input: str = "log_mel",
+    dropout: float = 0.5,
+    block_dropout: float = 0.2,
+    augment: keras.layers.Layer | None = None,
+    name: str = "at_sca",
+) -> keras.Model:
+    """Build AT-SCA: CNN10 with a `SpatialChannelAttention` after the pooling of each of its four blocks.
+
+    Args:
+        num_classes: Number of classes, at least 1.
+        width: Factor on the number of channels, in (0, 100].
+        input: Input of the model: `log_mel`, shape `(batch, frames, 64)` with at least 16 frames, or `waveform`,
+            `(batch, samples)` at 32 kHz.
+        dropout: Dropout rate before either dense layer, in [0, 1).
+        block_dropout: Dropout rate after each block, in [0, 1).
+        augment: Layer on the normalized log-mel such as `SpecAugment`; None for none.
+        name: Name of the model.
+
+    Returns:
+        Model with a dict of outputs: `clipwise`, `(batch, num_classes)`, `framewise`,
+        `(batch, frames // 16, num_classes)`, and `embedding`, `(batch, 512 * width)`, float32.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    >>> at_sca(num_classes=10, width=0.125).output["embedding"].shape
+    (None, 64)
+
+    Reference: AT-SCA (2020), as described in one sentence by Wang et al. (2021). Deviations: CNN10 as the trunk, the
+    place of the attention and its formula are ours, so results do not carry over to the published system.
+    """
+    return BACKBONE.build(
+        num_classes,
+        input=input,
+        name=name,
+        features={"width": width, "block_dropout": block_dropout, "augment": augment},
+        head={"dropout": dropout},
+    )
