@@ -1,82 +1,47 @@
-"""Every run behind RESULTS.md's tables of paper 1, one after the other or several at a time.
+"""Every run behind the tables of paper 1 in RESULTS.md: the rows of recipes/paper1.toml on the balanced clips.
 
-    python benchmarks/paper1.py --data_dir PACKS --runs RUNS [--only NAME ...] [--seeds S ...] [--jobs N]
+    python benchmarks/paper1.py --data-dir PACKS --runs RUNS [--only ROW ...] [--seeds S ...] [--jobs N]
 
-What is finished is left as it is and what was interrupted goes on where it stopped, so the same command may be given
-again and again. Ends with the tables. Give `--list` to see the runs.
+Finished runs are left unchanged and interrupted ones are resumed, so the same command can be repeated. It ends with the
+tables. `--list` shows the runs.
 """
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
-from _runs import Run, finished, print_state, run_all
+from _runs import Run, is_finished, print_state, run_all
 
-# TOML in recipes/ -> seeds. The order is that of what one wants to know first.
-RUNS: dict[str, tuple[int, ...]] = {
-    "feature_attention_balanced": (0, 1, 2),
-    "feature_attention_balanced_natural": (0, 1, 2),
-    "es_average_balanced": (0, 1, 2),
-    "es_average_balanced_natural": (0, 1, 2),
-    "es_average_balanced_mixup": (0, 1, 2),
-    "random_guess": (0,),
-    "google_baseline_balanced": (0,),
-    "segment_balanced": (0,),
-    "es_max_balanced": (0,),
-    "es_min_balanced": (0,),
-    "es_max_min_balanced": (0,),
-    "decision_attention_balanced": (0,),
-    "multi_attention_balanced": (0,),
-    "feature_max_balanced": (0,),
-    "feature_average_balanced": (0,),
-    "instance_max_balanced": (0,),
-    "instance_average_balanced": (0,),
-    "self_attention_balanced": (0,),
-    "jdc_balanced": (0,),
-    "bag_neighbors_balanced": (0,),
-    "bag_neighbors_svm_balanced": (0,),
-    **{f"feature_attention_{phi}_balanced": (0,) for phi in ("relu", "exp", "softmax", "nin")},
-    **{f"feature_attention_units_{units}_balanced": (0,) for units in (256, 512, 2048)},
-    **{f"feature_attention_depth_{depth}_balanced": (0,) for depth in (0, 1, 2, 4, 6, 8, 10)},
-    "feature_attention_units_4096_balanced": (0,),
-    "balanced_best": (0, 1, 2),
-}
-
-
-def recipe_of(config: str) -> str:
-    """The recipe whose name the TOML's begins with, the longest one."""
-    if config == "balanced_best":
-        return "feature_attention"
-    names = [path.stem for path in (Path(__file__).parent.parent / "kerastag" / "recipes").glob("[a-z]*.py")]
-    return max((name for name in names if config.startswith(name)), key=len)
+from kerastag.recipes._papers import read_paper
+from kerastag.recipes._tables import write_tables
 
 
 def main() -> int:
+    """Run the driver."""
+    rows = {name: row for name, row in read_paper("paper1").rows.items() if row.seeds}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True, help="folder of packs")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of run folders")
-    parser.add_argument("--only", nargs="+", choices=RUNS, metavar="NAME", help="these runs alone")
-    parser.add_argument("--seeds", type=int, nargs="+", help="these seeds alone")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--list", action="store_true", help="print the runs and what is finished")
+    parser.add_argument("--data-dir", required=True, help="Folder of packs.")
+    parser.add_argument("--runs", type=Path, required=True, help="Folder of run folders.")
+    parser.add_argument("--only", nargs="+", choices=rows, metavar="ROW", help="Only these rows.")
+    parser.add_argument("--seeds", type=int, nargs="+", help="Only these seeds.")
+    parser.add_argument("--jobs", type=int, default=1, help="Number of runs at a time.")
+    parser.add_argument("--list", action="store_true", help="List the runs and whether they are finished.")
     arguments = parser.parse_args()
     runs = [
         Run(
-            recipe_of(config),
-            arguments.runs / config / f"seed_{seed}",
-            {"config": config, "seed": seed, "data_dir": arguments.data_dir},
+            rows[name].recipe,
+            arguments.runs / name / f"seed_{seed}",
+            {"row": name, "config": "balanced", "seed": seed, "data_dir": arguments.data_dir},
         )
-        for config in arguments.only or RUNS
-        for seed in arguments.seeds or RUNS[config]
+        for name in arguments.only or rows
+        for seed in arguments.seeds or rows[name].seeds
     ]
     if arguments.list:
         print_state(runs)
         return 0
     failed = run_all(runs, arguments.jobs)
-    if done := [str(run.folder) for run in runs if finished(run.folder)]:
-        tables = [sys.executable, "-m", "kerastag.recipes.tables", *done, "--output", str(arguments.runs / "tables")]
-        subprocess.run(tables, check=True)
+    if folders := [run.folder for run in runs if is_finished(run.folder)]:
+        print(write_tables(folders, arguments.runs / "tables"))
     return bool(failed)
 
 

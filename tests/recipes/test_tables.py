@@ -1,3 +1,5 @@
+"""Tests of the tables and figures of paper 1, made from finished runs."""
+
 import csv
 import json
 import re
@@ -8,43 +10,46 @@ import pytest
 from matplotlib.image import imread
 from scipy.stats import pearsonr
 
-from checks import SHARED
-from kerastag.data.synthetic import synthetic_features, synthetic_labels
+from kerastag.cli import main as kerastag
+from kerastag.data.synthetic_features import make_synthetic_class_names, make_synthetic_features
 from kerastag.metrics import compute_metrics
-from kerastag.recipes._published import TABLE_III, TABLES, published
 from kerastag.recipes._results import read_results, read_run
-from kerastag.recipes.tables import correlation, main, read_label_quality
+from kerastag.recipes._tables import correlate, read_label_quality
 
 CLASSES = 8
-SETTINGS = {"units": 1024, "depth": 3, "phi": "sigmoid", "balance": 1.0, "seed": 0, "steps": 100, "data_dir": "packs"}
+CONFIG = {"units": 1024, "depth": 3, "phi": "sigmoid", "balance": 1.0, "seed": 0, "steps": 100, "data_dir": "packs"}
 
 
-def write_run(folder, system, skill=1.0, num_classes=CLASSES, splits=("bal_train", "eval"), **settings):
-    """A finished run as recipes leave it: real metrics of scores that follow the targets with some `skill`."""
+def write_run(folder, system, skill=1.0, num_classes=CLASSES, splits=("bal_train", "eval"), **config):
+    """Write a finished run as recipes do, with the metrics of scores that follow the targets with some `skill`."""
     targets = {
-        split: synthetic_features(min(40 * num_classes, 1600), num_classes=num_classes, split=split).targets
+        split: make_synthetic_features(min(40 * num_classes, 1600), num_classes=num_classes, split=split).targets
         for split in splits
     }
-    settings = {"system": system, **SETTINGS, "run_dir": str(folder), **settings}
-    rng = np.random.default_rng(settings["seed"])
-    found = {split: compute_metrics(y, rng.standard_normal(y.shape) + skill * y) for split, y in targets.items()}
+    config = {"format": 1, "system": system, **CONFIG, "run_dir": str(folder), **config}
+    rng = np.random.default_rng(config["seed"])
+    by_split = {split: compute_metrics(y, rng.standard_normal(y.shape) + skill * y) for split, y in targets.items()}
     metrics = {
-        "ensemble": found["eval"].as_dict(),
-        "last": {**found["eval"].as_dict(), "map": found["eval"].map - 0.01},
-        "train": {"average_precision": found["bal_train"].as_dict()["average_precision"]},
+        "ensemble": by_split["eval"].as_dict(),
+        "last": {**by_split["eval"].as_dict(), "map": by_split["eval"].map - 0.01},
+        "train": {"average_precision": by_split["bal_train"].as_dict()["average_precision"]},
         "class_counts": {split: y.sum(axis=0).tolist() for split, y in targets.items()},
         "labels_per_clip": {
             split: {str(n): int(clips) for n, clips in enumerate(np.bincount(y.sum(axis=1))) if clips}
             for split, y in targets.items()
         },
-        "labels": {"mids": [f"/m/{k}" for k in range(num_classes)], "names": synthetic_labels(num_classes)},
+        "labels": {"mids": [f"/m/{k}" for k in range(num_classes)], "names": make_synthetic_class_names(num_classes)},
         "seconds": 1.0,
-        "steps": settings["steps"],
+        "steps": config["steps"],
     }
     folder.mkdir(parents=True)
-    (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
+
+
+def main(arguments):
+    return kerastag(["tables", *arguments])
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def change(run, file, edit):
     (run / file).write_text(json.dumps(content))
 
 
-def test_runs_land_in_their_rows_and_nowhere_else(tmp_path, capsys):
+def test_runs_stand_in_their_rows_and_nowhere_else(tmp_path, capsys):
     runs = [
         write_run(tmp_path / "es", "es_average", 1.0),
         write_run(tmp_path / "full", "es_average", 1.1, balance=0),
@@ -75,22 +80,22 @@ def test_runs_land_in_their_rows_and_nowhere_else(tmp_path, capsys):
     ]
     output = tmp_path / "out"
     assert main([*map(str, runs), "--output", str(output)]) == 0
-    figure = {run.name: f"{json.loads((run / 'metrics.json').read_text())['ensemble']['map']:.4f}" for run in runs}
+    values = {run.name: f"{json.loads((run / 'metrics.json').read_text())['ensemble']['map']:.4f}" for run in runs}
 
-    def filled(number):
+    def filled_rows(number):
         rows = read_table(output, number)
         return [(next(iter(row.values())), row["mAP"]) for row in rows if row["mAP"]]
 
-    assert filled("I") == [("(ES) average", figure["es"]), ("(ES) average", figure["full"])]
-    assert filled("IV") == [
-        ("(ES) average", figure["es"]),
-        ("(ES) average", figure["full"]),
-        ("Decision-level multi attention", figure["multi"]),
-        ("Feature-level attention", figure["fa"]),
+    assert filled_rows("I") == [("(ES) average", values["es"]), ("(ES) average", values["full"])]
+    assert filled_rows("IV") == [
+        ("(ES) average", values["es"]),
+        ("(ES) average", values["full"]),
+        ("Decision-level multi attention", values["multi"]),
+        ("Feature-level attention", values["fa"]),
     ]
-    assert filled("V") == [("ReLU", figure["relu"]), ("sigmoid", figure["fa"])]
-    assert filled("VI") == [("0", figure["flat"]), ("3", figure["fa"])]
-    assert filled("VII") == [("1024", figure["fa"]), ("2048", figure["wide"])]
+    assert filled_rows("V") == [("ReLU", values["relu"]), ("sigmoid", values["fa"])]
+    assert filled_rows("VI") == [("0", values["flat"]), ("3", values["fa"])]
+    assert filled_rows("VII") == [("1024", values["fa"]), ("2048", values["wide"])]
     assert {row["with"] for row in read_table(output, "I") if row["mAP"]} == {"balance 1.0", "balance 0"}
     printed = capsys.readouterr().out
     assert printed.strip() == (output / "tables.md").read_text().strip()
@@ -98,7 +103,7 @@ def test_runs_land_in_their_rows_and_nowhere_else(tmp_path, capsys):
     assert "| JDC | 0.337 | 0.963 | 2.526 | – | – | – | – | – | – |  |" in printed
 
 
-def test_table_ii_tells_data_and_balancing_apart(tmp_path):
+def test_table_ii_distinguishes_data_and_balancing(tmp_path):
     everything = ("bal_train", "unbal_train", "eval")
     runs = [
         write_run(tmp_path / "balanced", "es_average"),
@@ -132,7 +137,7 @@ def test_table_iii_is_pearsons_correlation(es, tmp_path):
     shares = [0.1 * k for k in range(CLASSES)]
     lines = [f"/m/{k},10,{k}" for k in range(CLASSES - 1)] + [f"/m/{CLASSES - 1},0,0", "/m/other,10,3"]
     quality.write_text("\n".join(["label_id,num_rated,num_true", *lines]) + "\n")
-    main([str(es), "--output", str(tmp_path / "out"), "--label_quality", str(quality)])
+    main([str(es), "--output", str(tmp_path / "out"), "--label-quality", str(quality)])
     examples, labels = read_table(tmp_path / "out", "III")
     run = read_run(es)
     ap = np.array(run.metrics["ensemble"]["average_precision"])
@@ -143,15 +148,15 @@ def test_table_iii_is_pearsons_correlation(es, tmp_path):
     assert (examples["paper PCC"], labels["paper PCC"]) == ("0.169", "0.230")
 
 
-def test_without_a_quality_file_table_iii_says_so(es, tmp_path):
+def test_without_a_label_quality_file_table_iii_has_no_value_for_it(es, tmp_path):
     main([str(es), "--output", str(tmp_path / "out")])
     assert [row["PCC"] == "not given" for row in read_table(tmp_path / "out", "III")] == [False, True]
 
 
-def test_correlation_of_too_little_is_none():
-    assert correlation(np.array([0.1, np.nan, 0.3]), np.array([1, 2, 3])) is None
-    assert correlation(np.array([0.1, 0.2, 0.3]), np.array([5, 5, 5])) is None
-    assert correlation(np.array([0.3, 0.2, 0.1]), np.array([1, 2, 3]))[0] == pytest.approx(-1)
+def test_a_correlation_of_too_few_or_constant_values_is_none():
+    assert correlate(np.array([0.1, np.nan, 0.3]), np.array([1, 2, 3])) is None
+    assert correlate(np.array([0.1, 0.2, 0.3]), np.array([5, 5, 5])) is None
+    assert correlate(np.array([0.3, 0.2, 0.1]), np.array([1, 2, 3]))[0] == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("num_classes", [2, 8, pytest.param(527, marks=pytest.mark.slow)])
@@ -165,7 +170,7 @@ def test_figures_are_drawn_for_any_number_of_classes(tmp_path, num_classes):
         image = imread(tmp_path / "out" / name)
         assert image.shape[0] > 200
         assert image[..., :3].std() > 0.05
-    assert not list((tmp_path / "out").glob("*.new"))
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_a_small_run_stands_in_the_rows_of_systems_with_its_size(tmp_path):
@@ -176,7 +181,7 @@ def test_a_small_run_stands_in_the_rows_of_systems_with_its_size(tmp_path):
     assert not any(row["mAP"] for number in ("V", "VI", "VII") for row in read_table(tmp_path / "out", number))
 
 
-def test_a_run_without_training_ap_or_last_checkpoint_is_tabulated(es, tmp_path):
+def test_a_run_without_training_metrics_or_last_checkpoint_is_tabulated(es, tmp_path):
     change(es, "metrics.json", lambda metrics: [metrics.pop(key) for key in ("last", "train", "steps", "seconds")])
     assert main([str(es), "--output", str(tmp_path / "out")]) == 0
 
@@ -184,16 +189,20 @@ def test_a_run_without_training_ap_or_last_checkpoint_is_tabulated(es, tmp_path)
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("settings.json", lambda s: s.pop("system"), "settings.json: key `system` is missing"),
+        ("config.json", lambda c: c.pop("system"), "config.json: `system` must name a recipe; received: None"),
         ("metrics.json", lambda m: m.pop("ensemble"), "metrics.json: key `ensemble` is missing"),
         ("metrics.json", lambda m: m["ensemble"].pop("mauc"), "metrics.json: key `ensemble.mauc` is missing"),
         ("metrics.json", lambda m: m["class_counts"].pop("bal_train"), "`class_counts` must hold a training split"),
         ("metrics.json", lambda m: m["train"]["average_precision"].pop(), "`train.average_precision` must list 8"),
-        ("metrics.json", lambda m: m["class_counts"].update(eval=3), "`class_counts.eval` must list 8 .* received int"),
+        (
+            "metrics.json",
+            lambda m: m["class_counts"].update(eval=3),
+            "`class_counts.eval` must list 8 .* received: int",
+        ),
         ("metrics.json", lambda m: m["labels"].update(names=["a"]), "must list 1 classes"),
     ],
 )
-def test_a_broken_run_is_one_line(es, tmp_path, capsys, file, edit, message):
+def test_a_damaged_run_is_one_line(es, tmp_path, capsys, file, edit, message):
     change(es, file, edit)
     assert main([str(es), "--output", str(tmp_path / "out")]) == 1
     assert_one_line(capsys, message)
@@ -206,13 +215,13 @@ def test_missing_and_unreadable_run_folders_are_one_line(es, tmp_path, capsys):
     assert_one_line(capsys, "nowhere: no such run folder")
     (es / "metrics.json").write_text("{")
     assert main([str(es), *output]) == 1
-    assert_one_line(capsys, r"metrics.json: not JSON \(")
+    assert_one_line(capsys, r"metrics.json: not a JSON file \(")
     (es / "metrics.json").write_text("[]")
     assert main([str(es), *output]) == 1
-    assert_one_line(capsys, "must hold a JSON object, received list")
+    assert_one_line(capsys, "must hold a JSON object; received: list")
     (es / "metrics.json").unlink()
     assert main([str(es), *output]) == 1
-    assert_one_line(capsys, "metrics.json: missing: not a finished run folder")
+    assert_one_line(capsys, r"not a finished run \(no metrics.json\)")
 
 
 def test_duplicates_and_other_classes_are_one_line(es, tmp_path, capsys):
@@ -221,24 +230,24 @@ def test_duplicates_and_other_classes_are_one_line(es, tmp_path, capsys):
     assert_one_line(capsys, "this run folder is given twice")
     shutil.copytree(es, tmp_path / "copy")
     assert main([str(es), str(tmp_path / "copy"), *output]) == 1
-    assert_one_line(capsys, "copy: same settings and seed 0 as .*es")
+    assert_one_line(capsys, "copy: has the same configuration and seed 0 as .*es")
     other = write_run(tmp_path / "other", "jdc", num_classes=3)
     assert main([str(es), str(other), *output]) == 1
-    assert_one_line(capsys, "its 3 classes are not the 8 of")
+    assert_one_line(capsys, "its 3 classes differ from the 8 of")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("label_id,rated\n/m/1,3\n", "column `num_rated` is missing, received label_id, rated"),
-        ("label_id,num_rated,num_true\n/m/1,10,8\n/m/2,10,x\n", "line 3: counts must have .* received x and 10"),
-        ("label_id,num_rated,num_true\n/m/1,10,11\n", "line 2: counts .* received 11 and 10"),
-        ("label_id,num_rated,num_true\n/m/1,10\n", "line 2: counts .* received None and 10"),
+        ("label_id,rated\n/m/1,3\n", "column `num_rated` is missing; received: label_id, rated"),
+        ("label_id,num_rated,num_true\n/m/1,10,8\n/m/2,10,x\n", "line 3: counts must have .* received: x and 10"),
+        ("label_id,num_rated,num_true\n/m/1,10,11\n", "line 2: counts .* received: 11 and 10"),
+        ("label_id,num_rated,num_true\n/m/1,10\n", "line 2: counts .* received: None and 10"),
         ("label_id,num_rated,num_true\n/m/none,10,8\n", "rates none of the 8 classes"),
         ("", "column `label_id` is missing"),
     ],
 )
-def test_a_bad_quality_file_is_one_line(es, tmp_path, text, message):
+def test_an_invalid_label_quality_file_is_one_line(es, tmp_path, text, message):
     path = tmp_path / "quality.csv"
     path.write_text(text)
     (result,) = read_results([es])
@@ -249,34 +258,8 @@ def test_a_bad_quality_file_is_one_line(es, tmp_path, text, message):
         read_label_quality(tmp_path / "none.csv", result)
 
 
-def test_published_figures_by_settings():
-    assert published("feature_attention") == (0.361, 0.969, 2.641)
-    assert published("feature_attention", phi="exp", units=1024) == (0.358, 0.969, 2.631)
-    assert published("feature_attention", depth=10) == (0.331, 0.966, 2.579)
-    assert published("es_average", balance=0.5) == (0.317, 0.963, 2.529)
-    assert published("feature_attention", units=300) is None
-    assert published("bag_neighbors") is None
-
-
-@pytest.mark.real
-def test_every_published_figure_stands_in_the_paper():
-    paper = SHARED / "papers" / "attention_neural_networks.txt"
-    if not paper.is_file():
-        pytest.skip(f"{paper} is not there")
-    text = paper.read_text()
-    for table in TABLES:
-        start = text.index(f"TABLE {table.number}\n")
-        lines = text[start:][:2200].splitlines()
-        for row in table.rows:
-            if row.figures:
-                cells = f"{row.figures.map:.3f} {row.figures.mauc:.3f} {row.figures.d_prime:.3f}"
-                assert any(line.endswith(cells) for line in lines), (table.number, row.name)
-    block = text[text.index("TABLE III\n") :][:400]
-    assert all(f"{r:.3f}" in block for r, _ in TABLE_III.values())
-
-
 def assert_one_line(capsys, message):
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert re.search(message, said.err)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.search(message, err)

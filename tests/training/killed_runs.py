@@ -1,7 +1,7 @@
-"""Runs of a recipe in processes of their own, which can be killed at a chosen moment or at any.
+"""Runs of a recipe in processes of their own, which can be killed at any moment.
 
-They are forked, each for itself, from a process that has imported TensorFlow and has one thread still: a process that
-begins with nothing spends most of its time on that.
+Each is forked from a process that has imported TensorFlow and still has a single thread, since a new process would
+spend most of its time on the import.
 """
 
 import multiprocessing
@@ -16,44 +16,44 @@ from typing import NamedTuple
 from kerastag.recipes import feature_attention
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tensorflow", "keras", "kerastag.recipes._network", "kerastag.recipes._run"])
+_CONTEXT.set_forkserver_preload(["tensorflow", "keras", "kerastag.training.trainer"])
 
 
-class Death(NamedTuple):
-    """When a file whose name ends so is renamed for the `count`-th time: just before, or just after."""
+class Kill(NamedTuple):
+    """When to kill a run: just before or after the `count`-th rename to a file whose name ends with `name`."""
 
     name: str
     count: int
     before: bool
 
 
-def start(arguments: Sequence[str], said: Path, death: Death | None = None) -> BaseProcess:
-    """The recipe with these arguments in a process of its own; what it says goes into a file."""
-    process = _CONTEXT.Process(target=_run, args=(list(arguments), said, death))
+def start(arguments: Sequence[str], output: Path, kill: Kill | None = None) -> BaseProcess:
+    """Start the recipe in a process of its own, whose output goes into a file."""
+    process = _CONTEXT.Process(target=_run, args=(list(arguments), output, kill))
     process.start()
     return process
 
 
-def _run(arguments: list[str], said: Path, death: Death | None) -> None:
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _run(arguments: list[str], output: Path, kill: Kill | None) -> None:
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    if death is not None:
-        os.replace = _Dying(death)
+    if kill is not None:
+        os.replace = _KillingReplace(kill)
     sys.exit(feature_attention.main(arguments))
 
 
-class _Dying:
-    """`os.replace`, which kills its own process for good."""
+class _KillingReplace:
+    """A replacement of `os.replace` that kills its own process."""
 
-    def __init__(self, death: Death) -> None:
-        self.death, self.replace, self.seen = death, os.replace, 0
+    def __init__(self, kill: Kill) -> None:
+        self.kill, self.replace, self.seen = kill, os.replace, 0
 
     def __call__(self, source: str | Path, target: str | Path) -> None:
-        self.seen += str(target).endswith(self.death.name)
-        dies = self.seen == self.death.count
-        if dies and self.death.before:
+        self.seen += str(target).endswith(self.kill.name)
+        is_due = self.seen == self.kill.count
+        if is_due and self.kill.before:
             os.kill(os.getpid(), signal.SIGKILL)
         self.replace(source, target)
-        if dies:
+        if is_due:
             os.kill(os.getpid(), signal.SIGKILL)

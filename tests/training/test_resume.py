@@ -1,4 +1,4 @@
-"""Kill -9 at any moment, the same command again: the same run to the last bit. With real processes."""
+"""Tests of resuming with real processes: after `kill -9` at any moment, the same command gives the same run."""
 
 import csv
 import json
@@ -11,10 +11,10 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from training.killed_runs import Death, start
+from training.killed_runs import Kill, start
 
 from checks import ROOT
-from kerastag.data.synthetic import write_synthetic_packs
+from kerastag.data.synthetic_features import write_synthetic_packs
 
 PLAIN = """
 steps = 60
@@ -54,29 +54,29 @@ def arguments(folder, config, run):
 
 
 def finish(folder, config, run):
-    """Run to the end -> what it said."""
-    said = folder / f"{run}.txt"
-    process = start(arguments(folder, config, run), said)
+    """Run to the end and return the output."""
+    output = folder / f"{run}.txt"
+    process = start(arguments(folder, config, run), output)
     process.join(300)
-    assert process.exitcode == 0, said.read_text()
+    assert process.exitcode == 0, output.read_text()
     assert (folder / run / "metrics.json").exists()
-    return said.read_text()
+    return output.read_text()
 
 
-def finish_whole(folder, config, run):
-    """Run to the end as a user would, in a process that begins with nothing, with a hash seed of its own."""
+def finish_in_new_process(folder, config, run):
+    """Run to the end as a user would, in a new process with its own hash seed."""
     command = [sys.executable, "-m", "kerastag.recipes.feature_attention", *arguments(folder, config, run)]
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def kill_at(folder, config, run, name, count, before):
-    said = folder / f"{run}.txt"
-    process = start(arguments(folder, config, run), said, Death(name, count, before))
+    output = folder / f"{run}.txt"
+    process = start(arguments(folder, config, run), output, Kill(name, count, before))
     process.join(300)
-    assert process.exitcode == -signal.SIGKILL, said.read_text()
+    assert process.exitcode == -signal.SIGKILL, output.read_text()
     assert not (folder / run / "metrics.json").exists()
 
 
@@ -86,7 +86,7 @@ def saved_step(run):
 
 
 def check_same_run(one, other):
-    """Weights, optimizer, random states, checkpoints, figures and log of both runs."""
+    """Compare the weights, optimizer, random states, checkpoints, metrics and log of two runs."""
     with np.load(one / "state.npz") as a, np.load(other / "state.npz") as b:
         assert a.files == b.files
         assert len(a.files) > 20
@@ -98,11 +98,11 @@ def check_same_run(one, other):
         check_same_weights(one / "checkpoints" / name, other / "checkpoints" / name)
     for run in (one, other):
         with zipfile.ZipFile(run / "model.keras") as archive:
-            (run / "of_model.weights.h5").write_bytes(archive.read("model.weights.h5"))
-    check_same_weights(one / "of_model.weights.h5", other / "of_model.weights.h5")
+            (run / "model.weights.h5").write_bytes(archive.read("model.weights.h5"))
+    check_same_weights(one / "model.weights.h5", other / "model.weights.h5")
     metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, other)]
-    for found in metrics:
-        del found["seconds"]
+    for values in metrics:
+        del values["seconds"]
     assert metrics[0] == metrics[1]
     logs = [list(csv.DictReader((run / "log.csv").read_text().splitlines())) for run in (one, other)]
     steps = [int(row["step"]) for row in logs[0]]
@@ -110,15 +110,17 @@ def check_same_run(one, other):
     for column in ("step", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints"):
         assert [row[column] for row in logs[0]] == [row[column] for row in logs[1]]
     losses = [[float(row["loss"]) for row in log] for log in logs]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # Keras sums each process's losses in float32
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # Keras sums the losses of each process in float32
 
 
 def check_same_weights(one, other):
     def arrays(path):
-        found = {}
+        values = {}
         with h5py.File(path) as file:
-            file.visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
-        return found
+            file.visititems(
+                lambda name, item: values.update({name: item[()]} if isinstance(item, h5py.Dataset) else {})
+            )
+        return values
 
     first, second = arrays(one), arrays(other)
     assert first.keys() == second.keys()
@@ -128,29 +130,29 @@ def check_same_weights(one, other):
 
 
 @pytest.mark.slow
-def test_killed_while_saving_and_between_checkpoint_and_state(folder):
-    """With mixup, averaged weights, a cosine after a warm-up, weight decay, label smoothing, half-balanced batches."""
-    kill_at(folder, "everything", "killed", "state.npz", 4, before=True)  # the state of step 28 is written beside
+def test_a_run_killed_while_saving_or_between_checkpoint_and_state_is_resumed(folder):
+    """The run uses mixup, averaged weights, a warm-up, weight decay, label smoothing and partial balancing."""
+    kill_at(folder, "everything", "killed", "state.npz", 4, before=True)  # while the state of step 28 is written
     assert saved_step(folder / "killed") == 21
     assert list((folder / "killed").glob(".*.state.npz"))
-    # Step 36 is a checkpoint, and its log is out of date; the state is that of step 35.
+    # Step 36 is a checkpoint whose row of the log is not yet written; the state is that of step 35.
     kill_at(folder, "everything", "killed", "step_000036.weights.h5", 1, before=False)
     assert saved_step(folder / "killed") == 35
     assert (folder / "killed/checkpoints/step_000036.weights.h5").exists()
     assert "resumed at step 35 of 60" in finish(folder, "everything", "killed")
-    assert not list((folder / "killed").rglob(".*.npz")), "what was half written when it was killed"
-    finish_whole(folder, "everything", "whole")
+    assert not list((folder / "killed").rglob(".*.npz")), "temporary files of the killed process are left"
+    finish_in_new_process(folder, "everything", "whole")
     check_same_run(folder / "killed", folder / "whole")
 
 
-def test_killed_from_outside_whenever_it_is(folder):
+def test_a_run_killed_from_outside_at_any_moment_is_resumed(folder):
     run = folder / "killed_outside"
     process = start(arguments(folder, "plain", "killed_outside"), folder / "killed_outside.txt")
     while process.exitcode is None and not ((run / "state.npz").exists() and saved_step(run) >= 14):
         time.sleep(0.002)
     process.kill()
     process.join(60)
-    assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
+    assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
     assert not (run / "metrics.json").exists()
     step = saved_step(run)
     assert f"resumed at step {step} of 60" in finish(folder, "plain", "killed_outside")

@@ -1,13 +1,13 @@
-"""A run's state: every variable bit for bit, and a run that goes on as if nothing had been."""
+"""Tests of the state of a run: every variable bit for bit, and training that continues as if never interrupted."""
 
 import keras
 import numpy as np
 import pytest
 
 from kerastag.models.embedding_models import feature_attention
-from kerastag.training.fit import compiled
+from kerastag.training.config import TrainingConfig
+from kerastag.training.optimization import compile_model
 from kerastag.training.outputs import select_training_outputs
-from kerastag.training.settings import TrainingSettings
 from kerastag.training.state import load_state, save_state
 
 RANDOM = np.random.default_rng(0)
@@ -16,13 +16,12 @@ Y = (RANDOM.random((6, 2)) < 0.5).astype("float32")
 
 
 def build(units=4, precision="float32", seed=0):
-    """Dropout with a random state, an optimizer with moments and averages, a schedule that counts."""
+    """Build a model with dropout, an optimizer with moments and averages, and a schedule that counts steps."""
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
-    settings = TrainingSettings(steps=100, ema=0.9, schedule="cosine", warmup_steps=5, weight_decay=0.01)
-    return compiled(
-        select_training_outputs(feature_attention(num_classes=2, num_features=3, units=units, depth=1)), settings
-    )
+    config = TrainingConfig(steps=100, ema=0.9, schedule="cosine", warmup_steps=5, weight_decay=0.01)
+    model = feature_attention(num_classes=2, num_features=3, units=units, depth=1)
+    return compile_model(select_training_outputs(model), config)
 
 
 def variables(model):
@@ -32,25 +31,25 @@ def variables(model):
 @pytest.mark.parametrize(
     "precision", ["mixed_float16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "mixed_bfloat16"))]
 )
-def test_every_variable_comes_back_and_training_goes_on_as_it_would_have(tmp_path, precision):
+def test_every_variable_is_restored_and_training_continues_as_if_never_interrupted(tmp_path, precision):
     model = build(precision=precision)
     for _ in range(3):
         model.train_on_batch(X, Y)
     save_state(tmp_path / "state.npz", model, {"step": 3, "rows": [{"mAP": 0.1}]})
-    kept = variables(model)
+    values = variables(model)
     other = build(precision=precision, seed=1)
-    assert any((a != b).any() for a, b in zip(variables(other), kept, strict=True))
+    assert any((a != b).any() for a, b in zip(variables(other), values, strict=True))
     assert load_state(tmp_path / "state.npz", other) == {"step": 3, "rows": [{"mAP": 0.1}]}
     assert any("seed_generator" in v.path for v in other.variables)
-    for got, wanted in zip(variables(other), kept, strict=True):
-        assert got.dtype == wanted.dtype
-        np.testing.assert_array_equal(got, wanted)
+    for actual, expected in zip(variables(other), values, strict=True):
+        assert actual.dtype == expected.dtype
+        np.testing.assert_array_equal(actual, expected)
     for _ in range(2):
         model.train_on_batch(X, Y)
         other.train_on_batch(X, Y)
-    for got, wanted in zip(variables(other), variables(model), strict=True):
-        np.testing.assert_array_equal(got, wanted)
-    assert any((a != b).any() for a, b in zip(variables(model), kept, strict=True))
+    for actual, expected in zip(variables(other), variables(model), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    assert any((a != b).any() for a, b in zip(variables(model), values, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +81,26 @@ def test_a_damaged_state_is_one_clear_line(tmp_path, saved, damage):
     path.write_bytes(damage(saved))
     model = build()
     before = variables(model)
-    with pytest.raises(ValueError, match=r"state.npz: not a whole training state \(") as caught:
+    with pytest.raises(ValueError, match=r"state.npz: not a complete training state \(") as caught:
         load_state(path, model)
     assert "\n" not in str(caught.value)
-    for got, wanted in zip(variables(model), before, strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for actual, expected in zip(variables(model), before, strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
-def test_other_files_of_numpy_are_refused(tmp_path):
+def test_other_numpy_files_are_rejected(tmp_path):
     path = tmp_path / "state.npz"
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match="state.npz: not a whole training state"):
+    with pytest.raises(ValueError, match="state.npz: not a complete training state"):
         load_state(path, build())
     np.savez(path, a=np.zeros(3))
-    with pytest.raises(ValueError, match="state.npz: not a whole training state"):
+    with pytest.raises(ValueError, match="state.npz: not a complete training state"):
         load_state(path, build())
 
 
-def test_the_state_of_another_model_is_refused(tmp_path, saved):
+def test_the_state_of_another_model_is_rejected(tmp_path, saved):
     path = tmp_path / "state.npz"
     path.write_bytes(saved)
-    with pytest.raises(ValueError, match="state.npz: the state of another model"):
+    with pytest.raises(ValueError, match="state.npz: the training state of another model"):
         load_state(path, build(units=5))

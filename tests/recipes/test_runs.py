@@ -1,4 +1,4 @@
-"""A recipe's run on packs: what it leaves and prints, running it again, and every bad input in one line."""
+"""Tests of runs on packs: what a run writes and prints, running it again, evaluation, and invalid input in one line."""
 
 import json
 import re
@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from kerastag.__main__ import main
+from kerastag.card import Card
 from kerastag.data.batches import scale
 from kerastag.data.feature_pack_writer import FeaturePackWriter
 from kerastag.data.packs import FeaturePack
-from kerastag.data.synthetic import synthetic_features, write_synthetic_packs
+from kerastag.data.synthetic_features import make_synthetic_features, write_synthetic_packs
 from kerastag.metrics import compute_metrics
 from kerastag.recipes import decision_attention, random_guess
-from kerastag.recipes.evaluate import clips_of, evaluate, evaluate_together, predictions_of
+from kerastag.recipes._evaluation import evaluate_ensemble, evaluate_run, load_run, predict_run
 from kerastag.training.outputs import select_training_outputs
 
 LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
-SMALL = ("--steps", "6", "--batch_size", "12", "--units", "4", "--depth", "1", "--checkpoints", "2")
+SMALL = ("--steps", "6", "--batch-size", "12", "--units", "4", "--depth", "1", "--checkpoints", "2")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def packs(tmp_path_factory):
 
 
 def train(data_dir, run_dir, *more):
-    arguments = ["--data_dir", str(data_dir), "--run_dir", str(run_dir), *SMALL, *map(str, more)]
+    arguments = ["--data-dir", str(data_dir), "--run-dir", str(run_dir), *SMALL, *map(str, more)]
     return decision_attention.main(arguments)
 
 
@@ -44,16 +45,16 @@ def finished(packs, tmp_path_factory):
 
 @pytest.fixture
 def run(finished, tmp_path):
-    """A copy of a finished run, to do with as one likes."""
+    """Return a copy of a finished run, which a test may change."""
     return shutil.copytree(finished, tmp_path / "run")
 
 
 def guess(data_dir, run_dir, *more):
-    """The recipe without a network: what is wrong with data and folders shows there, in a moment."""
-    return random_guess.main(["--data_dir", str(data_dir), "--run_dir", str(run_dir), *map(str, more)])
+    """Run the recipe without a network, which shows quickly what is wrong with data and folders."""
+    return random_guess.main(["--data-dir", str(data_dir), "--run-dir", str(run_dir), *map(str, more)])
 
 
-def error_of(capsys):
+def read_error_line(capsys):
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert "Traceback" not in captured.err
@@ -62,9 +63,9 @@ def error_of(capsys):
     return lines[-1]
 
 
-def test_a_run_leaves_all_that_tells_of_it(finished, packs):
-    settings = json.loads((finished / "settings.json").read_text())
-    assert (settings["system"], settings["steps"], settings["units"]) == ("decision_attention", 6, 4)
+def test_a_run_writes_its_configuration_versions_and_metrics(finished, packs):
+    config = json.loads((finished / "config.json").read_text())
+    assert (config["format"], config["system"], config["steps"], config["units"]) == (1, "decision_attention", 6, 4)
     assert {"kerastag", "python", "keras", "numpy", "machine"} <= json.loads(
         (finished / "versions.json").read_text()
     ).keys()
@@ -76,61 +77,64 @@ def test_a_run_leaves_all_that_tells_of_it(finished, packs):
     assert metrics["labels"]["names"] == ["Sound 01", "Sound 02", "Sound 03", "Sound 04"]
     assert metrics["checkpoint_steps"] == [1, 6]
     assert metrics["train"]["num_clips"] == 80
+    card = Card.read(finished / "model.keras")
+    assert card.labels.names == tuple(metrics["labels"]["names"])
+    assert (card.seconds_per_frame, card.window_seconds) == (1.0, 10.0)
     assert (finished / "classes.csv").read_text().count("\n") == 5
     assert (finished / "table.md").read_text().count(f"{metrics['ensemble']['map']:.4f}")
 
 
-def test_the_model_on_disk_has_the_figures_of_the_last_checkpoint(finished, packs):
-    clips = synthetic_features(40, num_classes=4, num_features=6, split="eval")
+def test_the_saved_model_has_the_metrics_of_the_last_checkpoint(finished, packs):
+    clips = make_synthetic_features(40, num_classes=4, num_features=6, split="eval")
     x = (clips.x.astype(np.float32) - 128) / 128
     x[np.arange(10) >= clips.num_segments[:, None]] = 0
     model = keras.saving.load_model(finished / "model.keras", compile=False)
-    found = compute_metrics(clips.targets, np.asarray(model.predict_on_batch(x)["clipwise"]))
+    metrics = compute_metrics(clips.targets, np.asarray(model.predict_on_batch(x)["clipwise"]))
     last = json.loads((finished / "metrics.json").read_text())["last"]
-    assert found.map == pytest.approx(last["map"], abs=1e-6)
-    assert found.mauc == pytest.approx(last["mauc"], abs=1e-6)
+    assert metrics.map == pytest.approx(last["map"], abs=1e-6)
+    assert metrics.mauc == pytest.approx(last["mauc"], abs=1e-6)
 
 
-def test_a_finished_run_prints_its_results_again_and_touches_nothing(run, packs, capsys):
+def test_a_finished_run_shows_its_metrics_again_and_changes_nothing(run, packs, capsys):
     before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").iterdir()}
-    figures = (run / "metrics.json").read_bytes()
-    # Where and how often may change; the packs need not even be there.
-    assert train("gone", run, "--save_every", 3, "--in_memory", "false") == 0
+    content = (run / "metrics.json").read_bytes()
+    # Paths and intervals may change, and the packs need not exist.
+    assert train("gone", run, "--save-every", 3, "--in-memory", "false") == 0
     out, err = capsys.readouterr()
-    assert "finished before" in err
+    assert "already finished" in err
     assert LAST_LINE.fullmatch(out.splitlines()[-1])
-    assert f"mAP {json.loads(figures)['ensemble']['map']:.4f}  " in out.splitlines()[-1]
-    assert (run / "metrics.json").read_bytes() == figures
+    assert f"mAP {json.loads(content)['ensemble']['map']:.4f}  " in out.splitlines()[-1]
+    assert (run / "metrics.json").read_bytes() == content
     assert {path: path.stat().st_mtime_ns for path in (run / "checkpoints").iterdir()} == before
 
 
-def test_a_run_folder_of_other_settings_names_the_setting(run, packs, capsys):
-    settings = (run / "settings.json").read_bytes()
-    assert train(packs, run, "--learning_rate", 0.01) == 1
-    line = error_of(capsys)
+def test_a_run_folder_with_another_configuration_names_the_field(run, packs, capsys):
+    content = (run / "config.json").read_bytes()
+    assert train(packs, run, "--learning-rate", 0.01) == 1
+    line = read_error_line(capsys)
     assert str(run) in line
-    assert "`learning_rate` was 0.001, now 0.01" in line
+    assert "`learning_rate` was 0.001; received: 0.01" in line
     assert guess(packs, run) == 1
-    assert "a run of other settings" in error_of(capsys)
-    assert (run / "settings.json").read_bytes() == settings
+    assert "holds a run with another configuration" in read_error_line(capsys)
+    assert (run / "config.json").read_bytes() == content
 
 
-def test_a_folder_of_something_else_is_left_alone(packs, tmp_path, capsys):
+def test_a_folder_with_other_files_is_left_unchanged(packs, tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("years of work")
     assert guess(packs, tmp_path) == 1
-    assert "`run_dir` must be a run's folder or an empty one" in error_of(capsys)
+    assert "`run_dir` must be a run folder or an empty folder" in read_error_line(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "empty").mkdir()
     assert guess(packs, tmp_path / "empty") == 0
     assert LAST_LINE.fullmatch(capsys.readouterr().out.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", ["settings.json", "metrics.json"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
 def test_a_damaged_file_of_a_run_is_named(run, packs, capsys, name):
     path = run / name
     path.write_text(path.read_text()[:20])
     assert train(packs, run) == 1
-    line = error_of(capsys)
+    line = read_error_line(capsys)
     assert str(path) in line
     assert "not a JSON file" in line
 
@@ -140,31 +144,31 @@ def test_a_damaged_state_is_named(run, packs, capsys):
     state = run / "state.npz"
     state.write_bytes(state.read_bytes()[:500])
     assert train(packs, run) == 1
-    assert f"{state}: not a whole training state" in error_of(capsys)
+    assert f"{state}: not a complete training state" in read_error_line(capsys)
 
 
-def test_measured_again_from_its_files_a_run_gives_the_same_figures(run, capsys):
-    kept = json.loads((run / "metrics.json").read_text())["ensemble"]
-    found = evaluate(run)
-    assert (found.map, found.mauc) == pytest.approx((kept["map"], kept["mauc"]), abs=1e-9)
+def test_a_run_evaluated_again_from_its_files_has_the_same_metrics(run, capsys):
+    before = json.loads((run / "metrics.json").read_text())["ensemble"]
+    metrics = evaluate_run(run)
+    assert (metrics.map, metrics.mauc) == pytest.approx((before["map"], before["mauc"]), abs=1e-9)
     assert LAST_LINE.fullmatch(capsys.readouterr().out.splitlines()[-1])
     next((run / "checkpoints").iterdir()).unlink()
-    with pytest.raises(ValueError, match="1 checkpoints of 2: an unfinished run"):
-        evaluate(run)
-    with pytest.raises(FileNotFoundError, match="no settings.json: not the folder of a finished run"):
-        evaluate(run / "checkpoints")
+    with pytest.raises(ValueError, match="an unfinished run: 1 of 2 checkpoints"):
+        evaluate_run(run)
+    with pytest.raises(FileNotFoundError, match=r"not a run folder \(no config.json\)"):
+        evaluate_run(run / "checkpoints")
 
 
-def test_several_runs_are_measured_together(packs, finished, tmp_path, capsys):
+def test_several_runs_are_evaluated_as_an_ensemble(packs, finished, tmp_path, capsys):
     other = tmp_path / "other"
     assert train(packs, other, "--seed", 1) == 0
-    alone = [evaluate(folder) for folder in (finished, other)]
+    separate = [evaluate_run(folder) for folder in (finished, other)]
     capsys.readouterr()
     assert main(["evaluate", str(finished), str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for folder, figures, line in zip((finished, other), alone, lines[2:], strict=False):
-        assert line == f"| {folder} | {figures.map:.4f} | {figures.mauc:.4f} | {figures.d_prime:.3f} |"
-    # By hand: the checkpoints of both, each with the same weight.
+    for folder, metrics, line in zip((finished, other), separate, lines[2:], strict=False):
+        assert line == f"| {folder} | {metrics.map:.4f} | {metrics.mauc:.4f} | {metrics.d_prime:.3f} |"
+    # The checkpoints of both runs, each with the same weight.
     x, lengths, targets = FeaturePack(packs / "eval.h5").rows(np.arange(40))
     models = [keras.saving.load_model(folder / "model.keras", compile=False) for folder in (finished, other)]
     scores = []
@@ -176,50 +180,50 @@ def test_several_runs_are_measured_together(packs, finished, tmp_path, capsys):
     assert lines[-1] == compute_metrics(targets, np.mean(scores, axis=0)).format_line()
 
 
-def test_the_predictions_of_a_run_are_those_that_it_was_measured_by(packs, finished):
-    data, probabilities = predictions_of(finished, packs)
-    kept = json.loads((finished / "metrics.json").read_text())["ensemble"]
-    found = compute_metrics(data.targets, probabilities)
-    assert (found.map, found.mauc) == pytest.approx((kept["map"], kept["mauc"]), abs=1e-6)
-    clips = clips_of(finished, packs)
+def test_the_predictions_of_a_run_are_those_of_its_metrics(packs, finished):
+    data, predictions = predict_run(finished, packs)
+    before = json.loads((finished / "metrics.json").read_text())["ensemble"]
+    metrics = compute_metrics(data.targets, predictions)
+    assert (metrics.map, metrics.mauc) == pytest.approx((before["map"], before["mauc"]), abs=1e-6)
+    clips = load_run(finished, packs).data
     np.testing.assert_array_equal(clips.targets, data.targets)
     assert not clips.has_events
-    with pytest.raises(FileNotFoundError, match=r"eval.tsv: no such table of events"):
+    with pytest.raises(FileNotFoundError, match=r"eval.tsv: no such file"):
         clips.events()
 
 
-def test_runs_that_cannot_be_measured_together_are_named(packs, finished, tmp_path):
-    assert train(packs, tmp_path / "held_out", "--hold_out", "0.25") == 0
-    with pytest.raises(ValueError, match=f"{tmp_path / 'held_out'}: was measured on other clips than {finished}"):
-        evaluate_together([finished, tmp_path / "held_out"])
+def test_runs_that_do_not_make_an_ensemble_are_named(packs, finished, tmp_path):
+    assert train(packs, tmp_path / "held_out", "--hold-out", "0.25") == 0
+    with pytest.raises(ValueError, match=f"{tmp_path / 'held_out'}: was evaluated on other clips than {finished}"):
+        evaluate_ensemble([finished, tmp_path / "held_out"])
     assert guess(packs, tmp_path / "guess") == 0
-    with pytest.raises(ValueError, match=r"guess: kerastag.recipes.random_guess has no network whose predictions"):
-        evaluate_together([tmp_path / "guess", finished])
-    with pytest.raises(ValueError, match="`folders` must hold a run, received none"):
-        evaluate_together([])
+    with pytest.raises(ValueError, match="guess: random_guess has no network whose predictions"):
+        evaluate_ensemble([tmp_path / "guess", finished])
+    with pytest.raises(ValueError, match="`paths` must hold at least one run folder; received: none"):
+        evaluate_ensemble([])
 
 
 def test_missing_packs_and_empty_folders_are_named(packs, tmp_path, capsys):
     assert guess(tmp_path / "nowhere", tmp_path / "a") == 1
-    assert f"{tmp_path / 'nowhere'}: no bal_train.h5 or unbal_train.h5" in error_of(capsys)
+    assert f"{tmp_path / 'nowhere'}: no bal_train.h5 or unbal_train.h5" in read_error_line(capsys)
     (tmp_path / "empty").mkdir()
     assert guess(tmp_path / "empty", tmp_path / "b") == 1
-    assert f"{tmp_path / 'empty'}: no bal_train.h5" in error_of(capsys)
+    assert f"{tmp_path / 'empty'}: no bal_train.h5" in read_error_line(capsys)
     shutil.copy(packs / "bal_train.h5", tmp_path / "empty/bal_train.h5")
     assert guess(tmp_path / "empty", tmp_path / "c") == 1
-    assert f"{tmp_path / 'empty/eval.h5'}: no such file" in error_of(capsys)
+    assert f"{tmp_path / 'empty/eval.h5'}: no such file" in read_error_line(capsys)
     (tmp_path / "empty/eval.h5").write_bytes((packs / "eval.h5").read_bytes()[:3000])
     assert guess(tmp_path / "empty", tmp_path / "d") == 1
-    assert f"{tmp_path / 'empty/eval.h5'}: not an HDF5 file, truncated or damaged" in error_of(capsys)
-    # A failed start is no run: when the packs have come, the same command works.
+    assert f"{tmp_path / 'empty/eval.h5'}: not an HDF5 file, truncated or damaged" in read_error_line(capsys)
+    # After a failed start, the same command works once the packs exist.
     shutil.copy(packs / "eval.h5", tmp_path / "empty/eval.h5")
     assert guess(tmp_path / "empty", tmp_path / "d") == 0
 
 
-def test_held_out_clips_take_the_place_of_the_evaluation(packs, tmp_path, capsys):
+def test_held_out_clips_replace_the_evaluation_pack(packs, tmp_path, capsys):
     (tmp_path / "packs").mkdir()
     shutil.copy(packs / "bal_train.h5", tmp_path / "packs/bal_train.h5")
-    assert guess(tmp_path / "packs", tmp_path / "run", "--hold_out", 0.25) == 0
+    assert guess(tmp_path / "packs", tmp_path / "run", "--hold-out", 0.25) == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["evaluated"] == "held out"
     assert metrics["ensemble"]["num_clips"] == pytest.approx(20, abs=3)
@@ -236,53 +240,55 @@ def without_class_2(packs, tmp_path):
     return folder
 
 
-def test_a_class_without_clips_is_one_line_and_left_out_on_demand(without_class_2, tmp_path, capsys):
+def test_a_class_without_clips_is_one_line_and_is_skipped_on_request(without_class_2, tmp_path, capsys):
     assert train(without_class_2, tmp_path / "a") == 1
-    assert "1 of 4 classes have no clip: Sound 03" in error_of(capsys)
-    assert train(without_class_2, tmp_path / "b", "--skip_corrupt", "true") == 0
+    assert "1 of 4 classes have none: Sound 03" in read_error_line(capsys)
+    assert train(without_class_2, tmp_path / "b", "--skip-corrupt", "true") == 0
     out, err = capsys.readouterr()
-    assert "left out of balancing, no clip: Sound 03" in err
+    assert "skipped when balancing, no clips: Sound 03" in err
     assert LAST_LINE.fullmatch(out.splitlines()[-1])
     assert json.loads((tmp_path / "b/metrics.json").read_text())["class_counts"]["bal_train"][2] == 0
 
 
 @pytest.fixture
 def with_nan(packs, tmp_path):
-    """The same clips in float packs, three of the training clips with a value that is none."""
+    """Write the same clips into float packs, with NaN or infinity in three training clips."""
     for split, count in (("bal_train", 80), ("eval", 40)):
-        clips = synthetic_features(count, num_classes=4, num_features=6, split=split)
+        clips = make_synthetic_features(count, num_classes=4, num_features=6, split=split)
         x = (clips.x.astype(np.float32) - 128) / 128
         if split == "bal_train":
             x[7, 0, 0], x[9, 0, 5], x[70, 0, 1] = np.nan, np.inf, -np.inf
-        with FeaturePackWriter(tmp_path / f"packs/{split}.h5", num_classes=4, num_features=6, dtype="float32") as writer:
+        with FeaturePackWriter(
+            tmp_path / f"packs/{split}.h5", num_classes=4, num_features=6, dtype="float32"
+        ) as writer:
             writer.append(x, clips.num_segments, clips.targets, clips.ids)
             writer.finish()
     return tmp_path / "packs"
 
 
-def test_nan_in_a_float_pack_is_one_line_and_left_out_on_demand(with_nan, tmp_path, capsys):
+def test_nan_in_a_float_pack_is_one_line_and_is_skipped_on_request(with_nan, tmp_path, capsys):
     assert train(with_nan, tmp_path / "a") == 1
-    line = error_of(capsys)
+    line = read_error_line(capsys)
     assert f"{with_nan / 'bal_train.h5'}: key x, row 7: NaN or infinity (3 of 80 rows have one)" in line
-    assert train(with_nan, tmp_path / "b", "--skip_corrupt", "true") == 0
+    assert train(with_nan, tmp_path / "b", "--skip-corrupt", "true") == 0
     out, err = capsys.readouterr()
-    assert f"{with_nan / 'bal_train.h5'}: left out 3 clips with NaN or infinity, rows 7, 9, 70" in err
+    assert f"{with_nan / 'bal_train.h5'}: skipped 3 clips with NaN or infinity, rows 7, 9, 70" in err
     assert LAST_LINE.fullmatch(out.splitlines()[-1])
     assert json.loads((tmp_path / "b/metrics.json").read_text())["train"]["num_clips"] == 77
 
 
-def test_classes_without_a_positive_clip_are_left_out_of_the_figures_and_named(packs, tmp_path, capsys):
+def test_classes_without_positive_clips_have_no_metrics_and_are_named(packs, tmp_path, capsys):
     folder = shutil.copytree(packs, tmp_path / "packs")
     with h5py.File(folder / "eval.h5", "r+") as file:
         targets = file["y"][:]
         targets[:, 1] = False
         file["y"][:] = targets
     assert guess(folder, tmp_path / "run") == 0
-    assert "left out, no positive clip in eval: Sound 02" in capsys.readouterr().err
+    assert "classes without metrics, no positive clip in eval: Sound 02" in capsys.readouterr().err
     assert json.loads((tmp_path / "run/metrics.json").read_text())["ensemble"]["average_precision"][1] is None
 
 
-def test_several_training_packs_are_read_as_one(packs, tmp_path):
+def test_several_training_packs_are_concatenated(packs, tmp_path):
     folder = shutil.copytree(packs, tmp_path / "packs")
     shutil.copy(folder / "bal_train.h5", folder / "unbal_train.h5")
     assert train(folder, tmp_path / "run", "--precision", "mixed_bfloat16", "--mixup", 0.5, "--ema", 0.9) == 0
@@ -291,7 +297,7 @@ def test_several_training_packs_are_read_as_one(packs, tmp_path):
     assert set(metrics["class_counts"]) == {"bal_train", "unbal_train", "eval"}
 
 
-def test_the_guess_is_what_chance_gives(packs, tmp_path, capsys):
+def test_a_random_guess_has_the_metrics_of_chance(packs, tmp_path, capsys):
     write_synthetic_packs(tmp_path / "packs", num_train=10, num_eval=4000, num_classes=4, num_features=2)
     assert guess(tmp_path / "packs", tmp_path / "run") == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
