@@ -75,7 +75,7 @@ class RecordedSounds:
     """
 
     def __init__(self, clips: AudioList, spans: Sequence[Sequence[Span]]) -> None:
-        self.clips, self.labels, self.spans = clips, clips.labels, [list(of_recording) for of_recording in spans]
+        self.clips, self.labels, self.spans = clips, clips.labels, [list(recording_spans) for recording_spans in spans]
         self._rows: list[list[int]] = [[] for _ in self.labels.names]
         for row, recording in enumerate(clips.recordings):
             if len(recording.labels) != 1:
@@ -101,7 +101,7 @@ class RecordedSounds:
         Raises:
             ValueError: A file cannot be read, or the class refuses the recordings.
         """
-        results = _read_all(clips.recordings, _find_sounds_of, "finding sounds", progress)
+        results = _read_all(clips.recordings, _find_recording_sounds, "finding sounds", progress)
         for _, error in results:
             if error is not None:
                 if not skip_corrupt:
@@ -271,7 +271,7 @@ def _measure_levels(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
     return np.concatenate(levels), total / MIX_SAMPLE_RATE
 
 
-def _find_sounds_of(recording: Recording) -> list[Span]:
+def _find_recording_sounds(recording: Recording) -> list[Span]:
     spans = find_sounds(audio.read_blocks(recording.path, MIX_SAMPLE_RATE))
     if not spans:
         raise ValueError(f"{recording.path}: must not be silent")

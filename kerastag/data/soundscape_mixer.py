@@ -140,7 +140,7 @@ class SoundscapeConfig:
             object.__setattr__(self, name, (low, high))
             if not least <= low <= high <= most:
                 raise ValueError(
-                    f"`{name}` must be two increasing numbers in [{least}, {most}]; received: {low} and {high}"
+                    f"`{name}` must be two sorted numbers in [{least}, {most}]; received: {low} and {high}"
                 )
 
 

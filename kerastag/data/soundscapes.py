@@ -272,7 +272,7 @@ def write_soundscapes(
             write_json(path, _make_jams(soundscapes[i], names[i], mixer))
         return waveform
 
-    # While a pack of other soundscapes may be there, the table is not: together they would give wrong metrics.
+    # The old table is removed before the new pack exists: a pack with another's table would give wrong metrics.
     events_file.unlink(missing_ok=True)
     clips = tuple(Recording(folder / name, name, s.labels) for name, s in zip(names, soundscapes, strict=True))
     pack_waveforms(

@@ -98,7 +98,7 @@ def hold_out(targets: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarr
     random = generator(seed, Purpose.HOLD_OUT)
     is_held_out, is_assigned = np.zeros(len(targets), bool), np.zeros(len(targets), bool)
 
-    def hold_out_of(clips: np.ndarray) -> None:
+    def hold_out_share(clips: np.ndarray) -> None:
         """Hold out clips of one class, counting those that a rarer class has held out already."""
         free = clips[~is_assigned[clips]]
         number = max(0, round(share * len(clips)) - int(is_held_out[clips].sum()))
@@ -107,8 +107,8 @@ def hold_out(targets: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarr
         is_assigned[clips] = True
 
     for k in np.argsort(targets.sum(axis=0), kind="stable"):
-        hold_out_of(np.flatnonzero(targets[:, k]))
-    hold_out_of(np.flatnonzero(~is_assigned))
+        hold_out_share(np.flatnonzero(targets[:, k]))
+    hold_out_share(np.flatnonzero(~is_assigned))
     if is_held_out.all() or not is_held_out.any():
         raise ValueError(f"`share` must leave clips on both sides; received: {share} of {len(targets)} clips")
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)

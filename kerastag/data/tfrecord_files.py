@@ -110,7 +110,7 @@ class FeatureSource:
         Raises:
             CorruptRecord: The tar ends early or is damaged; the error names the last file that was read.
         """
-        return self._files_of_folder() if self.path.is_dir() else self._files_of_tar()
+        return self._open_files_in_folder() if self.path.is_dir() else self._open_files_in_tar()
 
     def _find_folders(self) -> dict[str, Path]:
         """Return the folder of every split that exists."""
@@ -129,7 +129,7 @@ class FeatureSource:
             f"`source`: {self.path}: no SPLIT/*.tfrecord in it, with SPLIT among {', '.join(self.splits)}"
         )
 
-    def _files_of_folder(self) -> Iterator[SourceFile]:
+    def _open_files_in_folder(self) -> Iterator[SourceFile]:
         bytes_before = 0
         for split, files in self._files.items():
             for file in files:
@@ -137,7 +137,7 @@ class FeatureSource:
                     yield SourceFile(split, str(file), stream, partial(_count_bytes, stream, bytes_before))
                 bytes_before += file.stat().st_size
 
-    def _files_of_tar(self) -> Iterator[SourceFile]:
+    def _open_files_in_tar(self) -> Iterator[SourceFile]:
         name = None
         with self.path.open("rb") as file:
             try:

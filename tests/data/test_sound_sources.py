@@ -1,6 +1,4 @@
-"""Sources of sounds: sounds are found in recordings by their level, silent and damaged files are named, and synthetic
-sounds are functions of their seed.
-"""
+"""Sources of sounds: sounds in recordings, backgrounds, and synthetic sounds that depend on their seed only."""
 
 import numpy as np
 import pytest

@@ -134,10 +134,10 @@ def test_soundscapes_of_a_seed_differ_in_sample_rate_only():
         ({"min_events": 0}, "`min_events` must be at least 1; received: 0"),
         ({"min_events": 3, "max_events": 2}, "`max_events` must be at least `min_events` (3); received: 2"),
         ({"max_overlap": 0}, "`max_overlap` must be at least 1"),
-        ({"snr_db": (10.0, 0.0)}, "`snr_db` must be two increasing numbers in [-60, 60]; received: 10.0 and 0.0"),
+        ({"snr_db": (10.0, 0.0)}, "`snr_db` must be two sorted numbers in [-60, 60]; received: 10.0 and 0.0"),
         (
             {"background_db": (-10.0, 0.0)},
-            "`background_db` must be two increasing numbers in [-90, -20]; received: -10.0 and 0.0",
+            "`background_db` must be two sorted numbers in [-90, -20]; received: -10.0 and 0.0",
         ),
     ],
 )

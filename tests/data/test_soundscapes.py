@@ -54,8 +54,8 @@ def written(tree, tmp_path_factory):
 def test_pack_table_wav_and_jams_agree(written):
     folder, reports = written
     assert [str(report) for report in reports] == [
-        f"{folder}/{name}.h5: {count} soundscapes; {folder}/{name}.tsv: {len(read_table(folder / f'{name}.tsv'))} events"
-        for name, count in (("bal_train", 12), ("eval", 6))
+        f"{folder}/{name}.h5: {count} soundscapes; {table}: {len(read_table(table))} events"
+        for name, count, table in (("bal_train", 12, folder / "bal_train.tsv"), ("eval", 6, folder / "eval.tsv"))
     ]
     for name in ("bal_train", "eval"):
         events = read_table(folder / f"{name}.tsv")

@@ -48,10 +48,10 @@ def test_groups_stay_together_and_parts_get_their_share_of_every_class(rows, wei
     for group in set(groups):
         assert len({part for part, its_group in zip(parts, groups, strict=True) if its_group == group}) == 1
     for name in set(classes):
-        of_class = parts[np.array(classes) == name]
+        class_parts = parts[np.array(classes) == name]
         largest_group = max(np.bincount(np.array(groups)[np.array(classes) == name]))
         for part, share in enumerate(shares[:-1]):
-            assert abs((of_class == part).sum() - share * len(of_class)) <= largest_group
+            assert abs((class_parts == part).sum() - share * len(class_parts)) <= largest_group
 
 
 @settings(max_examples=60)
