@@ -49,7 +49,10 @@ def test_synthetic_sounds_need_no_recordings(tmp_path, capsys):
         (["--synthetic", "--split", "a=1"], "`split` must not be given with `synthetic`; received: ['a=1']"),
         (["--synthetic", "--count", "valid=3"], "`count` must be N or NAME=N with NAME one of bal_train, eval; rec"),
         (["--synthetic", "--count", "many"], "`count` must be N or NAME=N"),
-        (["--synthetic", "--snr-db", "9", "1"], "`snr_db` must be two increasing numbers in [-60, 60]; received: 9.0 and 1.0"),
+        (
+            ["--synthetic", "--snr-db", "9", "1"],
+            "`snr_db` must be two increasing numbers in [-60, 60]; received: 9.0 and 1.0",
+        ),
         (["--synthetic", "--seed", "-1"], "`seed` must be at least 0; received: -1"),
         (["--audio-dir", "gone"], "`audio_dir`: gone: no such folder"),
         (["--audio-dir", "TREE", "--split", "a=9"], "split a: no fold '9'; the folds are 1, 2"),
