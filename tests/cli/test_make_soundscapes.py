@@ -51,7 +51,7 @@ def test_synthetic_sounds_need_no_recordings(tmp_path, capsys):
         (["--synthetic", "--count", "many"], "`count` must be N or NAME=N"),
         (
             ["--synthetic", "--snr-db", "9", "1"],
-            "`snr_db` must be two increasing numbers in [-60, 60]; received: 9.0 and 1.0",
+            "`snr_db` must be two sorted numbers in [-60, 60]; received: 9.0 and 1.0",
         ),
         (["--synthetic", "--seed", "-1"], "`seed` must be at least 0; received: -1"),
         (["--audio-dir", "gone"], "`audio_dir`: gone: no such folder"),
