@@ -1,13 +1,17 @@
 """Training batches as NumPy arrays, each a pure function of the seed of its sampler and its number."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from kerastag.data.packs import AudioPack, ConcatenatedPacks, FeaturePack
 from kerastag.data.sampler import BalancedSampler
 from kerastag.rng import Purpose, generator
+
+if TYPE_CHECKING:
+    from kerastag.data.packs import AudioPack, ConcatenatedPacks, FeaturePack
 
 __all__ = ["Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"]
 
