@@ -73,8 +73,8 @@ def make_noise_run(model: LiteRTModel) -> Callable[[], object]:
     bag = _make_noise(split.bag_shape)
 
     def run_segment() -> None:
-        bag[0, -1] = split.keep(noise[0, -1])
-        split.say(bag, bag.shape[1] - 1)
+        bag[0, -1] = split.process_segment(noise[0, -1])
+        split.predict(bag, bag.shape[1] - 1)
 
     return run_segment
 

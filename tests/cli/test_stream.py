@@ -1,8 +1,10 @@
 """`kerastag stream` as a process: its pipes, its signals and its exit status."""
 
+import argparse
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +20,8 @@ from edge.sinks.test_mqtt import MOSQUITTO, Broker, Subscriber, wait_for
 from edge.test_service import EVENTS, RATE, generate_tones
 
 from checks import ROOT
+from kerastag.cli import build_parser
+from kerastag.edge import StreamConfig
 
 PCM = (generate_tones() * 32_767).astype("<i2").tobytes()
 
@@ -247,6 +251,45 @@ def test_a_file_that_is_not_a_model_is_an_error(tmp_path, capfd):
             assert status == 1
             assert len(messages) == 1
             assert message in messages[0]
+
+
+def parse(*arguments):
+    return build_parser().parse_args(["stream", *arguments])
+
+
+def test_every_field_of_the_configuration_is_an_option_with_its_description():
+    (subparsers,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    options = {action.dest: action for action in subparsers.choices["stream"]._actions}
+    fields = set(StreamConfig.__dataclass_fields__) - {"thresholds"}  # a table, which only a file can hold
+    assert fields | {"help", "debug", "config"} == set(options)
+    for name in fields:
+        assert re.fullmatch(r"[A-Z].+[^.]\.", options[name].help), name
+    assert options["top"].help == "Maximum number of tags of a result, at least 1 (default: 5)."
+    assert options["head"].help == "Path of a .tflite file from embeddings to tags."
+
+
+def test_options_are_parsed_with_the_types_of_the_fields():
+    assert parse("--stats").stats == 0
+    assert parse("--stats", "1.5").stats == 1.5
+    assert parse("--output", "json:-,terminal", "--output", "csv:a").output == ["json:-,terminal", "csv:a"]
+    assert parse("--classes", "Bark", "Rain", "--top", "3").classes == ["Bark", "Rain"]
+    assert parse("--realtime", "--hop-seconds", "1").realtime is True
+    assert "top" not in parse()
+
+
+@pytest.mark.parametrize("arguments", [("--top", "1.5"), ("--mode", "fast"), ("--thresholds", "0.5")])
+def test_invalid_options_end_with_a_usage_message(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(*arguments)
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_repeated_and_separated_outputs_are_all_opened(loud_model, recording, tmp_path, capfd):
+    paths = [tmp_path / name for name in ("a.jsonl", "b.csv", "c.jsonl")]
+    arguments = ("--source", recording, "--output", f"json:{paths[0]},csv:{paths[1]}", "--output", f"json:{paths[2]}")
+    with open(os.devnull) as empty:  # noqa: PTH123
+        assert run_in_process(loud_model, arguments, empty, capfd)[0] == 0
+    assert all(path.stat().st_size for path in paths)
 
 
 def test_no_framework_is_loaded(loud_model, recording):

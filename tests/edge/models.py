@@ -9,7 +9,7 @@ from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 
 LABELS = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
-FRONT_END = FRONT_ENDS["vggish"]  # the fastest one: 16 kHz, 64 bands, 100 frames a second
+FRONT_END = FRONT_ENDS["vggish"]  # the fastest one: 16 kHz, 64 bands, 100 frames per second
 WINDOW_FRAMES, FRAMES_PER_OUTPUT = 100, 8  # 12 and a half output frames
 SEGMENT_FRAMES, FEATURES = 24, 5
 WAVEFORM_SAMPLES = 16_000

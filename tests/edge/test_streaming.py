@@ -140,8 +140,8 @@ def test_time_stamps_do_not_drift_with_many_gaps_and_rates(taggers):
     assert last.end_seconds == pytest.approx(seconds, abs=0.03)  # VGGish's front end has no frame at the last 15 ms
 
 
-def test_frames_make_events(taggers):
-    """What the tracker of events takes, gaps included."""
+def test_the_event_tracker_takes_the_frames(taggers):
+    """The event tracker takes the frames, with a gap among them."""
     tagger = taggers["log_mel"]
     tracker = EventTracker(len(tagger.labels), tagger.seconds_per_frame, EventRules(0.5))
     events = []
@@ -153,9 +153,9 @@ def test_frames_make_events(taggers):
     events += tracker.flush()
     ended = [event for event in events if event.offset_seconds is not None]
     assert ended
-    heard = [(0, 2), (3, 4), (104, 105)]
+    intervals = [(0, 2), (3, 4), (104, 105)]
     for event in ended:
-        assert any(start - 0.1 <= event.onset_seconds < event.offset_seconds <= end + 0.1 for start, end in heard)
+        assert any(start - 0.1 <= event.onset_seconds < event.offset_seconds <= end + 0.1 for start, end in intervals)
 
 
 def test_sleep_is_a_gap_and_the_time_of_day_is_right_after_it(clip_model, monkeypatch):

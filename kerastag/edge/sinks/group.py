@@ -13,7 +13,7 @@ import numpy as np
 from kerastag.edge.reports import EventReport, ResultReport
 from kerastag.edge.sinks.sink import Sink
 
-__all__ = ["SINK_KINDS", "SinkContext", "SinkGroup", "open_sinks"]
+__all__ = ["SinkContext", "SinkGroup", "open_sinks"]
 
 _REPORTS = ("all", "results", "events")
 _RECOVERY_WRITES = 10  # Number of successful writes in a row after which a sink counts as working again.
@@ -25,8 +25,6 @@ _SINK_CLASSES = {
     "mqtts": ("mqtt", "MqttSink"),
     "record": ("recorder", "RecorderSink"),
 }
-SINK_KINDS = tuple(_SINK_CLASSES)
-"""Kinds of outputs: what the address of an output begins with."""
 _OPTION_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "a string"),
     "bool": ((bool,), "true or false"),

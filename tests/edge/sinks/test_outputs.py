@@ -1,4 +1,4 @@
-"""Several group at once: their addresses, their options, and one that fails."""
+"""Several outputs at once: their addresses, their options, and one that fails."""
 
 import json
 from pathlib import Path

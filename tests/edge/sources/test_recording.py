@@ -1,4 +1,4 @@
-"""A recording as a source, as iterator as possible or at its own speed."""
+"""A recording as a source, as fast as possible or at its own speed."""
 
 import threading
 import time
