@@ -1,9 +1,8 @@
-"""PANNs' CNN10 and ResNet38 checkpoints."""
+"""Importer of PANNs' CNN10 and ResNet38 checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,13 +12,15 @@ from kerastag.importers import _transfer
 from kerastag.importers.torch_file import TorchFile
 from kerastag.importers.torch_pickle import Tensor
 from kerastag.labels import LabelSet
-from kerastag.models import cnn10, resnet38
-from kerastag.models.backbone import Backbone
+from kerastag.models.backbones import cnn10, resnet38
+from kerastag.models.backbones.backbone import Backbone
 
-WINDOW_SECONDS = 10.0
-# PANNs build the front end as a network, so a checkpoint holds it too.
-STFT_BUFFERS = ("spectrogram_extractor.stft.conv_real.weight", "spectrogram_extractor.stft.conv_imag.weight")
-MEL_BUFFER = "logmel_extractor.melW"
+__all__ = ["import_panns"]
+
+_WINDOW_SECONDS = 10.0
+# PANNs compute log-mel with layers of the network, so that a checkpoint contains these too.
+_STFT_BUFFERS = ("spectrogram_extractor.stft.conv_real.weight", "spectrogram_extractor.stft.conv_imag.weight")
+_MEL_BUFFER = "logmel_extractor.melW"
 _MEL_TOLERANCE = 1e-5
 
 
@@ -28,118 +29,117 @@ class _System:
     title: str
     build: Callable[..., keras.Model]
     backbone: Backbone
-    layer_names: Callable[[], Iterator[tuple[str, str]]]
+    list_layers: Callable[[], Iterator[tuple[str, str]]]
 
 
 def import_panns(file: str | Path, output: str | Path, *, labels: LabelSet | None = None) -> Path:
-    """PANNs' PyTorch checkpoint -> a `.keras` file from waveform to tags, with its card inside.
+    """Convert a PyTorch checkpoint of PANNs to a `.keras` file that takes waveforms and contains its card.
 
-    CNN10 and ResNet38, of any width and number of classes: all are read off names and shapes. Every tensor of the
-    file finds its place, by name and shape, or nothing is written; the mel filters in the file are compared with
-    ours, so that a network trained at another rate is not taken for one at 32 kHz.
+    The checkpoint may be CNN10 or ResNet38, of any width and number of classes, which follow from its names and shapes.
+    Nothing is written unless every tensor matches a weight by name and shape. The mel filters in the checkpoint must be
+    those of 32 kHz, so that a network trained at another sample rate is rejected.
 
     Args:
-        file: Such as `Cnn10_mAP=0.380.pth` or `ResNet38_mAP=0.434.pth`.
-        output: Path that ends in `.keras`.
-        labels: The classes; AudioSet's where there are 527 of them and none are given.
+        file: Path of the checkpoint, such as `Cnn10_mAP=0.380.pth` or `ResNet38_mAP=0.434.pth`.
+        output: Path of the model, which ends in `.keras`.
+        labels: Classes of the checkpoint; None for AudioSet's 527.
 
     Returns:
         `output`.
 
     Raises:
-        FileNotFoundError: There is no such file, or no folder for the output.
-        ValueError: The file is damaged, holds more than tensors, or another architecture; the labels do not fit.
+        FileNotFoundError: The checkpoint or the folder of the output does not exist.
+        ValueError: The checkpoint is damaged, holds other things than tensors, or is of another architecture; or the
+            labels do not fit.
 
+    >>> from kerastag.importers import import_panns
     >>> import_panns("Cnn10_mAP=0.380.pth", "cnn10.keras")  # doctest: +SKIP
     PosixPath('cnn10.keras')
     """
-    _transfer.check_output(output)
+    _transfer.check_output_path(output)
     with TorchFile(file) as checkpoint:
-        tensors = checkpoint.tensors()
-        system = SYSTEMS["resnet38" if any(name.startswith("resnet.") for name in tensors) else "cnn10"]
-        num_classes, width = _sizes(checkpoint.path, system.title, tensors)
+        tensors = checkpoint.list_tensors()
+        system = _SYSTEMS["resnet38" if any(name.startswith("resnet.") for name in tensors) else "cnn10"]
+        num_classes, width = _read_sizes(checkpoint.path, system.title, tensors)
         _check_front_end(checkpoint, system, tensors)
-        classes = _transfer.class_labels(num_classes, labels)
+        labels = _transfer.resolve_labels(num_classes, labels)
         model = system.build(num_classes, width=width, input="waveform")
-        places = _transfer.slots(model, system.layer_names())
-        _transfer.fill(checkpoint, f"PANNs' {system.title}", _network(tensors), places)
-    return _transfer.save(
+        weights = _transfer.remove_batch_counters(
+            {name: tensor for name, tensor in tensors.items() if name not in (*_STFT_BUFFERS, _MEL_BUFFER)}
+        )
+        slots = _transfer.make_slots(model, system.list_layers())
+        _transfer.fill_slots(checkpoint, f"PANNs' {system.title}", weights, slots)
+    return _transfer.save_model(
         model,
         output,
-        labels=classes,
+        labels=labels,
         front_end=system.backbone.front_end,
-        window_seconds=WINDOW_SECONDS,
+        window_seconds=_WINDOW_SECONDS,
         seconds_per_frame=system.backbone.seconds_per_output,
         origin=f"PANNs {system.title}, {Path(file).name}",
     )
 
 
-def cnn10_layer_names() -> Iterator[tuple[str, str]]:
-    """Keras layer -> PyTorch module of CNN10."""
+def _list_cnn10_layers() -> Iterator[tuple[str, str]]:
+    """Yield each Keras layer of CNN10 with its PyTorch module."""
     yield "bn0", "bn0"
     for block in range(1, len(cnn10.CHANNELS) + 1):
-        yield from _conv_block(f"conv_block{block}")
-    yield from _classifier()
+        yield from _list_conv_block(f"conv_block{block}")
+    yield from _list_classifier()
 
 
-def resnet38_layer_names() -> Iterator[tuple[str, str]]:
-    """Keras layer -> PyTorch module of ResNet38."""
+def _list_resnet38_layers() -> Iterator[tuple[str, str]]:
+    """Yield each Keras layer of ResNet38 with its PyTorch module."""
     yield "bn0", "bn0"
-    yield from _conv_block("conv_block1")
+    yield from _list_conv_block("conv_block1")
     for stage, (blocks, _, stride) in enumerate(resnet38.STAGES, start=1):
         for block in range(blocks):
-            ours, theirs = f"layer{stage}_{block}", f"resnet.layer{stage}.{block}"
+            layer, module = f"layer{stage}_{block}", f"resnet.layer{stage}.{block}"
             for part in ("conv1", "bn1", "conv2", "bn2"):
-                yield f"{ours}_{part}", f"{theirs}.{part}"
+                yield f"{layer}_{part}", f"{module}.{part}"
             if stride == 2 and block == 0:
-                # downsample.0 is the pooling.
-                yield f"{ours}_shortcut_conv", f"{theirs}.downsample.1"
-                yield f"{ours}_shortcut_bn", f"{theirs}.downsample.2"
-    yield from _conv_block("conv_block_after1")
-    yield from _classifier()
+                # `downsample.0` is a pooling without weights.
+                yield f"{layer}_shortcut_conv", f"{module}.downsample.1"
+                yield f"{layer}_shortcut_bn", f"{module}.downsample.2"
+    yield from _list_conv_block("conv_block_after1")
+    yield from _list_classifier()
 
 
-def _conv_block(name: str) -> Iterator[tuple[str, str]]:
+def _list_conv_block(name: str) -> Iterator[tuple[str, str]]:
     for part in ("conv1", "bn1", "conv2", "bn2"):
         yield f"{name}_{part}", f"{name}.{part}"
 
 
-def _classifier() -> Iterator[tuple[str, str]]:
+def _list_classifier() -> Iterator[tuple[str, str]]:
     yield "fc1", "fc1"
     yield "fc_audioset", "fc_audioset"
 
 
-def _network(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out the front end's buffers, checked apart, and BatchNorm's counters, which nothing reads."""
-    buffers = {*STFT_BUFFERS, MEL_BUFFER}
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name not in buffers and not name.endswith(".num_batches_tracked")
-    }
-
-
-def _sizes(path: Path, title: str, tensors: Mapping[str, Tensor]) -> tuple[int, float]:
-    """Number of classes, off the classifier's shape, and width, off the first convolution's."""
+def _read_sizes(path: Path, title: str, tensors: Mapping[str, Tensor]) -> tuple[int, float]:
+    """Return the number of classes, from the shape of the classifier, and the width, from the first convolution."""
     shapes = [tensors[name].shape for name in ("fc_audioset.weight", "conv_block1.conv1.weight") if name in tensors]
     if [len(shape) for shape in shapes] != [2, 4] or not shapes[0][0] or not shapes[1][0]:
-        raise ValueError(f"{path}: is no checkpoint of PANNs' {title} (no `fc_audioset` and `conv_block1` in it)")
+        raise ValueError(
+            f"{path}: must be a checkpoint of PANNs' {title}; received: no weights of `fc_audioset` and `conv_block1`"
+        )
     return shapes[0][0], shapes[1][0] / cnn10.CHANNELS[0]
 
 
 def _check_front_end(checkpoint: TorchFile, system: _System, tensors: Mapping[str, Tensor]) -> None:
     front_end = FRONT_ENDS[system.backbone.front_end]
-    bins = front_end.fft_length // 2 + 1
-    wanted: dict[str, Any] = dict.fromkeys(STFT_BUFFERS, (bins, 1, front_end.fft_length))
-    wanted[MEL_BUFFER] = (bins, front_end.num_mel_bins)
-    found = {name: tensors[name].shape for name in wanted if name in tensors}
-    _transfer.check_names(checkpoint.path, f"PANNs' {system.title} at 32 kHz", wanted, found)
-    theirs = checkpoint.read(tensors[MEL_BUFFER])
-    if not np.allclose(theirs, front_end.mel_matrix, rtol=0, atol=_MEL_TOLERANCE):
-        raise ValueError(f"{checkpoint.path}: `{MEL_BUFFER}` holds other mel filters than PANNs' at 32 kHz")
+    num_bins = front_end.fft_length // 2 + 1
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys(_STFT_BUFFERS, (num_bins, 1, front_end.fft_length))
+    expected[_MEL_BUFFER] = (num_bins, front_end.num_mel_bins)
+    received = {name: tensors[name].shape for name in expected if name in tensors}
+    _transfer.check_tensors(checkpoint.path, f"PANNs' {system.title} at 32 kHz", expected, received)
+    mel_matrix = checkpoint.read(tensors[_MEL_BUFFER])
+    if not np.allclose(mel_matrix, front_end.mel_matrix, rtol=0, atol=_MEL_TOLERANCE):
+        raise ValueError(
+            f"{checkpoint.path}: `{_MEL_BUFFER}` must be the mel filters of PANNs at 32 kHz; received: other filters"
+        )
 
 
-SYSTEMS = {
-    "cnn10": _System("CNN10", cnn10.cnn10, cnn10.BACKBONE, cnn10_layer_names),
-    "resnet38": _System("ResNet38", resnet38.resnet38, resnet38.BACKBONE, resnet38_layer_names),
+_SYSTEMS = {
+    "cnn10": _System("CNN10", cnn10.cnn10, cnn10.BACKBONE, _list_cnn10_layers),
+    "resnet38": _System("ResNet38", resnet38.resnet38, resnet38.BACKBONE, _list_resnet38_layers),
 }

@@ -1,8 +1,8 @@
-"""The pickle inside a PyTorch file -> plain dictionaries, lists, numbers and tensor descriptions. No code is run.
+"""Safe reader of the pickle in a PyTorch file: plain dictionaries, lists, numbers and descriptions of tensors.
 
-A pickle is a program for a stack machine that may import and call anything. This module is such a machine of
-its own: it imports nothing, and the only "calls" it knows are the ones that describe a tensor. Every other name
-is refused, before anything is done with it.
+A pickle is a program for a stack machine, which may import and call anything. This module is a stack machine of its
+own. It imports nothing, and supports no calls except those that describe a tensor. Every other name is rejected before
+anything is done with it.
 """
 
 import pickletools
@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-# Storage class -> NumPy type as it lies in the file, little-endian. bfloat16 is read as its 16 bits and widened.
-STORAGE_DTYPES = {
+__all__ = ["Storage", "Tensor", "read_pickle"]
+
+# NumPy type of each storage class in a little-endian file. NumPy has no bfloat16; its 16 bits are widened.
+_STORAGE_DTYPES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
     "HalfStorage": "<f2",
@@ -27,7 +29,13 @@ STORAGE_DTYPES = {
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers elsewhere in the file: its key there, its type, and how many numbers it holds."""
+    """A block of numbers elsewhere in the file.
+
+    Attributes:
+        key: Key of the block in the file.
+        dtype: NumPy type of the numbers, or `"bfloat16"`.
+        num_elements: Number of numbers.
+    """
 
     key: str
     dtype: str
@@ -36,7 +44,14 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A view into a storage: first element, shape, strides (both in elements)."""
+    """A view into a storage.
+
+    Attributes:
+        storage: Storage of the numbers.
+        offset: Index of the first element in the storage.
+        shape: Shape of the tensor.
+        strides: Distance between neighbors along each axis, elements.
+    """
 
     storage: Storage
     offset: int
@@ -45,28 +60,31 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class _Name:
-    """A name that the pickle asked for, never looked up."""
+class _GlobalName:
+    """A name that the pickle refers to; it is never looked up."""
 
     module: str
     attribute: str
 
 
 class _Skipped:
-    """Where an object stood that nobody here needs (a NumPy array of the sampler's state beside the weights)."""
+    """Placeholder of an object that is not needed, such as a NumPy array in the state of a sampler."""
 
 
 _MARK = object()
 
 
 def read_pickle(stream: BinaryIO) -> Any:
-    """One pickle at the stream's position -> plain objects in which every tensor is a `Tensor` description.
+    """Read one pickle as plain objects and tensor descriptions.
 
     Args:
-        stream: Binary file, left just after the pickle.
+        stream: Binary file at the start of the pickle; afterwards at its end.
+
+    Returns:
+        Plain objects, in which every tensor is a `Tensor`.
 
     Raises:
-        ValueError: The pickle is damaged, or asks for anything but plain data and tensors.
+        ValueError: The pickle is damaged, or refers to other things than plain data and tensors.
     """
     machine = _Machine()
     try:
@@ -74,7 +92,8 @@ def read_pickle(stream: BinaryIO) -> Any:
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument)
-    except (IndexError, KeyError, TypeError, OverflowError) as error:
+    # A length of many terabytes in a damaged file ends in a MemoryError before anything is read.
+    except (IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from None
     raise ValueError("damaged pickle (no end)")
 
@@ -99,7 +118,7 @@ class _Machine:
     def pop(self) -> Any:
         value = self.stack.pop()
         if value is _MARK:
-            raise ValueError("damaged pickle (a mark where a value was expected)")
+            raise ValueError("damaged pickle (a mark in place of a value)")
         return value
 
     def pop_to_mark(self) -> list[Any]:
@@ -112,7 +131,7 @@ class _Machine:
         items = [self.pop() for _ in range(length)]
         self.stack.append(tuple(items[::-1]))
 
-    def put(self, index: int) -> None:
+    def memoize(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
     def set_items(self, items: list[Any]) -> None:
@@ -120,9 +139,9 @@ class _Machine:
         if isinstance(target, _Skipped):
             return
         if not isinstance(target, dict) or len(items) % 2:
-            raise ValueError("damaged pickle (items set on what is no dictionary)")
+            raise ValueError("damaged pickle (items set on an object that is not a dictionary)")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Only flat keys: hashing a deeply nested tuple would overflow the C stack.
+            # Keys must be flat: hashing a deeply nested tuple would overflow the C stack.
             if not isinstance(key, str | int | float | bytes | None):
                 raise ValueError(f"a dictionary key of type {type(key).__name__} is not allowed in a file of weights")
             target[key] = value
@@ -132,48 +151,52 @@ class _Machine:
         if isinstance(target, _Skipped):
             return
         if not isinstance(target, list):
-            raise ValueError("damaged pickle (items appended to what is no list)")
+            raise ValueError("damaged pickle (items appended to an object that is not a list)")
         target.extend(items)
 
-    def find(self, module: Any, attribute: Any) -> None:
-        name = _Name(str(module), str(attribute))
+    def push_name(self, module: Any, attribute: Any) -> None:
+        name = _GlobalName(str(module), str(attribute))
         if name not in _CALLS and name not in _SKIPPED and not _is_storage(name):
-            raise ValueError(f"refused: the file asks for `{name.module}.{name.attribute}`, which is no tensor")
+            raise ValueError(f"must hold plain data and tensors only; received: `{name.module}.{name.attribute}`")
         self.stack.append(name)
 
     def call(self) -> None:
         arguments, name = self.pop(), self.pop()
-        if not isinstance(arguments, tuple) or not isinstance(name, _Name):
-            raise ValueError("damaged pickle (a call of what is no name)")
+        if not isinstance(arguments, tuple) or not isinstance(name, _GlobalName):
+            raise ValueError("damaged pickle (a call of an object that is not a name)")
         if name in _SKIPPED:
             self.stack.append(_Skipped())
         elif name in _CALLS:
             self.stack.append(_CALLS[name](*arguments))
         else:
-            raise ValueError(f"refused: the file calls `{name.module}.{name.attribute}`")
+            raise ValueError(
+                f"must hold plain data and tensors only; received: a call of `{name.module}.{name.attribute}`"
+            )
 
     def build(self) -> None:
-        # An OrderedDict of weights carries `_metadata` (version numbers of torch's modules): not needed here.
+        # The state of an OrderedDict of weights is `_metadata`, version numbers of PyTorch's modules: not needed.
         self.pop()
         if not isinstance(self.stack[-1], dict | _Skipped):
-            raise ValueError("refused: the file sets the state of what is no dictionary")
+            raise ValueError(
+                "must hold plain data and tensors only; received: the state of an object that is not a dictionary"
+            )
 
     def load_storage(self) -> None:
         identity = self.pop()
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] not in ("storage", b"storage"):
             raise ValueError("damaged pickle (a storage without its description)")
         _, kind, key, _, num_elements = identity[:5]
-        if not isinstance(kind, _Name) or not _is_storage(kind):
+        if not isinstance(kind, _GlobalName) or not _is_storage(kind):
             raise ValueError("damaged pickle (a storage of unknown type)")
         if len(identity) == 6 and identity[5] is not None:
-            raise ValueError("storages that are views of others (written before PyTorch 0.4) are not supported")
+            raise ValueError("must be written by PyTorch 0.4 or later; received: a storage that is a view of another")
         if not isinstance(key, str | int) or not _is_count(num_elements):
             raise ValueError("damaged pickle (a storage without key or length)")
-        self.stack.append(Storage(str(key), STORAGE_DTYPES[kind.attribute], num_elements))
+        self.stack.append(Storage(str(key), _STORAGE_DTYPES[kind.attribute], num_elements))
 
 
-def _is_storage(name: _Name) -> bool:
-    return name.module == "torch" and name.attribute in STORAGE_DTYPES
+def _is_storage(name: _GlobalName) -> bool:
+    return name.module == "torch" and name.attribute in _STORAGE_DTYPES
 
 
 def _is_count(value: Any) -> bool:
@@ -192,25 +215,25 @@ def _describe_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
-def _ordered_dict(*arguments: Any) -> dict[Any, Any]:
+def _make_ordered_dict(*arguments: Any) -> dict[Any, Any]:
     if arguments not in ((), ([],)):
         raise ValueError("damaged pickle (an OrderedDict with arguments)")
     return {}
 
 
-_CALLS: dict[_Name, Callable[..., Any]] = {
-    _Name("collections", "OrderedDict"): _ordered_dict,
-    _Name("torch._utils", "_rebuild_tensor_v2"): _describe_tensor,
-    _Name("torch._utils", "_rebuild_parameter"): _describe_parameter,
+_CALLS: dict[_GlobalName, Callable[..., Any]] = {
+    _GlobalName("collections", "OrderedDict"): _make_ordered_dict,
+    _GlobalName("torch._utils", "_rebuild_tensor_v2"): _describe_tensor,
+    _GlobalName("torch._utils", "_rebuild_parameter"): _describe_parameter,
 }
 
-# PANNs' training state holds NumPy arrays beside the weights. They are passed over, never built.
+# The training state of PANNs has NumPy arrays beside the weights. They are skipped, never built.
 _SKIPPED = {
-    _Name("_codecs", "encode"),
-    _Name("numpy", "dtype"),
-    _Name("numpy", "ndarray"),
+    _GlobalName("_codecs", "encode"),
+    _GlobalName("numpy", "dtype"),
+    _GlobalName("numpy", "ndarray"),
     *(
-        _Name(f"numpy.{core}.multiarray", attribute)
+        _GlobalName(f"numpy.{core}.multiarray", attribute)
         for core in ("core", "_core")
         for attribute in ("_reconstruct", "scalar")
     ),
@@ -241,10 +264,10 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.push_tuple(2),
     "TUPLE3": lambda machine, _: machine.push_tuple(3),
     "LIST": lambda machine, _: machine.stack.append(machine.pop_to_mark()),
-    "PUT": lambda machine, index: machine.put(int(index)),
-    "BINPUT": lambda machine, index: machine.put(index),
-    "LONG_BINPUT": lambda machine, index: machine.put(index),
-    "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
+    "PUT": lambda machine, index: machine.memoize(int(index)),
+    "BINPUT": lambda machine, index: machine.memoize(index),
+    "LONG_BINPUT": lambda machine, index: machine.memoize(index),
+    "MEMOIZE": lambda machine, _: machine.memoize(len(machine.memo)),
     "GET": lambda machine, index: machine.stack.append(machine.memo[int(index)]),
     "BINGET": lambda machine, index: machine.stack.append(machine.memo[index]),
     "LONG_BINGET": lambda machine, index: machine.stack.append(machine.memo[index]),
@@ -252,8 +275,8 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
     "APPEND": lambda machine, _: machine.extend([machine.pop()]),
     "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
-    "GLOBAL": lambda machine, name: machine.find(*name.split(" ", 1)),
-    "STACK_GLOBAL": lambda machine, _: machine.find(machine.stack.pop(-2), machine.pop()),
+    "GLOBAL": lambda machine, name: machine.push_name(*name.split(" ", 1)),
+    "STACK_GLOBAL": lambda machine, _: machine.push_name(machine.stack.pop(-2), machine.pop()),
     "REDUCE": lambda machine, _: machine.call(),
     "BUILD": lambda machine, _: machine.build(),
     "BINPERSID": lambda machine, _: machine.load_storage(),

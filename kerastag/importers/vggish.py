@@ -1,4 +1,4 @@
-"""The VGGish checkpoint and the PCA that AudioSet's features were released with."""
+"""Importer of the VGGish checkpoint, which TensorFlow reads."""
 
 import zipfile
 from pathlib import Path
@@ -8,120 +8,129 @@ import keras
 import numpy as np
 
 from kerastag.importers import _transfer
-from kerastag.models.vggish import CONVOLUTIONS, EMBEDDING_SIZE, FRONT_END, SECONDS_PER_PATCH, vggish
+from kerastag.models.backbones.vggish import CONVOLUTIONS, EMBEDDING_SIZE, FRONT_END, SECONDS_PER_PATCH, vggish
 
-WINDOW_SECONDS = 10.0
-# Keras layer -> scope in the checkpoint.
-SCOPES = {
+__all__ = ["import_vggish"]
+
+_WINDOW_SECONDS = 10.0
+# The scope of each Keras layer in the checkpoint.
+_SCOPES = {
     **{name: f"conv{name[4]}/{name}" if "_" in name else name for name, _ in CONVOLUTIONS if name != "pool"},
     "fc1_1": "fc1/fc1_1",
     "fc1_2": "fc1/fc1_2",
     "fc2": "fc2",
 }
-_FIRST = "vggish/conv1/weights"
+_FIRST_KERNEL = "vggish/conv1/weights"
 _FIRST_CHANNELS = 64
 
 
 def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *, postprocess: str = "uint8") -> Path:
-    """The VGGish TensorFlow checkpoint and PCA file -> a `.keras` file from waveform to AudioSet's embeddings.
+    """Convert the VGGish checkpoint and PCA to a `.keras` file that computes AudioSet's embeddings of waveforms.
+
+    The model has no classes. Its output `segments` are the embeddings that the embedding models take.
 
     Args:
-        checkpoint: `vggish_model.ckpt`, or the prefix of a checkpoint in several files.
-        pca: `vggish_pca_params.npz`.
-        output: Path that ends in `.keras`.
-        postprocess: `"pca"` or `"uint8"`, as in `kerastag.models.vggish.vggish`.
+        checkpoint: Path `vggish_model.ckpt`, or the prefix of a checkpoint in several files.
+        pca: Path of `vggish_pca_params.npz`.
+        output: Path of the model, which ends in `.keras`.
+        postprocess: `"pca"` or `"uint8"`, as for `kerastag.models.backbones.vggish.vggish`.
 
     Returns:
-        `output`. It has no classes, nor has its card; `segments` are the features that the embedding models read.
+        `output`.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint or PCA file, or no folder for the output.
-        ValueError: A file is damaged, or of another architecture; `postprocess` is unknown.
+        FileNotFoundError: The checkpoint, the PCA or the folder of the output does not exist.
+        ValueError: A file is damaged or of another architecture, or `postprocess` is unknown.
 
+    >>> from kerastag.importers import import_vggish
     >>> import_vggish("vggish_model.ckpt", "vggish_pca_params.npz", "vggish.keras")  # doctest: +SKIP
     PosixPath('vggish.keras')
     """
-    _transfer.check_output(output)
+    _transfer.check_output_path(output)
     if postprocess not in ("pca", "uint8"):
-        raise ValueError(f"`postprocess` must be pca or uint8, received {postprocess!r}")
+        raise ValueError(f"`postprocess` must be one of pca, uint8; received: {postprocess!r}")
     means, eigen_vectors = read_pca(pca)
-    reader, shapes = _open(Path(checkpoint))
-    model = vggish(width=shapes[_FIRST][-1] / _FIRST_CHANNELS, input="waveform", postprocess=postprocess)
-    network = model.get_layer("patches").network
-    places = _places(network)
-    wanted = {name: tuple(weight.shape) for name, weight in places.items()}
-    _transfer.check_names(Path(checkpoint), "VGGish", wanted, shapes)
-    for name, weight in places.items():
-        weight.assign(_finite(Path(checkpoint), name, reader.get_tensor(name)))
+    checkpoint = Path(checkpoint)
+    reader, shapes = _open_checkpoint(checkpoint)
+    model = vggish(width=shapes[_FIRST_KERNEL][-1] / _FIRST_CHANNELS, input="waveform", postprocess=postprocess)
+    variables = _list_variables(model.get_layer("patches").network)
+    expected = {name: tuple(variable.shape) for name, variable in variables.items()}
+    _transfer.check_tensors(checkpoint, "VGGish", expected, shapes)
+    for name, variable in variables.items():
+        variable.assign(_convert(checkpoint, name, reader.get_tensor(name)))
     postprocessor = model.get_layer("segments")
     postprocessor.means.assign(means)
     postprocessor.eigen_vectors.assign(eigen_vectors)
-    return _transfer.save(
+    return _transfer.save_model(
         model,
         output,
         labels=None,
         front_end=FRONT_END,
-        window_seconds=WINDOW_SECONDS,
+        window_seconds=_WINDOW_SECONDS,
         seconds_per_frame=SECONDS_PER_PATCH,
-        origin=f"VGGish, {Path(checkpoint).name} and {Path(pca).name}",
+        origin=f"VGGish, {checkpoint.name} and {Path(pca).name}",
     )
 
 
 def read_pca(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """`vggish_pca_params.npz` -> means `(128,)` and eigenvectors `(128, 128)`, one a row, float32.
+    """Read the PCA of VGGish.
+
+    Args:
+        path: Path of `vggish_pca_params.npz`.
+
+    Returns:
+        Means, float32 `(128,)`, and eigenvectors, one per row, float32 `(128, 128)`.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no such file.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged, or not a PCA of VGGish.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"`pca`: no such file: {path}")
-    wanted = {"pca_means": EMBEDDING_SIZE, "pca_eigen_vectors": EMBEDDING_SIZE**2}
+        raise FileNotFoundError(f"{path}: no such file")
+    sizes = {"pca_means": EMBEDDING_SIZE, "pca_eigen_vectors": EMBEDDING_SIZE**2}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: _finite(path, name, arrays[name]) for name in wanted}
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: _convert(path, name, file[name]) for name in sizes}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: is no VGGish PCA file ({error})") from None
-    for name, size in wanted.items():
-        if found[name].size != size:
-            raise ValueError(f"{path}: `{name}` must hold {size} numbers, received shape {found[name].shape}")
-    return found["pca_means"].reshape(-1), found["pca_eigen_vectors"].reshape(EMBEDDING_SIZE, EMBEDDING_SIZE)
+        raise ValueError(f"{path}: must be the PCA of VGGish ({error})") from None
+    for name, size in sizes.items():
+        if arrays[name].size != size:
+            raise ValueError(f"{path}: `{name}` must hold {size} numbers; received: shape {arrays[name].shape}")
+    return arrays["pca_means"].reshape(-1), arrays["pca_eigen_vectors"].reshape(EMBEDDING_SIZE, EMBEDDING_SIZE)
 
 
-def _open(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """Checkpoint -> TensorFlow's reader of it, and name -> shape of VGGish's own tensors."""
+def _open_checkpoint(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """Return TensorFlow's reader of a checkpoint, and the shapes of the weights of VGGish by name."""
     import tensorflow as tf
 
     if not path.is_file() and not path.with_name(f"{path.name}.index").is_file():
-        raise FileNotFoundError(f"`checkpoint`: no such checkpoint: {path}")
+        raise FileNotFoundError(f"{path}: no such file")
     try:
         reader = tf.train.load_checkpoint(str(path))
         shapes = reader.get_variable_to_shape_map()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: is no TensorFlow checkpoint ({str(error).splitlines()[0]})") from None
-    # The optimizer's state and the step counter of the training run may stand beside the weights.
-    ours = {name: tuple(shape) for name, shape in shapes.items() if _is_weight(name)}
-    if len(ours.get(_FIRST, ())) != 4 or not ours[_FIRST][-1]:
-        raise ValueError(f"{path}: is no checkpoint of VGGish (no `{_FIRST}` in it)")
-    return reader, ours
+        raise ValueError(f"{path}: must be a TensorFlow checkpoint ({str(error).splitlines()[0]})") from None
+    weight_shapes = {name: tuple(shape) for name, shape in shapes.items() if _is_weight(name)}
+    if len(weight_shapes.get(_FIRST_KERNEL, ())) != 4 or not weight_shapes[_FIRST_KERNEL][-1]:
+        raise ValueError(f"{path}: must be a checkpoint of VGGish; received: no `{_FIRST_KERNEL}`")
+    return reader, weight_shapes
 
 
 def _is_weight(name: str) -> bool:
-    return not name.startswith("global_step") and "/Adam" not in name and not name.startswith(("beta", "train/"))
+    """Return whether a variable is not part of the state of the optimizer or of the training."""
+    return not name.startswith(("global_step", "beta", "train/")) and "/Adam" not in name
 
 
-def _places(network: keras.Model) -> dict[str, Any]:
-    places = {}
-    for layer_name, scope in SCOPES.items():
+def _list_variables(network: keras.Model) -> dict[str, Any]:
+    """Return the variables of the model by their names in the checkpoint."""
+    variables = {}
+    for layer_name, scope in _SCOPES.items():
         layer = network.get_layer(layer_name)
-        places[f"vggish/{scope}/weights"] = layer.kernel
-        places[f"vggish/{scope}/biases"] = layer.bias
-    return places
+        variables[f"vggish/{scope}/weights"] = layer.kernel
+        variables[f"vggish/{scope}/biases"] = layer.bias
+    return variables
 
 
-def _finite(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    array = np.asarray(array, dtype="float32")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{path}: `{name}` holds values that are not finite")
-    return array
+def _convert(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    return _transfer.check_finite(path, name, np.asarray(array, dtype="float32"))

@@ -1,8 +1,20 @@
-"""A recording -> the sounds in it: load a model of any format, tag a file or an array of any length."""
+"""Tag recordings of any length with a model of any format."""
 
-from kerastag.tagger.listening import Window
-from kerastag.tagger.presets import PRESETS, model_file
+from kerastag.tagger.plot import check_plot_path, compute_log_mel_overview, plot_timeline
+from kerastag.tagger.presets import PRESETS, fetch_model
 from kerastag.tagger.results import POOLINGS, Tag, Timeline
 from kerastag.tagger.tagger import Tagger
+from kerastag.tagger.windows import Window
 
-__all__ = ["POOLINGS", "PRESETS", "Tag", "Tagger", "Timeline", "Window", "model_file"]
+__all__ = [
+    "POOLINGS",
+    "PRESETS",
+    "Tag",
+    "Tagger",
+    "Timeline",
+    "Window",
+    "check_plot_path",
+    "compute_log_mel_overview",
+    "fetch_model",
+    "plot_timeline",
+]

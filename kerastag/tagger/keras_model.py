@@ -1,4 +1,4 @@
-"""A `.keras` file -> arrays in, arrays out, on whichever backend Keras has."""
+"""Keras models with NumPy arrays as inputs and outputs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kerastag.edge.runtime import HEARD, only_input
+from kerastag.edge.runtime import AUDIO_INPUTS, get_single_input
 
 __all__ = ["KerasModel"]
 
-_ONLY_OUTPUT = "clipwise"
-
 
 class KerasModel:
-    """A `.keras` file on whichever backend Keras has."""
+    """A `.keras` file on the backend that Keras uses; implements `kerastag.edge.runtime.Runtime`."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -25,12 +23,12 @@ class KerasModel:
         except ImportError as error:
             raise ImportError(f"{path}: running it needs Keras: pip install 'kerastag[train]'") from error
         self._model = load_model(path)
-        # TensorFlow's graph takes any length; XLA compiles anew for each, and is slower on the CPU.
+        # A graph of TensorFlow takes any length; XLA compiles again for each, and is slower on the CPU.
         self._model.jit_compile = keras.backend.backend() != "tensorflow"
-        self.input = only_input(path, [tensor.name for tensor in self._model.inputs], HEARD)
+        self.input = get_single_input(path, [tensor.name for tensor in self._model.inputs], AUDIO_INPUTS)
         self.length = self._model.inputs[0].shape[1]
         outputs = self._model.output
-        self.outputs = tuple(outputs) if isinstance(outputs, dict) else (_ONLY_OUTPUT,)
+        self.outputs = tuple(outputs) if isinstance(outputs, dict) else ("clipwise",)
 
     def __call__(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
         outputs = self._model.predict_on_batch(batch)

@@ -1,4 +1,4 @@
-"""What tagging gives: tags, timelines, and the windows of a recording made one."""
+"""Results of a tagger: tags and timelines, and the pooling of the windows of a recording."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import numpy as np
 
 from kerastag.labels import LabelSet
 
-__all__ = ["POOLINGS", "Pooled", "Tag", "Timeline", "check_top"]
+__all__ = ["POOLINGS", "Tag", "Timeline", "WindowPooling", "check_tag_limits"]
 
 POOLINGS = ("max", "mean")
-"""How the windows of a long recording become one clip."""
+"""Ways of pooling the windows of a long recording."""
 
 
 class Tag(NamedTuple):
-    """One sound that was heard: the class's display name, its identifier, its probability in [0, 1]."""
+    """A class with its probability.
+
+    Attributes:
+        name: Display name of the class.
+        mid: Identifier of the class.
+        probability: Probability in [0, 1].
+    """
 
     name: str
     mid: str
@@ -23,12 +29,17 @@ class Tag(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Which class sounds when.
+    """Probabilities of the classes over time.
 
-    `seconds` (frames,) is where each output frame begins, evenly spaced; `probabilities` (frames, classes), at most
-    those of the window that a frame is part of, and `clipwise` (classes,) are in [0, 1]; `labels` are the classes;
-    `duration_seconds` is how long the recording is; `framewise` (frames, classes) is what the frames say without their
-    windows: where in a recording a class is most probable, not whether it sounds.
+    Attributes:
+        seconds: Start of each output frame, evenly spaced, `(frames,)`.
+        probabilities: Probability of each class in each frame, in [0, 1], at most that of the window which contains the
+            frame, `(frames, classes)`.
+        clipwise: Probability of each class in the recording, in [0, 1], `(classes,)`.
+        labels: Classes.
+        duration_seconds: Duration of the recording.
+        framewise: Probabilities of the frames without the limit by their windows, `(frames, classes)`. They show where
+            in a recording a class is most probable, not whether it occurs.
     """
 
     seconds: np.ndarray
@@ -40,36 +51,48 @@ class Timeline(NamedTuple):
 
     @property
     def edges(self) -> np.ndarray:
-        """Where each frame begins, and where the last one ends: (frames + 1,)."""
+        """Start of each frame and end of the last one, seconds, `(frames + 1,)`."""
         return np.append(self.seconds, self.duration_seconds)
 
 
-class Pooled:
-    """The maximum or the weighted mean of arrays that come one by one."""
+class WindowPooling:
+    """Maximum or weighted mean of arrays that arrive one by one.
+
+    Args:
+        pooling: One of `POOLINGS`.
+
+    Raises:
+        ValueError: `pooling` is unknown.
+    """
 
     def __init__(self, pooling: str) -> None:
         if pooling not in POOLINGS:
-            raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}, received {pooling!r}")
+            raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}; received: {pooling!r}")
         self._pooling = pooling
         self._total: Any = None
         self._weight = 0.0
 
     def add(self, value: np.ndarray, weight: float) -> None:
+        """Add the array of one window; the maximum ignores its weight."""
         if self._pooling == "mean":
             value = value.astype(np.float64) * weight
-            self._total = value if self._total is None else self._total + value
+        if self._total is None:
+            self._total = value
+        elif self._pooling == "mean":
+            self._total = self._total + value
         else:
-            self._total = value if self._total is None else np.maximum(self._total, value)
+            self._total = np.maximum(self._total, value)
         self._weight += weight
 
     @property
     def value(self) -> np.ndarray:
+        """Maximum or mean of the arrays so far, float32."""
         return (self._total / self._weight if self._pooling == "mean" else self._total).astype(np.float32)
 
 
-def check_top(top: int, threshold: float) -> None:
-    """Raise unless `top` is a whole number above zero and `threshold` a probability."""
+def check_tag_limits(top: int, threshold: float) -> None:
+    """Raise unless `top` is a positive integer and `threshold` a probability."""
     if not isinstance(top, int) or isinstance(top, bool) or top < 1:
-        raise ValueError(f"`top` must be a whole number of at least 1, received {top!r}")
+        raise ValueError(f"`top` must be an integer of at least 1; received: {top!r}")
     if isinstance(threshold, str) or not 0 <= threshold <= 1:
-        raise ValueError(f"`threshold` must lie in [0, 1], received {threshold!r}")
+        raise ValueError(f"`threshold` must be in [0, 1]; received: {threshold!r}")

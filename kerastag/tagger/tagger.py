@@ -1,4 +1,4 @@
-"""Tagger: a recording -> the sounds in it, by a model of any format."""
+"""The tagger of recordings."""
 
 from __future__ import annotations
 
@@ -9,43 +9,54 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from kerastag.card import Card
-from kerastag.edge.runtime import HEARD, LiteRTModel, Runtime, is_tflite
-from kerastag.events import sounding_probabilities
+from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel, Runtime, is_tflite
+from kerastag.events import limit_framewise
 from kerastag.labels import LabelSet
 from kerastag.tagger.keras_model import KerasModel
-from kerastag.tagger.listening import Listener, Window
-from kerastag.tagger.presets import model_file
-from kerastag.tagger.results import Pooled, Tag, Timeline, check_top
+from kerastag.tagger.presets import fetch_model
+from kerastag.tagger.results import Tag, Timeline, WindowPooling, check_tag_limits
+from kerastag.tagger.windows import Window, WindowPredictor
 
 __all__ = ["Tagger"]
 
 
 class Tagger:
-    """Recording of any length -> tags, probabilities over time, embeddings.
+    """A tagger of recordings of any length: tags, probabilities over time and embeddings.
 
-    A recording is heard in windows as long as the clips that the model was trained on. They follow each other by as
-    many whole output frames as fit into one, so that the frames of all windows stand on one even grid; the last window
-    begins earlier, so that it is not short. Memory does not grow with the recording. Its probabilities are the maximum
-    over windows (a recording has a tag when one of its windows has it), or their mean, weighted by the seconds that
-    each window adds. A recording shorter than a window is heard as it is where the model takes any length, which is
-    what a mask would give; where the model's length is fixed, zeros are added at the end, and the frames that begin in
-    them are left out of the timeline.
+    The model processes a recording in windows as long as the clips that it was trained on, in memory that does not grow
+    with the recording. The distance between windows is the largest number of whole output frames that fits into one, so
+    that the frames of all windows lie on one grid. The last window starts earlier, so that it has the same length. The
+    probabilities of a recording are the maximum over its windows, or their mean, weighted by the seconds that each
+    window adds.
 
-    Made by `Tagger.load`.
+    A recording shorter than a window is processed in its own length where the model takes any length, which has the
+    effect of a mask. Where the length of the input is fixed, the recording is padded with zeros, and frames that begin
+    in the padding are removed from the timeline.
 
-    >>> import keras, tempfile
-    >>> from kerastag.card import write_card
-    >>> from kerastag.models.mn import mn
-    >>> card = Card(LabelSet.from_names(["Bark", "Rain"]), 32_000, window_seconds=10.0, seconds_per_frame=0.32)
+    Use `Tagger.load` to create one.
+
+    Args:
+        runtime: Model that processes batches of windows.
+        card: Card of the model.
+        name: Name of the model in error messages.
+
+    Raises:
+        ValueError: The card does not fit the model.
+
+    >>> import tempfile
+    >>> import kerastag
+    >>> from kerastag.card import Card, write_card
+    >>> from kerastag.models.backbones.mn import mn
+    >>> labels = kerastag.LabelSet.from_names(["Bark", "Rain"])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = f"{folder}/small.keras"
     ...     mn(2, width=0.1, input="waveform").save(path)
-    ...     write_card(path, card)
-    ...     tagger = Tagger.load(path)
+    ...     write_card(path, Card(labels, 32_000, window_seconds=10.0, seconds_per_frame=0.32))
+    ...     tagger = kerastag.Tagger.load(path)
     >>> silence = np.zeros(16_000, "float32")
     >>> [tag.name for tag in tagger.tag(silence, sample_rate=16_000, top=1)][0] in ("Bark", "Rain")
     True
-    >>> tagger.timeline(silence, sample_rate=16_000).probabilities.shape
+    >>> tagger.predict_timeline(silence, sample_rate=16_000).probabilities.shape
     (4, 2)
     """
 
@@ -53,46 +64,46 @@ class Tagger:
         self.card = card
         self.name = name
         self.outputs = runtime.outputs
-        """Names of what the model gives."""
-        self._listener = Listener(runtime, card, name)
+        """Names of the outputs of the model."""
+        self._predictor = WindowPredictor(runtime, card, name)
 
     @classmethod
     def load(cls, model: str | os.PathLike[str]) -> Tagger:
-        """A model file or the name of published weights -> a tagger.
+        """Load a model file or a preset.
 
         Args:
-            model: A `.keras` or `.tflite` file with its card inside, or one of `PRESETS`: those are fetched and
-                imported when they are first used, and kept in the cache folder.
+            model: Path of a `.keras` or `.tflite` file that contains its card, or one of `PRESETS`. Published weights
+                are fetched and imported when they are first used, and kept in the cache folder.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is no model, or one without a card, or one that hears neither waveform nor log-mel.
-            ImportError: What runs the model is not installed.
+            FileNotFoundError: `model` is neither a file nor a preset.
+            ValueError: The file is not a model, has no card, or takes neither a waveform nor log-mel.
+            ImportError: The package that runs the model is not installed.
         """
-        path = model_file(model)
+        path = fetch_model(model)
         card = Card.read(path)
-        runtime = LiteRTModel(path, inputs=HEARD) if is_tflite(path) else KerasModel(path)
+        runtime = LiteRTModel(path, inputs=AUDIO_INPUTS) if is_tflite(path) else KerasModel(path)
         return cls(runtime, card, os.fspath(model))
 
     @property
     def labels(self) -> LabelSet:
-        """The classes.
+        """Classes of the model.
 
         Raises:
             ValueError: The model has none.
         """
         if self.card.labels is None:
-            raise ValueError(f"{self.name}: this model knows no classes, it only embeds")
+            raise ValueError(f"{self.name}: must have classes; received: a model of embeddings")
         return self.card.labels
 
     @property
     def seconds_per_frame(self) -> float:
-        """From one output frame to the next.
+        """Hop from one output frame to the next, seconds.
 
         Raises:
-            ValueError: The model has no probabilities over time.
+            ValueError: The model has no output frames.
         """
-        return self._listener.frame_seconds()
+        return self._predictor.seconds_per_frame
 
     def tag(
         self,
@@ -103,72 +114,98 @@ class Tagger:
         sample_rate: int | None = None,
         pooling: str = "max",
     ) -> list[Tag]:
-        """Recording -> its most probable tags, the first one first.
+        """Return the most probable tags of a recording.
 
         Args:
-            source: An audio file of any format, or a waveform (samples,) of floats in [-1, 1].
-            top: How many tags at most, at least 1.
-            threshold: The least probability of a tag, in [0, 1].
-            sample_rate: Of the waveform, Hz; for a file, None.
-            pooling: `"max"` or `"mean"` over the windows of a recording longer than one.
+            source: Path of an audio file of any format, or a waveform `(samples,)` of floats in [-1, 1].
+            top: Largest number of tags, at least 1.
+            threshold: Lowest probability of a tag, in [0, 1].
+            sample_rate: Sample rate of the waveform, Hz; None for a file.
+            pooling: `"max"` or `"mean"` over the windows of a recording.
+
+        Returns:
+            Tags in descending order of probability.
 
         Raises:
-            ValueError: An argument is outside its range; the model has no classes; or all that `kerastag.audio.load`
-                raises for a file.
-            OSError: The file is not there or cannot be read.
+            ValueError: An argument is out of range, the model has no classes, or `kerastag.audio.load` raises it for
+                the file.
+            OSError: The file does not exist or cannot be read.
         """
-        check_top(top, threshold)
-        return self.best(self.probabilities(source, sample_rate=sample_rate, pooling=pooling), top, threshold)
+        check_tag_limits(top, threshold)
+        return self.select_tags(self.predict(source, sample_rate=sample_rate, pooling=pooling), top, threshold)
 
-    def best(self, probabilities: np.ndarray, top: int = 5, threshold: float = 0.0) -> list[Tag]:
-        """Probabilities (classes,) -> the `top` highest of at least `threshold` as tags, equals in class order."""
-        check_top(top, threshold)
+    def select_tags(self, probabilities: np.ndarray, top: int = 5, threshold: float = 0.0) -> list[Tag]:
+        """Return the `top` highest probabilities `(classes,)` of at least `threshold` as tags, ties in class order."""
+        check_tag_limits(top, threshold)
         order = np.argsort(-probabilities, kind="stable")[:top]
         names, mids = self.labels.names, self.labels.mids
         return [Tag(names[k], mids[k], float(probabilities[k])) for k in order if probabilities[k] >= threshold]
 
-    def probabilities(
+    def predict(
         self,
         source: str | os.PathLike[str] | np.ndarray,
         *,
         sample_rate: int | None = None,
         pooling: str = "max",
     ) -> np.ndarray:
-        """Recording -> probability of every class, (classes,) float32; arguments and errors as of `tag`."""
-        over_windows = Pooled(pooling)
-        for window, outputs in self.windows(source, "clipwise", sample_rate=sample_rate):
-            over_windows.add(outputs["clipwise"], window.new_seconds)
-        return over_windows.value
+        """Predict the probability of every class in a recording.
 
-    def timeline(
+        Args:
+            source: Recording, as for `tag`.
+            sample_rate: Sample rate of the waveform, Hz; None for a file.
+            pooling: `"max"` or `"mean"` over the windows of a recording.
+
+        Returns:
+            Probabilities in [0, 1], float32 `(classes,)`.
+
+        Raises:
+            ValueError: For the same reasons as `tag`.
+            OSError: The file does not exist or cannot be read.
+        """
+        clipwise = WindowPooling(pooling)
+        for window, outputs in self.predict_windows(source, "clipwise", sample_rate=sample_rate):
+            clipwise.add(outputs["clipwise"], window.new_seconds)
+        return clipwise.value
+
+    def predict_timeline(
         self,
         source: str | os.PathLike[str] | np.ndarray,
         *,
         sample_rate: int | None = None,
         pooling: str = "max",
     ) -> Timeline:
-        """Recording -> probability of every class in every output frame; arguments and errors as of `tag`.
+        """Predict the probability of every class in every output frame of a recording.
 
-        A class sounds in a frame where the frame and its window both say so, as
-        `kerastag.events.sounding_probabilities` has it. The clip's probabilities are in it too, so one hearing gives
-        both. Besides, ValueError: the model has no probabilities over time.
+        A class is as probable in a frame as both the frame and its window predict; see
+        `kerastag.events.limit_framewise`. The timeline includes the probabilities of the recording, so that one pass
+        over it suffices for both.
+
+        Args:
+            source: Recording, as for `tag`.
+            sample_rate: Sample rate of the waveform, Hz; None for a file.
+            pooling: `"max"` or `"mean"` over the windows of a recording.
+
+        Raises:
+            ValueError: For the same reasons as `tag`, or the model has no probabilities over time.
+            OSError: The file does not exist or cannot be read.
         """
         frame_seconds = self.seconds_per_frame
-        over_windows, whole_frames, count, last = Pooled(pooling), [], 0, None
-        for window, outputs in self.windows(source, "clipwise", "framewise", sample_rate=sample_rate):
-            over_windows.add(outputs["clipwise"], window.new_seconds)
+        clipwise, parts, num_frames, partial_frame = WindowPooling(pooling), [], 0, None
+        for window, outputs in self.predict_windows(source, "clipwise", "framewise", sample_rate=sample_rate):
+            clipwise.add(outputs["clipwise"], window.new_seconds)
             first = round(window.start_seconds / frame_seconds)
             length = (window.end_seconds - window.start_seconds) / frame_seconds
             framewise = outputs["framewise"][: math.ceil(length - 1e-6)]
-            both = np.stack([sounding_probabilities(framewise, outputs["clipwise"]), framewise])
-            whole = both[:, : math.floor(length + 1e-6)]
-            # What ends with its window has heard less than a frame: the next window's is better.
-            whole_frames.append(whole[:, count - first :])
-            count, last = max(count, first + whole.shape[1]), both[:, whole.shape[1] :]
-            end = window.end_seconds
-        probabilities, framewise = np.concatenate([*whole_frames, last], axis=1)
+            frames = np.stack([limit_framewise(framewise, outputs["clipwise"]), framewise])
+            whole_frames = frames[:, : math.floor(length + 1e-6)]
+            # A frame that ends with its window comes from less audio than the same frame of the next window.
+            parts.append(whole_frames[:, num_frames - first :])
+            partial_frame = frames[:, whole_frames.shape[1] :]
+            num_frames = max(num_frames, first + whole_frames.shape[1])
+            duration_seconds = window.end_seconds
+        probabilities, framewise = np.concatenate([*parts, partial_frame], axis=1)
         seconds = frame_seconds * np.arange(len(probabilities))
-        return Timeline(seconds, probabilities, over_windows.value, self.labels, end, framewise)
+        return Timeline(seconds, probabilities, clipwise.value, self.labels, duration_seconds, framewise)
 
     def embed(
         self,
@@ -177,45 +214,48 @@ class Tagger:
         sample_rate: int | None = None,
         segment_seconds: float | None = None,
     ) -> np.ndarray:
-        """Recording -> its embedding (features,), or one for each of its segments (segments, features), float32.
+        """Compute the embedding of a recording, or one for each of its segments.
 
         Args:
-            source: As of `tag`.
-            sample_rate: As of `tag`.
-            segment_seconds: Length of a segment, seconds; the last one begins earlier, so that it is whole. None
-                gives one embedding, the mean over windows, weighted by the seconds that each adds.
+            source: Recording, as for `tag`.
+            sample_rate: Sample rate of the waveform, Hz; None for a file.
+            segment_seconds: Length of a segment, seconds; the last one starts earlier, so that it has the same length.
+                None computes one embedding, the mean over windows, weighted by the seconds that each adds.
+
+        Returns:
+            Embedding, float32 `(features,)`, or `(segments, features)` where `segment_seconds` is given.
 
         Raises:
-            ValueError: As of `tag`; the model gives no embedding; a segment is shorter than the model can hear, or
-                longer than its input.
+            ValueError: For the same reasons as `tag`, the model has no embedding, or a segment is shorter or longer
+                than the model allows.
+            OSError: The file does not exist or cannot be read.
         """
-        if segment_seconds is None:
-            over_windows = Pooled("mean")
-            for window, outputs in self._listener.windows(source, sample_rate, "embedding"):
-                over_windows.add(outputs["embedding"], window.new_seconds)
-            return over_windows.value
-        self._listener.check_segment(segment_seconds)
-        heard = self._listener.windows(source, sample_rate, "embedding", segment_seconds=segment_seconds)
-        return np.stack([outputs["embedding"] for _, outputs in heard])
+        windows = self._predictor.predict(source, sample_rate, "embedding", segment_seconds=segment_seconds)
+        if segment_seconds is not None:
+            return np.stack([outputs["embedding"] for _, outputs in windows])
+        embedding = WindowPooling("mean")
+        for window, outputs in windows:
+            embedding.add(outputs["embedding"], window.new_seconds)
+        return embedding.value
 
-    def windows(
+    def predict_windows(
         self,
         source: str | os.PathLike[str] | np.ndarray,
-        *names: str,
+        *output_names: str,
         sample_rate: int | None = None,
     ) -> Iterator[tuple[Window, Mapping[str, np.ndarray]]]:
-        """Recording -> each of its windows in order, with what the model's outputs of these names say of it.
+        """Return the windows of a recording in order, each with some outputs of the model.
 
-        What `tag` and `timeline` are made of, and the way to outputs of a model's own, such as where the windows of
-        GL-AT lie.
+        `tag` and `predict_timeline` are built on it. It also gives access to outputs that only some models have, such
+        as the positions of the sub-clips that GL-AT selects.
 
         Args:
-            source: As of `tag`.
-            names: Some of `outputs`.
-            sample_rate: As of `tag`.
+            source: Recording, as for `tag`.
+            output_names: Names of outputs, some of `outputs`.
+            sample_rate: Sample rate of the waveform, Hz; None for a file.
 
         Raises:
-            ValueError: As of `tag`; the model has no output of that name.
+            ValueError: For the same reasons as `tag`, or the model has no output of that name.
         """
-        _ = self.labels
-        return self._listener.windows(source, sample_rate, *names)
+        _ = self.labels  # raises where there are none
+        return self._predictor.predict(source, sample_rate, *output_names)

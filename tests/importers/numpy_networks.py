@@ -1,4 +1,4 @@
-"""The published networks in float64 NumPy, on PyTorch's names and axes: what the Keras models are compared with."""
+"""The published networks in float64 NumPy, with the names and axes of PyTorch, to compare the Keras models with."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -10,7 +10,7 @@ State = Mapping[str, np.ndarray]
 
 
 def convolve(x, weight, stride=1, groups=1):
-    """(batch, in, height, width) -> (batch, out, ...), zeros on all sides, (k - 1) / 2 of them."""
+    """Convolve images `(batch, in, height, width)`, padded with `(k - 1) / 2` zeros on each side."""
     size = weight.shape[-1] // 2
     padded = np.pad(x, [(0, 0), (0, 0), (size, size), (size, size)])
     windows = sliding_window_view(padded, weight.shape[-2:], axis=(2, 3))[:, :, ::stride, ::stride]
@@ -30,7 +30,7 @@ def normalize(x, state: State, name: str, epsilon: float, axis: int = 1):
 
 
 def pool(x):
-    """2×2 average pooling; an odd last row or column is left out."""
+    """Apply 2×2 average pooling, which skips an odd last row or column."""
     height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
     return x[:, :, :height, :width].reshape(*x.shape[:2], height // 2, 2, width // 2, 2).mean(axis=(3, 5))
 
@@ -92,7 +92,7 @@ def resnet38(log_mel, state: State):
     return panns_head(panns_block(pool(x), state, "conv_block_after1"), state)
 
 
-# Kernel, squeeze-excite, hard-swish, stride of MobileNetV3-Large's rows, typed in apart from the package's table.
+# Kernel, squeeze-excite, hard-swish and stride of MobileNetV3-Large's rows, independent of the table in the package.
 MN_ROWS = (
     *((3, 0, 0, 1), (3, 0, 0, 2), (3, 0, 0, 1), (5, 1, 0, 2), (5, 1, 0, 1), (5, 1, 0, 1), (3, 0, 1, 2)),
     *((3, 0, 1, 1), (3, 0, 1, 1), (3, 0, 1, 1), (3, 1, 1, 1), (3, 1, 1, 1), (5, 1, 1, 2), (5, 1, 1, 1), (5, 1, 1, 1)),

@@ -1,63 +1,63 @@
-"""PANNs checkpoints: names and shapes of the published ones, the forward pass in NumPy, and what is refused."""
+"""PANNs checkpoints: names and shapes of the published ones, outputs in NumPy, and files that are rejected."""
 
 import keras
 import numpy as np
 import pytest
-from weights import numpy_networks
-from weights.torch_writing import plain, random_state, write_torch_stream, write_torch_zip
+from importers import numpy_networks
+from importers.torch_writing import make_random_state, pickle_value, write_torch_stream, write_torch_zip
 
 from kerastag.card import Card
 from kerastag.dsp import FRONT_ENDS
-from kerastag.importers.panns import import_panns
+from kerastag.importers import import_panns
 from kerastag.labels import LabelSet
-from kerastag.models.cnn10 import cnn10
-from kerastag.models.resnet38 import resnet38
+from kerastag.models.backbones.cnn10 import cnn10
+from kerastag.models.backbones.resnet38 import resnet38
 
 WIDTH = 0.125
 CLASSES = LabelSet.from_names([f"class {index}" for index in range(7)])
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
-def norm_shapes(name, channels):
+def list_norm_shapes(name, channels):
     return {f"{name}.{part}": () if part == "num_batches_tracked" else (channels,) for part in NORM}
 
 
-def block_shapes(name, inputs, outputs):
+def list_block_shapes(name, inputs, outputs):
     shapes = {f"{name}.conv1.weight": (outputs, inputs, 3, 3), f"{name}.conv2.weight": (outputs, outputs, 3, 3)}
-    return {**shapes, **norm_shapes(f"{name}.bn1", outputs), **norm_shapes(f"{name}.bn2", outputs)}
+    return {**shapes, **list_norm_shapes(f"{name}.bn1", outputs), **list_norm_shapes(f"{name}.bn2", outputs)}
 
 
-def panns_shapes(system, width=WIDTH, classes=7):
-    """Names and shapes as PANNs' own classes give them."""
+def list_panns_shapes(system, width=WIDTH, classes=7):
+    """Return the names and shapes of PANNs' own classes."""
     c = [int(channels * width) for channels in (64, 128, 256, 512, 2048)]
     shapes = {
         "spectrogram_extractor.stft.conv_real.weight": (513, 1, 1024),
         "spectrogram_extractor.stft.conv_imag.weight": (513, 1, 1024),
         "logmel_extractor.melW": (513, 64),
-        **norm_shapes("bn0", 64),
-        **block_shapes("conv_block1", 1, c[0]),
+        **list_norm_shapes("bn0", 64),
+        **list_block_shapes("conv_block1", 1, c[0]),
     }
     if system == "cnn10":
         for block in (2, 3, 4):
-            shapes |= block_shapes(f"conv_block{block}", c[block - 2], c[block - 1])
+            shapes |= list_block_shapes(f"conv_block{block}", c[block - 2], c[block - 1])
         units = c[3]
     else:
         for stage, blocks in ((1, 3), (2, 4), (3, 6), (4, 3)):
             for block in range(blocks):
                 inputs = c[max(stage - 2, 0)] if block == 0 else c[stage - 1]
                 name = f"resnet.layer{stage}.{block}"
-                shapes |= block_shapes(name, inputs, c[stage - 1])
+                shapes |= list_block_shapes(name, inputs, c[stage - 1])
                 if stage > 1 and block == 0:
                     shapes[f"{name}.downsample.1.weight"] = (c[stage - 1], inputs, 1, 1)
-                    shapes |= norm_shapes(f"{name}.downsample.2", c[stage - 1])
-        shapes |= block_shapes("conv_block_after1", c[3], c[4])
+                    shapes |= list_norm_shapes(f"{name}.downsample.2", c[stage - 1])
+        shapes |= list_block_shapes("conv_block_after1", c[3], c[4])
         units = c[4]
     dense = {"fc1.weight": (units, units), "fc1.bias": (units,)}
     return {**shapes, **dense, "fc_audioset.weight": (classes, units), "fc_audioset.bias": (classes,)}
 
 
-def panns_state(system, **settings):
-    state = random_state(panns_shapes(system, **settings))
+def make_panns_state(system, **options):
+    state = make_random_state(list_panns_shapes(system, **options))
     state["logmel_extractor.melW"] = FRONT_ENDS["panns"].mel_matrix.astype(np.float32)
     for name in list(state):
         if name.endswith("num_batches_tracked"):
@@ -65,8 +65,8 @@ def panns_state(system, **settings):
     return state
 
 
-def without_front_end(path, build):
-    """The imported model's weights under a log-mel input."""
+def build_without_front_end(path, build):
+    """Build a model of log-mel with the weights of an imported one."""
     imported = keras.saving.load_model(path)
     model = build(7, width=WIDTH)
     for layer in model.layers:
@@ -76,36 +76,38 @@ def without_front_end(path, build):
 
 
 @pytest.mark.parametrize("build", [cnn10, pytest.param(resnet38, marks=pytest.mark.slow)])
-def test_network_equals_the_published_one_in_numpy(build, tmp_path):
+def test_the_network_equals_the_published_one_in_numpy(build, tmp_path):
     system = build.__name__
-    state = panns_state(system)
+    state = make_panns_state(system)
     path = import_panns(
-        write_torch_zip(tmp_path / "a.pth", state, "model", iteration=plain(5)), tmp_path / "a.keras", labels=CLASSES
+        write_torch_zip(tmp_path / "a.pth", state, "model", iteration=pickle_value(5)),
+        tmp_path / "a.keras",
+        labels=CLASSES,
     )
     log_mel = np.random.default_rng(1).normal(-20, 10, (2, 75, 64)).astype(np.float32)
-    got = without_front_end(path, build).predict(log_mel, verbose=0)
+    outputs = build_without_front_end(path, build).predict(log_mel, verbose=0)
     expected = getattr(numpy_networks, system)(log_mel, state)
-    assert expected["clipwise"].std() > 0.05  # the sigmoid is not saturated: the comparison can fail
+    assert expected["clipwise"].std() > 0.05  # Were the sigmoid saturated, the comparison could not fail.
     for name, value in expected.items():
-        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_old_stream_and_zip_give_the_same_model_and_card(tmp_path):
-    state = panns_state("cnn10")
+def test_the_stream_and_the_zip_format_contain_the_same_model_and_card(tmp_path):
+    state = make_panns_state("cnn10")
     files = [write(tmp_path / write.__name__, state, "model") for write in (write_torch_zip, write_torch_stream)]
     paths = [import_panns(file, file.with_suffix(".keras"), labels=CLASSES) for file in files]
-    one, other = (keras.saving.load_model(path) for path in paths)
-    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    first, second = (keras.saving.load_model(path) for path in paths)
+    for first_weight, second_weight in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(first_weight, second_weight)
     card = Card.read(paths[0])
     assert card.labels == CLASSES
     assert card.front_end == FRONT_ENDS["panns"].as_dict()
     assert (card.sample_rate, card.seconds_per_frame) == (32_000, 0.16)
-    assert one.inputs[0].name == "waveform"
-    assert one.predict(np.zeros((1, 32_000), np.float32), verbose=0)["clipwise"].shape == (1, 7)
+    assert first.inputs[0].name == "waveform"
+    assert first.predict(np.zeros((1, 32_000), np.float32), verbose=0)["clipwise"].shape == (1, 7)
 
 
-def changed(state, **changes):
+def change_state(state, **changes):
     return {
         **{name: array for name, array in state.items() if changes.get(name, array) is not None},
         **{name: array for name, array in changes.items() if array is not None},
@@ -116,20 +118,23 @@ def changed(state, **changes):
     ("changes", "message"),
     [
         ({"fc1.bias": None}, r"1 missing: fc1\.bias$"),
-        ({"extra.weight": np.zeros(3, np.float32)}, r"1 left over: extra\.weight$"),
+        ({"extra.weight": np.zeros(3, np.float32)}, r"1 unexpected: extra\.weight$"),
         ({"fc1.bias": np.zeros(3, np.float32)}, r"1 of another shape: fc1\.bias is \(3,\), not \(64,\)$"),
-        ({"fc1.bias": np.full(64, np.nan, np.float32)}, r"`fc1\.bias` holds values that are not finite$"),
-        ({"logmel_extractor.melW": np.zeros((513, 64), np.float32)}, r"other mel filters than PANNs' at 32 kHz$"),
+        ({"fc1.bias": np.full(64, np.nan, np.float32)}, r"`fc1\.bias` must be finite; received: nan$"),
+        (
+            {"logmel_extractor.melW": np.zeros((513, 64), np.float32)},
+            r"melW` must be the mel filters of PANNs at 32 kHz; received: other filters$",
+        ),
         ({"logmel_extractor.melW": np.zeros((257, 64), np.float32)}, r"melW is \(257, 64\), not \(513, 64\)$"),
         ({"logmel_extractor.melW": None}, r"1 missing: logmel_extractor\.melW$"),
         (
             {"fc_audioset.weight": None},
-            r"is no checkpoint of PANNs' CNN10 \(no `fc_audioset` and `conv_block1` in it\)$",
+            r"must be a checkpoint of PANNs' CNN10; received: no weights of `fc_audioset` and `conv_block1`$",
         ),
     ],
 )
-def test_a_tensor_too_few_too_many_or_wrong_is_named_and_nothing_is_written(changes, message, tmp_path):
-    file = write_torch_zip(tmp_path / "a.pth", changed(panns_state("cnn10"), **changes), "model")
+def test_a_missing_unexpected_or_wrong_tensor_is_named_and_nothing_is_written(changes, message, tmp_path):
+    file = write_torch_zip(tmp_path / "a.pth", change_state(make_panns_state("cnn10"), **changes), "model")
     with pytest.raises(ValueError, match=message) as raised:
         import_panns(file, tmp_path / "a.keras", labels=CLASSES)
     assert str(file) in str(raised.value)
@@ -137,22 +142,24 @@ def test_a_tensor_too_few_too_many_or_wrong_is_named_and_nothing_is_written(chan
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 
-def test_another_architecture_is_one_clear_line(tmp_path):
-    state = changed(panns_state("cnn10"), **{"conv_block5.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)})
-    with pytest.raises(ValueError, match="is no checkpoint of PANNs' CNN10: 1 left over: conv_block5"):
+def test_another_architecture_is_rejected(tmp_path):
+    state = change_state(
+        make_panns_state("cnn10"), **{"conv_block5.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)}
+    )
+    with pytest.raises(ValueError, match="must be a checkpoint of PANNs' CNN10; received: 1 unexpected: conv_block5"):
         import_panns(write_torch_zip(tmp_path / "cnn14.pth", state), tmp_path / "a.keras", labels=CLASSES)
 
 
-def test_labels_must_fit(tmp_path):
-    file = write_torch_zip(tmp_path / "a.pth", panns_state("cnn10"), "model")
-    with pytest.raises(ValueError, match=r"`labels` must name the checkpoint's 7 classes, received 527 \(AudioSet's"):
+def test_labels_must_match_the_number_of_classes(tmp_path):
+    file = write_torch_zip(tmp_path / "a.pth", make_panns_state("cnn10"), "model")
+    with pytest.raises(ValueError, match=r"`labels` must name the checkpoint's 7 classes; received: 527 \(AudioSet's"):
         import_panns(file, tmp_path / "a.keras")
 
 
 def test_output_is_checked_before_the_file_is_read(tmp_path):
-    with pytest.raises(ValueError, match=r"`output` must end in \.keras, received .*a\.h5"):
+    with pytest.raises(ValueError, match=r"`output` must end in \.keras; received: .*a\.h5"):
         import_panns(tmp_path / "absent.pth", tmp_path / "a.h5")
-    with pytest.raises(FileNotFoundError, match="`output`: no such folder"):
+    with pytest.raises(FileNotFoundError, match="`output` must be in a folder that exists; received: .*absent"):
         import_panns(tmp_path / "absent.pth", tmp_path / "absent" / "a.keras")
-    with pytest.raises(FileNotFoundError, match="no such file: .*absent.pth"):
+    with pytest.raises(FileNotFoundError, match="absent.pth: no such file"):
         import_panns(tmp_path / "absent.pth", tmp_path / "a.keras")

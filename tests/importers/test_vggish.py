@@ -1,14 +1,15 @@
-"""The VGGish checkpoint in both of TensorFlow's formats, against NumPy, and what is refused."""
+"""The VGGish checkpoint in both formats of TensorFlow, compared with NumPy, and files that are rejected."""
 
 import keras
 import numpy as np
 import pytest
-from weights.numpy_networks import convolve, relu
+from importers.numpy_networks import convolve, relu
 
 from checks import SHARED
 from kerastag.card import Card
 from kerastag.dsp import FRONT_ENDS
-from kerastag.importers.vggish import import_vggish, read_pca
+from kerastag.importers import import_vggish
+from kerastag.importers.vggish import read_pca
 
 SHAPES = {
     "conv1": (3, 3, 1, 4),
@@ -26,11 +27,11 @@ SHAPES = {
 @pytest.fixture(scope="module")
 def state():
     rng = np.random.default_rng(0)
-    made = {}
+    arrays = {}
     for scope, shape in SHAPES.items():
-        made[f"vggish/{scope}/weights"] = rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1]))
-        made[f"vggish/{scope}/biases"] = rng.normal(size=shape[-1]) * 0.1
-    return {name: array.astype(np.float32) for name, array in made.items()}
+        arrays[f"vggish/{scope}/weights"] = rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1]))
+        arrays[f"vggish/{scope}/biases"] = rng.normal(size=shape[-1]) * 0.1
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def write_checkpoint(path, state, several_files=False):
     return path
 
 
-def numpy_vggish(log_mel, state):
-    """(frames, 64) -> (patches, 128), float64."""
+def compute_vggish(log_mel, state):
+    """Compute the embeddings `(patches, 128)` of log-mel `(frames, 64)` in float64."""
     patches = log_mel[: len(log_mel) // 96 * 96].reshape(-1, 1, 96, 64).astype(float)
 
     def layer(x, scope):
@@ -73,21 +74,21 @@ def numpy_vggish(log_mel, state):
 
 
 @pytest.mark.parametrize("several_files", [False, True])
-def test_imported_model_equals_numpy(several_files, state, pca, tmp_path):
+def test_the_imported_model_equals_numpy(several_files, state, pca, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "vggish_model.ckpt", state, several_files)
     path = import_vggish(checkpoint, pca, tmp_path / "vggish.keras", postprocess="pca")
     waveform = np.random.default_rng(2).uniform(-0.5, 0.5, 40_000).astype(np.float32)
-    got = keras.saving.load_model(path).predict(waveform[None], verbose=0)
+    outputs = keras.saving.load_model(path).predict(waveform[None], verbose=0)
     arrays = np.load(pca)
-    centered = numpy_vggish(FRONT_ENDS["vggish"].log_mel(waveform), state) - arrays["pca_means"].T
+    centered = compute_vggish(FRONT_ENDS["vggish"].compute_log_mel(waveform), state) - arrays["pca_means"].T
     expected = np.clip(centered @ arrays["pca_eigen_vectors"].T, -2, 2)
     assert expected.shape == (2, 128)
     assert expected.std() > 0.05
-    np.testing.assert_allclose(got["segments"][0], expected, atol=1e-3)
-    np.testing.assert_allclose(got["embedding"][0], expected.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(outputs["segments"][0], expected, atol=1e-3)
+    np.testing.assert_allclose(outputs["embedding"][0], expected.mean(axis=0), atol=1e-3)
 
 
-def test_the_quantized_model_has_whole_numbers_and_a_card_without_classes(state, pca, tmp_path):
+def test_the_quantized_model_has_integers_and_a_card_without_classes(state, pca, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "vggish_model.ckpt", state)
     path = import_vggish(checkpoint, pca, tmp_path / "vggish.keras")
     waveform = np.random.default_rng(2).uniform(-0.5, 0.5, (1, 16_000)).astype(np.float32)
@@ -101,34 +102,36 @@ def test_the_quantized_model_has_whole_numbers_and_a_card_without_classes(state,
     assert card.sample_rate == 16_000
 
 
-def test_missing_left_over_and_foreign_tensors_are_named(state, pca, tmp_path):
+def test_missing_unexpected_and_foreign_tensors_are_named(state, pca, tmp_path):
     output = tmp_path / "a.keras"
     short = write_checkpoint(tmp_path / "short", {n: a for n, a in state.items() if n != "vggish/fc2/biases"})
-    with pytest.raises(ValueError, match=r"short: is no checkpoint of VGGish: 1 missing: vggish/fc2/biases$"):
+    with pytest.raises(
+        ValueError, match=r"short: must be a checkpoint of VGGish; received: 1 missing: vggish/fc2/biases$"
+    ):
         import_vggish(short, pca, output)
     long = write_checkpoint(tmp_path / "long", {**state, "mymodel/logits": np.zeros(3, np.float32)})
-    with pytest.raises(ValueError, match=r"1 left over: mymodel/logits$"):
+    with pytest.raises(ValueError, match=r"1 unexpected: mymodel/logits$"):
         import_vggish(long, pca, output)
     foreign = write_checkpoint(tmp_path / "foreign", {"yamnet/conv": np.zeros(3, np.float32)})
-    with pytest.raises(ValueError, match=r"is no checkpoint of VGGish \(no `vggish/conv1/weights` in it\)$"):
+    with pytest.raises(ValueError, match=r"must be a checkpoint of VGGish; received: no `vggish/conv1/weights`$"):
         import_vggish(foreign, pca, output)
     assert not output.exists()
 
 
-def test_files_that_are_no_checkpoint_or_pca(state, pca, tmp_path):
+def test_files_that_are_not_a_checkpoint_or_a_pca_are_rejected(state, pca, tmp_path):
     (tmp_path / "text").write_text("no checkpoint")
-    with pytest.raises(ValueError, match="text: is no TensorFlow checkpoint"):
+    with pytest.raises(ValueError, match="text: must be a TensorFlow checkpoint"):
         import_vggish(tmp_path / "text", pca, tmp_path / "a.keras")
-    with pytest.raises(FileNotFoundError, match="`checkpoint`: no such checkpoint"):
+    with pytest.raises(FileNotFoundError, match="absent: no such file"):
         import_vggish(tmp_path / "absent", pca, tmp_path / "a.keras")
-    with pytest.raises(ValueError, match="text: is no VGGish PCA file"):
+    with pytest.raises(ValueError, match="text: must be the PCA of VGGish"):
         import_vggish(tmp_path / "text", tmp_path / "text", tmp_path / "a.keras")
-    with pytest.raises(FileNotFoundError, match="`pca`: no such file"):
+    with pytest.raises(FileNotFoundError, match="absent.npz: no such file"):
         import_vggish(tmp_path / "text", tmp_path / "absent.npz", tmp_path / "a.keras")
     np.savez(tmp_path / "other.npz", pca_means=np.zeros(3), pca_eigen_vectors=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match=r"`pca_means` must hold 128 numbers, received shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"`pca_means` must hold 128 numbers; received: shape \(3,\)"):
         read_pca(tmp_path / "other.npz")
-    with pytest.raises(ValueError, match="`postprocess` must be pca or uint8, received 'raw'"):
+    with pytest.raises(ValueError, match="`postprocess` must be one of pca, uint8; received: 'raw'"):
         import_vggish(tmp_path / "text", pca, tmp_path / "a.keras", postprocess="raw")
 
 
@@ -137,6 +140,6 @@ def test_the_published_pca_is_read():
     means, vectors = read_pca(SHARED / "data/weights/vggish_pca_params.npz")
     assert means.shape == (128,)
     assert vectors.shape == (128, 128)
-    # Whitening: each row is an eigenvector scaled to unit variance, so rows are orthogonal.
+    # Each row is an eigenvector scaled to unit variance, so that the rows are orthogonal.
     rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(rows @ rows.T, np.eye(128), atol=1e-4)

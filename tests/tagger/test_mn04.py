@@ -1,4 +1,4 @@
-"""Tagger: real weights on real recordings, against what PyTorch gives."""
+"""Published weights on real recordings, compared with PyTorch."""
 
 import os
 
@@ -21,7 +21,7 @@ TOP_TAGS = {
 
 @pytest.fixture(scope="module")
 def mn04(tmp_path_factory):
-    """The preset, from the weights that one has fetched."""
+    """Load the preset from the weights in the shared folder."""
     from kerastag.fetch import fetch
 
     patch = pytest.MonkeyPatch()
@@ -34,10 +34,10 @@ def mn04(tmp_path_factory):
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", DEMO)
-def test_mn04_hears_what_pytorch_hears(mn04, name):
+def test_mn04_predicts_what_pytorch_predicts(mn04, name):
     golden = np.load(SHARED / "data/golden/mn04_as.npz")
     path = SHARED / f"data/audio/{name}.wav"
-    np.testing.assert_allclose(mn04.probabilities(path), golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(mn04.predict(path), golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
     embedding = golden[f"{name}.embedding"]
     assert np.abs(mn04.embed(path) - embedding).max() <= 1e-3 * np.abs(embedding).max()
     tags = mn04.tag(path, top=len(TOP_TAGS[name]))
@@ -47,25 +47,25 @@ def test_mn04_hears_what_pytorch_hears(mn04, name):
 
 @pytest.mark.real
 def test_a_preset_is_imported_once(mn04, monkeypatch):
-    import kerastag.importers.efficientat as reader
+    from kerastag import importers
 
-    def refused(*arguments):
+    def fail(*arguments):
         raise AssertionError("imported again")
 
-    monkeypatch.setattr(reader, "import_efficientat", refused)
+    monkeypatch.setattr(importers, "import_efficientat", fail, raising=False)
     assert Tagger.load("mn04_as").labels == LabelSet.audioset()
     assert "mn04_as" in PRESETS
 
 
 @pytest.mark.real
-def test_time_of_the_telephone_before_the_speech(mn04):
-    """In the demo recording the bell rings in the first two seconds, and someone speaks from 2.5 s on."""
+def test_the_telephone_precedes_the_speech(mn04):
+    """In this recording a telephone rings in the first two seconds, and someone speaks after 2.5 s."""
     path = SHARED / "data/audio/R9_ZSCveAHg_7s.wav"
-    timeline = mn04.timeline(path)
+    timeline = mn04.predict_timeline(path)
     early, late = timeline.seconds < 2.2, timeline.seconds > 2.5
     speech, bell = (timeline.probabilities[:, timeline.labels.index(name)] for name in ("Speech", "Telephone"))
     assert speech[late].mean() > 5 * speech[early].mean()
-    alone = timeline.framewise[:, timeline.labels.index("Telephone")]
-    assert alone[early].max() > 0.5 > alone[late].max()
+    framewise = timeline.framewise[:, timeline.labels.index("Telephone")]
+    assert framewise[early].max() > 0.5 > framewise[late].max()
     assert bell[early].max() == pytest.approx(TOP_TAGS["R9_ZSCveAHg_7s"]["Telephone"], abs=5e-4)
     assert timeline.duration_seconds == pytest.approx(len(audio.load(path, 32_000)) / 32_000)

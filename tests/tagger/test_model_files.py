@@ -1,4 +1,4 @@
-"""Tagger: model files of every format, what they give and which are refused."""
+"""Model files of every format: their predictions, and the files that are rejected."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from kerastag.tagger import Tagger
 CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
 
 
-def save_small(path, input="waveform", **card):
-    from kerastag.models.mn import mn
+def save_small_model(path, input="waveform", **card):
+    from kerastag.models.backbones.mn import mn
 
     mn(3, width=0.1, input=input).save(path)
     front_end = FRONT_ENDS["efficientat"]
@@ -28,28 +28,28 @@ def save_small(path, input="waveform", **card):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    return save_small(tmp_path_factory.mktemp("models") / "small.keras")
+    return save_small_model(tmp_path_factory.mktemp("models") / "small.keras")
 
 
-def test_a_keras_file_gives_what_its_model_gives(small):
+def test_a_keras_file_predicts_what_its_model_predicts(small):
     import keras
 
     waveform = np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32)
     expected = keras.saving.load_model(small).predict(waveform[None], verbose=0)
     tagger = Tagger.load(small)
-    np.testing.assert_allclose(tagger.probabilities(waveform, sample_rate=32_000), expected["clipwise"][0], atol=1e-6)
+    np.testing.assert_allclose(tagger.predict(waveform, sample_rate=32_000), expected["clipwise"][0], atol=1e-6)
     np.testing.assert_allclose(tagger.embed(waveform, sample_rate=32_000), expected["embedding"][0], atol=1e-5)
-    timeline = tagger.timeline(waveform, sample_rate=32_000)
+    timeline = tagger.predict_timeline(waveform, sample_rate=32_000)
     np.testing.assert_allclose(timeline.framewise, expected["framewise"][0], atol=1e-6)
-    sounding = np.minimum(expected["framewise"][0], expected["clipwise"])
-    np.testing.assert_allclose(timeline.probabilities, sounding, atol=1e-6)
+    limited = np.minimum(expected["framewise"][0], expected["clipwise"])
+    np.testing.assert_allclose(timeline.probabilities, limited, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_model_of_log_mel_hears_the_same(small, tmp_path):
+def test_a_model_of_log_mel_predicts_the_same(small, tmp_path):
     import keras
 
-    path = save_small(tmp_path / "log_mel.keras", input="log_mel")
+    path = save_small_model(tmp_path / "log_mel.keras", input="log_mel")
     weights = keras.saving.load_model(small).get_weights()
     model = keras.saving.load_model(path)
     model.set_weights(weights)
@@ -57,21 +57,21 @@ def test_a_model_of_log_mel_hears_the_same(small, tmp_path):
     model.save(path)
     write_card(path, card)
     waveform = np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32)
-    expected = Tagger.load(small).probabilities(waveform, sample_rate=32_000)
-    np.testing.assert_allclose(Tagger.load(path).probabilities(waveform, sample_rate=32_000), expected, atol=1e-4)
+    expected = Tagger.load(small).predict(waveform, sample_rate=32_000)
+    np.testing.assert_allclose(Tagger.load(path).predict(waveform, sample_rate=32_000), expected, atol=1e-4)
 
 
-def test_ten_milliseconds_and_more_are_heard(small):
+def test_recordings_of_any_length_have_one_frame_at_least(small):
     tagger = Tagger.load(small)
     for samples in (1, 320, 3_000):
-        timeline = tagger.timeline(np.zeros(samples, np.float32), sample_rate=32_000)
+        timeline = tagger.predict_timeline(np.zeros(samples, np.float32), sample_rate=32_000)
         assert timeline.probabilities.shape == timeline.framewise.shape == (1, 3)
 
 
-def test_files_that_are_no_model_are_refused(small, tmp_path):
-    with pytest.raises(FileNotFoundError, match="must be a file or one of .*mn04_as, .*received 'mn03_as'"):
+def test_files_that_are_not_models_are_rejected(small, tmp_path):
+    with pytest.raises(FileNotFoundError, match="must be a file or one of .*mn04_as, .*; received: 'mn03_as'"):
         Tagger.load("mn03_as")
-    with pytest.raises(ValueError, match="must be a .keras or .tflite file, received a folder"):
+    with pytest.raises(ValueError, match="must be a .keras or .tflite file; received: a folder"):
         Tagger.load(tmp_path)
     (tmp_path / "text.keras").write_text("hello")
     with pytest.raises(ValueError, match=r"text.keras: has no card, or is damaged"):
@@ -80,11 +80,11 @@ def test_files_that_are_no_model_are_refused(small, tmp_path):
     with zipfile.ZipFile(damaged, "w") as archive:
         archive.writestr("kerastag.json", json.dumps(Card.read(small).as_dict()))
         archive.writestr("config.json", "{}")
-    with pytest.raises(ValueError, match=r"damaged.keras: is no Keras model that can be loaded"):
+    with pytest.raises(ValueError, match=r"damaged.keras: must be a Keras model; received: "):
         Tagger.load(damaged)
 
 
-def test_a_model_of_embeddings_is_refused(tmp_path):
+def test_a_model_of_embeddings_is_rejected(tmp_path):
     import keras
 
     inputs = keras.Input((10, 128), name="embeddings")
@@ -95,15 +95,15 @@ def test_a_model_of_embeddings_is_refused(tmp_path):
         Tagger.load(path)
 
 
-def test_log_mel_without_its_front_end_is_refused(tmp_path):
-    path = save_small(tmp_path / "bare.keras", input="log_mel", front_end={})
-    with pytest.raises(ValueError, match="it hears log-mel, but its card has no `front_end`"):
+def test_log_mel_without_a_front_end_is_rejected(tmp_path):
+    path = save_small_model(tmp_path / "bare.keras", input="log_mel", front_end={})
+    with pytest.raises(ValueError, match="bare.keras: the card of a model that takes log-mel must have `front_end`"):
         Tagger.load(path)
 
 
 @pytest.fixture(scope="module")
 def lite(small, tmp_path_factory):
-    """The small model for one window, converted with builtin operations only, its card appended."""
+    """Convert the small model for one window, with builtin operations only, and append its card."""
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("tensorflow")
     import keras
@@ -121,18 +121,19 @@ def lite(small, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_tflite_file_gives_what_keras_gives(small, lite):
+def test_a_tflite_file_predicts_what_keras_predicts(small, lite):
     waveform = np.random.default_rng(0).normal(0, 0.1, 150_000).astype(np.float32)
     keras_model, lite_model = Tagger.load(small), Tagger.load(lite)
-    # The longer one's last window begins at 2.88 s and gives what follows 3.84 s: a fixed length ends it with zeros.
-    for samples, same in ((64_000, 7), (150_000, 12)):
-        expected = keras_model.timeline(waveform[:samples], sample_rate=32_000)
-        got = lite_model.timeline(waveform[:samples], sample_rate=32_000)
-        np.testing.assert_array_equal(got.seconds, expected.seconds)
-        np.testing.assert_allclose(got.framewise[:same], expected.framewise[:same], atol=1e-5)
+    # The last window of the longer one starts at 2.88 s. The fixed length pads it with zeros, so that the frames after
+    # 3.84 s differ.
+    for samples, num_equal in ((64_000, 7), (150_000, 12)):
+        expected = keras_model.predict_timeline(waveform[:samples], sample_rate=32_000)
+        timeline = lite_model.predict_timeline(waveform[:samples], sample_rate=32_000)
+        np.testing.assert_array_equal(timeline.seconds, expected.seconds)
+        np.testing.assert_allclose(timeline.framewise[:num_equal], expected.framewise[:num_equal], atol=1e-5)
     np.testing.assert_allclose(
-        lite_model.probabilities(waveform[:64_000], sample_rate=32_000),
-        keras_model.probabilities(waveform[:64_000], sample_rate=32_000),
+        lite_model.predict(waveform[:64_000], sample_rate=32_000),
+        keras_model.predict(waveform[:64_000], sample_rate=32_000),
         atol=1e-5,
     )
 
@@ -149,6 +150,6 @@ print(len(tags), [m for m in ("keras", "tensorflow", "scipy", "sklearn") if m in
     assert run_python(code).strip().endswith("3 []")
 
 
-def test_importing_it_loads_no_framework():
+def test_importing_the_tagger_loads_no_framework():
     code = "import sys, kerastag.tagger; print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
     assert run_python(code).strip() == "[]"
