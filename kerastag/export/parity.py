@@ -11,12 +11,12 @@ import numpy as np
 
 from kerastag.export.clips import PackInputs
 from kerastag.export.device import measure_usage
+from kerastag.export.fixed_sub_clips import FixedSubClipModel, has_sub_clips
 from kerastag.export.preparation import PreparedModel
 from kerastag.export.probes import make_inputs
 from kerastag.export.report import ROUNDINGS, ExportReport, ParityError
 from kerastag.export.source import rebuild_network
 from kerastag.export.target import Target
-from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 from kerastag.metrics import compute_metrics
 
 __all__ = ["Run", "check_parity", "compute_map", "predict_reference"]
@@ -102,15 +102,15 @@ def _compare(
     sub_clip_differences: _ByOutputAndProbe = {}
     roundings: _ByOutputAndProbe = {}
     may_differ = tolerances.get("framewise", 0.0) >= _MIN_TOLERANCE_FOR_SUB_CLIPS and "clipwise" in tolerances
-    select = _find_select_layer(prepared) if may_differ else None
+    fixed_model = FixedSubClipModel(prepared.reference) if may_differ and has_sub_clips(prepared.reference) else None
     exact_network: keras.Model | None = None
     for probe, inputs in make_inputs(prepared).items():
         expected, actual = predict_reference(prepared, inputs), run(inputs)
         for output, value in expected.items():
             differences[output][probe] = _compute_difference(output, actual[output], value)
-        if select and differences["clipwise"][probe] > tolerances["clipwise"]:
+        if fixed_model and differences["clipwise"][probe] > tolerances["clipwise"]:
             sub_clip_differences.setdefault("clipwise", {})[probe] = differences["clipwise"][probe]
-            least, most = _predict_any_sub_clips(prepared, select, inputs, expected["framewise"].shape[1])
+            least, most = _predict_any_sub_clips(fixed_model, inputs, expected["framewise"].shape[1])
             distance = np.maximum(least - actual["clipwise"], actual["clipwise"] - most).clip(0).max()
             differences["clipwise"][probe] = float(distance)
         exceeded = [output for output in expected if differences[output][probe] > tolerances[output]]
@@ -127,25 +127,18 @@ def _compare(
     return differences, sub_clip_differences, roundings
 
 
-def _find_select_layer(prepared: PreparedModel) -> ClassWiseClipSelect | None:
-    layers = prepared.reference._flatten_layers()
-    return next((layer for layer in layers if isinstance(layer, ClassWiseClipSelect)), None)
-
-
 def _predict_any_sub_clips(
-    prepared: PreparedModel, select: ClassWiseClipSelect, inputs: np.ndarray, num_frames: int
+    model: FixedSubClipModel, inputs: np.ndarray, num_frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predict with Keras the lowest and the highest probability of each class for any sub-clip.
 
     A probability that is pooled over sub-clips lies between those of its least and its most probable sub-clip.
     """
-    places = np.arange(2 * num_frames - 1) / 2  # frames and halves: all that may be chosen
+    places = np.arange(2 * num_frames - 1) / 2  # output frames and the middles between them: all possible centers
     clipwise = []
     for start in range(0, len(places), _NUM_PLACES):
         some = places[start : start + _NUM_PLACES]
-        with select.listening_at(some):
-            outputs = prepared.reference(np.repeat(inputs, len(some), axis=0), training=False)
-            clipwise.append(np.asarray(outputs["clipwise"]))
+        clipwise.append(model.predict(np.repeat(inputs, len(some), axis=0), some)["clipwise"])
     probabilities = np.concatenate(clipwise)
     return probabilities.min(axis=0, keepdims=True), probabilities.max(axis=0, keepdims=True)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 
+from kerastag._keras import flatten_layers
 from kerastag._version import __version__
 from kerastag.card import Card
 from kerastag.dsp import FrontEnd
@@ -72,7 +73,7 @@ def prepare_model(source: SourceModel, target: Target) -> PreparedModel:
     prepared = rebuild_network(network, transform=target.transform)
     prepared = _replace_input(prepared, input_name, target.transform, card, source)
     reference, prepared = (_select_outputs(each, target, source) for each in (reference, prepared))
-    layers = prepared._flatten_layers(include_self=False)
+    layers = flatten_layers(prepared)
     front_end_layers = tuple(layer.name for layer in layers if isinstance(layer, LogMel))
     shape = _compute_input_shape(network, input_name, card, source)
     return PreparedModel(prepared, reference, input_name, shape, card, front_end_layers, target.split)

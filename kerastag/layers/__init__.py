@@ -1,13 +1,43 @@
-"""Keras layers, written in `keras.ops`: they run on every Keras backend. One public layer a file.
+"""Keras layers, one public layer per module.
 
-`FusedBatchNormalization` calls TensorFlow by name where that is the backend, and does without elsewhere.
+They are written in `keras.ops` and run on every Keras backend. Two batch normalization layers call kernels of TensorFlow
+where that is the backend.
 """
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
+
+_MODULES = {
+    "attention_pooling": "AttentionPooling",
+    "average_pooling": "AveragePooling",
+    "class_wise_clip_select": "ClassWiseClipSelect",
+    "fused_batch_normalization": "FusedBatchNormalization",
+    "half_dropout": "HalfDropout",
+    "linear_softmax_pooling": "LinearSoftmaxPooling",
+    "log_mel": "LogMel",
+    "masked_batch_normalization": "MaskedBatchNormalization",
+    "max_pooling": "MaxPooling",
+    "min_pooling": "MinPooling",
+    "patchwise": "Patchwise",
+    "segment_pooling": "SegmentPooling",
+    "spatial_channel_attention": "SpatialChannelAttention",
+    "spec_augment": "SpecAugment",
+    "vggish_postprocessor": "VGGishPostprocessor",
+}
+_MODULE_OF_NAME = {name: module for module, name in _MODULES.items()}
+
+__all__ = sorted([*_MODULE_OF_NAME, "register_layers"])
 
 
 def register_layers() -> None:
-    """Import every layer, so that Keras finds the class that a file names."""
+    """Import every layer, so that Keras finds the classes that a `.keras` file names."""
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public layer when it is first used."""
+    if name in _MODULE_OF_NAME:
+        return getattr(import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The Fourier transform of overlapping frames in two steps that a device does fast: a convolution and a product."""
+"""Power spectrum of overlapping frames by a convolution and a matrix product, which devices compute fast."""
 
 import functools
 import math
@@ -9,25 +9,25 @@ from keras import ops
 
 from kerastag.dsp import FrontEnd
 
-_MOST_COLUMNS = 32
+_MAX_COLUMNS = 32
 
 
-class TwoStep(NamedTuple):
-    """The constants of `spectrum`.
+class TwoStepPlan(NamedTuple):
+    """Constants of `compute_power`.
 
     With `fft_length = inner * columns`, sample `n = columns * n1 + n2` and bin `k = k1 + inner * k2`:
 
         u[n2, k1] = sum over n1 of hann[n] * x[n] * e^(-2πi n k1 / fft_length)         (a depthwise convolution)
         X[k]      = sum over n2 of u[n2, k1] * e^(-2πi n2 k2 / columns)                (a matrix product)
 
-    of which `k1 <= inner / 2` is enough, because x is real.
+    of which `k1 <= inner / 2` suffices, because x is real.
 
     Args:
-        columns: samples in a row; the waveform is an image of rows.
-        inner: the length of the first step's transform.
-        kernel: of the convolution over rows, (taps, 1, columns, 2 * (inner // 2 + 1)).
-        product: (2 * columns, 2 * columns): real and imaginary part of every n2 -> of every k2.
-        bins: the bin of `rfft` at each place of the result, ((inner // 2 + 1) * columns,); -1 where it stands already.
+        columns: Number of samples in a row of the waveform, which is reshaped to an image.
+        inner: Length of the transform of the first step.
+        kernel: Kernel of the convolution over rows, `(taps, 1, columns, 2 * (inner // 2 + 1))`.
+        product: Matrix from the real and imaginary parts of all n2 to those of all k2, `(2 * columns, 2 * columns)`.
+        bins: Bin of `rfft` at each place of the result, `((inner // 2 + 1) * columns,)`; -1 for a repeated bin.
     """
 
     columns: int
@@ -38,30 +38,32 @@ class TwoStep(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def two_step(front_end: FrontEnd) -> TwoStep:
-    """A front end -> the constants; a row of samples has as many of them as the hop and the transform allow."""
-    shared = math.gcd(front_end.hop_length, front_end.fft_length)
-    columns = min(_MOST_COLUMNS, shared & -shared)
+def _make_plan(front_end: FrontEnd) -> TwoStepPlan:
+    """Compute the constants for a front end, with rows as long as the hop and the transform allow."""
+    common = math.gcd(front_end.hop_length, front_end.fft_length)
+    columns = min(_MAX_COLUMNS, common & -common)
     length, inner = front_end.fft_length, front_end.fft_length // columns
     taps = -(-front_end.window_length // columns)
     samples, low = np.arange(taps * columns), np.arange(inner // 2 + 1)
     window = np.pad(front_end.window.astype(np.float64), (0, len(samples) - front_end.window_length))
-    first = window[:, None] * _turns(samples, low, length)
+    first = window[:, None] * _compute_phases(samples, low, length)
     first = first.reshape(taps, 1, columns, len(low))
-    second = _turns(np.arange(columns), np.arange(columns), columns)
+    second = _compute_phases(np.arange(columns), np.arange(columns), columns)
     product = np.block([[second.real, second.imag], [-second.imag, second.real]])
     kernel = np.concatenate([first.real, first.imag], axis=-1)
-    return TwoStep(columns, inner, kernel.astype(np.float32), product.astype(np.float32), _bins(length, columns))
+    return TwoStepPlan(
+        columns, inner, kernel.astype(np.float32), product.astype(np.float32), _compute_bins(length, columns)
+    )
 
 
-def spectrum(front_end: FrontEnd, waveform: Any) -> Any:
-    """Padded waveform (batch, samples) -> power of every frame, (batch, frames, places), in the order of `bins`."""
-    plan = two_step(front_end)
+def compute_power(front_end: FrontEnd, waveform: Any) -> Any:
+    """Compute the power of every frame, `(batch, frames, places)` in the order of `bins`, of a padded waveform."""
+    plan = _make_plan(front_end)
     stride, low = front_end.hop_length // plan.columns, plan.inner // 2 + 1
-    image = _rows(waveform, plan, front_end)
+    image = _split_rows(waveform, plan, front_end)
     parts = ops.depthwise_conv(image, plan.kernel, strides=stride, padding="valid", data_format="channels_last")
     frames = parts.shape[1] if parts.shape[1] is not None else ops.shape(parts)[1]
-    # All low bins of the first step side by side, so that one product serves them: (low, batch * frames, 2 * columns)
+    # The low bins of the first step are stacked, so that one product suffices: (low * batch * frames, 2 * columns).
     parts = ops.reshape(parts, (-1, plan.columns, 2, low))
     parts = ops.reshape(ops.transpose(parts, (3, 0, 2, 1)), (-1, 2 * plan.columns))
     parts = ops.square(ops.matmul(parts, plan.product))
@@ -70,14 +72,14 @@ def spectrum(front_end: FrontEnd, waveform: Any) -> Any:
     return ops.reshape(power, (-1, frames, low * plan.columns))
 
 
-def mel_matrix(front_end: FrontEnd) -> np.ndarray:
-    """The front end's mel matrix with its rows in the order of `bins`; zeros for a bin that stands already."""
-    bins = two_step(front_end).bins
+def reorder_mel_matrix(front_end: FrontEnd) -> np.ndarray:
+    """Return the mel matrix with its rows in the order of `bins`, and zeros for repeated bins."""
+    bins = _make_plan(front_end).bins
     return np.where(bins[:, None] >= 0, front_end.mel_matrix[bins], np.float32(0))
 
 
-def _rows(waveform: Any, plan: TwoStep, front_end: FrontEnd) -> Any:
-    """(batch, samples) -> (batch, rows, 1, columns): the rows that whole frames cover."""
+def _split_rows(waveform: Any, plan: TwoStepPlan, front_end: FrontEnd) -> Any:
+    """Split `(batch, samples)` into the rows that whole frames cover, `(batch, rows, 1, columns)`."""
     missing = len(plan.kernel) * plan.columns - front_end.window_length
     if missing:
         waveform = ops.pad(waveform, [[0, 0], [0, missing]])
@@ -87,12 +89,12 @@ def _rows(waveform: Any, plan: TwoStep, front_end: FrontEnd) -> Any:
     return ops.reshape(waveform[:, :covered], (-1, covered // plan.columns, 1, plan.columns))
 
 
-def _turns(left: np.ndarray, right: np.ndarray, length: int) -> np.ndarray:
-    """`e^(-2πi left right / length)`, exact for whole turns."""
+def _compute_phases(left: np.ndarray, right: np.ndarray, length: int) -> np.ndarray:
+    """Compute `e^(-2πi left right / length)`, exactly for whole turns."""
     return np.exp(-2j * np.pi * (np.outer(left, right) % length) / length)
 
 
-def _bins(length: int, columns: int) -> np.ndarray:
+def _compute_bins(length: int, columns: int) -> np.ndarray:
     inner = length // columns
     bins = (np.arange(inner // 2 + 1)[:, None] + inner * np.arange(columns)).ravel()
     bins = np.minimum(bins, length - bins)

@@ -10,21 +10,18 @@ from kerastag.layers.segment_pooling import SegmentPooling
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class AveragePooling(SegmentPooling):
-    """Segments of a clip -> their mean.
-
-    `h = 1/|B| * sum over x in B of x`
+    """Average of the segments of a clip: `h = 1/|B| * sum over x in B of x`.
 
     Input shape: `(batch, segments, features)`.
     Output shape: `(batch, features)`.
 
-    Masked segments are not counted in `|B|`; a clip without valid segments gives zeros.
+    Mask: `(batch, segments)`; masked segments are not in `B`. The result of a clip without valid segments is zero.
 
     >>> import numpy as np
     >>> np.asarray(AveragePooling()(np.array([[[1.0], [3.0]]]))).tolist()
     [[2.0]]
 
-    Reference: Kong et al., 2019, equation 10 (on probabilities: the collective assumption) and equation 14 (on
-    embeddings).
+    Reference: Kong et al., 2019, equation 10 (of probabilities, the collective assumption) and 14 (of embeddings).
     """
 
     def pool(self, inputs: Any, mask: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Dropout at the rate of one half, from one random bit a unit."""
+"""Dropout with a rate of one half, from one random bit per unit."""
 
 from typing import Any
 
@@ -11,25 +11,25 @@ _BITS = 16
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class HalfDropout(keras.layers.Layer):
-    """Units -> the same in training with each one, independently and with probability 1/2, zero and else doubled.
+    """Dropout with a rate of one half: `y = 2 * b * x` in training, where `b` is a fair random bit per unit.
 
-    `y = 2 * b * x`, `b` a fair random bit.
-
-    The same distribution as `keras.layers.Dropout(0.5)` for a sixteenth of the random numbers: a random 16-bit word
-    names a row of the table of all 65,536 masks of sixteen units. Outside training nothing happens.
+    The distribution is that of `keras.layers.Dropout(0.5)`, from a sixteenth of its random numbers: a random 16-bit
+    word is the index into a table of all 65,536 masks of sixteen units. Outside training the input is returned.
 
     Args:
-        seed: whole number, or None for a random one.
+        seed: Integer seed; None for a random one.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: any, with a known last axis.
-    Output shape: the same.
+    Output shape: that of the input.
+    Mask: returned unchanged.
 
     >>> import numpy as np
     >>> y = np.asarray(HalfDropout(seed=0)(np.ones((100, 100), "float32"), training=True))
     >>> sorted(set(y.ravel().tolist())), bool(0.95 < y.mean() < 1.05)
     ([0.0, 2.0], True)
 
-    Reference: Srivastava et al., 2014, scaled in training.
+    Reference: Srivastava et al., 2014. Deviation: units are scaled in training instead of in prediction.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
@@ -45,8 +45,8 @@ class HalfDropout(keras.layers.Layer):
         features = inputs.shape[-1]
         words = -(-features // _BITS)
         shape = ops.shape(inputs)
-        drawn = keras.random.randint((*shape[:-1], words), 0, 1 << _BITS, dtype="int32", seed=self.seed_generator)
-        masks = ops.take(ops.cast(_all_masks(), inputs.dtype), drawn, axis=0)  # (..., words, 16)
+        indices = keras.random.randint((*shape[:-1], words), 0, 1 << _BITS, dtype="int32", seed=self.seed_generator)
+        masks = ops.take(ops.cast(_list_masks(), inputs.dtype), indices, axis=0)  # (..., words, 16)
         masks = ops.reshape(masks, (*shape[:-1], words * _BITS))[..., :features]
         return inputs * masks
 
@@ -57,7 +57,7 @@ class HalfDropout(keras.layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def _all_masks():
-    """Row w holds the bits of w, as 0 or 2."""
+def _list_masks():
+    """Return the table of all masks, whose row w has the bits of w as 0 or 2."""
     words = np.arange(1 << _BITS, dtype=np.int32)
     return (2 * (words[:, None] >> np.arange(_BITS) & 1)).astype(np.float32)

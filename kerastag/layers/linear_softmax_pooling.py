@@ -1,4 +1,4 @@
-"""Linear softmax pooling."""
+"""Linear softmax pooling over the frames of a clip."""
 
 from typing import Any
 
@@ -10,23 +10,22 @@ _SMALLEST = 1e-7
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class LinearSoftmaxPooling(keras.layers.Layer):
-    """Frame probabilities -> clip probabilities, each frame weighted by its own probability.
+    """Mean of the probabilities of the frames, each frame weighted by its own probability.
 
-    `y_k = sum_t p_tk^2 / sum_t p_tk`, where the sum below is at least 1e-7: all zeros give zero. Always computed in
-    float32.
+    `y_k = sum_t p_tk^2 / sum_t p_tk`, computed in float32 under every dtype policy.
 
     Args:
-        **kwargs: As of any Keras layer.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, classes)`, in [0, 1].
     Output shape: `(batch, classes)`, float32.
-    Mask: `(batch, frames)`; masked frames take no part, and the output has no mask.
+    Mask: `(batch, frames)`; masked frames are ignored, and the output has no mask.
 
     >>> round(float(LinearSoftmaxPooling()(ops.array([[[0.5], [1.0], [0.0]]]))[0, 0]), 3)
     0.833
 
     Reference: Wang, Li and Metze, A comparison of five multiple instance learning pooling functions, 2019,
-    table 1. Deviation: the lower bound of the divisor.
+    table 1. Deviation: the divisor is at least 1e-7, so that the result of zeros is zero.
     """
 
     def __init__(self, **kwargs: Any):
@@ -45,6 +44,6 @@ class LinearSoftmaxPooling(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Any, mask: Any = None) -> keras.KerasTensor:
         if len(inputs.shape) != 3:
-            raise ValueError(f"`inputs` must have shape (batch, frames, classes), received {tuple(inputs.shape)}")
+            raise ValueError(f"`inputs` must have shape (batch, frames, classes); received: {tuple(inputs.shape)}")
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         return keras.KerasTensor((inputs.shape[0], inputs.shape[2]), dtype=dtype)

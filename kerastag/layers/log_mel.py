@@ -1,4 +1,4 @@
-"""Waveform -> log-mel spectrogram inside a Keras model."""
+"""Log-mel spectrogram as a layer of a Keras model."""
 
 from __future__ import annotations
 
@@ -10,40 +10,37 @@ from keras import ops
 
 from kerastag.dsp import FRONT_ENDS, FrontEnd
 from kerastag.layers import _two_step
+from kerastag.layers._arguments import check_choice
 
 TRANSFORMS = ("fft", "two_step")
 
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class LogMel(keras.layers.Layer):
-    """Waveform (batch, samples) -> log-mel (batch, frames, mel_bins): `FrontEnd.log_mel` as a layer.
+    """Log-mel spectrogram of a waveform, `kerastag.dsp.FrontEnd` as a layer.
 
         log_mel = log(|rfft(hann * frames(waveform), fft_length)| ** p @ mel_matrix)
 
-    with the constants of the front end, see `kerastag.dsp.FrontEnd`. Each clip is computed by itself: no floor is
-    taken from the loudest clip of the batch. Computed in float32 whatever the dtype policy, and without gradient to
-    any weight: the layer has none. It agrees with `FrontEnd.log_mel` to 1e-4 (natural logarithm) or 1e-3 dB on real
-    recordings, noise and silence; bands more than 70 dB below the loudest of a pure tone's frame hold the rounding of a
-    float32 FFT, where NumPy's is more exact. A model with a static batch of 1
-    converts to TFLite with builtin operations only.
+    with the constants of the front end. Every clip is computed independently: no floor is derived from the loudest clip
+    of the batch. The layer has no weights and computes in float32 under every dtype policy. It agrees with `FrontEnd`
+    to 1e-4 (natural logarithm) or 1e-3 dB on recordings, noise and silence; more than 70 dB below the loudest band of a
+    frame, the rounding errors of a float32 FFT dominate. A model with a static batch of 1 converts to TFLite with
+    builtin operations only.
 
     Args:
-        front_end: a `FrontEnd`, its name in `FRONT_ENDS` (`"panns"`, `"efficientat"`, `"talnet"`, `"vggish"`), or
-            what `FrontEnd.as_dict` gave.
-        transform: how the same spectrum is computed. `"fft"` is one FFT a frame. `"two_step"` is a strided convolution
-            and a matrix product, without an FFT and without cutting frames: what exported models use, because a LiteRT
-            interpreter does it several times faster.
+        front_end: `FrontEnd`, its name in `kerastag.dsp.FRONT_ENDS` (`panns`, `efficientat`, `talnet`, `vggish`), or
+            the dict of its constants.
+        transform: Computation of the spectrum: `fft`, one FFT per frame, or `two_step`, a strided convolution and a
+            matrix product, which a LiteRT interpreter runs several times faster; exported models use it.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
-    Input shape:
-        (batch, samples), float in [-1, 1], at least one sample; fewer than `front_end.min_samples` are padded with
-        zeros at the end. The layer takes no mask: zero padding is silence.
-
-    Output shape:
-        (batch, front_end.count_frames(samples), front_end.num_mel_bins), float32.
+    Input shape: `(batch, samples)`, float in [-1, 1], with at least one sample. A waveform shorter than
+        `front_end.min_samples` is padded with zeros at its end. Masks are ignored: zero padding is silence.
+    Output shape: `(batch, front_end.count_frames(samples), front_end.num_mel_bins)`, float32.
 
     Raises:
-        ValueError: `front_end` is an unknown name, or holds unknown or missing fields; `transform` is none of the two;
-            the input has not two axes.
+        ValueError: `front_end` is an unknown name or has unknown or missing fields, `transform` is unknown, or the
+            input does not have two axes.
 
     >>> LogMel("vggish")(np.zeros((2, 16_000), "float32")).shape[1:] == (98, 64)
     True
@@ -53,30 +50,28 @@ class LogMel(keras.layers.Layer):
         self, front_end: FrontEnd | str | dict[str, Any], transform: str = TRANSFORMS[0], **kwargs: Any
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if transform not in TRANSFORMS:
-            raise ValueError(f"`transform` must be one of {', '.join(TRANSFORMS)}. Received: {transform!r}")
-        self.front_end = _front_end(front_end)
-        self.transform = transform
+        self.transform = check_choice("transform", transform, TRANSFORMS)
+        self.front_end = _parse_front_end(front_end)
 
     def build(self, input_shape):
         if len(input_shape) != 2:
-            raise ValueError(f"`waveform` must have the axes (batch, samples). Received: shape {tuple(input_shape)}")
+            raise ValueError(f"`waveform` must have the axes (batch, samples); received: shape {tuple(input_shape)}")
         self.built = True
 
     def call(self, waveform):
         front_end = self.front_end
-        waveform = _lengthen(ops.cast(waveform, "float32"), front_end.min_samples)
+        waveform = _pad_to(ops.cast(waveform, "float32"), front_end.min_samples)
         if front_end.preemphasis:
             waveform = waveform[:, 1:] - front_end.preemphasis * waveform[:, :-1]
         if front_end.padding:
             waveform = _reflect(waveform, front_end.padding)
         if self.transform == "fft":
-            spectrum, mel_matrix = _power(front_end, waveform), front_end.mel_matrix
+            spectrum, mel_matrix = _compute_power(front_end, waveform), front_end.mel_matrix
         else:
-            spectrum, mel_matrix = _two_step.spectrum(front_end, waveform), _two_step.mel_matrix(front_end)
+            spectrum, mel_matrix = _two_step.compute_power(front_end, waveform), _two_step.reorder_mel_matrix(front_end)
         if front_end.spectrum == "magnitude":
             spectrum = ops.sqrt(spectrum)
-        return _log(front_end, ops.matmul(spectrum, mel_matrix))
+        return _compute_log(front_end, ops.matmul(spectrum, mel_matrix))
 
     def compute_output_shape(self, input_shape):
         batch, samples = input_shape
@@ -87,40 +82,38 @@ class LogMel(keras.layers.Layer):
         return {**super().get_config(), "front_end": self.front_end.as_dict(), "transform": self.transform}
 
 
-def _front_end(front_end: FrontEnd | str | dict[str, Any]) -> FrontEnd:
+def _parse_front_end(front_end: FrontEnd | str | dict[str, Any]) -> FrontEnd:
     if isinstance(front_end, FrontEnd):
         return front_end
     if isinstance(front_end, dict):
         return FrontEnd.from_dict(front_end)
-    if front_end not in FRONT_ENDS:
-        raise ValueError(f"`front_end` must be one of {', '.join(FRONT_ENDS)}. Received: {front_end!r}")
-    return FRONT_ENDS[front_end]
+    return FRONT_ENDS[check_choice("front_end", front_end, FRONT_ENDS)]
 
 
-def _lengthen(waveform, min_samples: int):
-    """Zeros at the end of a waveform that does not fill one frame."""
+def _pad_to(waveform, min_samples: int):
+    """Pad a waveform that is shorter than one frame with zeros at its end."""
     samples = waveform.shape[1]
     if samples is not None:
         missing = max(0, min_samples - samples)
         return ops.pad(waveform, [[0, 0], [0, missing]]) if missing else waveform
-    longer = ops.pad(waveform, [[0, 0], [0, min_samples]])
-    return longer[:, : ops.maximum(ops.shape(waveform)[1], min_samples)]
+    padded = ops.pad(waveform, [[0, 0], [0, min_samples]])
+    return padded[:, : ops.maximum(ops.shape(waveform)[1], min_samples)]
 
 
 def _reflect(waveform, padding: int):
-    """Both ends of a waveform reflected: TFLite's own reflection takes as long as a third of the transform."""
+    """Reflect both ends of a waveform; TFLite's own reflection takes a third of the time of the transform."""
     left, right = waveform[:, 1 : padding + 1], waveform[:, -padding - 1 : -1]
     return ops.concatenate([ops.flip(left, 1), waveform, ops.flip(right, 1)], axis=1)
 
 
-def _power(front_end: FrontEnd, waveform):
-    """Padded waveform -> power of every bin of every frame, (batch, frames, fft_length // 2 + 1)."""
+def _compute_power(front_end: FrontEnd, waveform):
+    """Compute the power spectrum of every frame, `(batch, frames, fft_length // 2 + 1)`, of a padded waveform."""
     frames = ops.extract_sequences(waveform, front_end.window_length, front_end.hop_length)
     real, imaginary = ops.rfft(frames * front_end.window, front_end.fft_length)
     return ops.square(real) + ops.square(imaginary)
 
 
-def _log(front_end: FrontEnd, mel):
+def _compute_log(front_end: FrontEnd, mel):
     if front_end.log == "natural":
         log_mel = ops.log(mel + front_end.floor)
     else:

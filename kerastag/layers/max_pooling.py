@@ -4,27 +4,24 @@ from typing import Any
 
 import keras
 
-from kerastag.layers.segment_pooling import SegmentPooling, extreme
+from kerastag.layers.segment_pooling import SegmentPooling, compute_extreme
 
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class MaxPooling(SegmentPooling):
-    """Segments of a clip -> the largest value of each feature.
-
-    `a_m = max over x in B of x_m`
+    """Maximum of each feature over the segments of a clip: `a_m = max over x in B of x_m`.
 
     Input shape: `(batch, segments, features)`.
     Output shape: `(batch, features)`.
 
-    Masked segments are never the largest; a clip without valid segments gives zeros.
+    Mask: `(batch, segments)`; masked segments are not in `B`. The result of a clip without valid segments is zero.
 
     >>> import numpy as np
     >>> np.asarray(MaxPooling()(np.array([[[1.0], [3.0]]]))).tolist()
     [[3.0]]
 
-    Reference: Kong et al., 2019, equation 9 (on probabilities: the standard multiple-instance assumption) and
-    equation 15 (on embeddings).
+    Reference: Kong et al., 2019, equation 9 (of probabilities, the standard assumption) and 15 (of embeddings).
     """
 
     def pool(self, inputs: Any, mask: Any) -> Any:
-        return extreme(inputs, mask, 1)
+        return compute_extreme(inputs, mask, 1)

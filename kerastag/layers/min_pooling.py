@@ -4,19 +4,17 @@ from typing import Any
 
 import keras
 
-from kerastag.layers.segment_pooling import SegmentPooling, extreme
+from kerastag.layers.segment_pooling import SegmentPooling, compute_extreme
 
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class MinPooling(SegmentPooling):
-    """Segments of a clip -> the smallest value of each feature.
-
-    `b_m = min over x in B of x_m`
+    """Minimum of each feature over the segments of a clip: `b_m = min over x in B of x_m`.
 
     Input shape: `(batch, segments, features)`.
     Output shape: `(batch, features)`.
 
-    Masked segments are never the smallest; a clip without valid segments gives zeros.
+    Mask: `(batch, segments)`; masked segments are not in `B`. The result of a clip without valid segments is zero.
 
     >>> import numpy as np
     >>> np.asarray(MinPooling()(np.array([[[1.0], [3.0]]]))).tolist()
@@ -26,4 +24,4 @@ class MinPooling(SegmentPooling):
     """
 
     def pool(self, inputs: Any, mask: Any) -> Any:
-        return extreme(inputs, mask, -1)
+        return compute_extreme(inputs, mask, -1)

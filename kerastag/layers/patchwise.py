@@ -1,21 +1,23 @@
-"""A network applied to patches of a spectrogram."""
+"""Application of a network to patches of a spectrogram."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from kerastag.layers._arguments import check_integer
+
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class Patchwise(keras.layers.Layer):
-    """Log-mel -> what a network makes of each patch of `patch_frames` frames, without overlap.
+    """Application of a network to every patch of a spectrogram: `y_n = network(x[n * P : (n + 1) * P])`.
 
-    `y_n = network(x[n * patch_frames : (n + 1) * patch_frames])`; frames after the last whole patch are left out.
+    Patches have `P = patch_frames` frames and do not overlap. Frames after the last whole patch are ignored.
 
     Args:
         network: Keras model from `(batch, patch_frames, mel_bins)` to `(batch, features)`.
-        patch_frames: Frames a patch, whole number above zero.
-        **kwargs: As of any Keras layer.
+        patch_frames: Number of frames in a patch, at least 1.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, mel_bins)`.
     Output shape: `(batch, frames // patch_frames, features)`.
@@ -30,14 +32,12 @@ class Patchwise(keras.layers.Layer):
 
     def __init__(self, network: keras.Model, patch_frames: int, **kwargs: Any):
         super().__init__(**kwargs)
-        if not isinstance(patch_frames, int) or patch_frames < 1:
-            raise ValueError(f"`patch_frames` must be a whole number above zero, received {patch_frames!r}")
         self.network = network
-        self.patch_frames = patch_frames
+        self.patch_frames = check_integer("patch_frames", patch_frames)
 
     def build(self, input_shape: Any) -> None:
         if len(input_shape) != 3:
-            raise ValueError(f"`inputs` must have shape (batch, frames, mel_bins), received {tuple(input_shape)}")
+            raise ValueError(f"`inputs` must have shape (batch, frames, mel_bins); received: {tuple(input_shape)}")
         if not self.network.built:
             self.network.build((None, self.patch_frames, input_shape[-1]))
 

@@ -1,33 +1,35 @@
-"""Attention over where, when and which channel of a feature map."""
+"""Attention over the positions and the channels of a feature map."""
 
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+from kerastag.layers._arguments import check_integer, check_odd
+
 _FEWEST_UNITS = 4
 
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class SpatialChannelAttention(keras.layers.Layer):
-    """Feature map -> the same, events raised over background by three sigmoid gates.
+    """Amplification of a feature map by three sigmoid gates: `y = x * (1 + g * l * c)`.
 
-    `y = x * (1 + g * l * c)` with
+    - The global spatial gate `g = sigmoid(conv([mean_c x, max_c x]))`, `(batch, frames, bins, 1)`, finds the region of
+      an event.
+    - The local gate along time `l = sigmoid(conv_t(mean_f x))`, `(batch, frames, 1, 1)`, finds its onset and offset.
+    - The channel gate is `c = sigmoid(W2 relu(W1 mean_tf x))`, `(batch, 1, 1, channels)`.
 
-    - the global spatial gate `g = sigmoid(conv([mean_c x, max_c x]))`, `(batch, frames, bins, 1)`: regions of an event;
-    - the local gate along time `l = sigmoid(conv_t(mean_f x))`, `(batch, frames, 1, 1)`: its onset and offset;
-    - the channel gate `c = sigmoid(W2 relu(W1 mean_tf x))`, `(batch, 1, 1, channels)`.
-
-    Gates are computed in float32 under any precision.
+    The gates are computed in float32 under every dtype policy.
 
     Args:
-        reduction: The channel gate's hidden layer has `channels // reduction` units, at least 4; above zero.
-        kernel_size: Side of the global gate's convolution, odd.
-        time_kernel_size: Length of the local gate's convolution in frames, odd.
-        **kwargs: As of any Keras layer.
+        reduction: Divisor of the number of channels, at least 1, that gives the number of hidden units of the channel
+            gate, at least 4.
+        kernel_size: Side of the convolution of the global gate, an odd number.
+        time_kernel_size: Length of the convolution of the local gate in frames, an odd number.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, bins, channels)`.
-    Output shape: as the input.
+    Output shape: that of the input.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -35,25 +37,21 @@ class SpatialChannelAttention(keras.layers.Layer):
     >>> tuple(SpatialChannelAttention()(ops.ones((2, 5, 8, 16))).shape)
     (2, 5, 8, 16)
 
-    Reference: after AT-SCA (2020), which Zhang et al. (2021) cite: spatial attention in a global part that finds
-    event regions and a local part along time that finds onsets and offsets, with channel-wise attention. The paper's
-    exact layers are not in our sources; the formula above is ours.
+    Reference: AT-SCA (2020), as described in one sentence by Wang et al. (2021): spatial attention in a global and a
+    local part, with channel-wise attention. Deviation: our sources do not state its layers; the formula is ours.
     """
 
     def __init__(self, reduction: int = 16, kernel_size: int = 7, time_kernel_size: int = 3, **kwargs: Any):
         super().__init__(**kwargs)
-        if not isinstance(reduction, int) or reduction < 1:
-            raise ValueError(f"`reduction` must be a whole number above zero, received {reduction!r}")
-        for name, size in (("kernel_size", kernel_size), ("time_kernel_size", time_kernel_size)):
-            if not isinstance(size, int) or size < 1 or size % 2 == 0:
-                raise ValueError(f"`{name}` must be an odd number above zero, received {size!r}")
-        self.reduction = reduction
-        self.kernel_size = kernel_size
-        self.time_kernel_size = time_kernel_size
+        self.reduction = check_integer("reduction", reduction)
+        self.kernel_size = check_odd("kernel_size", kernel_size)
+        self.time_kernel_size = check_odd("time_kernel_size", time_kernel_size)
 
     def build(self, input_shape: Any) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:
-            raise ValueError(f"`inputs` must have shape (batch, frames, bins, channels), received {tuple(input_shape)}")
+            raise ValueError(
+                f"`inputs` must have shape (batch, frames, bins, channels); received: {tuple(input_shape)}"
+            )
         channels = input_shape[-1]
         self.region = layers.Conv2D(1, self.kernel_size, padding="same", dtype="float32", name="region")
         self.boundary = layers.Conv1D(1, self.time_kernel_size, padding="same", dtype="float32", name="boundary")
@@ -69,7 +67,7 @@ class SpatialChannelAttention(keras.layers.Layer):
         x = ops.cast(inputs, "float32")
         over_channels = [ops.mean(x, axis=-1, keepdims=True), ops.max(x, axis=-1, keepdims=True)]
         g = ops.sigmoid(self.region(ops.concatenate(over_channels, axis=-1)))  # (batch, frames, bins, 1)
-        l = ops.sigmoid(self.boundary(ops.mean(x, axis=2)))  # noqa: E741 - the formula's letter; (batch, frames, 1)
+        l = ops.sigmoid(self.boundary(ops.mean(x, axis=2)))  # noqa: E741 - letter of the formula; (batch, frames, 1)
         c = ops.sigmoid(self.excite(self.squeeze(ops.mean(x, axis=(1, 2)))))  # (batch, channels)
         gate = g * ops.expand_dims(l, 2) * ops.expand_dims(c, (1, 2))
         return ops.cast(x * (1.0 + gate), self.compute_dtype)

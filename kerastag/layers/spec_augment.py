@@ -1,4 +1,4 @@
-"""SpecAugment: blank random stripes of a spectrogram while training."""
+"""SpecAugment: masking of random stripes of a spectrogram in training."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerastag.layers._arguments import check_integer
+
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class SpecAugment(keras.layers.Layer):
-    """Log-mel (batch, frames, mel_bins) -> the same with random stripes of frames and of mel bins set to one value.
+    """Masking of random stripes of frames and of mel bins in training.
 
         width ~ uniform{0, ..., max_width - 1},  start ~ uniform{0, ..., size - width}
         y[t, b] = mask_value where t lies in a time stripe or b in a frequency stripe, x[t, b] elsewhere
 
-    Every clip of a batch has stripes of its own. Only while training: otherwise the input passes unchanged.
+    Every clip of a batch has stripes of its own. Outside training the input is returned.
 
     Args:
-        num_time_stripes, num_frequency_stripes: stripes along either axis, at least 0.
-        max_time_width: bound of a time stripe's width, in frames, not reached; at least 1.
-        max_frequency_width: bound of a frequency stripe's width, in mel bins, not reached; at least 1.
-        mask_value: what a stripe is set to; 0 is the mean after the BatchNormalization that PANNs' models begin with.
-        seed: integer, or a `keras.random.SeedGenerator`; None draws one.
+        num_time_stripes: Number of stripes of frames, at least 0.
+        max_time_width: Exclusive upper bound of the width of a stripe of frames, at least 1.
+        num_frequency_stripes: Number of stripes of mel bins, at least 0.
+        max_frequency_width: Exclusive upper bound of the width of a stripe of mel bins, at least 1.
+        mask_value: Value in the stripes. 0 is the mean after the batch normalization at the input of PANNs' models.
+        seed: Integer or `keras.random.SeedGenerator`; None for a random seed.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
-    Input shape:
-        (batch, frames, mel_bins), float. A mask of frames passes through unchanged.
-
-    Output shape:
-        That of the input.
+    Input shape: `(batch, frames, mel_bins)`, float.
+    Output shape: that of the input.
+    Mask: returned unchanged.
 
     Raises:
-        ValueError: an argument is outside its range; the input has not three axes.
+        ValueError: An argument is outside its range, or the input does not have three axes.
 
     >>> x = keras.ops.ones((4, 100, 64))
     >>> bool(keras.ops.all(SpecAugment()(x) == x)), bool(keras.ops.all(SpecAugment(seed=0)(x, training=True) == x))
     (True, False)
 
-    Reference:
-        Park et al. 2019, section 2, without time warping. Widths as in PANNs (Kong et al. 2020): 2 stripes below 64
-        frames and 2 below 8 bins are the defaults. A stripe wider than the input is cut to it.
+    Reference: Park et al., 2019, section 2, without time warping; the default numbers and widths are those of PANNs
+    (Kong et al., 2020). A stripe is at most as wide as the input.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class SpecAugment(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_time_stripes = _at_least(0, "num_time_stripes", num_time_stripes)
-        self.max_time_width = _at_least(1, "max_time_width", max_time_width)
-        self.num_frequency_stripes = _at_least(0, "num_frequency_stripes", num_frequency_stripes)
-        self.max_frequency_width = _at_least(1, "max_frequency_width", max_frequency_width)
+        self.num_time_stripes = check_integer("num_time_stripes", num_time_stripes, 0)
+        self.max_time_width = check_integer("max_time_width", max_time_width)
+        self.num_frequency_stripes = check_integer("num_frequency_stripes", num_frequency_stripes, 0)
+        self.max_frequency_width = check_integer("max_frequency_width", max_frequency_width)
         self.mask_value = mask_value
         self.seed = seed
         is_generator = isinstance(seed, keras.random.SeedGenerator)
@@ -65,24 +66,24 @@ class SpecAugment(keras.layers.Layer):
 
     def build(self, input_shape):
         if len(input_shape) != 3:
-            raise ValueError(f"`log_mel` must have the axes (batch, frames, mel_bins). Received: {tuple(input_shape)}")
+            raise ValueError(f"`log_mel` must have the axes (batch, frames, mel_bins); received: {tuple(input_shape)}")
         self.built = True
 
     def call(self, log_mel, training=False):
         if not training:
             return log_mel
         batch, frames, mel_bins = ops.shape(log_mel)
-        in_time = self._stripes(batch, frames, self.num_time_stripes, self.max_time_width)
-        in_frequency = self._stripes(batch, mel_bins, self.num_frequency_stripes, self.max_frequency_width)
-        blank = ops.logical_or(in_time[:, :, None], in_frequency[:, None, :])
-        return ops.where(blank, ops.cast(self.mask_value, log_mel.dtype), log_mel)
+        in_time = self._draw_stripes(batch, frames, self.num_time_stripes, self.max_time_width)
+        in_frequency = self._draw_stripes(batch, mel_bins, self.num_frequency_stripes, self.max_frequency_width)
+        is_masked = ops.logical_or(in_time[:, :, None], in_frequency[:, None, :])
+        return ops.where(is_masked, ops.cast(self.mask_value, log_mel.dtype), log_mel)
 
-    def _stripes(self, batch, size, num_stripes: int, max_width: int):
-        """Whether each of `size` positions lies in a stripe, (batch, size)."""
-        draw = keras.random.uniform((2, batch, num_stripes, 1), seed=self.seed_generator, dtype="float32")
+    def _draw_stripes(self, batch, size, num_stripes: int, max_width: int):
+        """Return whether each of `size` positions is in a stripe, `(batch, size)`."""
+        uniform = keras.random.uniform((2, batch, num_stripes, 1), seed=self.seed_generator, dtype="float32")
         size_float = ops.cast(size, "float32")
-        width = ops.minimum(ops.floor(draw[0] * max_width), size_float)
-        start = ops.floor(draw[1] * (size_float - width + 1))
+        width = ops.minimum(ops.floor(uniform[0] * max_width), size_float)
+        start = ops.floor(uniform[1] * (size_float - width + 1))
         position = ops.cast(ops.arange(size), "float32")
         return ops.any(ops.logical_and(position >= start, position < start + width), axis=1)
 
@@ -101,9 +102,3 @@ class SpecAugment(keras.layers.Layer):
         if isinstance(config.get("seed"), dict):
             config = {**config, "seed": keras.saving.deserialize_keras_object(config["seed"])}
         return cls(**config)
-
-
-def _at_least(least: int, name: str, value: int) -> int:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {value!r}")
-    return value

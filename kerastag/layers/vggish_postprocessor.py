@@ -1,4 +1,4 @@
-"""The last step of AudioSet's released embeddings."""
+"""Whitening and quantization of the embeddings of VGGish."""
 
 from typing import Any
 
@@ -12,23 +12,23 @@ STEPS = 255
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class VGGishPostprocessor(keras.layers.Layer):
-    """VGGish embedding -> AudioSet's: whitened by PCA, clipped to [-2, 2], and quantized to 0 … 255.
+    """Whitening by PCA, clipping to [-2, 2] and quantization to integers from 0 to 255, as in AudioSet's features.
 
-    `y = clip(E (x - m), -2, 2)`; with `quantize`, `floor((y + 2) * 255 / 4)`, whole numbers as float32. E and m are
-    weights that do not train: E starts as the identity, m as zero. Always computed in float32.
+    `y = clip(E (x - m), -2, 2)` and, with `quantize`, `floor((y + 2) * 255 / 4)`. `E`, initially the identity, and `m`,
+    initially zero, are not trainable. The result is computed in float32 under every dtype policy.
 
     Args:
-        quantize: Whether to quantize; no gradient passes then.
-        **kwargs: As of any Keras layer.
+        quantize: Whether to quantize, which stops the gradient.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(..., features)`.
-    Output shape: as the input, float32.
+    Output shape: that of the input, float32. Quantized values are integers.
 
     >>> ops.convert_to_numpy(VGGishPostprocessor()(ops.array([[-3.0, 0.0, 2.0]]))).tolist()
     [[0.0, 127.0, 255.0]]
 
-    Reference: Hershey et al., CNN architectures for large-scale audio classification, 2017, and the description of
-    the AudioSet features that were released with it.
+    Reference: Hershey et al., CNN architectures for large-scale audio classification, 2017, and the description of the
+    released AudioSet features.
     """
 
     def __init__(self, quantize: bool = True, **kwargs: Any):

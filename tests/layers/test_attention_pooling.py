@@ -72,7 +72,7 @@ def test_only_valid_segments_count_whatever_stands_in_the_others(phi):
 def test_weights_sum_to_one_over_the_valid_segments_and_are_what_the_output_uses(phi):
     layer = AttentionPooling(phi)
     for mask in (None, MASK):
-        weights = keras.ops.convert_to_numpy(layer.weights_over_segments(SCORES, mask))
+        weights = keras.ops.convert_to_numpy(layer.compute_weights(SCORES, mask))
         valid = np.ones_like(MASK) if mask is None else mask
         np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
         assert (weights[~valid] == 0).all()
@@ -133,9 +133,9 @@ def test_relu_of_negative_scores_is_the_average(training):
 def test_there_is_no_upper_bound():
     """Exponentials above one keep their ratio: a segment of score 5 outweighs one of score 3 by e^2."""
     scores = np.array([[[5.0], [3.0]]], "float32")
-    weights = keras.ops.convert_to_numpy(AttentionPooling("exp").weights_over_segments(scores))[0, :, 0]
+    weights = keras.ops.convert_to_numpy(AttentionPooling("exp").compute_weights(scores))[0, :, 0]
     np.testing.assert_allclose(weights[0] / weights[1], np.exp(2), rtol=1e-5)
-    weights = keras.ops.convert_to_numpy(AttentionPooling("relu").weights_over_segments(scores))[0, :, 0]
+    weights = keras.ops.convert_to_numpy(AttentionPooling("relu").compute_weights(scores))[0, :, 0]
     np.testing.assert_allclose(weights, [5 / 8, 3 / 8], rtol=1e-6)
 
 
@@ -206,5 +206,5 @@ def test_is_float32_under_half_precision(phi, policy):
 
 
 def test_an_unknown_phi_is_refused():
-    with pytest.raises(ValueError, match="`phi` must be one of relu, exp, sigmoid, softmax; received 'tanh'"):
+    with pytest.raises(ValueError, match="`phi` must be one of relu, exp, sigmoid, softmax; received: 'tanh'"):
         AttentionPooling("tanh")

@@ -226,13 +226,13 @@ def test_converts_to_builtin_operations(radius_seconds, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_sub_clips": 0}, "`num_sub_clips` must be a whole number of at least 1. Received: 0"),
-        ({"num_sub_clips": 1.5}, "`num_sub_clips` must be a whole number of at least 1. Received: 1.5"),
-        ({"sub_clip_seconds": 0}, "`sub_clip_seconds` must be a number above 0. Received: 0"),
-        ({"sub_clip_seconds": float("nan")}, "`sub_clip_seconds` must be a number above 0. Received: nan"),
-        ({"sub_clip_seconds": 1e-9}, "`sub_clip_seconds` must be at least one step of the source. Received: 1e-09"),
-        ({"sample_rate": "32k"}, "`sample_rate` must be a number above 0. Received: '32k'"),
-        ({"suppress_radius_seconds": -1}, "`suppress_radius_seconds` must be a number of at least 0. Received: -1"),
+        ({"num_sub_clips": 0}, "`num_sub_clips` must be an integer of at least 1; received: 0"),
+        ({"num_sub_clips": 1.5}, "`num_sub_clips` must be an integer of at least 1; received: 1.5"),
+        ({"sub_clip_seconds": 0}, "`sub_clip_seconds` must be a number above 0; received: 0"),
+        ({"sub_clip_seconds": float("nan")}, "`sub_clip_seconds` must be a number above 0; received: nan"),
+        ({"sub_clip_seconds": 1e-9}, "`sub_clip_seconds` must be at least one step of the source; received: 1e-09"),
+        ({"sample_rate": "32k"}, "`sample_rate` must be a number above 0; received: '32k'"),
+        ({"suppress_radius_seconds": -1}, "`suppress_radius_seconds` must be a number of at least 0; received: -1"),
     ],
 )
 def test_arguments_outside_their_range_are_refused(arguments, message):
@@ -246,8 +246,8 @@ def test_arguments_outside_their_range_are_refused(arguments, message):
         (((2, 20), (2, 3), (2, 5, 3)), r"`sub_clip_seconds` must be at most the source's 2 s. Received: 3.0"),
         (((2, 40), (2, 3), (2, 5, 4)), r"`clipwise` and `framewise` must have the same classes.*\(2, 3\), \(2, 5, 4\)"),
         (((2, 40), (1, 3), (2, 5, 3)), r"`inputs` must have the same batch.*\(2, 40\), \(1, 3\), \(2, 5, 3\)"),
-        (((2, 40), (2, 3), (2, 41, 3)), "`framewise` must have from 1 to 40 output frames.*Received: 41"),
-        (((2, 40), (2, 3), (2, 0, 3)), "`framewise` must have from 1 to 40 output frames.*Received: 0"),
+        (((2, 40), (2, 3), (2, 41, 3)), "`framewise` must have from 1 to 40 output frames.*received: 41"),
+        (((2, 40), (2, 3), (2, 0, 3)), "`framewise` must have from 1 to 40 output frames.*received: 0"),
         (((2, 40), (2, 3, 3), (2, 5, 3)), r"`inputs` must be source \(batch, steps\) or .*\(2, 3, 3\)"),
     ],
 )

@@ -48,5 +48,5 @@ def test_is_float32_under_half_precision():
 
 
 def test_inputs_without_frames_are_refused():
-    with pytest.raises(ValueError, match=r"shape \(batch, frames, classes\), received \(None, 4\)"):
+    with pytest.raises(ValueError, match=r"shape \(batch, frames, classes\); received: \(None, 4\)"):
         LinearSoftmaxPooling()(keras.Input((4,)))

@@ -67,7 +67,10 @@ def test_batch_equals_items(name, transform):
 def test_short_waveforms_equal_numpy(name, samples, transform):
     waveform = signals(16_000)[:, -samples:]
     np.testing.assert_allclose(
-        outputs(LogMel(name, transform), waveform), FRONT_ENDS[name].compute_log_mel(waveform), rtol=0, atol=tolerance(name)
+        outputs(LogMel(name, transform), waveform),
+        FRONT_ENDS[name].compute_log_mel(waveform),
+        rtol=0,
+        atol=tolerance(name),
     )
 
 
@@ -102,9 +105,9 @@ def test_output_shape_is_known_without_data():
 
 
 def test_what_it_cannot_take_is_refused():
-    with pytest.raises(ValueError, match=r"`front_end` must be one of panns, .* Received: 'mel'"):
+    with pytest.raises(ValueError, match=r"`front_end` must be one of panns, .*; received: 'mel'"):
         LogMel("mel")
-    with pytest.raises(ValueError, match=r"`transform` must be one of fft, two_step. Received: 'dct'"):
+    with pytest.raises(ValueError, match=r"`transform` must be one of fft, two_step; received: 'dct'"):
         LogMel("panns", "dct")
     with pytest.raises(ValueError, match=r"axes \(batch, samples\).*\(2, 3, 4\)"):
         LogMel("panns")(np.zeros((2, 3, 4), np.float32))

@@ -93,7 +93,8 @@ def test_the_gradient_is_kerass():
     weights = RANDOM.standard_normal(X.shape).astype("float32")
     mask = keras.ops.convert_to_tensor(MASK)
     gradients = [
-        compute_gradients(lambda x, used=layer: used(x, training=True, mask=mask), X, weights=weights)[0] for layer in pair()
+        compute_gradients(lambda x, used=layer: used(x, training=True, mask=mask), X, weights=weights)[0]
+        for layer in pair()
     ]
     np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-4)
 
@@ -138,14 +139,16 @@ def test_batch_saving_config_and_mask():
     pooled = keras.layers.GlobalAveragePooling1D()(layer(keras.layers.Masking(0.0)(inputs)))
     padded = np.where(MASK[..., None], X, 0).astype("float32")
     expected = [row[valid].mean(axis=0) for row, valid in zip(compute_outputs(layer, padded)["0"], MASK, strict=True)]
-    np.testing.assert_allclose(compute_outputs(keras.Model(inputs, pooled), padded)["0"], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        compute_outputs(keras.Model(inputs, pooled), padded)["0"], expected, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"momentum": 1.5}, r"`momentum` must be in \[0, 1\], received 1.5"),
-        ({"epsilon": 0}, "`epsilon` must be above 0, received 0"),
+        ({"momentum": 1.5}, r"`momentum` must be in \[0, 1\]; received: 1.5"),
+        ({"epsilon": 0}, "`epsilon` must be above 0; received: 0"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(options, message):

@@ -39,7 +39,7 @@ def test_batch_saving_and_config():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="`patch_frames` must be a whole number above zero, received 0"):
+    with pytest.raises(ValueError, match="`patch_frames` must be an integer of at least 1; received: 0"):
         Patchwise(network(), 0)
-    with pytest.raises(ValueError, match=r"shape \(batch, frames, mel_bins\), received \(2, 23\)"):
+    with pytest.raises(ValueError, match=r"shape \(batch, frames, mel_bins\); received: \(2, 23\)"):
         Patchwise(network(), 5)(X[..., 0])

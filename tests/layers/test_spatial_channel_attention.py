@@ -65,9 +65,9 @@ def test_gates_are_float32_and_the_output_in_the_policy_under_half_precision():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reduction": 0}, "`reduction` must be a whole number above zero, received 0"),
-        ({"kernel_size": 4}, "`kernel_size` must be an odd number above zero, received 4"),
-        ({"time_kernel_size": -1}, "`time_kernel_size` must be an odd number above zero, received -1"),
+        ({"reduction": 0}, "`reduction` must be an integer of at least 1; received: 0"),
+        ({"kernel_size": 4}, "`kernel_size` must be an odd integer of at least 1; received: 4"),
+        ({"time_kernel_size": -1}, "`time_kernel_size` must be an odd integer of at least 1; received: -1"),
     ],
 )
 def test_settings_outside_their_range_are_refused(settings, message):
@@ -76,5 +76,5 @@ def test_settings_outside_their_range_are_refused(settings, message):
 
 
 def test_inputs_that_are_no_feature_map_are_refused():
-    with pytest.raises(ValueError, match=r"shape \(batch, frames, bins, channels\), received \(2, 9, 6\)"):
+    with pytest.raises(ValueError, match=r"shape \(batch, frames, bins, channels\); received: \(2, 9, 6\)"):
         SpatialChannelAttention()(X[..., 0])

@@ -99,7 +99,7 @@ def test_saves_and_tells_its_config():
 
 @pytest.mark.parametrize("name", ["num_time_stripes", "max_time_width", "num_frequency_stripes", "max_frequency_width"])
 def test_a_count_out_of_range_is_refused(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least [01]. Received: -1"):
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least [01]; received: -1"):
         SpecAugment(**{name: -1})
 
 
