@@ -38,6 +38,6 @@ def test_the_old_interpreter_refuses_a_file_that_it_would_compute_wrongly(
     path = tmp_path / "new.tflite"
     path.write_bytes((FOLDER / "feature_attention.tflite").read_bytes())
     card = Card.read(path)
-    write_card(path, dataclasses.replace(card, versions={**card.versions, runtime.NEEDS: "ai_edge_litert"}))
-    with pytest.raises(ValueError, match=r"new.tflite: must be run by ai_edge_litert, found tflite_runtime"):
+    write_card(path, dataclasses.replace(card, versions={**card.versions, runtime.INTERPRETER_KEY: "ai_edge_litert"}))
+    with pytest.raises(ValueError, match=r"new.tflite: must be run by ai_edge_litert; received: tflite_runtime"):
         runtime.LiteRTModel(path)
