@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from kerastag.data.mixing import SceneRules
-from kerastag.data.synthetic_events import SYNTHETIC_EVENTS, write_synthetic_scenes
+from kerastag.data.soundscape_mixer import SoundscapeConfig
+from kerastag.data.sound_sources import SYNTHETIC_EVENTS
+from kerastag.data.soundscapes import write_synthetic_soundscapes
 from kerastag.events import EventRules, find_events
 from kerastag.labels import LabelSet
 from kerastag.metrics import EventTable, read_events
@@ -29,11 +30,11 @@ def test_only_events_of_the_given_clips_are_read(tmp_path):
 
 
 def test_tables_of_soundscapes_are_read(tmp_path):
-    rules = SceneRules(scene_seconds=1.0, max_event_seconds=0.5)
-    report = write_synthetic_scenes(tmp_path, sample_rate=8_000, counts={"eval": 4}, rules=rules)["eval"]
+    rules = SoundscapeConfig(soundscape_seconds=1.0, max_event_seconds=0.5)
+    report = write_synthetic_soundscapes(tmp_path, sample_rate=8_000, counts={"eval": 4}, config=rules)["eval"]
     names = [f"eval_{i:06d}.wav" for i in range(4)]
     table = read_events(report.events_file, names, LabelSet.from_names(SYNTHETIC_EVENTS))
-    assert len(table) == report.events
+    assert len(table) == report.num_events
     assert table.targets.any(axis=1).all()
 
 
