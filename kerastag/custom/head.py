@@ -1,190 +1,116 @@
-"""Bags of embeddings -> feature-level attention trained on them, and the model from waveform to tags that results."""
+"""The head of a tagger: feature-level attention over the embeddings of a clip's segments."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerastag.card import Card, write_card
-from kerastag.custom.embed import Backbone
-from kerastag.files import write_atomically
+from kerastag.custom.config import CustomConfig
+from kerastag.custom.memory import Bags
+from kerastag.data.batches import Batches, EmbeddingBatches
+from kerastag.data.sampler import BalancedSampler
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.models.embedding_models import feature_attention
-from kerastag.models.fingerprint import fingerprint
-from kerastag.training.fit import set_batch_norm_momentum
+from kerastag.training.config import TrainingConfig
+from kerastag.training.evaluation import predict
+from kerastag.training.optimization import compile_model
 from kerastag.training.outputs import select_training_outputs
 from kerastag.training.state import build_optimizer
+from kerastag.training.trainer import make_dataset
 
-_MOMENTUM = 0.9  # of the normalizations: a few hundred steps are too few for averages of a hundred
+__all__ = ["AttentionHead", "fit_model"]
 
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """How a head is made and trained; `steps` mini-batches of `batch_size` clips, the rate falling as a cosine."""
-
-    units: int
-    depth: int
-    dropout: float
-    steps: int
-    batch_size: int
-    learning_rate: float
-    mixup: float
+_BATCH_NORM_MOMENTUM = 0.9  # Moving averages over a hundred steps would not converge within a few hundred.
 
 
-class Head:
-    """Feature-level attention (eq. 20 to 24) over embeddings, trained anew for every fold by one compiled model.
+class AttentionHead:
+    """Feature-level attention over embeddings, which can be trained many times.
+
+    `h_j = sum over segments of q(x)_j u(x)_j` and a classifier of `h`. The head is compiled once, since compiling takes
+    longer than training.
 
     Args:
-        num_classes: of the targets.
-        num_features: of an embedding.
-        settings: of the head.
+        config: Configuration of the run.
+        num_classes: Number of classes.
+        num_features: Number of features of an embedding.
+
+    Attributes:
+        model: Model that takes bags `(batch, segments, features)` and predicts `clipwise` and `framewise`.
+
+    Reference: Kong et al., 2019, equations 20 to 24.
     """
 
-    def __init__(self, num_classes: int, num_features: int, settings: HeadSettings) -> None:
-        self.settings = settings
+    def __init__(self, config: CustomConfig, num_classes: int, num_features: int) -> None:
+        self.config = config
         self.model = feature_attention(
             num_classes=num_classes,
             num_features=num_features,
-            units=settings.units,
-            depth=settings.depth,
-            dropout=settings.dropout,
+            units=config.units,
+            depth=config.depth,
+            dropout=config.dropout,
         )
-        set_batch_norm_momentum(self.model, _MOMENTUM)
-        self._train = select_training_outputs(self.model)
-        rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
-        self._train.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())
-        build_optimizer(self._train)
-        self._fresh = [np.array(v) for v in self._train.optimizer.variables]
+        self._trained_model = select_training_outputs(self.model)
+        training_config = TrainingConfig(
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            schedule="cosine",
+            batch_norm_momentum=_BATCH_NORM_MOMENTUM,
+        )
+        build_optimizer(compile_model(self._trained_model, training_config))
 
-    def train(self, bags: np.ndarray, targets: np.ndarray, seed: int) -> None:
-        """Bags `(clips, segments, features)`, zeros after the last segment, and targets -> fresh weights, trained."""
-        random = np.random.default_rng(seed)
-        _initialize(self.model, seed)
-        self._know(bags)
-        for variable, value in zip(self._train.optimizer.variables, self._fresh, strict=True):
-            variable.assign(value)
-        size, order = self.settings.batch_size, np.empty(0, np.int64)
-        for _ in range(self.settings.steps):
-            while len(order) < size:
-                order = np.concatenate([order, random.permutation(len(bags))])
-            rows, order = order[:size], order[size:]
-            self._train.train_on_batch(*self._mixed(bags[rows], targets[rows].astype(np.float32), random))
+    def train(self, bags: Bags, rows: np.ndarray, seed: int) -> None:
+        """Initialize the head and train it.
 
-    def _know(self, bags: np.ndarray) -> None:
-        """The first normalization begins with the statistics of the bags: its moving average has few steps to find."""
-        valid = bags[bags.any(axis=2)]  # (segments of all clips, features)
-        first = next(layer for layer in self.model.layers if isinstance(layer, MaskedBatchNormalization))
-        first.moving_mean.assign(valid.mean(axis=0))
-        first.moving_variance.assign(valid.var(axis=0))
+        Args:
+            bags: Bags of embeddings.
+            rows: Row numbers of the clips to train on.
+            seed: Seed of weights, dropout and batches.
 
-    def predict(self, bags: np.ndarray) -> np.ndarray:
-        """Bags -> probabilities `(clips, classes)`."""
-        return np.asarray(self._train.predict_on_batch(bags))
+        Raises:
+            FloatingPointError: The loss is no longer finite.
+        """
+        self._initialize(seed)
+        self._set_input_statistics(bags.x[rows])
+        sampler = BalancedSampler(bags.targets[rows], self.config.batch_size, balance=0.0, seed=seed)
+        batches = EmbeddingBatches(bags, sampler, rows, mixup=self.config.mixup)
+        fit_model(self._trained_model, batches, self.config.steps, "learning_rate")
 
-    def _mixed(self, x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        from kerastag.data.batches import mix_up
+    def predict(self, bags: Bags, rows: np.ndarray) -> np.ndarray:
+        """Predict the probabilities of clips, float32 `(rows, classes)`."""
+        return predict(self._trained_model, bags, rows)
 
-        return mix_up(x, y, self.settings.mixup, random) if self.settings.mixup else (x, y)
+    def _initialize(self, seed: int) -> None:
+        """Set all variables to those of a new model and a new optimizer."""
+        keras.utils.set_random_seed(seed)
+        new_model = keras.models.clone_model(self.model)
+        for variable, new_variable in zip(self.model.variables, new_model.variables, strict=True):
+            variable.assign(new_variable)
+        for variable in self._trained_model.optimizer.variables:  # the learning rate is a schedule, not a variable
+            variable.assign(keras.ops.zeros_like(variable))
 
-
-def _initialize(model: keras.Model, seed: int) -> None:
-    """Weights and dropout's random state as a new model of this configuration has them under a seed."""
-    keras.utils.set_random_seed(seed)
-    fresh = keras.models.clone_model(model)
-    for variable, value in zip(model.variables, fresh.variables, strict=True):
-        variable.assign(value)
-
-
-def tagger(embed: keras.Model, head: keras.Model) -> keras.Model:
-    """Waveform to embeddings, and embeddings to tags -> waveform to tags."""
-    waveform = keras.Input((None,), name="waveform")
-    embedding = embed(waveform)
-    outputs = dict(head(embedding))
-    outputs["embedding"] = keras.ops.mean(embedding, axis=1)
-    named = {
-        name: keras.layers.Activation("linear", dtype="float32", name=name)(tensor) for name, tensor in outputs.items()
-    }
-    return keras.Model(waveform, named, name="custom")
+    def _set_input_statistics(self, x: np.ndarray) -> None:
+        """Start the first normalization with the statistics of the embeddings, which a few steps would not reach."""
+        segments = x[x.any(axis=2)]
+        normalization = next(layer for layer in self.model.layers if isinstance(layer, MaskedBatchNormalization))
+        normalization.moving_mean.assign(segments.mean(axis=0))
+        normalization.moving_variance.assign(segments.var(axis=0))
 
 
-def fine_tune(
-    model: keras.Model,
-    waveforms: Sequence[Any],
-    targets: np.ndarray,
-    *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-) -> None:
-    """A tagger and its training clips -> the same tagger with its backbone trained too, end to end.
-
-    Batch normalization keeps the statistics of pretraining: a few hundred clips would spoil them.
+def fit_model(model: Any, batches: Batches, steps: int, rate_name: str) -> None:
+    """Train a compiled model with `model.fit`.
 
     Args:
-        model: from `tagger`.
-        waveforms: one of any length a clip, or functions that give it.
-        targets: `(clips, classes)`.
-        steps, batch_size, learning_rate, seed: of Adam under a cosine.
+        model: Model with one output, compiled.
+        batches: Training batches.
+        steps: Number of mini-batches.
+        rate_name: Name of the configuration field of the learning rate, for the error.
+
+    Raises:
+        FloatingPointError: The loss is no longer finite.
     """
-    for layer in model._flatten_layers():
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    trained = select_training_outputs(model)
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    trained.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy())
-    build_optimizer(trained)
-    random, order = np.random.default_rng(seed), np.empty(0, np.int64)
-    samples = int(np.median([len(waveform) for waveform in waveforms]))
-    for _ in range(steps):
-        while len(order) < batch_size:
-            order = np.concatenate([order, random.permutation(len(targets))])
-        rows, order = order[:batch_size], order[batch_size:]
-        batch = np.stack([_crop(waveforms[row], samples, random) for row in rows])
-        loss = float(trained.train_on_batch(batch, targets[rows].astype(np.float32)))
-        if not np.isfinite(loss):
-            raise FloatingPointError("the loss is not finite: lower `fine_tune_learning_rate`")
-
-
-def _crop(waveform: np.ndarray, samples: int, random: np.random.Generator) -> np.ndarray:
-    """A random part of a longer waveform; a shorter one at a random place in silence."""
-    spare = abs(len(waveform) - samples)
-    start = int(random.integers(0, spare + 1))
-    if len(waveform) >= samples:
-        return waveform[start : start + samples]
-    return np.pad(waveform, (start, spare - start))
-
-
-def save_tagger(model: keras.Model, path: Path, card: Card) -> None:
-    """A tagger and its card -> a `.keras` file, written beside and renamed."""
-
-    def write(beside: Path) -> None:
-        model.save(beside)
-        write_card(beside, card)
-
-    write_atomically(path, write)
-
-
-def save_parts(backbone: Backbone, head: keras.Model, folder: Path, card: Card) -> None:
-    """The two parts of a tagger of seconds -> `embedder.keras` and `head.keras`, which know that they are a pair.
-
-    Args:
-        backbone: whose embeddings of seconds the head has learned.
-        head: from embeddings to tags.
-        folder: to write them into.
-        card: of the tagger.
-    """
-    embedder = keras.Model(backbone.clip.input, {"embedding": backbone.clip.output}, name="embedder")
-    pair = {**card.versions, "embedder": fingerprint(embedder)}
-    alone = Card(
-        labels=None,
-        sample_rate=card.sample_rate,
-        window_seconds=backbone.seconds["seconds"],
-        front_end=card.front_end,
-        origin=card.origin,
-        versions=pair,
+    dataset = make_dataset(batches, 0, steps)
+    history = model.fit(
+        dataset, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[keras.callbacks.TerminateOnNaN()]
     )
-    save_tagger(embedder, folder / "embedder.keras", alone)
-    save_tagger(head, folder / "head.keras", replace(card, versions=pair))
+    if not np.isfinite(history.history["loss"][-1]):
+        raise FloatingPointError(f"the loss is not finite: decrease `{rate_name}`")

@@ -1,136 +1,193 @@
-"""Held-out probabilities -> thresholds, a report by class, and which classes are taken for which."""
+"""The results of a run: thresholds, metrics by class, confusions, and the table for people."""
 
 import csv
 import io
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from kerastag.files import write_atomically, write_json
-from kerastag.metrics import Metrics, compute_metrics
+from kerastag.custom.clips import Clips
+from kerastag.custom.config import CustomConfig
+from kerastag.markdown import format_table
+from kerastag.metrics.classification import Metrics, compute_metrics
+from kerastag.training.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from kerastag.custom.study import Study
+__all__ = [
+    "count_confusions",
+    "find_most_confused",
+    "format_class_table",
+    "format_results",
+    "save_results",
+    "select_thresholds",
+]
 
 _CANDIDATES = np.linspace(0.02, 0.98, 97)
 
 
-def suggest_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> tuple[float, ...]:
-    """Held-out targets and probabilities `(clips, classes)` -> for each class, the threshold of the best F1.
+def select_thresholds(y_true: np.ndarray, y_score: np.ndarray) -> tuple[float, ...]:
+    """Select the threshold of every class that has the best F1; of several, the middle one.
 
-    Where several give the best, the middle one. A class without a positive clip gets 0.5.
+    Args:
+        y_true: Labels, bool `(clips, classes)`.
+        y_score: Probabilities `(clips, classes)` of clips that were held out.
 
-    >>> suggest_thresholds(np.array([[1], [1], [0]]), np.array([[0.9], [0.8], [0.2]]))
+    Returns:
+        Thresholds in [0.02, 0.98]; 0.5 for a class without a positive clip.
+
+    >>> select_thresholds(np.array([[1], [1], [0]]), np.array([[0.9], [0.8], [0.2]]))
     (0.51,)
     """
-    found = []
-    for truth, scores in zip(np.asarray(targets, bool).T, probabilities.T, strict=True):
-        heard = scores[:, None] >= _CANDIDATES  # (clips, candidates)
-        hits = (heard & truth[:, None]).sum(axis=0)
-        f1 = 2 * hits / np.maximum(1, heard.sum(axis=0) + truth.sum())
-        best = np.flatnonzero(f1 == f1.max()) if truth.any() else np.array([len(_CANDIDATES) // 2])
-        found.append(round(float(_CANDIDATES[best[len(best) // 2]]), 2))
-    return tuple(found)
+    thresholds = []
+    for is_positive, scores in zip(np.asarray(y_true, bool).T, y_score.T, strict=True):
+        is_predicted = scores[:, None] >= _CANDIDATES  # (clips, candidates)
+        hits = (is_predicted & is_positive[:, None]).sum(axis=0)
+        f1 = 2 * hits / np.maximum(1, is_predicted.sum(axis=0) + is_positive.sum())
+        best = np.flatnonzero(f1 == f1.max()) if is_positive.any() else np.array([len(_CANDIDATES) // 2])
+        thresholds.append(round(float(_CANDIDATES[best[len(best) // 2]]), 2))
+    return tuple(thresholds)
 
 
-def class_table(
-    targets: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float], names: Sequence[str], figures: Metrics
-) -> str:
-    """Figures of every class at its threshold -> CSV text."""
-    targets = np.asarray(targets, bool)
-    heard = probabilities >= np.array(thresholds)
-    hits = (heard & targets).sum(axis=0)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["class", "clips", "average_precision", "threshold", "precision", "recall"])
-    for k, name in enumerate(names):
-        precision, recall = hits[k] / max(1, heard[:, k].sum()), hits[k] / max(1, targets[:, k].sum())
-        figure = f"{figures.average_precision[k]:.4f}"
-        writer.writerow([name, targets[:, k].sum(), figure, thresholds[k], f"{precision:.4f}", f"{recall:.4f}"])
-    return out.getvalue()
+def count_confusions(y_true: np.ndarray, y_score: np.ndarray) -> np.ndarray:
+    """Count for each class what its clips were predicted as.
 
+    A clip is predicted as its most probable class. A clip with several labels is right if that is any of them.
 
-def confusion(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Targets and probabilities -> `(classes, classes)` counts: clips of the row's class heard as the column's.
+    Args:
+        y_true: Labels, bool `(clips, classes)`.
+        y_score: Probabilities `(clips, classes)`.
 
-    A clip is heard as its most probable class; one with several labels as right where that is any of them.
+    Returns:
+        Number of clips of the row's class that were predicted as the column's, int `(classes, classes)`.
 
-    >>> confusion(np.eye(2, dtype=bool), np.array([[0.9, 0.1], [0.8, 0.2]])).tolist()
+    >>> count_confusions(np.eye(2, dtype=bool), np.array([[0.9, 0.1], [0.8, 0.2]])).tolist()
     [[1, 0], [1, 0]]
     """
-    targets = np.asarray(targets, bool)
-    counts = np.zeros((targets.shape[1], targets.shape[1]), int)
-    for truth, heard in zip(targets, probabilities.argmax(axis=1), strict=True):
-        for k in [heard] if truth[heard] else np.flatnonzero(truth):
-            counts[k, heard] += 1
+    y_true = np.asarray(y_true, bool)
+    counts = np.zeros((y_true.shape[1], y_true.shape[1]), int)
+    for labels, predicted in zip(y_true, y_score.argmax(axis=1), strict=True):
+        for k in [predicted] if labels[predicted] else np.flatnonzero(labels):
+            counts[k, predicted] += 1
     return counts
 
 
-def look_alikes(counts: np.ndarray, names: Sequence[str], most: int = 8) -> list[str]:
-    """Confusion counts -> the pairs of classes that are confused most often, a line each."""
-    wrong = counts * ~np.eye(len(counts), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+def find_most_confused(counts: np.ndarray, class_names: Sequence[str], max_pairs: int = 8) -> list[str]:
+    """Describe the pairs of classes that are confused most often, one line each.
+
+    Args:
+        counts: Result of `count_confusions`.
+        class_names: Names of the classes.
+        max_pairs: Maximum number of lines.
+    """
+    errors = counts * ~np.eye(len(counts), dtype=bool)
+    order = np.argsort(-errors, axis=None, kind="stable")[:max_pairs]
     pairs = [divmod(int(i), len(counts)) for i in order]
-    return [f"{names[k]} heard as {names[j]}: {wrong[k, j]} of {counts[k].sum()}" for k, j in pairs if wrong[k, j]]
-
-
-def write_report(folder: Path, study: "Study", found: dict[str, Any], thresholds: tuple[float, ...]) -> None:
-    """What was found -> the files of the run's folder, and the table on standard output."""
-    all_seeds = found.pop("probabilities")
-    targets = np.tile(study.targets[study.evaluated], (len(all_seeds), 1))
-    probabilities = all_seeds.reshape(-1, all_seeds.shape[-1])
-    known = np.flatnonzero(targets.any(axis=0))
-    figures = compute_metrics(targets[:, known], probabilities[:, known])
-    counts = confusion(targets, probabilities)
-    classes = class_table(
-        targets[:, known],
-        probabilities[:, known],
-        [thresholds[k] for k in known],
-        [study.names[k] for k in known],
-        figures,
-    )
-    lines = [*_table(study, found), "", *look_alikes(counts, study.names)]
-    rows = [["", *study.names], *([name, *row] for name, row in zip(study.names, counts.tolist(), strict=True))]
-    confused = "".join(",".join(map(str, row)) + "\n" for row in rows)
-    table = "\n".join(lines) + "\n"
-    for name, text in (("classes.csv", classes), ("confusion.csv", confused), ("table.md", table)):
-        write_atomically(folder / name, partial(Path.write_text, data=text))
-    summary = {**found, "figures": figures.as_dict(), "classes": list(study.names), "thresholds": list(thresholds)}
-    summary |= {"errors": list(study.embedded.errors), "missing": list(study.clips.missing)}
-    write_json(folder / "metrics.json", summary)
-    print("\n".join([*lines, "", classes, _for_a_device(folder), f"run folder: {folder}", figures.line()]))
-
-
-def _for_a_device(folder: Path) -> str:
-    if not (folder / "head.keras").is_file():
-        return "--segments seconds would make the two parts that `kerastag stream --model EMBEDDER --head HEAD` takes"
-    return f"to `kerastag export`, then to stream: --model {folder / 'embedder.keras'} --head {folder / 'head.keras'}"
-
-
-def _table(study: "Study", found: dict[str, Any]) -> list[str]:
-    what = "accuracy" if study.single else "mAP"
-    numbers = range(1, len(found["kinds"]) + 1)
-    lines = [
-        f"{len(study.evaluated)} clips, {len(study.clips.labels)} classes; "
-        f"embedding {found['embedding_seconds']:.0f} s, all {found['seconds']:.0f} s",
-        "",
+    return [
+        f"{class_names[k]} predicted as {class_names[j]}: {errors[k, j]} of {counts[k].sum()}"
+        for k, j in pairs
+        if errors[k, j]
     ]
-    if not found["folds"]:
-        return [*lines, "no cross-validation: what follows is measured on the clips that were trained on"]
-    lines.append(f"| {what} | {' | '.join(f'fold {n}' for n in numbers)} | mean |")
-    lines.append("| --- " * (len(numbers) + 2) + "|")
-    name = "attention head, backbone fine-tuned" if study.settings.fine_tune else "attention head, backbone frozen"
-    for seed, scores in zip(study.settings.seeds, found["folds"], strict=True):
-        lines.append(_row(f"{name}, seed {seed}", scores))
-    lines.append(_row(f"{name}, mean of {len(found['folds'])}", np.mean(found["folds"], axis=0)))
-    if found["logistic"]:
-        lines.append(_row("logistic regression on whole-clip embeddings", found["logistic"]))
-    lines.append(f"| segments of a bag | {' | '.join(found['kinds'])} | |")
-    return lines
 
 
-def _row(name: str, scores: Sequence[float]) -> str:
-    return f"| {name} | {' | '.join(f'{score:.4f}' for score in scores)} | {np.mean(scores):.4f} |"
+def format_class_table(
+    y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[float], class_names: Sequence[str], metrics: Metrics
+) -> str:
+    """Format the metrics of every class at its threshold as CSV."""
+    y_true = np.asarray(y_true, bool)
+    is_predicted = y_score >= np.array(thresholds)
+    hits, positives, predicted = (array.sum(axis=0) for array in (is_predicted & y_true, y_true, is_predicted))
+    rows = [
+        (
+            name,
+            positives[k],
+            f"{metrics.average_precision[k]:.4f}",
+            thresholds[k],
+            f"{hits[k] / max(1, predicted[k]):.4f}",
+            f"{hits[k] / max(1, positives[k]):.4f}",
+        )
+        for k, name in enumerate(class_names)
+    ]
+    return _format_csv([("class", "clips", "average_precision", "threshold", "precision", "recall"), *rows])
+
+
+def save_results(
+    folder: RunFolder,
+    config: CustomConfig,
+    clips: Clips,
+    probabilities: np.ndarray,
+    thresholds: Sequence[float],
+    results: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the results of a run into its folder and return the content of `metrics.json`.
+
+    Args:
+        folder: Folder of the run.
+        config: Configuration of the run.
+        clips: Clips of the run.
+        probabilities: Predictions of the recordings, `(seeds, recordings, classes)`.
+        thresholds: Threshold of every class.
+        results: JSON values: `kinds`, `folds`, `logistic`, `errors`, `embedding_seconds` and `seconds`.
+    """
+    y_true = np.tile(clips.targets[clips.recordings], (len(probabilities), 1))
+    y_score = probabilities.reshape(-1, probabilities.shape[-1])
+    present = np.flatnonzero(y_true.any(axis=0))
+    names = [clips.class_names[k] for k in present]
+    metrics = compute_metrics(y_true[:, present], y_score[:, present], names)
+    counts = count_confusions(y_true, y_score)
+    classes = format_class_table(
+        y_true[:, present], y_score[:, present], [thresholds[int(k)] for k in present], names, metrics
+    )
+    content = {
+        **results,
+        "metrics": metrics.as_dict(),
+        "classes": list(clips.class_names),
+        "thresholds": list(thresholds),
+        "missing": list(clips.missing),
+    }
+    lines = [*_format_scores(config, clips, content), "", *find_most_confused(counts, clips.class_names)]
+    rows = [(name, *row) for name, row in zip(clips.class_names, counts.tolist(), strict=True)]
+    confusion = _format_csv([("", *clips.class_names), *rows])
+    folder.save_metrics(content, classes=classes, table="\n".join(lines) + "\n", confusion_csv=confusion)
+    return content
+
+
+def format_results(folder: RunFolder) -> str:
+    """Format the results of a finished run: its tables, where its files are, and one line of metrics at the end."""
+    if folder.head_path.is_file():
+        parts = f"to `kerastag export`, then to stream: --model {folder.embedder_path} --head {folder.head_path}"
+    else:
+        parts = "`--segments seconds` saves the two parts that `kerastag stream --model EMBEDDER --head HEAD` takes"
+    metrics = Metrics.from_dict(folder.metrics()["metrics"])
+    tables = [folder.read_text("table.md"), folder.read_text("classes.csv")]
+    return "\n".join([*tables, parts, f"run folder: {folder.path}", metrics.format_line()])
+
+
+def _format_scores(config: CustomConfig, clips: Clips, content: Mapping[str, Any]) -> list[str]:
+    rows = clips.recordings
+    summary = (
+        f"{len(rows)} clips, {int(clips.targets[rows].any(axis=0).sum())} classes; "
+        f"embeddings {content['embedding_seconds']:.0f} s, in all {content['seconds']:.0f} s"
+    )
+    if not content["folds"]:
+        return [summary, "", "no cross-validation: these metrics are of the clips that the tagger was trained on"]
+    name = f"attention head, backbone {'fine-tuned' if config.fine_tune else 'frozen'}"
+    numbers = range(1, len(content["kinds"]) + 1)
+    header = ("accuracy" if clips.has_single_labels else "mAP", *(f"fold {number}" for number in numbers), "mean")
+    table = [
+        *(_score_row(f"{name}, seed {seed}", s) for seed, s in zip(config.seeds, content["folds"], strict=True)),
+        _score_row(f"{name}, mean of {len(config.seeds)}", np.mean(content["folds"], axis=0)),
+    ]
+    if content["logistic"]:
+        table.append(_score_row("logistic regression on whole-clip embeddings", content["logistic"]))
+    table.append(("segments of a bag", *content["kinds"], ""))
+    return [summary, "", format_table(header, table)]
+
+
+def _score_row(name: str, scores: Sequence[float] | np.ndarray) -> tuple[str, ...]:
+    return (name, *(f"{score:.4f}" for score in scores), f"{np.mean(scores):.4f}")
+
+
+def _format_csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from kerastag.data.sampler import BalancedSampler
 from kerastag.rng import Purpose, generator
-
-if TYPE_CHECKING:
-    from kerastag.data.packs import AudioPack, ConcatenatedPacks, FeaturePack
 
 __all__ = ["Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"]
 
@@ -20,6 +17,24 @@ class Batches(Protocol):
     """Anything with a method `batch(index)` that returns the inputs and targets of a batch."""
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class EmbeddingSource(Protocol):
+    """Clips that `EmbeddingBatches` reads: a pack of embeddings, or anything else with this method."""
+
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
+class WaveformSource(Protocol):
+    """Clips that `WaveformBatches` reads: a pack of waveforms, or anything else with these attributes."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+    @property
+    def targets(self) -> np.ndarray: ...
+    @property
+    def x_shape(self) -> tuple[int, ...]: ...
+    def crops(self, indices: np.ndarray, starts: np.ndarray, samples: int) -> np.ndarray: ...
 
 
 def scale(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -103,7 +118,7 @@ class EmbeddingBatches:
     [(8, 10, 128), (8, 4)]
     """
 
-    pack: FeaturePack | ConcatenatedPacks
+    pack: EmbeddingSource
     sampler: BalancedSampler
     rows: np.ndarray | None = None
     single_segments: bool = False
@@ -141,7 +156,7 @@ class WaveformBatches:
         ValueError: `samples` is below 1, or `mixup` is negative.
     """
 
-    pack: AudioPack | ConcatenatedPacks
+    pack: WaveformSource
     sampler: BalancedSampler
     rows: np.ndarray | None = None
     samples: int | None = None

@@ -1,0 +1,121 @@
+"""Configuration of a tagger of the user's own sounds."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kerastag._command import normalize_options
+from kerastag._config_parser import make_config_parser, parse_config, read_toml
+from kerastag.training.config import check_value
+
+__all__ = ["CustomConfig", "parse_arguments"]
+
+_DESCRIPTION = """\
+Train a tagger of your own sounds. A pretrained backbone computes embeddings of every recording, and a head with
+feature-level attention is trained on them. The tagger is evaluated by cross-validation and then trained on all
+recordings.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomConfig:
+    """Configuration of a tagger of the user's own sounds.
+
+    Args:
+        audio_dir: Folder that contains one folder per class, or that the paths in `labels` are relative to; required.
+        labels: CSV file with the columns `path,labels` and optionally `fold`; None for one folder per class.
+        model: Backbone: a `.keras` file with a card, or the name of published weights.
+        folds: Number of folds of the cross-validation, at least 3. 0 for none: thresholds are then selected on the
+            clips that were trained on.
+        fold_pattern: Regular expression whose first group matches the fold in a file name. Without it and without a
+            column `fold`, the fold is the first number of names such as `1-100032-A.ogg`. If there are no such names,
+            every class is spread over the folds, and files whose names differ only after the last `-` or `_` stay in
+            one fold.
+        seeds: Seeds of the training runs, each at least 0; the tagger that is saved is trained with the first one.
+        segments: What a bag consists of: the output frames of the backbone, embeddings of seconds (which `kerastag
+            stream --head` needs), or whichever is better on clips that are held out of the training clips.
+        background: Source of an additional class for everything else: synthetic silence and faint noise (`synthetic`),
+            a folder of recordings, or `none`.
+        max_seconds: Length above which only the beginning of a recording is used, above 0 s.
+        fine_tune: Whether to train the backbone too, after the head.
+        run_dir: Run folder, created if missing; `runs/custom/seed_SEED` by default.
+        units: Width of the head, at least 1.
+        depth: Number of hidden layers before the attention, at least 0.
+        dropout: Dropout rate of the head, in [0, 1).
+        steps: Number of mini-batches to train the head on, at least 1.
+        batch_size: Clips in a mini-batch, at least 1.
+        learning_rate: Highest learning rate of the head, above 0; it falls to zero as a half cosine.
+        mixup: Alpha of mixup of the embeddings; 0 for none.
+        fine_tune_steps: Number of mini-batches of fine-tuning, at least 1.
+        fine_tune_batch_size: Clips in a mini-batch of fine-tuning, at least 1.
+        fine_tune_learning_rate: Highest learning rate of fine-tuning, above 0.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    audio_dir: str = ""
+    labels: str | None = None
+    model: str = "mn04_as"
+    folds: int = 5
+    fold_pattern: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    segments: Literal["best", "frames", "seconds"] = "best"
+    background: str = "synthetic"
+    max_seconds: float = 30.0
+    fine_tune: bool = False
+    run_dir: str | None = None
+    units: int = 256
+    depth: int = 0
+    dropout: float = 0.5
+    steps: int = 200
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    mixup: float = 0.0
+    fine_tune_steps: int = 100
+    fine_tune_batch_size: int = 16
+    fine_tune_learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.background == "made_up":  # the name before version 0.1
+            object.__setattr__(self, "background", "synthetic")
+        check_value("audio_dir", self.audio_dir, self.audio_dir != "", "a folder of recordings")
+        for name in ("units", "steps", "batch_size", "fine_tune_steps", "fine_tune_batch_size"):
+            check_value(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("learning_rate", "fine_tune_learning_rate", "max_seconds"):
+            check_value(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        for name in ("depth", "mixup"):
+            check_value(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+        check_value("folds", self.folds, self.folds == 0 or self.folds >= 3, "0 or at least 3")
+        check_value("seeds", self.seeds, min(self.seeds, default=-1) >= 0, "at least one number, none negative")
+
+
+def parse_arguments(argv: Sequence[str]) -> CustomConfig:
+    """Parse the arguments of `kerastag custom`: flags override TOML files, which override the defaults.
+
+    Args:
+        argv: Arguments of the command. `--config` can be given several times.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        FileNotFoundError: There is no such TOML file.
+        ValueError: A flag, a key or a value is not allowed; a TOML file is named.
+    """
+    files, flags = _split_files(normalize_options(argv))
+    parser = make_config_parser("kerastag custom", _DESCRIPTION, CustomConfig, "TOML file; can be given several times.")
+    return CustomConfig(**parse_config(parser, flags, CustomConfig, [(path, read_toml(path)) for path in files]))
+
+
+def _split_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[], type=Path)
+    try:
+        args, flags = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    return args.config, flags

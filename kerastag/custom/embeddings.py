@@ -1,0 +1,213 @@
+"""Embeddings of clips, computed by a pretrained backbone and cached on disk."""
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerastag._keras import list_ancestors
+from kerastag.card import Card
+from kerastag.custom.clips import Clips, load_waveform
+from kerastag.files import write_atomically
+from kerastag.layers.patchwise import Patchwise
+from kerastag.models.loading import load_model
+
+__all__ = ["KINDS", "Backbone", "Embeddings", "Kind", "embed_clips", "find_frame_features", "load_backbone"]
+
+Kind = Literal["frames", "seconds"]
+"""What a bag consists of: the output frames of the backbone, or its embeddings of seconds."""
+
+KINDS: tuple[Kind, ...] = ("frames", "seconds")
+_CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A pretrained tagger without its classifier.
+
+    Attributes:
+        card: Card of the tagger.
+        path: Path of its file.
+        embedders: For each kind of segments, a model that takes waveforms `(batch, samples)` and predicts embeddings
+            `(batch, segments, features)`.
+        clip_embedder: Model that predicts the embedding of the whole clip, `(batch, features)`.
+        segment_seconds: Seconds from one segment to the next, by kind.
+    """
+
+    card: Card
+    path: Path
+    embedders: dict[Kind, keras.Model]
+    clip_embedder: keras.Model
+    segment_seconds: dict[Kind, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Embeddings of clips.
+
+    Attributes:
+        bags: For each kind of segments, one array `(segments, features)` per clip.
+        clip: Embeddings of the whole clips, float32 `(clips, features)`.
+        is_readable: Whether each clip could be read, bool `(clips,)`; the embeddings of the others have no meaning.
+        errors: Messages of the clips that could not be read.
+    """
+
+    bags: dict[Kind, list[np.ndarray]]
+    clip: np.ndarray
+    is_readable: np.ndarray
+    errors: tuple[str, ...]
+
+    def select(self, rows: np.ndarray) -> "Embeddings":
+        """Select clips by row number."""
+        bags = {kind: [bags[row] for row in rows] for kind, bags in self.bags.items()}
+        return Embeddings(bags, self.clip[rows], self.is_readable[rows], self.errors)
+
+    def pad(self, kind: Kind) -> np.ndarray:
+        """Return the bags in one array, `(clips, segments, features)`, with zeros after the last segment of a clip."""
+        bags = self.bags[kind]
+        padded = np.zeros((len(bags), max(map(len, bags)), bags[0].shape[1]), np.float32)
+        for row, bag in zip(padded, bags, strict=True):
+            row[: len(bag)] = bag
+        return padded
+
+
+def load_backbone(path: str | Path) -> Backbone:
+    """Load a tagger as a backbone.
+
+    Args:
+        path: Path of a `.keras` file with a card.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The model has no card, does not take waveforms, or does not predict embeddings.
+    """
+    path = Path(path)
+    card, model = Card.read(path), load_model(path)
+    outputs = getattr(model, "output", None)  # a Sequential that was loaded has none
+    if (
+        not isinstance(outputs, dict)
+        or not {"framewise", "embedding"} <= outputs.keys()
+        or [len(tensor.shape) for tensor in model.inputs] != [2]
+    ):
+        names = ", ".join(sorted(outputs)) if isinstance(outputs, dict) else "one tensor"
+        raise ValueError(
+            f"{path}: must take waveforms and predict `framewise` and `embedding`; received: a model that takes "
+            f"{model.input_shape} and predicts {names}"
+        )
+    clip_embedder = keras.Model(model.input, outputs["embedding"])
+    return Backbone(
+        card=card,
+        path=path,
+        embedders={
+            "frames": keras.Model(model.input, find_frame_features(model)),
+            "seconds": _embed_seconds(clip_embedder, card.sample_rate),
+        },
+        clip_embedder=clip_embedder,
+        segment_seconds={"frames": card.seconds_per_frame or 1.0, "seconds": 1.0},
+    )
+
+
+def find_frame_features(model: keras.Model) -> Any:
+    """Find the last tensor `(batch, frames, features)` that both outputs of a tagger are computed from.
+
+    Raises:
+        ValueError: `framewise` and `embedding` have no such tensor in common.
+    """
+    framewise, embedding = (list_ancestors(model.output[name]) for name in ("framewise", "embedding"))
+    common = [tensor for key, tensor in framewise.items() if key in embedding and len(tensor.shape) == 3]
+    if not common:
+        raise ValueError("`model` must compute `framewise` and `embedding` from the same frame features")
+    return common[-1]
+
+
+def embed_clips(backbone: Backbone, clips: Clips, max_seconds: float, cache_folder: Path) -> Embeddings:
+    """Compute the embeddings of clips, or read them from the cache.
+
+    Args:
+        backbone: Pretrained backbone.
+        clips: Clips to embed. Those that cannot be read are named on standard error.
+        max_seconds: Length above which only the beginning of a recording is used, above 0 s.
+        cache_folder: Folder of the cache, with one file per set of clips.
+
+    Raises:
+        ValueError: None of the recordings can be read.
+    """
+    cache_file = cache_folder / f"{_compute_key(backbone, clips, max_seconds)[:32]}.npz"
+    embeddings = _read_cache(cache_file)
+    if embeddings is None:
+        embeddings = _compute_embeddings(backbone, clips, max_seconds)
+        _write_cache(cache_file, embeddings)
+    for error in embeddings.errors:
+        print(f"skipped: {error}", file=sys.stderr)
+    recordings = clips.recordings
+    if not embeddings.is_readable[recordings].any():
+        raise ValueError(f"{clips.source}: none of {len(recordings)} recordings can be read: {embeddings.errors[0]}")
+    return embeddings
+
+
+def _embed_seconds(clip_embedder: keras.Model, sample_rate: int) -> keras.Model:
+    """Build a model of the embedding of each second; a remainder of at least half a second is padded with zeros."""
+    second = keras.Input((sample_rate, 1), name="second")
+    network = keras.Model(second, clip_embedder(ops.squeeze(second, -1)))
+    waveform = keras.Input((None,), name="waveform")
+    padded = ops.pad(waveform, [[0, 0], [0, sample_rate // 2]])
+    return keras.Model(waveform, Patchwise(network, sample_rate, name="seconds")(ops.expand_dims(padded, -1)))
+
+
+def _compute_embeddings(backbone: Backbone, clips: Clips, max_seconds: float) -> Embeddings:
+    from tqdm import tqdm
+
+    frames, seconds = backbone.embedders["frames"], backbone.embedders["seconds"]
+    frames_and_clip = keras.Model(frames.input, [frames.output, backbone.clip_embedder.output])
+    bags: dict[Kind, list[np.ndarray]] = {kind: [] for kind in KINDS}
+    clip_embeddings, is_readable, errors = [], [], []
+    for clip in tqdm(clips.audio, unit="clip", dynamic_ncols=True, disable=None, file=sys.stderr):
+        try:
+            waveform = load_waveform(clip, backbone.card.sample_rate, max_seconds)
+            is_readable.append(True)
+        except (ValueError, OSError) as error:
+            waveform = np.zeros(backbone.card.sample_rate, np.float32)
+            is_readable.append(False)
+            errors.append(str(error))
+        frame_embeddings, clip_embedding = frames_and_clip.predict_on_batch(waveform[None])
+        bags["frames"].append(np.asarray(frame_embeddings[0], np.float32))
+        bags["seconds"].append(np.asarray(seconds.predict_on_batch(waveform[None])[0], np.float32))
+        clip_embeddings.append(np.asarray(clip_embedding[0], np.float32))
+    return Embeddings(bags, np.stack(clip_embeddings), np.array(is_readable), tuple(errors))
+
+
+def _compute_key(backbone: Backbone, clips: Clips, max_seconds: float) -> str:
+    """Compute the hash of everything that embeddings depend on."""
+    digest = hashlib.sha256(f"{_CACHE_FORMAT} {max_seconds}".encode())
+    digest.update(backbone.path.read_bytes())
+    for clip in clips.audio:
+        if isinstance(clip, np.ndarray):
+            digest.update(clip.tobytes())
+        else:
+            status = clip.stat()
+            digest.update(f"{clip} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _read_cache(file: Path) -> Embeddings | None:
+    """Read cached embeddings, or return None where there are none or the file is damaged."""
+    try:
+        # Opened here, since np.load leaves a damaged file open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            bags = {kind: np.split(arrays[kind], arrays[f"{kind}_ends"][:-1]) for kind in KINDS}
+            return Embeddings(bags, arrays["clip"], arrays["readable"], tuple(arrays["errors"].tolist()))
+    except Exception:  # Whatever the damage, embeddings can be computed again.
+        return None
+
+
+def _write_cache(file: Path, embeddings: Embeddings) -> None:
+    arrays: dict[str, Any] = {"clip": embeddings.clip, "readable": embeddings.is_readable}
+    for kind, bags in embeddings.bags.items():
+        arrays |= {kind: np.concatenate(bags), f"{kind}_ends": np.cumsum([len(bag) for bag in bags])}
+    arrays["errors"] = np.array(embeddings.errors, dtype=str)
+    write_atomically(file, lambda path: np.savez(path, **arrays))

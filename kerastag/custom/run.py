@@ -1,0 +1,102 @@
+"""Train a tagger of the user's own sounds, evaluate it and leave a run folder."""
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from kerastag._provenance import package_versions
+from kerastag.card import Card
+from kerastag.custom.clips import Clips, load_clips
+from kerastag.custom.config import CustomConfig
+from kerastag.custom.cross_validation import cross_validate, evaluate_logistic_regression
+from kerastag.custom.embeddings import Backbone, Kind, embed_clips, load_backbone
+from kerastag.custom.report import save_results, select_thresholds
+from kerastag.custom.tagger import save_parts
+from kerastag.custom.trainer import TaggerTrainer
+from kerastag.fetch import get_cache_folder
+from kerastag.labels import LabelSet
+from kerastag.tagger.presets import fetch_model
+from kerastag.training.devices import enable_determinism
+from kerastag.training.run_folder import RunFolder
+
+__all__ = ["get_run_path", "make_card", "train_custom_tagger"]
+
+
+def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
+    """Train a tagger of the user's own sounds on top of a pretrained backbone, unless the run is finished.
+
+    The tagger is evaluated by cross-validation and then trained on all clips. The run folder gets `model.keras` and,
+    for a tagger of seconds, its two parts `embedder.keras` and `head.keras`.
+
+    Args:
+        config: Configuration of the run.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        FileNotFoundError: There is no such folder, list or backbone.
+        ValueError: The recordings, their list, the backbone or the run folder cannot be used.
+        FloatingPointError: A loss is no longer finite.
+    """
+    backbone_path = fetch_model(config.model)
+    clips = load_clips(config, Card.read(backbone_path).sample_rate)
+    folder = RunFolder.create(get_run_path(config), "custom", config)
+    if folder.is_finished:
+        print(f"{folder.path}: already finished; its metrics are shown again", file=sys.stderr)
+        return folder.metrics()
+    if clips.missing:
+        print(f"missing: {len(clips.missing)} recordings: {', '.join(clips.missing)}", file=sys.stderr)
+    enable_determinism()
+    start = time.perf_counter()
+    backbone = load_backbone(backbone_path)
+    embeddings = embed_clips(backbone, clips, config.max_seconds, get_cache_folder() / "embeddings")
+    embedding_seconds = time.perf_counter() - start
+    readable = np.flatnonzero(embeddings.is_readable)
+    clips, embeddings = clips.select(readable), embeddings.select(readable)
+
+    trainer = TaggerTrainer(config, backbone, clips, embeddings)
+    validation = cross_validate(trainer) if config.folds else None
+    kind: Kind = validation.best_kind if validation else "frames" if config.segments == "best" else config.segments
+    tagger = trainer.train(kind, np.arange(len(clips)), config.seeds[0])
+    probabilities = validation.probabilities if validation else trainer.predict(tagger, kind, clips.recordings)[None]
+    y_true = np.tile(clips.targets[clips.recordings], (len(probabilities), 1))
+    thresholds = select_thresholds(y_true, probabilities.reshape(len(y_true), -1))
+
+    card = make_card(config, clips, backbone, kind, thresholds)
+    folder.save_model(tagger, card)
+    if kind == "seconds":
+        save_parts(folder, backbone, trainer.head(kind).model, card)
+    results = {
+        "kinds": validation.kinds if validation else [kind],
+        "folds": validation.scores if validation else [],
+        "logistic": evaluate_logistic_regression(clips, embeddings.clip) if validation else [],
+        "errors": list(embeddings.errors),
+        "embedding_seconds": embedding_seconds,
+        "seconds": time.perf_counter() - start,
+    }
+    return save_results(folder, config, clips, probabilities, thresholds, results)
+
+
+def get_run_path(config: CustomConfig) -> str:
+    """Return the path of the run folder."""
+    return config.run_dir or f"runs/custom/seed_{config.seeds[0]}"
+
+
+def make_card(
+    config: CustomConfig, clips: Clips, backbone: Backbone, kind: Kind, thresholds: tuple[float, ...]
+) -> Card:
+    """Make the card of a tagger that was trained on all clips."""
+    return Card(
+        labels=LabelSet.from_names(clips.class_names),
+        sample_rate=backbone.card.sample_rate,
+        window_seconds=backbone.card.window_seconds,
+        seconds_per_frame=backbone.segment_seconds[kind],
+        front_end=backbone.card.front_end,
+        thresholds=thresholds,
+        thresholds_origin="best F1 on held-out clips" if config.folds else "best F1 on the training clips",
+        origin=f"{len(clips)} clips of {clips.source} on {backbone.card.origin or config.model}",
+        versions=package_versions(),
+    )

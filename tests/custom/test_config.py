@@ -1,0 +1,66 @@
+"""From flags and TOML files to the configuration of a custom tagger."""
+
+import tomllib
+
+import pytest
+
+from kerastag.custom import CustomConfig
+from kerastag.custom.config import parse_arguments
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text):
+        path = tmp_path / "my.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_flags_override_toml_files_which_override_the_defaults(toml):
+    path = toml('audio_dir = "sounds"\nsteps = 7\nseeds = [1, 2]\n')
+    config = parse_arguments(["--config", path, "--steps", "9", "--fine_tune", "true"])
+    assert config == CustomConfig(audio_dir="sounds", steps=9, seeds=(1, 2), fine_tune=True)
+
+
+def test_options_are_spelled_with_hyphens_or_underscores():
+    config = CustomConfig(audio_dir="sounds", batch_size=8)
+    assert parse_arguments(["--audio-dir", "sounds", "--batch-size=8"]) == config
+    assert parse_arguments(["--audio_dir", "sounds", "--batch_size=8"]) == config
+
+
+def test_an_unknown_key_is_named_with_its_file(toml):
+    with pytest.raises(ValueError, match=r"my\.toml: .*'segment'"):
+        parse_arguments(["--audio-dir", "sounds", "--config", toml('segment = "seconds"\n')])
+
+
+def test_print_config_prints_what_a_run_would_use(toml, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        parse_arguments(["--config", toml("steps = 7\n"), "--mixup", "0.5", "--print-config"])
+    assert exit_info.value.code == 0
+    printed = tomllib.loads(capsys.readouterr().out)
+    assert (printed["steps"], printed["mixup"], printed["model"]) == (7, 0.5, "mn04_as")
+
+
+def test_the_former_name_of_synthetic_background_is_accepted():
+    assert CustomConfig(audio_dir="sounds", background="made_up") == CustomConfig(audio_dir="sounds")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"audio_dir": ""}, "`audio_dir` must be a folder of recordings; received: ''"),
+        ({"folds": 2}, "`folds` must be 0 or at least 3; received: 2"),
+        ({"seeds": ()}, r"`seeds` must be at least one number, none negative; received: \(\)"),
+        ({"seeds": (0, -1)}, "`seeds` must be at least one number"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0; received: 0.0"),
+        ({"max_seconds": -1.0}, "`max_seconds` must be above 0"),
+        ({"steps": 0}, "`steps` must be at least 1"),
+        ({"mixup": -0.1}, "`mixup` must be at least 0"),
+        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        CustomConfig(**{"audio_dir": "sounds", **values})
