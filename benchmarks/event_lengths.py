@@ -1,9 +1,9 @@
-"""Which events a run knows: average precision of short and of long ones, on scenes whose events are known.
+"""Average precision for short and for long events, on soundscapes whose events are known.
 
     python benchmarks/event_lengths.py RUN [RUN ...]
 
-A class that sounds in a clip belongs to a column by its longest event there. The average precision of a column sets
-these clips against all clips without the class; the clips of other columns are left out. Columns are means over classes
+A clip with events of a class belongs to a column by the longest of them. The average precision of a column compares
+these clips with all clips without the class; clips of other columns are skipped. Each column is a mean over the classes
 with at least three such clips.
 """
 
@@ -14,41 +14,41 @@ from pathlib import Path
 import numpy as np
 
 from kerastag._command import prepare_tensorflow
+from kerastag.markdown import format_table
 
 LENGTHS = ((0.0, 2.0, "up to 2 s"), (2.0, 4.0, "to 4 s"), (4.0, np.inf, "longer"))
-ENOUGH = 3
+MIN_CLIPS = 3
 
 
-def row(folder: Path) -> str:
-    """A finished run -> its line of the table."""
+def compute_row(folder: Path) -> list[str]:
+    """Compute the table row of a finished run."""
     from kerastag.metrics import compute_metrics
-    from kerastag.recipes.evaluate import predictions_of
+    from kerastag.recipes._evaluation import predict_run
 
-    data, scores = predictions_of(folder)
+    data, probabilities = predict_run(folder)
     events, targets = data.events(), data.targets.astype(bool)
     longest = np.zeros(targets.size)
-    np.maximum.at(longest, events.pair, events.offset - events.onset)
+    np.maximum.at(longest, events.pair_index, events.durations)
     longest = longest.reshape(targets.shape)
-    cells = [f"{compute_metrics(targets, scores).map:.4f}"]
-    for above, most, _ in LENGTHS:
-        of_length = targets & (longest > above) & (longest <= most)
-        found = []
-        for k in np.flatnonzero(of_length.sum(axis=0) >= ENOUGH):
-            rows = of_length[:, k] | ~targets[:, k]
-            found.append(compute_metrics(of_length[rows][:, [k]], scores[rows][:, [k]]).map)
-        cells.append(f"{np.mean(found):.4f} ({of_length.sum()})" if found else "–")
-    return f"| {folder} | {' | '.join(cells)} |"
+    cells = [str(folder), f"{compute_metrics(targets, probabilities).map:.4f}"]
+    for min_seconds, max_seconds, _ in LENGTHS:
+        is_in_column = targets & (longest > min_seconds) & (longest <= max_seconds)
+        precisions = []
+        for k in np.flatnonzero(is_in_column.sum(axis=0) >= MIN_CLIPS):
+            rows = is_in_column[:, k] | ~targets[:, k]
+            precisions.append(compute_metrics(is_in_column[rows][:, [k]], probabilities[rows][:, [k]]).map)
+        cells.append(f"{np.mean(precisions):.4f} ({is_in_column.sum()})" if precisions else "–")
+    return cells
 
 
 def main() -> int:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished run on scenes")
-    arguments = parser.parse_args()
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a finished run on soundscapes.")
+    args = parser.parse_args()
     prepare_tensorflow()
-    titles = " | ".join(f"{title} (clips and classes)" for *_, title in LENGTHS)
-    print(f"| run | mAP | {titles} |\n{'| --- ' * (2 + len(LENGTHS))}|")
-    for folder in arguments.runs:
-        print(row(folder), flush=True)
+    header = ["run", "mAP", *(f"{title} (clips and classes)" for *_, title in LENGTHS)]
+    print(format_table(header, [compute_row(folder) for folder in args.runs]))
     return 0
 
 

@@ -1,9 +1,9 @@
-"""How fast and how large tagging is: embedding on one core, and an hour of sound through Keras and through LiteRT.
+"""Speed and memory of embedding and tagging on one core, with Keras and with LiteRT.
 
     python benchmarks/tagging.py [--model mn04_as] [--minutes 60] [--recording FILE]
 
-Each measurement is a process of its own on one core; its memory is the largest that the process ever had. The hour is
-a FLAC file of noise in bursts, or `--recording` again and again. Quote the figures of a quiet machine only.
+Each measurement runs in its own process on one core, and reports the peak memory of that process. The long recording is
+a FLAC file with bursts of noise, or `--recording` repeated. Results are valid only on an otherwise idle machine.
 """
 
 import argparse
@@ -19,45 +19,52 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from kerastag.markdown import format_table
+
 ROOT = Path(__file__).resolve().parent.parent
-EMBEDDED_SECONDS = 300.0
-GOALS = {"embed": "at least 60 times real time", "litert": "less than 400 MB"}
+EMBEDDING_SECONDS = 300.0
 
 
 def main() -> None:
-    """Write the recordings and the model, measure each way in its own process, print the table."""
+    """Create the recordings and the TFLite model, measure each case in its own process, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mn04_as", help="a .keras file or a preset")
-    parser.add_argument("--minutes", type=float, default=60.0, help="length of the long recording (default: 60)")
-    parser.add_argument("--recording", help="what the long recording repeats (default: noise in bursts)")
-    parser.add_argument("--measure", nargs=3, metavar=("WHAT", "MODEL", "RECORDING"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(*arguments.measure)))
+    parser.add_argument("--model", default="mn04_as", help="A .keras file or a preset (default: %(default)s).")
+    parser.add_argument("--minutes", type=float, default=60.0, help="Length of the long recording (default: 60).")
+    parser.add_argument("--recording", help="Audio file to repeat in the long recording (default: bursts of noise).")
+    parser.add_argument("--measure", nargs=3, metavar=("TASK", "MODEL", "RECORDING"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(*args.measure)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        long, short = Path(folder, "long.flac"), Path(folder, "short.flac")
-        write_recording(long, 60 * arguments.minutes, arguments.recording)
-        write_recording(short, EMBEDDED_SECONDS, arguments.recording)
-        lite = Path(folder, "model.tflite")
-        in_a_process("convert", arguments.model, str(lite))
-        rows = [
-            ("embed", "embedding, Keras", in_a_process("embed", arguments.model, str(short))),
-            ("keras", "tagging, Keras", in_a_process("tag", arguments.model, str(long))),
-            ("litert", "tagging, LiteRT", in_a_process("tag", str(lite), str(long))),
+        long_path, short_path = Path(folder, "long.flac"), Path(folder, "short.flac")
+        write_recording(long_path, 60 * args.minutes, args.recording)
+        write_recording(short_path, EMBEDDING_SECONDS, args.recording)
+        tflite_path = Path(folder, "model.tflite")
+        run_in_process("convert", args.model, str(tflite_path))
+        cases = [
+            ("embedding, Keras", "at least 60 times real time", "embed", args.model, short_path),
+            ("tagging, Keras", "–", "tag", args.model, long_path),
+            ("tagging, LiteRT", "less than 400 MB", "tag", str(tflite_path), long_path),
         ]
-    print(f"{arguments.model}, one core, load average {os.getloadavg()[0]:.1f} at the end\n")
-    print("| what | recording | time | of the processor | times real time | peak memory | goal |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for what, title, row in rows:
-        speed = f"{row['seconds_of_sound'] / row['seconds']:.0f}"
-        times = f"{row['seconds_of_sound'] / 60:.0f} min | {row['seconds']:.1f} s | {row['processor_seconds']:.1f} s"
-        sizes = f"{times} | {speed} | {row['peak_mb']:.0f} MB"
-        print(f"| {title} | {sizes} | {GOALS.get(what, '–')} |")
+        rows = []
+        for title, goal, task, model, recording in cases:
+            result = run_in_process(task, model, str(recording))
+            cells = (
+                f"{result['recording_seconds'] / 60:.0f} min",
+                f"{result['seconds']:.1f} s",
+                f"{result['processor_seconds']:.1f} s",
+                f"{result['recording_seconds'] / result['seconds']:.0f}",
+                f"{result['peak_mb']:.0f} MB",
+            )
+            rows.append((title, *cells, goal))
+    print(f"{args.model}, one core, load average {os.getloadavg()[0]:.1f} at the end\n")
+    header = ("task", "recording", "time", "processor time", "times real time", "peak memory", "goal")
+    print(format_table(header, rows))
 
 
 def write_recording(path: Path, seconds: float, repeated: str | None, sample_rate: int = 32_000) -> None:
-    """A FLAC file of that length, ten seconds at a time."""
+    """Write a FLAC file of bursts of noise or of a repeated recording."""
     if repeated is None:
         rng = np.random.default_rng(0)
         bursts = np.repeat(rng.uniform(0, 0.2, 20), sample_rate // 2)
@@ -67,18 +74,18 @@ def write_recording(path: Path, seconds: float, repeated: str | None, sample_rat
 
         part = audio.load(repeated, sample_rate)
     with soundfile.SoundFile(path, "w", sample_rate, 1) as file:
-        left = round(seconds * sample_rate)
-        while left > 0:
-            file.write(part[:left])
-            left -= len(part)
+        num_remaining = round(seconds * sample_rate)
+        while num_remaining > 0:
+            file.write(part[:num_remaining])
+            num_remaining -= len(part)
 
 
-def in_a_process(what: str, model: str, recording: str) -> dict[str, float]:
-    """One measurement in a fresh interpreter on one core."""
+def run_in_process(task: str, model: str, recording: str) -> dict[str, float]:
+    """Run one measurement in a new process on one core."""
     threads = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     result = subprocess.run(
-        [sys.executable, __file__, "--measure", what, model, recording],
+        [sys.executable, __file__, "--measure", task, model, recording],
         env={**os.environ, **threads, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
         text=True,
@@ -87,37 +94,38 @@ def in_a_process(what: str, model: str, recording: str) -> dict[str, float]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def measure(what: str, model: str, recording: str) -> dict[str, float]:
-    """One of `convert`, `embed` and `tag`, with its time and this process's largest memory."""
+def measure(task: str, model: str, recording: str) -> dict[str, float]:
+    """Run `convert`, `embed` or `tag`, and return its time and the peak memory of this process."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    if what == "convert":
+    if task == "convert":
         convert(model, Path(recording))
         return {}
     from kerastag.tagger import Tagger
 
     tagger = Tagger.load(model)
-    work = {"embed": tagger.embed, "tag": tagger.tag}[what]
-    work(np.zeros(50 * tagger.card.sample_rate, np.float32), sample_rate=tagger.card.sample_rate)  # traces the graph
+    function = {"embed": tagger.embed, "tag": tagger.tag}[task]
+    sample_rate = tagger.card.sample_rate
+    function(np.zeros(50 * sample_rate, np.float32), sample_rate=sample_rate)  # traces the graph
     start, processor = time.perf_counter(), time.process_time()
-    work(recording)
+    function(recording)
     seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor
-    # Linux counts kilobytes, macOS bytes.
+    # The unit is kilobytes on Linux and bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform != "darwin" else 1e6)
     return {
         "seconds": seconds,
         "processor_seconds": processor_seconds,
-        "seconds_of_sound": soundfile.info(recording).duration,
+        "recording_seconds": soundfile.info(recording).duration,
         "peak_mb": peak,
     }
 
 
 def convert(model: str, output: Path) -> None:
-    """A Keras model for one window of its card -> TFLite in float32."""
+    """Convert a Keras model to a TFLite file in float32 that takes one window."""
     from kerastag.export import export_model, read_target
-    from kerastag.tagger import model_file
+    from kerastag.tagger import fetch_model
 
-    export_model(model_file(model), read_target("float32"), output)
+    export_model(fetch_model(model), read_target("float32"), output)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Are windows chosen badly, or classes not recognized? Windows inside their events, by the probability of their class.
+"""Localization of the sub-clips that GL-AT selects, by the probability of their class.
 
     python benchmarks/windows_by_probability.py RUN [RUN ...]
 
-Of finished runs of GL-AT on scenes whose events are known. A class that sounds in a clip belongs to a column by the
-probability that the global stream gives it, which is the stream that chooses. The last column is the share of them
-whose most probable frame has an equal one, so that a window is centered on the middle of several.
+Shows whether sub-clips are selected at wrong positions or classes are not recognized, for finished runs of GL-AT on
+soundscapes whose events are known. A pair of a clip and a class with an event in it belongs to a column by its
+probability in the global stream, which selects the sub-clips. The last column is the share of pairs for which several
+frames have the highest probability, so that the sub-clip is centered on the middle of them.
 """
 
 import argparse
@@ -15,51 +16,55 @@ from pathlib import Path
 import numpy as np
 
 from kerastag._command import prepare_tensorflow
+from kerastag.markdown import format_table
 
 LIMITS = (0.0, 0.1, 0.5, 1.0)
 
 
-def row(folder: Path) -> str:
-    """A finished run -> its line of the table."""
+def compute_row(folder: Path) -> list[str]:
+    """Compute the table row of a finished run."""
     import keras
 
-    from kerastag.metrics import EventTable, localization
+    from kerastag.metrics import EventTable, compute_localization
     from kerastag.models.loading import load_model
-    from kerastag.recipes.evaluate import clips_of
-    from kerastag.training.evaluation import predict
+    from kerastag.recipes._evaluation import load_run
+    from kerastag.training.evaluation import predict_evaluation
 
-    data = clips_of(folder)
-    truth = data.events()
-    model = load_model(folder / "model.keras")
+    run = load_run(folder)
+    events = run.data.events()
+    model = load_model(run.folder.model_path)
     outputs = [model.output[name] for name in ("global", "framewise", "start_seconds", "classes")]
-    found = predict(keras.Model(model.input, outputs), data.evaluation, data.evaluation_rows, 16)
-    probability, framewise, start_seconds, classes = *found[:3], found[3].astype(int)
-    of_event = probability[truth.clip, truth.class_index]
-    windows = (
-        model.get_layer("select").sub_clip_seconds,
-        data.evaluation.x_shape[1] / data.evaluation.packs[0].sample_rate,
-    )
-    cells = []
-    for above, most in pairwise((-1.0, *LIMITS[1:])):
-        rows = (of_event > above) & (of_event <= most)
-        columns = (values[rows] for values in (truth.clip, truth.class_index, truth.onset, truth.offset))
-        some = EventTable(*columns, truth.num_clips, truth.num_classes)
-        figures = localization(some, start_seconds, classes, *windows).all
-        cells.append(f"{figures.center:.3f} ({figures.chosen} of {figures.positives})" if figures.chosen else "–")
-    frames = framewise.swapaxes(1, 2).reshape(-1, framewise.shape[1])[np.unique(truth.pair)]
-    several = (frames == frames.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    return f"| {folder} | {' | '.join(cells)} | {several.mean():.3f} |"
+    selection_model = keras.Model(model.input, outputs)
+    clipwise, framewise, start_seconds, classes = predict_evaluation(selection_model, run.config, run.data)
+    probability = clipwise[events.clip, events.class_index]
+    cells = [str(folder)]
+    for lower, upper in pairwise((-1.0, *LIMITS[1:])):
+        rows = (probability > lower) & (probability <= upper)
+        columns = (values[rows] for values in (events.clip, events.class_index, events.onset, events.offset))
+        selected_events = EventTable(*columns, events.num_clips, events.num_classes)
+        scores = compute_localization(
+            selected_events,
+            start_seconds,
+            classes.astype(int),
+            model.get_layer("select").sub_clip_seconds,
+            run.data.clip_seconds,
+        ).all
+        counts = f"({scores.num_selected} of {scores.num_pairs})"
+        cells.append(f"{scores.center:.3f} {counts}" if scores.num_selected else "–")
+    frames = framewise.swapaxes(1, 2).reshape(-1, framewise.shape[1])[np.unique(events.pair_index)]
+    has_several_peaks = (frames == frames.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    return [*cells, f"{has_several_peaks.mean():.3f}"]
 
 
 def main() -> int:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="finished run of both streams on scenes")
-    arguments = parser.parse_args()
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a finished run of both streams.")
+    args = parser.parse_args()
     prepare_tensorflow()
-    titles = [*(f"{above} to {most}" for above, most in pairwise(LIMITS)), "several frames"]
-    print(f"| center inside, of windows of classes at | {' | '.join(titles)} |\n{'| --- ' * (1 + len(titles))}|")
-    for folder in arguments.runs:
-        print(row(folder), flush=True)
+    columns = [f"{lower} to {upper}" for lower, upper in pairwise(LIMITS)]
+    header = ["centers inside, of sub-clips of classes at", *columns, "several frames"]
+    print(format_table(header, [compute_row(folder) for folder in args.runs]))
     return 0
 
 

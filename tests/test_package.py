@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,21 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(kerastag)
     packages = {path.parent.name for path in (ROOT / "kerastag").glob("*/__init__.py")} - {"bundled", "cli"}
     assert {*kerastag._DEFINING_MODULES, *packages, "__version__"} == set(kerastag.__all__)
+
+
+def test_models_load_without_importing_their_layers(tmp_path: Path) -> None:
+    from kerastag.models.embedding_models import feature_attention
+
+    path = tmp_path / "model.keras"
+    model = feature_attention(3, num_features=6, units=8)
+    model.save(path)
+    code = f"import kerastag; print(kerastag.load_model({str(path)!r}).count_params())"
+    assert run_python(code).strip() == str(model.count_params())
+
+
+def test_a_preset_is_not_a_model_file() -> None:
+    with pytest.raises(FileNotFoundError, match="mn04_as: no such file; `kerastag.Tagger.load` takes presets, such as"):
+        kerastag.load_model("mn04_as")
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

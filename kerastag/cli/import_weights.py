@@ -28,16 +28,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert the checkpoint and print the path of the model."""
+    from kerastag import importers
+
     if args.project == "vggish":
         from kerastag.fetch import fetch
-        from kerastag.importers.vggish import import_vggish
 
-        print(import_vggish(args.file, args.pca or fetch("vggish_pca"), args.output))
+        print(importers.import_vggish(args.file, args.pca or fetch("vggish_pca"), args.output))
         return
-    from importlib import import_module
-
     from kerastag.labels import LabelSet
 
+    import_checkpoint = importers.import_panns if args.project == "panns" else importers.import_efficientat
     labels = None if args.labels is None else LabelSet.from_csv(args.labels)
-    importer = getattr(import_module(f"kerastag.importers.{args.project}"), f"import_{args.project}")
-    print(importer(args.file, args.output, labels=labels))
+    print(import_checkpoint(args.file, args.output, labels=labels))

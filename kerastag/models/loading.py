@@ -24,12 +24,14 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         FileNotFoundError: The file does not exist.
         ValueError: The file is not a Keras model that can be loaded.
 
-    >>> load_model("no.keras")
+    >>> import kerastag
+    >>> kerastag.load_model("mn04_as")
     Traceback (most recent call last):
-    FileNotFoundError: no.keras: no such file
+    FileNotFoundError: mn04_as: no such file; `kerastag.Tagger.load` takes presets, such as esc10 and mn04_as
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{os.fspath(path)}: no such file")
+        hint = "" if Path(path).suffix else "; `kerastag.Tagger.load` takes presets, such as esc10 and mn04_as"
+        raise FileNotFoundError(f"{os.fspath(path)}: no such file{hint}")
     register_layers()
     try:
         return keras.saving.load_model(path, compile=False)
