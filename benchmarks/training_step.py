@@ -1,17 +1,19 @@
-"""One training step of feature-level attention: a plain Keras rebuild in float32 against kerastag's in bfloat16.
+"""Time of a training step of feature-level attention: kerastag against a model built from Keras's own layers.
 
     python benchmarks/training_step.py
 
-All take the same random batch of 500 clips in turn, so that a machine whose speed drifts slows all, and in another
-order each round, as a step finds the caches the way the one before it left them. The rebuild is what one writes from
-the paper with Keras's own: Dense, BatchNormalization, ReLU, Dropout, Adam. The large matrix products of a step alone,
-three to each of four dense layers, are timed beside them: no step takes less.
+All variants take the same random batch of 500 clips in turn, so that a change of the machine's speed affects all of
+them, and in a random order, because the previous step determines the content of the caches. *Plain Keras* has the
+Dense, BatchNormalization, ReLU, Dropout and Adam of Keras. One variant of kerastag has Keras's dropout, which measures
+the share of `HalfDropout`. The large matrix products of a step alone, three for each of four dense layers, are a lower
+bound of its time.
 """
 
 import argparse
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -21,14 +23,19 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from kerastag.models.embedding_models import feature_attention
-from kerastag.recipes._run import versions
+from kerastag._provenance import package_versions
+from kerastag.layers import HalfDropout
+from kerastag.markdown import format_table
+from kerastag.models import feature_attention
 from kerastag.training.fused_adam import FusedAdam
 from kerastag.training.outputs import select_training_outputs
 
+Step = Callable[[], float]
+"""Function that runs one step and returns its time in seconds."""
+
 
 class PlainAttention(layers.Layer):
-    """Attention pooling as one writes it down."""
+    """Attention pooling without a custom gradient."""
 
     def call(self, inputs):
         values, scores = inputs
@@ -36,8 +43,8 @@ class PlainAttention(layers.Layer):
         return ops.sum(weights / ops.sum(weights, axis=1, keepdims=True) * values, axis=1)
 
 
-def plain(units: int) -> keras.Model:
-    """Feature-level attention from Keras's own layers."""
+def build_plain(units: int) -> keras.Model:
+    """Build feature-level attention from Keras's own layers."""
     embedding = keras.Input((10, 128))
     x = layers.BatchNormalization()(embedding)
     for _ in range(3):
@@ -48,78 +55,93 @@ def plain(units: int) -> keras.Model:
     return keras.Model(embedding, layers.Dense(527, activation="sigmoid", dtype="float32")(x))
 
 
-def stepper(build, policy: str, batch, adam=keras.optimizers.Adam):
-    """A function that makes one training step and returns its seconds."""
+def build_kerastag(units: int) -> keras.Model:
+    """Build feature-level attention as kerastag trains it."""
+    return select_training_outputs(feature_attention(units=units))
+
+
+def build_with_keras_dropout(units: int) -> keras.Model:
+    """Build feature-level attention of kerastag with Keras's dropout."""
+
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return layers.Dropout(0.5) if isinstance(layer, HalfDropout) else type(layer).from_config(layer.get_config())
+
+    return keras.models.clone_model(build_kerastag(units), clone_function=replace)
+
+
+def make_training_step(model_builder: Callable[[int], keras.Model], units: int, policy: str, adam, batch) -> Step:
+    """Return a function that runs one training step of a new model."""
     keras.config.set_dtype_policy(policy)
-    model = build()
+    model = model_builder(units)
     model.compile(adam(1e-3), "binary_crossentropy")
 
     def step() -> float:
-        started = time.perf_counter()
+        start = time.perf_counter()
         model.train_on_batch(*batch)
-        return time.perf_counter() - started
+        return time.perf_counter() - start
 
     for _ in range(3):
         step()
     return step
 
 
-def products(units: int, dtype: str):
-    """A function that makes the products of a step between layers of so many units and returns its seconds."""
-    random = np.random.default_rng(0)
+def make_products(units: int, dtype: str) -> Step:
+    """Return a function that computes the matrix products of a step between layers of `units` units."""
+    rng = np.random.default_rng(0)
     rows, weights = (
-        ops.cast(random.standard_normal(shape).astype(np.float32), dtype) for shape in ((5000, units), (units, units))
+        ops.cast(rng.standard_normal(shape).astype(np.float32), dtype) for shape in ((5000, units), (units, units))
     )
-    large = [  # of the outputs, of the inputs' gradient, of the weights' gradient
+    products = [  # the outputs, the gradient of the inputs, the gradient of the weights
         tf.function(lambda: ops.matmul(rows, weights)),
         tf.function(lambda: ops.matmul(rows, ops.transpose(weights))),
         tf.function(lambda: ops.matmul(ops.transpose(rows), rows)),
     ]
 
     def step() -> float:
-        started = time.perf_counter()
-        for product in 4 * large:
+        start = time.perf_counter()
+        for product in 4 * products:
             product()
-        return time.perf_counter() - started
+        return time.perf_counter() - start
 
     step()
     return step
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--units", type=int, default=1024)
+    """Time all variants and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60, help="Number of steps of each variant.")
+    parser.add_argument("--units", type=int, default=1024, help="Width of the hidden layers.")
     arguments = parser.parse_args()
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     batch = (
-        random.integers(-128, 128, (500, 10, 128)).astype(np.float32) / 128,
-        (random.random((500, 527)) < 0.01).astype(np.float32),
+        rng.integers(-128, 128, (500, 10, 128)).astype(np.float32) / 128,
+        (rng.random((500, 527)) < 0.01).astype(np.float32),
     )
-    steps = {
-        "plain Keras, float32": stepper(lambda: plain(arguments.units), "float32", batch),
-        "plain Keras, mixed_bfloat16": stepper(lambda: plain(arguments.units), "mixed_bfloat16", batch),
-        "kerastag, float32": stepper(lambda: ours(arguments.units), "float32", batch, FusedAdam),
-        "kerastag, mixed_bfloat16": stepper(lambda: ours(arguments.units), "mixed_bfloat16", batch, FusedAdam),
-        "its products alone, float32": products(arguments.units, "float32"),
-        "its products alone, bfloat16": products(arguments.units, "bfloat16"),
+    variants = {
+        "plain Keras": (build_plain, keras.optimizers.Adam),
+        "kerastag": (build_kerastag, FusedAdam),
+        "kerastag with Keras's dropout": (build_with_keras_dropout, FusedAdam),
     }
+    steps = {
+        f"{name}, {policy}": make_training_step(builder, arguments.units, policy, adam, batch)
+        for name, (builder, adam) in variants.items()
+        for policy in ("float32", "mixed_bfloat16")
+    }
+    steps |= {f"matrix products, {dtype}": make_products(arguments.units, dtype) for dtype in ("float32", "bfloat16")}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(arguments.rounds):
-        for name in random.permutation(list(steps)):
+        for name in rng.permutation(list(steps)):
             seconds[name].append(steps[name]())
-    print(" · ".join(f"{name} {version}" for name, version in versions().items()))
+    baseline = seconds["plain Keras, float32"]
+    rows = []
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(times, baseline, strict=True))
+        rows.append((name, f"{1e3 * statistics.median(times):.0f}", f"{1e3 * min(times):.0f}", f"{ratio:.3f}"))
+    print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
     print(
-        "| step of 500 clips | median ms | fastest ms | ratio to the first, pair by pair |\n| --- | --- | --- | --- |"
+        format_table(("step of 500 clips", "median ms", "minimum ms", "median of pairwise ratios to the first"), rows)
     )
-    first = seconds["plain Keras, float32"]
-    for name, found in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(found, first, strict=True))
-        print(f"| {name} | {1e3 * statistics.median(found):.0f} | {1e3 * min(found):.0f} | {ratio:.3f} |")
-
-
-def ours(units: int) -> keras.Model:
-    return select_training_outputs(feature_attention(units=units))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A training step of GL-AT beside one of its backbone alone: time, memory and operations.
+"""Time, memory and operations of a training step of GL-AT and of its backbone alone.
 
-    python benchmarks/two_streams.py [--backbone cnn10] [--width 0.25] [--batch_size 16] [--precision float32]
+    python benchmarks/two_streams.py [--backbone cnn10] [--width 0.25] [--batch-size 16] [--precision float32]
 
-The same clips for all, their front end included; the backbone also with Keras's own batch normalization. Steps of all
-variants alternate in one process; each variant's peak memory is that of a process of its own. Operations are counted in
-TensorFlow's graph of one prediction, and of what a backbone alone would have to be to take as many: its width is
-printed too. On another backend than TensorFlow they are left out.
+All variants take the same clips, front end included; the backbone is also run with Keras's own batch normalization.
+Steps of all variants alternate in one process; the peak memory of each is that of a process of its own. Operations are
+counted in TensorFlow's graph of one prediction; the width at which the backbone alone needs as many is printed, too. On
+another backend than TensorFlow, operations are not counted.
 """
 
 import argparse
@@ -21,9 +21,9 @@ prepare_tensorflow()
 
 SECONDS = 10.0
 NUM_CLASSES = 10
-CLIPS, CLIP_SECONDS = 5, 3.0
+NUM_SUB_CLIPS, SUB_CLIP_SECONDS = 5, 3.0
 KERAS_BATCH_NORM = "backbone alone, Keras's BatchNormalization"
-# Name -> how the streams are made; None is the backbone alone.
+# Arguments of `gl_at` by the name of the variant; None is the backbone alone.
 VARIANTS = {
     "backbone alone": None,
     KERAS_BATCH_NORM: None,
@@ -34,53 +34,53 @@ VARIANTS = {
 
 
 def build(arguments: argparse.Namespace, variant: str, width: float | None = None):
-    """A variant's name -> the model, waveform in."""
+    """Build the model of a variant, with waveform input."""
     from kerastag.models import MODELS
 
-    settings = {"num_classes": NUM_CLASSES, "width": width or arguments.width, "input": "waveform"}
+    options = {"num_classes": NUM_CLASSES, "width": width or arguments.width, "input": "waveform"}
     if VARIANTS[variant] is None:
-        model = MODELS[arguments.backbone].build(**settings)
-        return with_keras_batch_norm(model) if variant == KERAS_BATCH_NORM else model
-    windows = {"num_sub_clips": CLIPS, "sub_clip_seconds": CLIP_SECONDS}
-    return MODELS[f"gl_at_{arguments.backbone}"].build(**settings, **windows, **VARIANTS[variant])
+        model = MODELS[arguments.backbone].build(**options)
+        return replace_batch_norm(model) if variant == KERAS_BATCH_NORM else model
+    options |= {"num_sub_clips": NUM_SUB_CLIPS, "sub_clip_seconds": SUB_CLIP_SECONDS}
+    return MODELS[f"gl_at_{arguments.backbone}"].build(**options, **VARIANTS[variant])
 
 
-def with_keras_batch_norm(model):
-    """A backbone -> the same with Keras's own batch normalization."""
+def replace_batch_norm(model):
+    """Rebuild a backbone with Keras's own batch normalization."""
     import keras
 
-    from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
+    from kerastag.layers import FusedBatchNormalization
 
-    def plain(layer):
-        fused = isinstance(layer, FusedBatchNormalization)
-        return (keras.layers.BatchNormalization if fused else type(layer)).from_config(layer.get_config())
+    def replace(layer):
+        is_fused = isinstance(layer, FusedBatchNormalization)
+        return (keras.layers.BatchNormalization if is_fused else type(layer)).from_config(layer.get_config())
 
-    return keras.models.clone_model(model, clone_function=plain)
+    return keras.models.clone_model(model, clone_function=replace)
 
 
-def clips(arguments: argparse.Namespace):
-    """A batch of noise and targets."""
+def make_batch(arguments: argparse.Namespace):
+    """Make a batch of noise with random targets."""
     import numpy as np
 
     from kerastag.dsp import FRONT_ENDS
     from kerastag.models import MODELS
 
-    rate = FRONT_ENDS[MODELS[arguments.backbone].front_end].sample_rate
-    random = np.random.default_rng(0)
-    waveform = 0.1 * random.standard_normal((arguments.batch_size, int(SECONDS * rate))).astype(np.float32)
-    return waveform, (random.random((arguments.batch_size, NUM_CLASSES)) < 0.2).astype(np.float32)
+    sample_rate = FRONT_ENDS[MODELS[arguments.backbone].front_end].sample_rate
+    rng = np.random.default_rng(0)
+    waveforms = 0.1 * rng.standard_normal((arguments.batch_size, int(SECONDS * sample_rate))).astype(np.float32)
+    return waveforms, (rng.random((arguments.batch_size, NUM_CLASSES)) < 0.2).astype(np.float32)
 
 
-def stepper(arguments: argparse.Namespace, variant: str, batch):
-    """A function that makes one training step and returns its seconds on the wall and of the processor."""
+def make_training_step(arguments: argparse.Namespace, variant: str, batch):
+    """Return a function that runs one training step and returns its wall time and processor time in seconds."""
     import keras
 
-    from kerastag.training.fit import compiled
+    from kerastag.training.config import TrainingConfig
+    from kerastag.training.optimization import compile_model
     from kerastag.training.outputs import select_training_outputs
-    from kerastag.training.settings import TrainingSettings
 
     keras.config.set_dtype_policy(arguments.precision)
-    model = compiled(select_training_outputs(build(arguments, variant)), TrainingSettings())
+    model = compile_model(select_training_outputs(build(arguments, variant)), TrainingConfig())
 
     def step() -> tuple[float, float]:
         wall, processor = time.perf_counter(), time.process_time()
@@ -92,89 +92,101 @@ def stepper(arguments: argparse.Namespace, variant: str, batch):
     return step
 
 
-def operations(model, samples: int) -> float:
-    """Multiplications and additions of one prediction, in thousand millions."""
+def count_operations(model, num_samples: int) -> float:
+    """Count the floating-point operations of one prediction, in billions."""
     import tensorflow as tf
 
-    function = tf.function(lambda x: model(x)["clipwise"]).get_concrete_function(tf.TensorSpec((1, samples)))
+    function = tf.function(lambda x: model(x)["clipwise"]).get_concrete_function(tf.TensorSpec((1, num_samples)))
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
     return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops / 1e9
 
 
-def equal_width(arguments: argparse.Namespace, samples: int, alone: float, wanted: float) -> tuple[float, float]:
-    """The narrowest backbone, in hundredths, that takes as many operations alone, and how many it takes.
+def find_equal_width(
+    arguments: argparse.Namespace, num_samples: int, backbone_operations: float, operations: float
+) -> tuple[float, float]:
+    """Find the smallest width, in hundredths, at which the backbone alone needs as many operations, and their number.
 
-    They grow with nearly the square of the width, which says about where to look.
+    The search starts from the rule that operations are proportional to the square of the width.
     """
-    taken = {round(100 * arguments.width): alone}
+    operations_by_width = {round(100 * arguments.width): backbone_operations}
 
     def count(hundredths: int) -> float:
-        if hundredths not in taken:
-            taken[hundredths] = operations(build(arguments, "backbone alone", hundredths / 100), samples)
-        return taken[hundredths]
+        if hundredths not in operations_by_width:
+            model = build(arguments, "backbone alone", hundredths / 100)
+            operations_by_width[hundredths] = count_operations(model, num_samples)
+        return operations_by_width[hundredths]
 
     width = round(100 * arguments.width)
     for _ in range(2):
-        width = round(width * (wanted / count(width)) ** 0.5)
-    while count(width) < wanted:
+        width = round(width * (operations / count(width)) ** 0.5)
+    while count(width) < operations:
         width += 1
-    while count(width - 1) >= wanted:
+    while count(width - 1) >= operations:
         width -= 1
     return width / 100, count(width)
 
 
-def peak_memory(arguments: argparse.Namespace, variant: str) -> float:
-    """A variant's name -> MiB that a process needs for its training steps."""
-    words = [sys.executable, __file__, "--memory_of", variant]
+def measure_peak_memory(arguments: argparse.Namespace, variant: str) -> float:
+    """Measure the peak memory of a process that trains a variant, MiB."""
+    command = [sys.executable, __file__, "--memory-of", variant]
     for name in ("backbone", "width", "batch_size", "precision"):
-        words += [f"--{name}", str(getattr(arguments, name))]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    return float(done.stdout.splitlines()[-1])
+        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(result.stdout.splitlines()[-1])
 
 
 def main() -> None:
+    """Measure all variants and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="cnn10", choices=("talnet", "cnn10", "resnet38", "at_sca", "mn"))
-    parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--memory_of", choices=VARIANTS, help=argparse.SUPPRESS)
+    backbones = ("talnet", "cnn10", "resnet38", "at_sca", "mn")
+    parser.add_argument("--backbone", default="cnn10", choices=backbones, help="Backbone of both streams.")
+    parser.add_argument("--width", type=float, default=0.25, help="Width of the backbone.")
+    parser.add_argument("--batch-size", type=int, default=16, help="Number of clips in a batch.")
+    parser.add_argument("--precision", default="float32", help="Dtype policy of Keras.")
+    parser.add_argument("--rounds", type=int, default=10, help="Number of steps of each variant.")
+    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    batch = clips(arguments)
+    batch = make_batch(arguments)
     if arguments.memory_of:
-        stepper(arguments, arguments.memory_of, batch)()
-        # Not `ru_maxrss`, which a process inherits from the one that started it.
+        make_training_step(arguments, arguments.memory_of, batch)()
+        # Not `ru_maxrss`, which a process inherits from its parent.
         status = Path("/proc/self/status").read_text()
         print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
         return
     import keras
 
-    from kerastag.recipes._run import versions
+    from kerastag._provenance import package_versions
+    from kerastag.markdown import format_table
 
-    steps = {name: stepper(arguments, name, batch) for name in VARIANTS}
+    steps = {name: make_training_step(arguments, name, batch) for name in VARIANTS}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
     for _ in range(arguments.rounds):
         for name, step in steps.items():
             seconds[name].append(step())
-    counted = keras.backend.backend() == "tensorflow"
-    samples = batch[0].shape[1]
-    taken = {name: operations(build(arguments, name), samples) if counted else 0.0 for name in VARIANTS}
-    print(" · ".join(f"{name} {version}" for name, version in versions().items()))
+    counts_operations = keras.backend.backend() == "tensorflow"
+    num_samples = batch[0].shape[1]
+    operations = {
+        name: count_operations(build(arguments, name), num_samples) if counts_operations else 0.0 for name in VARIANTS
+    }
+    baseline = seconds["backbone alone"]
+    rows = []
+    for name, times in seconds.items():
+        wall, processor = (
+            statistics.median(a[i] / b[i] for a, b in zip(times, baseline, strict=True)) for i in range(2)
+        )
+        median = 1e3 * statistics.median(wall_seconds for wall_seconds, _ in times)
+        memory = f"{measure_peak_memory(arguments, name):.0f}"
+        rows.append((name, f"{median:.0f}", f"{wall:.2f}", f"{processor:.2f}", memory, f"{operations[name]:.2f}"))
+    print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
     print(f"{arguments.backbone}, width {arguments.width:g}, {arguments.batch_size} clips of {SECONDS:g} s, ", end="")
-    print(f"{CLIPS} sub-clips of {CLIP_SECONDS:g} s, {arguments.precision}\n")
-    print("| training step | median ms | ratio, pair by pair | of processor time | peak MiB | GFLOP a prediction |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    first = seconds["backbone alone"]
-    for name, found in seconds.items():
-        wall, processor = (statistics.median(a[i] / b[i] for a, b in zip(found, first, strict=True)) for i in range(2))
-        median = 1e3 * statistics.median(wall_seconds for wall_seconds, _ in found)
-        memory = peak_memory(arguments, name)
-        print(f"| {name} | {median:.0f} | {wall:.2f} | {processor:.2f} | {memory:.0f} | {taken[name]:.2f} |")
-    if counted:
-        width, alone = equal_width(arguments, samples, taken["backbone alone"], taken["joint, selected on log-mel"])
-        print(f"\nalone at width {width:g}: {alone:.2f} GFLOP, as many as two streams at width {arguments.width:g}")
+    print(f"{NUM_SUB_CLIPS} sub-clips of {SUB_CLIP_SECONDS:g} s, {arguments.precision}\n")
+    header = ("training step", "median ms", "pairwise ratio", "of processor time", "peak MiB", "GFLOP per prediction")
+    print(format_table(header, rows))
+    if counts_operations:
+        backbone_operations, gl_at_operations = operations["backbone alone"], operations["joint, selected on log-mel"]
+        width, count = find_equal_width(arguments, num_samples, backbone_operations, gl_at_operations)
+        print(f"\nbackbone alone at width {width:g}: {count:.2f} GFLOP, as many as both streams at {arguments.width:g}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""Every use of Keras's private API."""
+"""Every use of Keras's private API, which may change with any release; `tests/test_keras.py` notices.
+
+The module is a leaf: it imports nothing of kerastag.
+"""
 
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["averaged_variables", "flatten_layers", "list_ancestors", "sync_jax_state"]
+__all__ = ["flatten_layers", "get_averaged_variables", "list_ancestors", "sync_jax_state"]
 
 
 def flatten_layers(model: Any) -> Iterable[Any]:
-    """Return a model and all layers inside it, nested ones included."""
+    """Return a model and all layers inside it, those of nested models included."""
     return model._flatten_layers()
 
 
@@ -30,7 +33,7 @@ def list_ancestors(tensor: Any) -> dict[tuple[int, int], Any]:
     return ancestors
 
 
-def averaged_variables(optimizer: Any) -> list[Any]:
+def get_averaged_variables(optimizer: Any) -> list[Any]:
     """Return the moving averages of the weights that an optimizer keeps; none without `use_ema`."""
     # Under mixed_float16 Keras wraps the optimizer, and the wrapper reports that it keeps no averages.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)

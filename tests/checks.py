@@ -124,7 +124,7 @@ def compute_outputs(function: Callable[..., Any], inputs: Any, mask: np.ndarray 
     tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
     if isinstance(function, keras.layers.Layer):
         arguments = {} if mask is None else {"mask": keras.ops.convert_to_tensor(mask)}
-        if function._call_has_training_arg:
+        if "training" in inspect.signature(function.call).parameters:
             arguments["training"] = False
         outputs = function(tensors, **arguments)
     else:

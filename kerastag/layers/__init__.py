@@ -1,7 +1,7 @@
 """Keras layers, one public layer per module.
 
-They are written in `keras.ops` and run on every Keras backend. Two batch normalization layers call kernels of TensorFlow
-where that is the backend.
+They are written in `keras.ops` and run on every Keras backend. The two batch normalization layers call kernels of
+TensorFlow where that is the backend.
 """
 
 from importlib import import_module

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastag._keras import averaged_variables
+from kerastag._keras import get_averaged_variables
 from kerastag.training.batch_norm import set_momentum
 from kerastag.training.config import TrainingConfig
 from kerastag.training.devices import model_scope
@@ -53,7 +53,7 @@ def compile_model(model: keras.Model, config: TrainingConfig) -> keras.Model:
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Give a model the moving average of its weights within the block, where its optimizer keeps one."""
-    averages = averaged_variables(model.optimizer)
+    averages = get_averaged_variables(model.optimizer)
     if not averages:
         yield
         return

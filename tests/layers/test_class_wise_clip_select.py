@@ -145,6 +145,17 @@ def test_batch_saving_and_config():
     check_config_round_trip(layer)
 
 
+def test_a_config_written_before_version_0_1_0_has_the_former_names_of_two_arguments():
+    config = keras.saving.serialize_keras_object(ClassWiseClipSelect(3, 1.5, 10))
+    arguments = config["config"]
+    arguments["num_clips"], arguments["clip_seconds"] = (
+        arguments.pop("num_sub_clips"),
+        arguments.pop("sub_clip_seconds"),
+    )
+    layer = keras.saving.deserialize_keras_object(config)
+    assert (layer.num_sub_clips, layer.sub_clip_seconds, layer.length) == (3, 1.5, 15)
+
+
 @pytest.mark.parametrize("bins", [0, 3])
 def test_lengths_may_stay_open_and_the_graph_compiled(bins):
     """The same as with known lengths; a source that turns out shorter than a window ends in zeros."""
@@ -243,7 +254,7 @@ def test_arguments_outside_their_range_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (((2, 20), (2, 3), (2, 5, 3)), r"`sub_clip_seconds` must be at most the source's 2 s. Received: 3.0"),
+        (((2, 20), (2, 3), (2, 5, 3)), r"`sub_clip_seconds` must be at most the 2 s of the source; received: 3.0"),
         (((2, 40), (2, 3), (2, 5, 4)), r"`clipwise` and `framewise` must have the same classes.*\(2, 3\), \(2, 5, 4\)"),
         (((2, 40), (1, 3), (2, 5, 3)), r"`inputs` must have the same batch.*\(2, 40\), \(1, 3\), \(2, 5, 3\)"),
         (((2, 40), (2, 3), (2, 41, 3)), "`framewise` must have from 1 to 40 output frames.*received: 41"),
