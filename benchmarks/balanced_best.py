@@ -2,10 +2,11 @@
 
     python benchmarks/balanced_best.py --data-dir PACKS --runs RUNS [--jobs N]
 
-It starts from feature-level attention in natural order. Every idea changes one thing; then what helped is combined, the
-best first, until three changes in a row gain less than 0.001 mAP; then the steps and the learning rate are varied. The
-best of this search and of `benchmarks/balanced_ensemble.py` is the row `best` of recipes/paper1.toml, which
-`benchmarks/paper1.py` trains on all clips. Finished runs are left unchanged, so the same command can be repeated.
+It starts from feature-level attention in natural order. Every idea changes one thing; then what helped is combined,
+the best first, until three changes in a row gain less than 0.001 mAP; then the steps and the learning rate are
+varied. The best of this search and of `benchmarks/balanced_ensemble.py` is the row `best` of recipes/paper1.toml,
+which `benchmarks/paper1.py` trains on all clips. Finished runs are left unchanged, so the same command can be
+repeated.
 """
 
 import argparse

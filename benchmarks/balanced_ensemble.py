@@ -2,11 +2,11 @@
 
     python benchmarks/balanced_ensemble.py --data-dir PACKS --runs RUNS [--seeds S ...] [--jobs N]
 
-Every candidate is trained with what `balanced_best.py` found to help: natural order, mixup, a higher learning rate, more
-steps. Each is trained without the held-out clips. Then, starting from the best one, the candidate that raises the
-held-out mAP of the mean of predictions most is added, until none raises it by 0.0005. The members are trained again on
-all clips, with each of the seeds, and evaluated together on `eval`. Finished runs are left unchanged, so the same command
-can be repeated.
+Every candidate is trained with what `balanced_best.py` found to help: natural order, mixup, a higher learning rate,
+more steps. Each is trained without the held-out clips. Then, starting from the best one, the candidate that raises
+the held-out mAP of the mean of predictions most is added, until none raises it by 0.0005. The members are trained
+again on all clips, with each of the seeds, and evaluated together on `eval`. Finished runs are left unchanged, so the
+same command can be repeated.
 """
 
 import argparse

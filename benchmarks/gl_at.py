@@ -2,20 +2,21 @@
 
     python benchmarks/gl_at.py --audio-dir ESC10 --runs RUNS [--only NAME ...] [--seeds S ...] [--jobs N] [--valid]
 
-Finished runs are left unchanged and interrupted ones are resumed, so the same command can be repeated. It ends with the
-tables. `--list` shows the runs. Soundscapes of folds 1 to 4 are trained on, those of fold 5 are evaluated on. A tenth of
-the recordings of folds 1 to 4 is held out for the pack `valid`, on which `--valid` evaluates instead, in folders of its
-own: step counts are chosen there.
+Finished runs are left unchanged and interrupted ones are resumed, so the same command can be repeated. It ends with
+the tables. `--list` shows the runs. Soundscapes of folds 1 to 4 are trained on, those of fold 5 are evaluated on. A
+tenth of the recordings of folds 1 to 4 is held out for the pack `valid`, on which `--valid` evaluates instead, in
+folders of its own: step counts are chosen there.
 
-`mn04_pretrained` starts from published weights, the others from `NAME_base`, the same backbone trained here. From there
-each is trained alone and with GL-AT with equal steps, batches and learning rates, and alone again with as many operations
-as both streams need: N * tau = 15 s besides the 10 s of the clip, so 2.5 times as many, through steps (`NAME_matched`)
-or, for narrow backbones from scratch, width (`NAME_wide`), as `benchmarks/two_streams.py` counts them. A frozen global
-stream starts from the backbone that was trained alone, since its selection needs a classifier.
+`mn04_pretrained` starts from published weights, the others from `NAME_base`, the same backbone trained here. From
+there each is trained alone and with GL-AT with equal steps, batches and learning rates, and alone again with as many
+operations as both streams need: N * tau = 15 s besides the 10 s of the clip, so 2.5 times as many, through steps
+(`NAME_matched`) or, for narrow backbones from scratch, width (`NAME_wide`), as `benchmarks/two_streams.py` counts
+them. A frozen global stream starts from the backbone that was trained alone, since its selection needs a classifier.
 
-The networks are as narrow as two cores can train. `--full-width` uses the published widths in mixed_bfloat16, which needs
-a GPU. `--times` multiplies all steps, for networks that learn slowly. `--soundscapes`, `--mixup` and `--spec-augment`
-are for networks that overfit. Runs with other flags have folders of their own, named after the flags.
+The networks are as narrow as two cores can train. `--full-width` uses the published widths in mixed_bfloat16, which
+needs a GPU. `--times` multiplies all steps, for networks that learn slowly. `--soundscapes`, `--mixup` and
+`--spec-augment` are for networks that overfit. Runs with other flags have folders of their own, named after the
+flags.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/paper1.py --data-dir PACKS --runs RUNS [--only ROW ...] [--seeds S ...] [--jobs N]
 
-Finished runs are left unchanged and interrupted ones are resumed, so the same command can be repeated. It ends with the
-tables. `--list` shows the runs.
+Finished runs are left unchanged and interrupted ones are resumed, so the same command can be repeated. It ends with
+the tables. `--list` shows the runs.
 """
 
 import argparse

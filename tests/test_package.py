@@ -1,4 +1,4 @@
-"""The package itself: light to import, one version, every public name where it says."""
+"""Tests of the package itself: imports stay light, there is one version, and every public name exists."""
 
 import ast
 import re
@@ -11,20 +11,20 @@ import pytest
 import kerastag
 from checks import ROOT, run_python
 
-FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "sklearn", "h5py", "soundfile", "soxr", "pooch")
+FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "sklearn", "h5py", "soundfile", "soxr")
 
 
-def test_importing_it_loads_no_framework_and_not_even_numpy() -> None:
+def test_importing_the_package_loads_neither_a_framework_nor_numpy() -> None:
     code = f"import sys, kerastag; dir(kerastag); print([m for m in {FRAMEWORKS} if m in sys.modules])"
     assert run_python(code).strip() == "[]"
 
 
-def test_the_command_loads_no_framework_before_its_subcommand_needs_it() -> None:
+def test_the_command_loads_no_framework_before_a_verb_needs_it() -> None:
     code = f"import sys, kerastag.__main__; print([m for m in {FRAMEWORKS} if m in sys.modules])"
     assert run_python(code).strip() == "[]"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     for name in kerastag.__all__:
         assert getattr(kerastag, name) is not None
         assert name in dir(kerastag)
@@ -57,21 +57,21 @@ def test_the_version_has_one_place() -> None:
     assert kerastag.__version__ not in (ROOT / "setup.cfg").read_text()
 
 
-def test_an_installed_package_says_the_same_version() -> None:
+def test_an_installed_package_has_the_same_version() -> None:
     try:
         installed = metadata.version("kerastag")
     except metadata.PackageNotFoundError:
-        pytest.skip("kerastag runs from its checkout here, without being installed")
+        pytest.skip("kerastag is not installed; it runs from its checkout")
     assert installed == kerastag.__version__
 
 
-def test_every_public_constructor_and_function_says_its_types() -> None:
-    """mypy asks the same of everything but the layers, whose `call` and `build` Keras hands any tensor."""
+def test_every_public_constructor_and_function_has_type_annotations() -> None:
+    """mypy checks the same for everything but the layers, whose `call` and `build` take any tensor."""
     bare = [
         f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
         for path in sorted((ROOT / "kerastag").rglob("*.py"))
         for function in public_functions(ast.parse(path.read_text()).body)
-        if not says_its_types(function)
+        if not has_annotations(function)
     ]
     assert not bare, bare
 
@@ -85,6 +85,6 @@ def public_functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
             yield from (part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__")
 
 
-def says_its_types(function: ast.FunctionDef) -> bool:
+def has_annotations(function: ast.FunctionDef) -> bool:
     named = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     return all(a.annotation for a in named if a.arg != "self") and (function.returns or function.name == "__init__")

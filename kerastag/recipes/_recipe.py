@@ -89,11 +89,13 @@ class Recipe:
         if folder.is_finished:
             print(f"{folder.path}: already finished; its metrics are shown again", file=sys.stderr)
             return folder.metrics()
-        from kerastag.training import trainer
+        if self.task is None:
+            from kerastag.training.evaluation import evaluate_scores
 
-        if self.task is not None:
-            return trainer.train(folder, self.task, config, data_dir)
-        return trainer.score(folder, self.compute_scores, config, data_dir)
+            return evaluate_scores(folder, self.compute_scores, config, data_dir)
+        from kerastag.training.trainer import train
+
+        return train(folder, self.task, config, data_dir)
 
     @staticmethod
     def print_results(metrics: Mapping[str, Any], folder: RunFolder) -> None:

@@ -142,9 +142,9 @@ def two_stream_recipe(name: str, description: str) -> Recipe:
 
 def _load_initial_weights(model: Any, config: TwoStreamConfig) -> None:
     from kerastag.models.weights import copy_weights
-    from kerastag.tagger import model_file
+    from kerastag.tagger import fetch_model
 
-    path = model_file(config.initial_weights)
+    path = fetch_model(config.initial_weights)
     skipped = copy_weights(model, path)
     suffix = f", except {', '.join(skipped)}, which have other classes" if skipped else ""
     print(f"initial weights: {path}{suffix}", file=sys.stderr)

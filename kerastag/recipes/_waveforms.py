@@ -109,14 +109,14 @@ def find_front_end(backbone: str) -> FrontEnd:
 
 def waveform_card(backbone: str, data: RunData) -> Card:
     """Return the card of a tagger that was trained on waveforms."""
-    from kerastag.models.two_stream import backbone_of
+    from kerastag.models.two_stream import get_backbone
 
     front_end = find_front_end(backbone)
     return Card(
         labels=data.labels,
         sample_rate=front_end.sample_rate,
         window_seconds=data.train.x_shape[1] / front_end.sample_rate,
-        seconds_per_frame=backbone_of(backbone).seconds_per_output,
+        seconds_per_frame=get_backbone(backbone).seconds_per_output,
         front_end=front_end.as_dict(),
         origin=f"trained by kerastag on {', '.join(sorted(data.class_counts))}",
         versions=package_versions(),

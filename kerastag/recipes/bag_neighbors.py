@@ -119,12 +119,12 @@ def fit_predict(train: Bags, evaluation: Bags, config: BagConfig) -> tuple[NDArr
     """
     if not 0 < config.selection_share < 1:
         raise ValueError(f"`selection_share` must be above 0 and below 1; received: {config.selection_share}")
-    kept, held_out = hold_out(train.targets, config.selection_share)
+    known, held_out = hold_out(train.targets, config.selection_share)
     if config.method == "neighbors":
-        k = _choose_k(train[held_out], train[kept], config.neighbors)
+        k = _choose_k(train[held_out], train[known], config.neighbors)
         return dict(score_by_neighbors(evaluation, train, [k]))[k], {"k": k}
     if config.method == "svm":
-        return _svm(train, evaluation, kept, held_out, config)
+        return _svm(train, evaluation, known, held_out, config)
     raise ValueError(f"`method` must be neighbors or svm; received: {config.method!r}")
 
 
@@ -163,32 +163,32 @@ def _find_nearest(queries: Bags, bags: Bags, k: int) -> tuple[NDArray[np.int64],
     return nearest, weights
 
 
-def _choose_k(held_out: Bags, kept: Bags, counts: Sequence[int]) -> int:
+def _choose_k(held_out: Bags, known: Bags, counts: Sequence[int]) -> int:
     metrics = {
-        k: compute_metrics(held_out.targets, scores).map for k, scores in score_by_neighbors(held_out, kept, counts)
+        k: compute_metrics(held_out.targets, scores).map for k, scores in score_by_neighbors(held_out, known, counts)
     }
     return max(metrics, key=lambda k: metrics[k])
 
 
 def _svm(
-    clips: Bags, queries: Bags, kept: NDArray[np.int64], held_out: NDArray[np.int64], config: BagConfig
+    clips: Bags, queries: Bags, known: NDArray[np.int64], held_out: NDArray[np.int64], config: BagConfig
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     from sklearn.decomposition import PCA
 
     if not 1 <= config.landmarks <= _MAX_LANDMARKS:
         raise ValueError(f"`landmarks` must be 1 to {_MAX_LANDMARKS}; received: {config.landmarks}")
     rng = np.random.default_rng([config.seed, 1])
-    landmarks = clips[np.sort(rng.permutation(kept)[: config.landmarks])]
+    landmarks = clips[np.sort(rng.permutation(known)[: config.landmarks])]
     similarities, gamma = _similarities(clips, landmarks)
     components = min(config.components, len(landmarks), len(clips))
-    reduce = PCA(components, svd_solver="randomized", random_state=config.seed, whiten=False).fit(similarities[kept])
+    reduce = PCA(components, svd_solver="randomized", random_state=config.seed, whiten=False).fit(similarities[known])
     # One scale for all components, so that C has the same meaning for any gamma and any number of landmarks.
     scale = np.sqrt(reduce.explained_variance_.sum())
     features = reduce.transform(similarities) / scale
     frequent = np.argsort(-clips.targets.sum(axis=0), kind="stable")[: config.selection_classes]
     metrics = {}
     for cost in config.costs:
-        machine = _LinearMachines(cost, config.jobs).fit(features[kept], clips.targets[kept][:, frequent])
+        machine = _LinearMachines(cost, config.jobs).fit(features[known], clips.targets[known][:, frequent])
         metrics[cost] = compute_metrics(clips.targets[held_out][:, frequent], machine.score(features[held_out])).map
     cost = max(metrics, key=lambda value: metrics[value])
     machines = _LinearMachines(cost, config.jobs).fit(features, clips.targets)

@@ -1,19 +1,28 @@
 """Predictions of a model over the clips of a pack, and their average over checkpoints."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from kerastag.data.batches import scale
 from kerastag.metrics.classification import Metrics, compute_metrics
 from kerastag.training.config import TrainingConfig
 from kerastag.training.outputs import STREAMS
-from kerastag.training.run_data import RunData
+from kerastag.training.report import save_results
+from kerastag.training.run_data import RunData, load_run_data
+from kerastag.training.run_folder import RunFolder
 
-__all__ = ["CheckpointEnsemble", "evaluate_predictions", "evaluate_streams", "predict", "predict_evaluation"]
+__all__ = [
+    "CheckpointEnsemble",
+    "evaluate_scores",
+    "evaluate_predictions",
+    "evaluate_streams",
+    "predict",
+    "predict_evaluation",
+]
 
 _EMBEDDING_BATCH_SIZE = 512
 
@@ -21,8 +30,8 @@ _EMBEDDING_BATCH_SIZE = 512
 class Rows(Protocol):
     """What prediction needs of a pack."""
 
-    targets: np.ndarray
-
+    @property
+    def targets(self) -> np.ndarray: ...
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
@@ -38,6 +47,8 @@ def predict(model: Any, pack: Rows, rows: np.ndarray | None = None, batch_size: 
     Returns:
         The outputs of the model, float32: `(clips, classes)`, or a structure of such arrays.
     """
+    import keras
+
     rows = np.arange(len(pack.targets)) if rows is None else rows
     outputs = []
     for start in range(0, len(rows), batch_size):
@@ -73,6 +84,25 @@ def evaluate_streams(data: RunData, predictions: np.ndarray) -> dict[str, Metric
     if predictions.ndim == 2:
         return {}
     return {name: evaluate_predictions(data, predictions[..., i]) for i, name in enumerate(STREAMS, start=1)}
+
+
+def evaluate_scores(
+    folder: RunFolder, compute_scores: Callable[[Any, RunData], Mapping[str, Any]], config: Any, data_dir: Path
+) -> dict[str, Any]:
+    """Evaluate a system without a network, and return the content of `metrics.json`.
+
+    Args:
+        folder: Folder of the run.
+        compute_scores: Function of the configuration and the clips of the run that returns a dict with `scores`,
+            `(clips, classes)`, and JSON values to save with the metrics.
+        config: Configuration of the run.
+        data_dir: Folder of packs.
+    """
+    data = load_run_data(config, data_dir)
+    start = time.perf_counter()
+    results = dict(compute_scores(config, data))
+    metrics = evaluate_predictions(data, results.pop("scores"))
+    return save_results(folder, data, {"ensemble": metrics, **results, "seconds": time.perf_counter() - start})
 
 
 def without_optimizer(model: Any) -> Any:

@@ -10,6 +10,8 @@
 | `checkpoints/step_NNNNNN.weights.h5` | weights of the checkpoints that are averaged |
 | `state.npz` | everything that resuming needs |
 | `model.keras` | the trained model with its card |
+| `embedder.keras`, `head.keras` | the two parts of a tagger of `kerastag custom` that a device can run |
+| `confusion.csv` | what the clips of each class were predicted as, of `kerastag custom` |
 """
 
 import csv
@@ -41,7 +43,8 @@ _OLD_FIELDS = {
     "clip_seconds": "sub_clip_seconds",
     "neighbours": "neighbors",
 }
-_OLD_METRICS = {"localisation": "localization"}
+_OLD_METRICS = {"localisation": "localization", "figures": "metrics"}
+_OLD_VALUES = {("method", "neighbours"): "neighbors", ("background", "made_up"): "synthetic"}
 
 
 class RunFolder:
@@ -115,6 +118,14 @@ class RunFolder:
         return self.path / "model.keras"
 
     @property
+    def embedder_path(self) -> Path:
+        return self.path / "embedder.keras"
+
+    @property
+    def head_path(self) -> Path:
+        return self.path / "head.keras"
+
+    @property
     def state_path(self) -> Path:
         return self.path / "state.npz"
 
@@ -156,6 +167,14 @@ class RunFolder:
             raise FileNotFoundError(f"{self.path}: not a finished run (no metrics.json)")
         return {_OLD_METRICS.get(name, name): value for name, value in read_json(file).items()}
 
+    def read_text(self, name: str) -> str:
+        """Read a text file of a finished run, such as `table.md`.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        return (self.path / name).read_text(encoding="utf-8")
+
     def card(self) -> Card:
         """Read the card of `model.keras`, or make one for a run that was written without.
 
@@ -175,14 +194,14 @@ class RunFolder:
             versions=read_json(self.path / "versions.json"),
         )
 
-    def save_model(self, model: Any, card: Card) -> None:
-        """Write `model.keras` with its card."""
+    def save_model(self, model: Any, card: Card, path: Path | None = None) -> None:
+        """Write a model with its card, `model.keras` by default."""
 
-        def write(path: Path) -> None:
-            model.save(path)
-            write_card(path, card)
+        def write(temporary_path: Path) -> None:
+            model.save(temporary_path)
+            write_card(temporary_path, card)
 
-        write_atomically(self.model_path, write)
+        write_atomically(path or self.model_path, write)
 
     def save_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `log.csv`, one row for each evaluation."""
@@ -245,6 +264,7 @@ def _check_same_run(folder: RunFolder, system: str, values: Mapping[str, Any]) -
 def _upgrade(system: str, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the system and the configuration of a run of the format before version 0.1 in today's names."""
     renamed = {_OLD_FIELDS.get(name, name): value for name, value in values.items()}
-    if renamed.get("method") == "neighbours":
-        renamed["method"] = "neighbors"
+    for (name, old_value), value in _OLD_VALUES.items():
+        if renamed.get(name) == old_value:
+            renamed[name] = value
     return _OLD_SYSTEMS.get(system, system), renamed

@@ -1,7 +1,6 @@
 """Train a system on packs, evaluate it and leave a run folder."""
 
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from kerastag.training.run_folder import RunFolder
 from kerastag.training.state import build_optimizer
 from kerastag.training.task import Task
 
-__all__ = ["build_models", "evaluate_run", "fit", "make_dataset", "predict_run", "score", "train"]
+__all__ = ["build_models", "evaluate_run", "fit", "make_dataset", "predict_run", "train"]
 
 
 def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path) -> dict[str, Any]:
@@ -103,17 +102,6 @@ def make_dataset(batches: Batches, start: int, stop: int) -> Any:
     from kerastag.data.pipeline import KerasBatches
 
     return KerasBatches(batches, start, stop)
-
-
-def score(
-    folder: RunFolder, compute_scores: Callable[[Any, RunData], Mapping[str, Any]], config: Any, data_dir: Path
-) -> dict[str, Any]:
-    """Evaluate a system without a network: its `scores` of the clips, and JSON values to save with the metrics."""
-    data = load_run_data(config, data_dir)
-    start = time.perf_counter()
-    results = dict(compute_scores(config, data))
-    metrics = evaluate_predictions(data, results.pop("scores"))
-    return save_results(folder, data, {"ensemble": metrics, **results, "seconds": time.perf_counter() - start})
 
 
 def evaluate_run(folder: RunFolder, task: Task, config: TrainingConfig, data: RunData) -> dict[str, Any]:

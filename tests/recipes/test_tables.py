@@ -218,7 +218,7 @@ def test_missing_and_unreadable_run_folders_are_one_line(es, tmp_path, capsys):
     assert_one_line(capsys, r"metrics.json: not a JSON file \(")
     (es / "metrics.json").write_text("[]")
     assert main([str(es), *output]) == 1
-    assert_one_line(capsys, "must hold a JSON object; received: list")
+    assert_one_line(capsys, "must contain a JSON object; received: list")
     (es / "metrics.json").unlink()
     assert main([str(es), *output]) == 1
     assert_one_line(capsys, r"not a finished run \(no metrics.json\)")

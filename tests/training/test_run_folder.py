@@ -50,7 +50,7 @@ def test_a_run_killed_while_its_first_file_was_written_starts_again(tmp_path):
     ("content", "message"),
     [
         ("{", r"config.json: not a JSON file"),
-        ("[]", r"config.json: must hold a JSON object; received: list"),
+        ("[]", r"config.json: must contain a JSON object; received: list"),
         ('{"format": 2, "system": "es_min"}', r"config.json: `format` must be at most 1; received: 2; update kerastag"),
         ('{"format": 1, "system": 3}', r"config.json: `system` must name a recipe; received: 3"),
     ],
