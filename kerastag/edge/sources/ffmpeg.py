@@ -101,7 +101,6 @@ class FfmpegSession:
             raise SourceLostError(f"{self.name}: ffmpeg ended with status {status}{self._format_message()}")
 
     def stop(self) -> None:
-        """End the blocks soon; a signal handler or another thread may call this."""
         self._reader.stop()
 
     def close(self) -> None:

@@ -74,7 +74,6 @@ class MicrophoneSession:
                 raise SourceLostError(f"{self.name}: stopped, probably unplugged")
 
     def stop(self) -> None:
-        """End the blocks soon; a signal handler or another thread may call this."""
         self._stopped = True
         self._wake_reader()
 

@@ -136,7 +136,6 @@ class StandardInputSource:
             return data
 
     def stop(self) -> None:
-        """End the blocks soon; a signal handler or another thread may call this."""
         self._reader.stop()
 
     def close(self) -> None:

@@ -52,7 +52,6 @@ class RecordingSource:
             yield Block(samples, self._rate, captured_at)
 
     def stop(self) -> None:
-        """End the blocks soon; a signal handler or another thread may call this."""
         self._stop.set()
 
     def close(self) -> None:

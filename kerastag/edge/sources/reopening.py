@@ -98,7 +98,6 @@ class ReopeningSource:
         return block._replace(lost_samples=block.lost_samples + max(0, round(gap_seconds * block.sample_rate)))
 
     def stop(self) -> None:
-        """End the blocks soon; a signal handler or another thread may call this."""
         self._stop.set()
         with contextlib.suppress(AttributeError):  # There is no session at this moment.
             self._session.stop()  # type: ignore[union-attr]
