@@ -1,4 +1,4 @@
-"""Every system of paper 1, built and saved on one backend, gives the same on JAX."""
+"""All systems of paper 1, built and saved on one backend, predict the same on JAX."""
 
 import importlib.util
 import json
@@ -41,30 +41,30 @@ print(json.dumps(sorted(path.stem for path in folder.glob("*.npz"))))
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """What every model gives here and on JAX."""
+    """Return the outputs of every model on this backend and on JAX."""
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed: install kerastag[jax]")
     folder = tmp_path_factory.mktemp("backends")
     np.save(folder / "x.npy", X)
-    here = {}
+    outputs_here = {}
     for number, (name, build) in enumerate(BUILDERS.items()):
         keras.utils.set_random_seed(number)
         model = build()
         for weight in model.weights:  # averages and gains as after some training
             if weight.name in ("gamma", "moving_variance"):
                 weight.assign(np.random.default_rng(number).uniform(0.5, 2, weight.shape))
-        here[name] = compute_outputs(model, X)
+        outputs_here[name] = compute_outputs(model, X)
         model.save(folder / f"{name}.keras")
     done = run_python(ON_JAX.format(folder=str(folder)), env={"KERAS_BACKEND": "jax"}, timeout=600)
     assert json.loads(done.splitlines()[-1]) == sorted(BUILDERS)
-    return here, {name: dict(np.load(folder / f"{name}.npz")) for name in BUILDERS}
+    return outputs_here, {name: dict(np.load(folder / f"{name}.npz")) for name in BUILDERS}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
-def test_jax_gives_the_same(both, name):
-    here, there = (outputs[name] for outputs in both)
-    assert here.keys() == there.keys() == {"clipwise", "framewise"}
-    for key, value in here.items():
+def test_jax_predicts_the_same(both, name):
+    on_tensorflow, on_jax = (outputs[name] for outputs in both)
+    assert on_tensorflow.keys() == on_jax.keys() == {"clipwise", "framewise"}
+    for key, value in on_tensorflow.items():
         assert np.ptp(value) > 0
-        np.testing.assert_allclose(there[key], value, atol=1e-5)
+        np.testing.assert_allclose(on_jax[key], value, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Attention pooling against its formula, for every phi: masks, bounds, extremes, half precision."""
+"""Attention pooling equals its formula for every phi; masks, bounds, extreme scores and half precision."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ VALUES = RANDOM.uniform(-1, 1, (3, 5, 4)).astype("float32")
 SCORES = (3 * RANDOM.standard_normal((3, 5, 4))).astype("float32")
 MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 0, 1], [1, 1, 1, 1, 1]], bool)
 
-# Equations 25 to 28 in float64; exp less the clip's largest, which the small number added to it is measured against.
+# Equations 25 to 28 in float64; the maximum is subtracted before exp, because 1e-7 is added to the result.
 BY_HAND = {
     "relu": lambda z: np.maximum(z, 0),
     "exp": lambda z: np.exp(z - z.max(axis=0)),
@@ -28,39 +28,39 @@ BY_HAND = {
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
 }
 phis = pytest.mark.parametrize("phi", PHI)
-trainings = pytest.mark.parametrize("training", [False, True])  # a gradient written out, or the framework's
+trainings = pytest.mark.parametrize("training", [False, True])  # with the custom gradient, or that of the backend
 
 
 def attend(values, scores, phi):
-    """Equations 19 and 20 on the valid segments of one clip -> the weights and their sum of the values."""
+    """Compute equations 19 and 20 for the valid segments of one clip: the weights and the weighted sum."""
     weights = BY_HAND[phi](scores.astype(np.float64)) + 1e-7
     weights /= weights.sum(axis=0)
     return weights, (weights * values).sum(axis=0)
 
 
-def pooled(phi, values=VALUES, scores=SCORES, mask=None):
+def pool(phi, values=VALUES, scores=SCORES, mask=None):
     tensors = [keras.ops.convert_to_tensor(array) for array in (values, scores)]
     mask = None if mask is None else keras.ops.convert_to_tensor(mask)
     return keras.ops.convert_to_numpy(AttentionPooling(phi)(tensors, mask=mask))
 
 
-def test_every_phi_is_tried():
+def test_every_phi_is_tested():
     assert BY_HAND.keys() == PHI.keys()
 
 
 @phis
 def test_equals_the_formula(phi):
     expected = np.stack([attend(u, z, phi)[1] for u, z in zip(VALUES, SCORES, strict=True)])
-    np.testing.assert_allclose(pooled(phi), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pool(phi), expected, rtol=1e-5, atol=1e-6)
 
 
 @phis
-def test_only_valid_segments_count_whatever_stands_in_the_others(phi):
+def test_masked_segments_have_no_influence(phi):
     expected = np.stack([attend(u[valid], z[valid], phi)[1] for u, z, valid in zip(VALUES, SCORES, MASK, strict=True)])
     noise = np.where(MASK[..., None], 0, 1e3 * RANDOM.standard_normal(SCORES.shape)).astype("float32")
     for values, scores in ((VALUES, SCORES), (VALUES + noise, SCORES + noise)):
-        np.testing.assert_allclose(pooled(phi, values, scores, MASK), expected, rtol=1e-5, atol=1e-6)
-    # A pair of masks, as Keras hands them over, one of them absent.
+        np.testing.assert_allclose(pool(phi, values, scores, MASK), expected, rtol=1e-5, atol=1e-6)
+    # Keras passes a list of masks; one of them is None.
     mask = keras.ops.convert_to_tensor(MASK)
     tensors = [keras.ops.convert_to_tensor(array) for array in (VALUES, SCORES)]
     for pair in ([mask, None], [None, mask], [mask, mask]):
@@ -69,7 +69,7 @@ def test_only_valid_segments_count_whatever_stands_in_the_others(phi):
 
 
 @phis
-def test_weights_sum_to_one_over_the_valid_segments_and_are_what_the_output_uses(phi):
+def test_weights_sum_to_one_over_the_valid_segments_and_make_the_output(phi):
     layer = AttentionPooling(phi)
     for mask in (None, MASK):
         weights = keras.ops.convert_to_numpy(layer.compute_weights(SCORES, mask))
@@ -77,10 +77,10 @@ def test_weights_sum_to_one_over_the_valid_segments_and_are_what_the_output_uses
         np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
         assert (weights[~valid] == 0).all()
         assert (weights >= 0).all()
-        for clip, found in enumerate(weights):
+        for clip, clip_weights in enumerate(weights):
             expected, _ = attend(VALUES[clip][valid[clip]], SCORES[clip][valid[clip]], phi)
-            np.testing.assert_allclose(found[valid[clip]], expected, rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose((weights * VALUES).sum(axis=1), pooled(phi, mask=mask), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(clip_weights[valid[clip]], expected, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose((weights * VALUES).sum(axis=1), pool(phi, mask=mask), rtol=1e-5, atol=1e-6)
 
 
 @phis
@@ -88,7 +88,7 @@ def test_weights_sum_to_one_over_the_valid_segments_and_are_what_the_output_uses
 def test_a_clip_of_padding_alone_gives_zeros_and_finite_gradients(phi, training):
     mask = MASK.copy()
     mask[1] = False
-    output = pooled(phi, mask=mask)
+    output = pool(phi, mask=mask)
     assert (output[1] == 0).all()
     assert (output[[0, 2]] != 0).all()
     layer = AttentionPooling(phi)
@@ -109,21 +109,21 @@ def test_extreme_scores_stay_finite(phi, size, training):
     one_sided = np.full_like(SCORES, size)
     both = np.where(np.arange(5)[None, :, None] == 2, size, SCORES).astype("float32")
     for scores in (one_sided, both):
-        output = pooled(phi, scores=scores, mask=MASK)
+        output = pool(phi, scores=scores, mask=MASK)
         assert np.isfinite(output).all()
         assert (np.abs(output) <= 1).all()  # a mean of values within [-1, 1]
         for gradient in compute_gradients(
             lambda u, z: layer([u, z], mask=keras.ops.convert_to_tensor(MASK), training=training), VALUES, scores
         ):
             assert np.isfinite(gradient).all()
-    # Scores that are all the same choose nothing.
-    np.testing.assert_allclose(pooled(phi, scores=one_sided), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
+    # With equal scores, all segments have the same weight.
+    np.testing.assert_allclose(pool(phi, scores=one_sided), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
 
 
 @trainings
 def test_relu_of_negative_scores_is_the_average(training):
     scores = -np.abs(SCORES) - 0.1
-    np.testing.assert_allclose(pooled("relu", scores=scores), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pool("relu", scores=scores), VALUES.mean(axis=1), rtol=1e-5, atol=1e-6)
     layer = AttentionPooling("relu")
     values, scores_gradient = compute_gradients(lambda u, z: layer([u, z], training=training), VALUES, scores)
     np.testing.assert_allclose(values, np.full_like(VALUES, 1 / 5), rtol=1e-5)
@@ -131,7 +131,7 @@ def test_relu_of_negative_scores_is_the_average(training):
 
 
 def test_there_is_no_upper_bound():
-    """Exponentials above one keep their ratio: a segment of score 5 outweighs one of score 3 by e^2."""
+    """Exponentials above one keep their ratio: the weight of score 5 is e^2 times that of score 3."""
     scores = np.array([[[5.0], [3.0]]], "float32")
     weights = keras.ops.convert_to_numpy(AttentionPooling("exp").compute_weights(scores))[0, :, 0]
     np.testing.assert_allclose(weights[0] / weights[1], np.exp(2), rtol=1e-5)
@@ -142,7 +142,7 @@ def test_there_is_no_upper_bound():
 @phis
 @trainings
 def test_the_gradient_is_that_of_the_formula(phi, training):
-    """Central differences of the float64 formula."""
+    """The reference is central differences of the float64 formula."""
     direction = RANDOM.standard_normal(SCORES.shape)
     values, layer = keras.ops.convert_to_tensor(VALUES), AttentionPooling(phi)
     (gradient,) = compute_gradients(lambda z: layer([values, z], training=training), SCORES)
@@ -158,7 +158,7 @@ def test_the_gradient_is_that_of_the_formula(phi, training):
 
 
 @phis
-def test_the_gradient_written_out_is_the_frameworks(phi):
+def test_the_custom_gradient_equals_that_of_the_backend(phi):
     weights = RANDOM.standard_normal((3, 4)).astype("float32")
     layer, mask = AttentionPooling(phi), keras.ops.convert_to_tensor(MASK)
 
@@ -179,7 +179,7 @@ def test_batch_saving_and_config(phi):
     check_config_round_trip(AttentionPooling(phi, name="attention"))
 
 
-def test_the_mask_of_a_model_is_used_and_ends_here():
+def test_the_mask_of_a_model_is_used_and_not_passed_on():
     inputs = keras.Input((None, 4))
     masked = keras.layers.Masking(0.0)(inputs)
     output = AttentionPooling()([keras.layers.Activation("sigmoid")(masked), masked])
@@ -195,14 +195,14 @@ def test_the_mask_of_a_model_is_used_and_ends_here():
 @phis
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_is_float32_under_half_precision(phi, policy):
-    """As under float32 with inputs that half precision can hold, and small weights are not rounded away."""
+    """The output equals that of float32 for inputs in half precision, and small weights do not become zero."""
     keras.config.set_dtype_policy(policy)
     half = policy.removeprefix("mixed_")
     values, scores = (keras.ops.cast(array, half) for array in (VALUES, SCORES))
     output = AttentionPooling(phi)([values, scores])
     assert keras.backend.standardize_dtype(output.dtype) == "float32"
     exact = [keras.ops.convert_to_numpy(keras.ops.cast(array, "float32")) for array in (values, scores)]
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(output), pooled(phi, *exact), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(output), pool(phi, *exact), rtol=1e-6, atol=1e-7)
 
 
 def test_an_unknown_phi_is_refused():

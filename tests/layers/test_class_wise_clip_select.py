@@ -1,4 +1,4 @@
-"""Class-wise selection against section 2.2 of the paper written in NumPy, window by window."""
+"""Class-wise selection equals section 2.2 of the paper in NumPy."""
 
 from fractions import Fraction
 
@@ -19,8 +19,8 @@ from checks import (
 from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 
 
-def selected(source, clipwise, framewise, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds):
-    """One clip -> its windows, where they begin, whose they are; exact, in fractions."""
+def select_in_numpy(source, clipwise, framewise, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds):
+    """Select the sub-clips of one clip in exact fractions; return them, their starts and their classes."""
     length, (frames, num_classes) = round(sub_clip_seconds * sample_rate), framewise.shape
     step = Fraction(len(source), frames)
     clipwise, framewise = (np.nan_to_num(x.astype(float), nan=0.0) for x in (clipwise, framewise))
@@ -42,29 +42,35 @@ def selected(source, clipwise, framewise, num_sub_clips, sub_clip_seconds, sampl
     return np.stack(windows), starts, classes
 
 
-def expected(inputs, *settings):
-    clips = [selected(*clip, *settings) for clip in zip(*inputs, strict=True)]
+def select_batch_in_numpy(inputs, *arguments):
+    clips = [select_in_numpy(*clip, *arguments) for clip in zip(*inputs, strict=True)]
     return [np.stack(part) for part in zip(*clips, strict=True)]
 
 
 def check(inputs, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds=0.0):
     layer = ClassWiseClipSelect(num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds, return_windows=True)
     got = list(compute_outputs(layer, inputs).values())
-    windows, start_seconds, classes = expected(inputs, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds)
+    windows, start_seconds, classes = select_batch_in_numpy(
+        inputs, num_sub_clips, sub_clip_seconds, sample_rate, radius_seconds
+    )
     np.testing.assert_array_equal(got[2], classes)
     np.testing.assert_allclose(got[1], start_seconds, rtol=1e-6)
     np.testing.assert_array_equal(got[0], windows)
     return start_seconds
 
 
-def probabilities(rng, shape, values):
-    """Few different values, so that equal ones are common; some may be NaN."""
+def draw_probabilities(rng, shape, values):
+    """Draw from few values, so that equal ones are common; some may be NaN."""
     return rng.choice(np.array(values, np.float32), shape)
 
 
-def random_inputs(rng, batch, steps, frames, classes, bins=0, values=(0.0, 0.25, 0.5, 1.0)):
+def make_inputs(rng, batch, steps, frames, classes, bins=0, values=(0.0, 0.25, 0.5, 1.0)):
     source = rng.normal(size=(batch, steps, *[bins] * bool(bins))).astype(np.float32)
-    return [source, probabilities(rng, (batch, classes), values), probabilities(rng, (batch, frames, classes), values)]
+    return [
+        source,
+        draw_probabilities(rng, (batch, classes), values),
+        draw_probabilities(rng, (batch, frames, classes), values),
+    ]
 
 
 @given(
@@ -75,41 +81,41 @@ def random_inputs(rng, batch, steps, frames, classes, bins=0, values=(0.0, 0.25,
     st.sampled_from([0, 3]),
     st.booleans(),
 )
-@example(0, (1, 60, 60, 1), (5, 60, 10), 0.0, 0, False)  # a clip no longer than a window
-@settings(max_examples=60 if keras.backend.backend() == "tensorflow" else 3)  # JAX compiles anew for every shape
+@example(0, (1, 60, 60, 1), (5, 60, 10), 0.0, 0, False)  # a clip as long as a sub-clip
+@settings(max_examples=60 if keras.backend.backend() == "tensorflow" else 3)  # JAX compiles again for every shape
 def test_equals_the_paper_in_numpy(seed, shape, window, radius_seconds, bins, with_nan):
     (batch, steps, frames, classes), (num_sub_clips, length, sample_rate) = shape, window
     frames, length = min(frames, steps), min(length, steps)
     values = (0.0, 0.25, 0.5, 1.0, np.nan) if with_nan else (0.0, 0.25, 0.5, 1.0)
-    inputs = random_inputs(np.random.default_rng(seed), batch, steps, frames, classes, bins, values)
+    inputs = make_inputs(np.random.default_rng(seed), batch, steps, frames, classes, bins, values)
     check(inputs, num_sub_clips, length / sample_rate, sample_rate, radius_seconds)
 
 
-def test_windows_at_either_edge_are_shifted_inwards_whole():
-    frame = np.eye(10, dtype=np.float32)[None, :, [0, 1, 4, 8, 9]]  # five classes, each at its frame of one second
+def test_sub_clips_at_either_end_are_moved_inwards():
+    frame = np.eye(10, dtype=np.float32)[None, :, [0, 1, 4, 8, 9]]  # five classes, each in one frame of one second
     clipwise = np.array([[0.9, 0.8, 0.7, 0.6, 0.5]], np.float32)
     source = np.arange(1000, dtype=np.float32)[None]
     starts = check([source, clipwise, frame], 5, 3.0, 100)
     np.testing.assert_allclose(starts, [[0, 0, 3, 7, 7]])
     spread = check([source, clipwise, frame], 5, 3.0, 100, radius_seconds=1.0)
-    # Frames 1 and 9 are too near to 0 and 8: their classes take the middle of the free ones, all being equal there,
-    # at first of 2 to 9, in the end of 2 alone.
+    # Frames 1 and 9 are suppressed by 0 and 8. All free frames have equal probabilities for their classes, so that the
+    # middle of the first run of free frames is selected: of 2 to 9 for one class, and finally of 2 for the other.
     np.testing.assert_allclose(spread, [[0, 4.5, 3, 7, 1]])
 
 
-def test_a_window_is_around_the_middle_of_frames_that_are_all_certain():
-    """A sigmoid of float32 is 1 from 17 on: where a class sounds, several frames are."""
+def test_a_sub_clip_is_around_the_middle_of_frames_of_probability_one():
+    """A float32 sigmoid is 1 from 17 on, so several frames of an event have probability 1."""
     logits = 20 * np.cos(np.linspace(-np.pi, np.pi, 33, dtype=np.float32)) + 5  # largest in the middle of the clip
     framewise = ops.convert_to_numpy(ops.sigmoid(logits))[None, :, None]
     assert (framewise == 1).sum() > 7
     inputs = [np.zeros((1, 990), np.float32), np.ones((1, 1), np.float32), framewise]
     np.testing.assert_allclose(check(inputs, 1, 3.0, 99), [[3.5]], atol=0.01)
-    framewise[0, 30] = 1  # certain somewhere else too: the first ones in a row count
+    framewise[0, 30] = 1  # a second run of frames with the maximum, which is ignored
     np.testing.assert_allclose(check(inputs, 1, 3.0, 99), [[3.5]], atol=0.01)
 
 
-def test_what_is_equal_comes_in_order_of_class_and_from_the_middle_of_its_frames():
-    """Minus zero, NaN and what float32 hardly holds are equal to zero: processors disagree about them."""
+def test_equal_probabilities_are_in_the_order_of_the_classes_and_select_the_middle_frame():
+    """Minus zero, NaN and subnormal numbers count as zero, because processors order them differently."""
     clipwise = np.array([[0.0, -0.0, np.nan, 1e-40, 0.5, 0.5]], np.float32)
     framewise = np.zeros((1, 8, 6), np.float32)
     framewise[0, 4:6] = [0.2, -0.0, 1e-41, np.nan, 0.7, 0.7]
@@ -121,7 +127,7 @@ def test_what_is_equal_comes_in_order_of_class_and_from_the_middle_of_its_frames
 
 
 def test_silence_and_nan_in_the_source_are_passed_on():
-    _, clipwise, framewise = random_inputs(np.random.default_rng(0), 1, 20, 5, 3)
+    _, clipwise, framewise = make_inputs(np.random.default_rng(0), 1, 20, 5, 3)
     layer = ClassWiseClipSelect(2, 1.0, 10)
     assert not compute_outputs(layer, [np.zeros((1, 20), np.float32), clipwise, framewise])["0"].any()
     source = np.full((1, 20), np.nan, np.float32)
@@ -138,7 +144,7 @@ def test_ten_minutes_do_not_overflow():
 
 
 def test_batch_saving_and_config():
-    inputs = random_inputs(np.random.default_rng(2), 3, 40, 8, 4, bins=3)
+    inputs = make_inputs(np.random.default_rng(2), 3, 40, 8, 4, bins=3)
     layer = ClassWiseClipSelect(3, 1.0, 10, 0.5, return_windows=True)
     check_batch_equals_items(layer, inputs)
     check_layer_saves_exactly(layer, inputs)
@@ -157,8 +163,8 @@ def test_a_config_written_before_version_0_1_0_has_the_former_names_of_two_argum
 
 
 @pytest.mark.parametrize("bins", [0, 3])
-def test_lengths_may_stay_open_and_the_graph_compiled(bins):
-    """The same as with known lengths; a source that turns out shorter than a window ends in zeros."""
+def test_lengths_may_be_unknown_and_the_graph_compiled(bins):
+    """A source that is shorter than a sub-clip is padded with zeros."""
     shapes = [(None, *[bins] * bool(bins)), (4,), (None, 4)]
     inputs = [keras.Input(shape) for shape in shapes]
     layer = ClassWiseClipSelect(3, 1.0, 10, 0.5, return_windows=True)
@@ -166,10 +172,10 @@ def test_lengths_may_stay_open_and_the_graph_compiled(bins):
     assert list(model.output_shape) == [(None, 3, 10, *[bins] * bool(bins)), (None, 3), (None, 3)]
     rng = np.random.default_rng(4)
     for steps, frames in ((40, 8), (37, 9), (10, 1)):
-        clip = random_inputs(rng, 2, steps, frames, 4, bins)
-        for got, want in zip(model.predict(clip, verbose=0), expected(clip, 3, 1.0, 10, 0.5), strict=True):
+        clip = make_inputs(rng, 2, steps, frames, 4, bins)
+        for got, want in zip(model.predict(clip, verbose=0), select_batch_in_numpy(clip, 3, 1.0, 10, 0.5), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-6)
-    short = random_inputs(rng, 2, 6, 2, 4, bins)
+    short = make_inputs(rng, 2, 6, 2, 4, bins)
     windows, starts, _ = model.predict(short, verbose=0)
     np.testing.assert_array_equal(windows[:, 0, :6], short[0])
     assert not windows[:, :, 6:].any()
@@ -177,17 +183,19 @@ def test_lengths_may_stay_open_and_the_graph_compiled(bins):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles everything")
-def test_xla_on_tensorflow_gives_the_same():
-    inputs = random_inputs(np.random.default_rng(6), 2, 40, 8, 4)
+def test_xla_on_tensorflow_selects_the_same():
+    inputs = make_inputs(np.random.default_rng(6), 2, 40, 8, 4)
     layer = ClassWiseClipSelect(3, 1.0, 10, 0.5, return_windows=True)
     import tensorflow as tf
 
     compiled = tf.function(lambda *x: layer(list(x)), jit_compile=True)
-    for got, want in zip(compiled(*map(tf.constant, inputs)), expected(inputs, 3, 1.0, 10, 0.5), strict=True):
+    for got, want in zip(
+        compiled(*map(tf.constant, inputs)), select_batch_in_numpy(inputs, 3, 1.0, 10, 0.5), strict=True
+    ):
         np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-def test_half_precision_changes_no_choice_and_no_sample():
+def test_half_precision_does_not_change_the_sub_clips():
     rng = np.random.default_rng(5)
     inputs = [rng.random(shape).astype(np.float32) for shape in ((2, 400), (2, 5), (2, 9, 5))]
     inputs[1] = 0.9 + 1e-5 * inputs[1]  # all the same in bfloat16
@@ -195,15 +203,15 @@ def test_half_precision_changes_no_choice_and_no_sample():
     check(inputs, 4, 1.0, 100)
 
 
-def test_no_gradient_flows_through_the_choice():
-    inputs = random_inputs(np.random.default_rng(7), 1, 20, 5, 3)
+def test_no_gradient_flows_through_the_selection():
+    inputs = make_inputs(np.random.default_rng(7), 1, 20, 5, 3)
     layer = ClassWiseClipSelect(2, 1.0, 10)
     gradients = compute_gradients(lambda *x: ops.sum(layer(list(x)), axis=2), *inputs)
-    windows, starts, _ = expected(inputs, 2, 1.0, 10, 0.0)
-    heard = np.zeros(20)
+    windows, starts, _ = select_batch_in_numpy(inputs, 2, 1.0, 10, 0.0)
+    counts = np.zeros(20)
     for start in starts[0]:
-        heard[round(start * 10) :][: windows.shape[2]] += 1
-    np.testing.assert_array_equal(gradients[0][0], heard)
+        counts[round(start * 10) :][: windows.shape[2]] += 1
+    np.testing.assert_array_equal(gradients[0][0], counts)
     assert all(gradient is None or not gradient.any() for gradient in gradients[1:])
 
 
@@ -226,10 +234,12 @@ def test_converts_to_builtin_operations(radius_seconds, tmp_path):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     run = litert.Interpreter(model_content=converter.convert(), num_threads=1).get_signature_runner()
     for _ in range(20):
-        inputs = random_inputs(rng, 1, 40, 8, 6, bins=3, values=(0.0, 0.25, 0.5, np.nan))
+        inputs = make_inputs(rng, 1, 40, 8, 6, bins=3, values=(0.0, 0.25, 0.5, np.nan))
         outputs = run(**{f"x{i}": array for i, array in enumerate(inputs)})
         for name, want in zip(
-            ("windows", "start_seconds", "classes"), expected(inputs, 4, 1.0, 10, radius_seconds), strict=True
+            ("windows", "start_seconds", "classes"),
+            select_batch_in_numpy(inputs, 4, 1.0, 10, radius_seconds),
+            strict=True,
         ):
             np.testing.assert_allclose(outputs[name], want, rtol=1e-6, err_msg=name)
 
@@ -262,7 +272,7 @@ def test_arguments_outside_their_range_are_refused(arguments, message):
         (((2, 40), (2, 3, 3), (2, 5, 3)), r"`inputs` must be source \(batch, steps\) or .*\(2, 3, 3\)"),
     ],
 )
-def test_inputs_that_do_not_belong_together_are_refused(shapes, message):
+def test_inputs_that_do_not_match_are_refused(shapes, message):
     with pytest.raises(ValueError, match=message):
         ClassWiseClipSelect(2, 3.0, 10)([np.zeros(shape, np.float32) for shape in shapes])
 

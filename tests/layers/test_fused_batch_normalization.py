@@ -1,4 +1,4 @@
-"""Batch normalization in one operation against Keras's own and against its formula."""
+"""Batch normalization by one kernel equals that of Keras and its formula."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ needs_float64 = pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX
 
 
 def pair(shape, **kwargs):
-    """Our layer and Keras's, with the same weights, none of them as they start."""
+    """Return the layer and that of Keras with the same random weights."""
     ours, theirs = FusedBatchNormalization(**kwargs), keras.layers.BatchNormalization(**kwargs)
     for layer in (ours, theirs):
         layer.build(shape)
@@ -81,20 +81,20 @@ def test_equals_the_formula(shape):
     np.testing.assert_allclose(variance_after, 0.9 * moving_variance + 0.1 * variance, rtol=1e-5)
 
 
-def test_a_mask_is_kerass():
+def test_a_mask_is_handled_by_keras():
     shape = SHAPES["frames"]
     mask = RANDOM.random(shape[:2]) < 0.6
     assert_same(*pair(shape), features(shape), mask)
 
 
-def test_what_is_far_from_zero_keeps_its_variance():
+def test_features_far_from_zero_have_an_accurate_variance():
     x = 1e3 + features(SHAPES["image"])
     assert_same(*pair(x.shape), x, tolerance=2e-3)
 
 
 @pytest.mark.parametrize("training", [True, False])
 @on_shapes
-def test_the_gradients_are_kerass(shape, training):
+def test_the_gradients_are_those_of_keras(shape, training):
     x, weights = features(shape), RANDOM.standard_normal(shape).astype("float32")
     gradients = [
         compute_gradients(lambda inputs, used=layer: used(inputs, training=training), x, weights=weights)[0]
@@ -103,7 +103,7 @@ def test_the_gradients_are_kerass(shape, training):
     np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-5)
 
 
-def test_it_learns_what_kerass_learns():
+def test_it_learns_the_same_as_the_layer_of_keras():
     shape = SHAPES["image"]
     x, y = features((24, *shape[1:])), RANDOM.random((24, 1)).astype("float32")
     learned = []
@@ -134,7 +134,7 @@ def test_batch_saving_and_config():
     check_config_round_trip(FusedBatchNormalization(momentum=0.5, epsilon=1e-5, name="normal"))
 
 
-def test_it_is_one_operation_on_tensorflow():
+def test_tensorflow_runs_one_kernel():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("another backend's compiler fuses by itself")
     import tensorflow as tf

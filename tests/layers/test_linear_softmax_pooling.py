@@ -1,4 +1,4 @@
-"""Linear softmax pooling against its formula, its mask and its corners."""
+"""Linear softmax pooling equals its formula; masks and zeros."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ def test_equals_the_formula():
     np.testing.assert_allclose(compute_outputs(LinearSoftmaxPooling(), P)["0"], expected, rtol=1e-6)
 
 
-def test_one_frame_is_itself_and_silence_is_zero():
+def test_a_single_frame_is_returned_and_zeros_give_zero():
     np.testing.assert_allclose(compute_outputs(LinearSoftmaxPooling(), P[:, :1])["0"], P[:, 0], rtol=1e-6)
     assert (compute_outputs(LinearSoftmaxPooling(), np.zeros_like(P))["0"] == 0).all()
 

@@ -1,4 +1,4 @@
-"""The layer against the NumPy front ends, on any backend and through TFLite."""
+"""The layer equals the NumPy front ends on every backend and in TFLite."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ NAMES = sorted(FRONT_ENDS)
 
 
 def signals(sample_rate, seconds=1.2):
-    """Noise, silence, an impulse, and harmonics with pauses over a noise floor, loud and quiet, as speech has them."""
+    """Make noise, silence, an impulse, and speech-like harmonics with pauses over a noise floor, loud and quiet."""
     rng = np.random.default_rng(0)
     time = np.arange(int(seconds * sample_rate)) / sample_rate
     voice = sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 25)) * (np.sin(2 * np.pi * 3 * time) > 0)
@@ -42,7 +42,7 @@ def test_equals_numpy(name, transform):
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_numpy_on_a_sine_down_to_the_rounding_of_float32(name, transform):
-    """A full-scale sine leaves most bands 70 dB and more below its own: there float32 has no digits left."""
+    """Most bands of a full-scale sine are more than 70 dB below its own, where float32 has no digits left."""
     front_end = FRONT_ENDS[name]
     time = np.arange(front_end.sample_rate) / front_end.sample_rate
     sine = (0.9 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)[None]
@@ -84,13 +84,13 @@ def test_is_float32_under_any_policy(policy):
     np.testing.assert_array_equal(actual, expected)
 
 
-def test_saves_and_tells_its_config():
+def test_saving_and_the_config_are_exact():
     check_layer_saves_exactly(LogMel("efficientat"), signals(32_000, 0.3))
     check_config_round_trip(LogMel("panns", "two_step"))
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_the_length_may_stay_open(transform):
+def test_the_length_may_be_unknown(transform):
     model = keras.Sequential([keras.Input((None,)), LogMel("panns", transform)])
     assert model.output_shape == (None, None, 64)
     for seconds in (0.01, 0.4):
@@ -104,7 +104,7 @@ def test_output_shape_is_known_without_data():
     assert keras.Sequential([keras.Input((160_000,)), LogMel("vggish")]).output_shape == (None, 998, 64)
 
 
-def test_what_it_cannot_take_is_refused():
+def test_invalid_arguments_and_inputs_are_refused():
     with pytest.raises(ValueError, match=r"`front_end` must be one of panns, .*; received: 'mel'"):
         LogMel("mel")
     with pytest.raises(ValueError, match=r"`transform` must be one of fft, two_step; received: 'dct'"):
@@ -116,7 +116,7 @@ def test_what_it_cannot_take_is_refused():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TFLite is converted on the TensorFlow backend")
 @pytest.mark.parametrize(("name", "transform"), [("panns", "fft"), *((name, "two_step") for name in NAMES)])
 def test_converts_to_builtin_operations(name, transform):
-    """In float log-mel, 5e-4 at most from NumPy on something like speech, loud and quiet; decibels to 5e-3."""
+    """The log-mel of speech-like signals, loud and quiet, is within 5e-4 of NumPy, and within 5e-3 in decibels."""
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
     front_end = FRONT_ENDS[name]
     waveforms = signals(front_end.sample_rate)

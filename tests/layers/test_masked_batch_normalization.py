@@ -1,4 +1,4 @@
-"""Batch normalization with a mask against Keras's own and against its formula."""
+"""Batch normalization with a mask equals that of Keras and its formula."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ MASK[0] = [True, False, False, False, False]
 
 
 def pair(shape=X.shape, **kwargs):
-    """Our layer and Keras's, with the same weights, none of them as they start."""
+    """Return the layer and that of Keras with the same random weights."""
     ours, theirs = MaskedBatchNormalization(**kwargs), keras.layers.BatchNormalization(**kwargs)
     weights = [RANDOM.uniform(0.5, 2, 4).astype("float32") for _ in range(4)]
     for layer in (ours, theirs):
@@ -49,7 +49,7 @@ def test_equals_keras_in_training_and_in_inference(mask, options):
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_clips_without_segments_equal_keras_too():
+def test_inputs_without_segments_equal_keras_too():
     ours, theirs = pair((6, 4))
     np.testing.assert_allclose(call(ours, X[:, 0], True), call(theirs, X[:, 0], True), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(call(ours, X[:, 0], False), call(theirs, X[:, 0], False), rtol=1e-4, atol=1e-4)
@@ -67,7 +67,7 @@ def test_equals_the_formula_over_the_valid_segments():
     np.testing.assert_allclose(variance_after, 0.9 * moving_variance + 0.1 * variance, rtol=1e-4)
 
 
-def test_what_stands_in_the_padding_is_of_no_account():
+def test_padding_does_not_change_the_statistics():
     for noise in (0, 50):
         layer = MaskedBatchNormalization()
         padded = np.where(MASK[..., None], X, noise).astype("float32")
@@ -89,7 +89,7 @@ def test_a_batch_of_padding_alone_is_finite():
     np.testing.assert_allclose(call(MaskedBatchNormalization(), constant, True), 0, atol=1e-3)
 
 
-def test_the_gradient_is_kerass():
+def test_the_gradient_is_that_of_keras():
     weights = RANDOM.standard_normal(X.shape).astype("float32")
     mask = keras.ops.convert_to_tensor(MASK)
     gradients = [
@@ -100,8 +100,8 @@ def test_the_gradient_is_kerass():
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
-def test_what_it_learns_is_what_kerass_learns(mask):
-    """One step of descent on a dense layer before it, on its own scale and shift, and on nothing else."""
+def test_it_learns_the_same_as_the_layer_of_keras(mask):
+    """One step of gradient descent changes a preceding dense layer, the scale and the shift, and nothing else."""
     x = X if mask is None else np.where(mask[..., None], X, 0).astype("float32")
     learned = []
     for layer in pair():
@@ -116,7 +116,9 @@ def test_what_it_learns_is_what_kerass_learns(mask):
 
 @pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.02), ("mixed_float16", 0.005)])
 def test_half_precision_is_close_and_statistics_stay_float32(policy, tolerance):
-    x = RANDOM.normal(0.5, 1, (500, 10, 16)).astype("float32")  # as after a dense layer: mean below the deviation
+    x = RANDOM.normal(0.5, 1, (500, 10, 16)).astype(
+        "float32"
+    )  # the mean is below the deviation, as after a dense layer
     mask = RANDOM.random((500, 10)) < 0.9
     exact = MaskedBatchNormalization()
     expected = call(exact, x, True, mask)
@@ -151,6 +153,6 @@ def test_batch_saving_config_and_mask():
         ({"epsilon": 0}, "`epsilon` must be above 0; received: 0"),
     ],
 )
-def test_bad_arguments_are_one_clear_line(options, message):
+def test_arguments_outside_their_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         MaskedBatchNormalization(**options)

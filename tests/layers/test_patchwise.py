@@ -1,4 +1,4 @@
-"""Patchwise: each patch gets what the network makes of it alone."""
+"""Patchwise applies the network to each patch independently."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ def network():
     return keras.Sequential([keras.Input((5, 4)), keras.layers.Flatten(), keras.layers.Dense(3)])
 
 
-def test_each_patch_is_seen_alone_and_the_rest_is_left_out():
+def test_patches_are_independent_and_the_remaining_frames_are_ignored():
     layer = Patchwise(network(), 5)
     got = compute_outputs(layer, X)["0"]
     assert got.shape == (2, 4, 3)

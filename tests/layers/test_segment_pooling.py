@@ -1,4 +1,4 @@
-"""Maximum, minimum and average pooling against NumPy's, their mask and their corners."""
+"""Maximum, minimum and average pooling equal NumPy; masks and clips of padding."""
 
 import keras
 import numpy as np
@@ -21,22 +21,22 @@ MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 0, 1], [1, 1, 1, 1, 1]], bool)
 VALID = np.where(MASK[..., None], X, np.nan).astype(np.float64)
 
 
-def chosen(indices):
-    """1 for the segment that is the clip's `(3, 4)` answer, 0 for the others."""
+def mark_segments(indices):
+    """Return 1 for the segment that is the result of the clip, `(3, 4)`, and 0 for the others."""
     return (np.arange(5)[None, :, None] == indices[:, None]).astype(float)
 
 
-# What NumPy makes of the segments, how near the layer comes, and each valid segment's share of the gradient.
+# The function in NumPy, the tolerance, and the share of each valid segment in the gradient.
 POOLINGS = {
-    MaxPooling: (np.nanmax, 0, chosen(np.nanargmax(VALID, axis=1))),
-    MinPooling: (np.nanmin, 0, chosen(np.nanargmin(VALID, axis=1))),
+    MaxPooling: (np.nanmax, 0, mark_segments(np.nanargmax(VALID, axis=1))),
+    MinPooling: (np.nanmin, 0, mark_segments(np.nanargmin(VALID, axis=1))),
     AveragePooling: (np.nanmean, 1e-5, np.repeat((MASK / MASK.sum(axis=1, keepdims=True))[..., None], 4, axis=2)),
 }
 every = pytest.mark.parametrize("pooling", POOLINGS, ids=lambda pooling: pooling.__name__)
 
 
 @every
-def test_equals_numpy_in_float64_on_valid_segments_alone(pooling):
+def test_equals_numpy_on_the_valid_segments(pooling):
     function, tolerance, _ = POOLINGS[pooling]
     close = {"rtol": tolerance, "atol": tolerance / 10}
     np.testing.assert_allclose(compute_outputs(pooling(), X)["0"], function(X.astype(np.float64), axis=1), **close)
@@ -65,7 +65,7 @@ def test_batch_saving_and_config(pooling):
 
 
 @every
-def test_the_mask_of_a_model_is_used_and_ends_here(pooling):
+def test_the_mask_of_a_model_is_used_and_not_passed_on(pooling):
     inputs = keras.Input((None, 4))
     pooled = pooling()(keras.layers.Masking(0.0)(inputs))
     model = keras.Model(inputs, pooled)
@@ -88,7 +88,7 @@ def test_half_precision_stays_close(pooling, policy, tolerance):
 
 
 @every
-def test_the_gradient_goes_to_the_segments_that_made_the_value(pooling):
+def test_the_gradient_flows_to_the_segments_that_determine_the_value(pooling):
     (gradient,) = compute_gradients(lambda x: pooling()(x, mask=keras.ops.convert_to_tensor(MASK)), X)
     np.testing.assert_allclose(gradient, POOLINGS[pooling][2], rtol=1e-6)
 

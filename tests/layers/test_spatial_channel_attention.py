@@ -1,4 +1,4 @@
-"""Spatial and channel attention against its formula."""
+"""Spatial and channel attention equals its formula."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def sigmoid(x):
 
 
 def same_convolution(x, kernel, bias):
-    """(frames, bins, in) with an odd kernel (frames, bins, in, out), zeros around."""
+    """Convolve `(frames, bins, in)`, padded with zeros, with an odd kernel `(frames, bins, in, out)`."""
     height, width = kernel.shape[0] // 2, kernel.shape[1] // 2
     padded = np.pad(x, [(height, height), (width, width), (0, 0)])
     out = np.empty((*x.shape[:2], kernel.shape[3]))
@@ -55,7 +55,7 @@ def test_batch_saving_and_config():
     check_config_round_trip(SpatialChannelAttention(reduction=2, kernel_size=3, time_kernel_size=5))
 
 
-def test_gates_are_float32_and_the_output_in_the_policy_under_half_precision():
+def test_gates_are_float32_and_the_output_has_the_dtype_of_the_policy():
     keras.config.set_dtype_policy("mixed_bfloat16")
     layer = SpatialChannelAttention()
     assert keras.backend.standardize_dtype(layer(X).dtype) == "bfloat16"
@@ -63,18 +63,18 @@ def test_gates_are_float32_and_the_output_in_the_policy_under_half_precision():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("arguments", "message"),
     [
         ({"reduction": 0}, "`reduction` must be an integer of at least 1; received: 0"),
         ({"kernel_size": 4}, "`kernel_size` must be an odd integer of at least 1; received: 4"),
         ({"time_kernel_size": -1}, "`time_kernel_size` must be an odd integer of at least 1; received: -1"),
     ],
 )
-def test_settings_outside_their_range_are_refused(settings, message):
+def test_arguments_outside_their_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        SpatialChannelAttention(**settings)
+        SpatialChannelAttention(**arguments)
 
 
-def test_inputs_that_are_no_feature_map_are_refused():
+def test_inputs_that_are_not_a_feature_map_are_refused():
     with pytest.raises(ValueError, match=r"shape \(batch, frames, bins, channels\); received: \(2, 9, 6\)"):
         SpatialChannelAttention()(X[..., 0])

@@ -1,4 +1,4 @@
-"""What SpecAugment blanks: whole stripes, within their bounds, each clip its own, while training only."""
+"""SpecAugment masks whole stripes within their bounds, independently for every clip, in training only."""
 
 import keras
 import numpy as np
@@ -8,13 +8,13 @@ from checks import check_config_round_trip, check_layer_saves_exactly
 from kerastag.layers.spec_augment import SpecAugment
 
 
-def augmented(layer, x):
+def augment(layer, x):
     return keras.ops.convert_to_numpy(layer(x, training=True))
 
 
-def widths(blank):
-    """Lengths of the runs of True in one dimension."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], blank.astype(int), [0]])))
+def find_run_lengths(masked):
+    """Return the lengths of the runs of True in one dimension."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], masked.astype(int), [0]])))
     return edges[1::2] - edges[::2]
 
 
@@ -22,57 +22,57 @@ def test_stripes_span_the_other_axis_and_keep_their_bounds():
     layer = SpecAugment(1, 20, 1, 6, mask_value=-7.0, seed=1)
     seen = []
     for _ in range(20):
-        y = augmented(layer, np.ones((8, 100, 32), np.float32))
+        y = augment(layer, np.ones((8, 100, 32), np.float32))
         assert set(np.unique(y)) <= {-7.0, 1.0}
         for clip in y == -7:
             in_time, in_frequency = clip.all(axis=1), clip.all(axis=0)
             np.testing.assert_array_equal(clip, in_time[:, None] | in_frequency[None, :])
-            assert len(widths(in_time)) <= 1
-            assert len(widths(in_frequency)) <= 1
+            assert len(find_run_lengths(in_time)) <= 1
+            assert len(find_run_lengths(in_frequency)) <= 1
             seen.append((in_time.sum(), in_frequency.sum(), *np.flatnonzero(in_time)[:1]))
-    assert {time for time, *_ in seen} == set(range(20))  # 160 draws of 20 widths: all of them, and none beyond
+    assert {time for time, *_ in seen} == set(range(20))  # 160 draws of 20 widths: every width occurs, and no other
     assert {frequency for _, frequency, *_ in seen} == set(range(6))
     starts = [first for *_, first in seen]
     assert min(starts) < 10
     assert max(starts) > 70
 
 
-def test_every_clip_has_stripes_of_its_own_and_nothing_else_changes():
+def test_clips_have_different_stripes_and_nothing_else_changes():
     x = np.random.default_rng(0).standard_normal((6, 200, 64)).astype(np.float32)
-    y = augmented(SpecAugment(seed=3), x)
+    y = augment(SpecAugment(seed=3), x)
     blank = y == 0
     np.testing.assert_array_equal(y[~blank], x[~blank])
     assert len({clip.tobytes() for clip in blank}) == 6
     assert 0.02 < blank.mean() < 0.6
 
 
-def test_passes_unchanged_outside_training():
+def test_the_input_is_unchanged_outside_training():
     x = np.random.default_rng(0).standard_normal((2, 50, 16)).astype(np.float32)
     for training in ({}, {"training": False}):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(SpecAugment(seed=0)(x, **training)), x)
 
 
-def test_a_seed_repeats_and_a_generator_moves_on():
+def test_a_seed_repeats_its_stripes_and_the_next_call_has_others():
     x = np.ones((2, 300, 64), np.float32)
     first, second = SpecAugment(seed=5), SpecAugment(seed=5)
-    once = augmented(first, x)
-    np.testing.assert_array_equal(once, augmented(second, x))
-    assert (once != augmented(first, x)).any()
+    once = augment(first, x)
+    np.testing.assert_array_equal(once, augment(second, x))
+    assert (once != augment(first, x)).any()
 
 
-def test_stripes_wider_than_the_input_are_cut():
-    y = augmented(SpecAugment(2, 1000, 2, 1000, seed=0), np.ones((50, 5, 4), np.float32))
+def test_stripes_are_at_most_as_wide_as_the_input():
+    y = augment(SpecAugment(2, 1000, 2, 1000, seed=0), np.ones((50, 5, 4), np.float32))
     assert y.shape == (50, 5, 4)
     assert (y == 0).all(axis=(1, 2)).any()
 
 
 def test_no_stripes_is_the_identity():
     x = np.ones((2, 9, 4), np.float32)
-    np.testing.assert_array_equal(augmented(SpecAugment(0, 1, 0, 1), x), x)
+    np.testing.assert_array_equal(augment(SpecAugment(0, 1, 0, 1), x), x)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_trains_with_an_open_length_and_batch(policy):
+def test_a_model_of_unknown_length_trains(policy):
     keras.config.set_dtype_policy(policy)
     inputs = keras.Input((None, 16))
     outputs = keras.layers.Dense(1, dtype="float32")(keras.layers.GlobalAveragePooling1D()(SpecAugment(seed=0)(inputs)))
@@ -95,7 +95,7 @@ def test_saving_and_the_config_are_exact():
     generator = keras.random.SeedGenerator(4)
     again = SpecAugment.from_config(SpecAugment(seed=generator).get_config())
     x = np.ones((2, 300, 64), np.float32)
-    np.testing.assert_array_equal(augmented(again, x), augmented(SpecAugment(seed=4), x))
+    np.testing.assert_array_equal(augment(again, x), augment(SpecAugment(seed=4), x))
 
 
 @pytest.mark.parametrize("name", ["num_time_stripes", "max_time_width", "num_frequency_stripes", "max_frequency_width"])

@@ -1,4 +1,4 @@
-"""The PCA and the 8 bits of AudioSet's features."""
+"""The PCA and the quantization of AudioSet's features."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def filled(quantize):
 
 
 def whitened():
-    """Each embedding as a column, as the released program has it."""
+    """Whiten the embeddings as columns, like the released program."""
     return np.stack([np.clip((VECTORS.astype(float) @ (item - MEANS).T).T, -2, 2) for item in X])
 
 
@@ -30,10 +30,10 @@ def test_equals_the_formula():
     np.testing.assert_allclose(compute_outputs(filled(False), X)["0"], whitened(), atol=1e-5)
 
 
-def test_quantized_is_the_released_programs_truncation():
+def test_quantization_truncates_like_the_released_program():
     expected = ((whitened() + 2) * 255 / 4).astype(np.uint8)
     got = compute_outputs(filled(True), X)["0"]
-    assert np.abs(got - expected).max() <= 1  # a value on a step may fall either way in float32
+    assert np.abs(got - expected).max() <= 1  # a value on a step may be rounded either way in float32
     assert (got == expected).mean() > 0.95
     assert got.min() == 0
     assert got.max() == 255
@@ -46,7 +46,7 @@ def test_batch_saving_and_config(quantize):
     check_config_round_trip(VGGishPostprocessor(quantize=quantize))
 
 
-def test_nothing_in_it_trains():
+def test_no_weight_is_trainable():
     layer = filled(True)
     assert layer.trainable_weights == []
     assert len(layer.non_trainable_weights) == 2

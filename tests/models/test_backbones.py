@@ -1,4 +1,4 @@
-"""What holds for every backbone: sizes, outputs at any length, precision, backends, copies, training."""
+"""All backbones: sizes, outputs at any length, precision, backends, copies and training."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from kerastag.models.backbones import at_sca, cnn10, mn, resnet38, talnet, vggis
 from kerastag.models.backbones.backbone import Backbone
 
 WIDTH = 0.0625
-# builder, its backbone, frames an output frame, channels of the embedding at full width, and at WIDTH
+# Builder, backbone, log-mel frames per output frame, and channels of the embedding at full width and at WIDTH.
 TAGGERS = {
     "cnn10": (cnn10.cnn10, cnn10.BACKBONE, 16, 512, 32),
     "resnet38": (resnet38.resnet38, resnet38.BACKBONE, 32, 2048, 128),
@@ -25,23 +25,23 @@ TAGGERS = {
 everyone = pytest.mark.parametrize("name", TAGGERS)
 
 
-def small(system, **settings):
-    return TAGGERS[system][0](**{"num_classes": 5, "width": WIDTH, **settings})
+def build_small(name, **arguments):
+    return TAGGERS[name][0](**{"num_classes": 5, "width": WIDTH, **arguments})
 
 
 @functools.cache
-def shared(name):
-    """One awake model for the tests that leave it as it is: building takes most of their time."""
-    return randomize_weights(small(name))
+def get_shared(name):
+    """Return one model with random weights for all tests that do not change it, because building it is slow."""
+    return randomize_weights(build_small(name))
 
 
-def log_mel(name, frames=75, batch=2):
+def make_log_mel(name, frames=75, batch=2):
     bins = FRONT_ENDS[TAGGERS[name][1].front_end].num_mel_bins
     return np.random.default_rng(0).normal(size=(batch, frames, bins)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("build", "settings", "published"),
+    ("build", "arguments", "published"),
     [
         (cnn10.cnn10, {}, 5_219_279),
         (resnet38.resnet38, {}, 73_783_247),
@@ -50,15 +50,15 @@ def log_mel(name, frames=75, batch=2):
         (vggish.vggish, {}, 72_141_184),
     ],
 )
-def test_parameters_at_full_width_are_the_published_ones(build, settings, published):
-    assert sum(int(np.prod(weight.shape)) for weight in build(**settings).trainable_weights) == published
+def test_the_number_of_parameters_at_full_width_is_the_published_one(build, arguments, published):
+    assert sum(int(np.prod(weight.shape)) for weight in build(**arguments).trainable_weights) == published
 
 
 @everyone
 @pytest.mark.parametrize("frames", [32, 63, 101])
-def test_outputs_at_any_length(name, frames):
+def test_outputs_have_their_shapes_at_any_length(name, frames):
     _, backbone, step, _, channels = TAGGERS[name]
-    outputs = compute_outputs(shared(name), log_mel(name, frames))
+    outputs = compute_outputs(get_shared(name), make_log_mel(name, frames))
     output_frames = -(-frames // step) if name == "mn" else frames // step
     assert {key: value.shape for key, value in outputs.items()} == {
         "clipwise": (2, 5),
@@ -72,32 +72,32 @@ def test_outputs_at_any_length(name, frames):
 
 @everyone
 def test_batch_equals_items_and_saving_is_exact(name):
-    model = shared(name)
-    check_batch_equals_items(model, log_mel(name), atol=1e-4, rtol=1e-4)
-    check_layer_saves_exactly(model, log_mel(name))
+    model = get_shared(name)
+    check_batch_equals_items(model, make_log_mel(name), atol=1e-4, rtol=1e-4)
+    check_layer_saves_exactly(model, make_log_mel(name))
 
 
 @everyone
-def test_waveform_input_is_the_front_end_before_the_same_body(name):
+def test_waveform_input_equals_the_front_end_and_log_mel_input(name):
     front_end = FRONT_ENDS[TAGGERS[name][1].front_end]
-    heard, body = small(name, input="waveform"), shared(name)
-    heard.set_weights(body.get_weights())
+    model, body = build_small(name, input="waveform"), get_shared(name)
+    model.set_weights(body.get_weights())
     waveform = np.random.default_rng(0).uniform(-0.5, 0.5, front_end.sample_rate).astype(np.float32)
     expected = compute_outputs(body, front_end.compute_log_mel(waveform)[None])
-    got = compute_outputs(heard, waveform[None])
+    got = compute_outputs(model, waveform[None])
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-3, err_msg=key)
 
 
 @everyone
-def test_classes_of_a_frame_come_from_the_clips_own_layers(name):
-    """A change of the classifier alone moves the clip and every frame."""
-    model = shared(name)
-    before = compute_outputs(model, log_mel(name))
+def test_clips_and_frames_share_the_classifier(name):
+    """A change of the classifier changes the predictions of the clip and of every frame."""
+    model = get_shared(name)
+    before = compute_outputs(model, make_log_mel(name))
     layer = next(layer for layer in model.layers[::-1] if isinstance(layer, keras.layers.Dense) and layer.units == 5)
     bias = layer.bias.numpy()
     layer.bias.assign(bias + np.array([3, 0, 0, 0, 0], np.float32))
-    after = compute_outputs(model, log_mel(name))
+    after = compute_outputs(model, make_log_mel(name))
     layer.bias.assign(bias)
     for key in ("clipwise", "framewise"):
         assert (after[key][..., 0] > before[key][..., 0]).all()
@@ -107,16 +107,16 @@ def test_classes_of_a_frame_come_from_the_clips_own_layers(name):
 
 @everyone
 def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(name):
-    exact = shared(name)
-    expected = compute_outputs(exact, log_mel(name))
+    exact = get_shared(name)
+    expected = compute_outputs(exact, make_log_mel(name))
     keras.config.set_dtype_policy("mixed_bfloat16")
-    half = small(name, input="waveform")
+    half = build_small(name, input="waveform")
     for layer in ("front_end", "clipwise", "framewise", "embedding"):
         assert half.get_layer(layer).compute_dtype == "float32", layer
     assert {layer.compute_dtype for layer in half.layers if isinstance(layer, keras.layers.Conv2D)} == {"bfloat16"}
-    model = small(name)
+    model = build_small(name)
     model.set_weights(exact.get_weights())
-    got = compute_outputs(model, log_mel(name))
+    got = compute_outputs(model, make_log_mel(name))
     for key, value in expected.items():
         assert got[key].dtype == np.float32
         assert np.abs(got[key] - value).mean() < 0.05 * max(1, np.abs(value).mean()), key
@@ -126,17 +126,17 @@ def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(nam
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_agrees(tmp_path):
-    """On every layer that there is: CNN10 and ResNet38 have none that these three have not."""
+    """The three backbones contain every layer; CNN10 and ResNet38 have no others."""
     expected, systems = {}, ("talnet", "at_sca", "mn")
     for name in systems:
-        model = shared(name)
+        model = get_shared(name)
         model.save(tmp_path / f"{name}.keras")
-        expected[name] = compute_outputs(model, log_mel(name))
-        np.save(tmp_path / f"{name}.npy", log_mel(name))
+        expected[name] = compute_outputs(model, make_log_mel(name))
+        np.save(tmp_path / f"{name}.npy", make_log_mel(name))
     code = f"""
 import keras, numpy as np, json
 import kerastag.models.backbones.vggish, kerastag.models.backbones.talnet, kerastag.models.backbones.at_sca
-zeros = lambda self, shape, dtype=None: np.zeros(shape, "float32")  # random ones, soon replaced, take most of the time
+zeros = lambda self, shape, dtype=None: np.zeros(shape, "float32")  # random weights are slow, and soon replaced
 keras.initializers.VarianceScaling.__call__ = keras.initializers.Orthogonal.__call__ = zeros
 folder = {str(tmp_path)!r}
 for name in {json.dumps(systems)}:
@@ -158,54 +158,56 @@ print(keras.backend.backend())
 
 @pytest.mark.slow
 @everyone
-def test_two_copies_in_one_model_have_weights_of_their_own(name):
-    inputs = keras.Input((None, log_mel(name).shape[-1]))
-    streams = [small(name, name=stream) for stream in ("global_stream", "local_stream")]
+def test_two_copies_in_one_model_do_not_share_weights(name):
+    inputs = keras.Input((None, make_log_mel(name).shape[-1]))
+    streams = [build_small(name, name=stream) for stream in ("global_stream", "local_stream")]
     model = keras.Model(inputs, {stream.name: stream(inputs)["clipwise"] for stream in streams})
     ids = [{id(weight) for weight in stream.weights} for stream in streams]
     assert not ids[0] & ids[1]
     streams[0].trainable = False
     assert {id(weight) for weight in model.trainable_weights} <= ids[1]
-    check_layer_saves_exactly(randomize_weights(model), log_mel(name))
+    check_layer_saves_exactly(randomize_weights(model), make_log_mel(name))
 
 
 @pytest.mark.parametrize("name", ["talnet", "at_sca", pytest.param("mn", marks=pytest.mark.slow)])
 def test_every_trainable_weight_learns(name):
-    """A few steps on the clip's tags move every weight that trains, and lower the loss."""
-    model = small(name, num_classes=3)
+    """A few steps change every trainable weight and lower the loss."""
+    model = build_small(name, num_classes=3)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
     trained = keras.Model(model.input, model.output["clipwise"])
     before = [weight.numpy() for weight in trained.trainable_weights]
     trained.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", run_eagerly=True)
-    x, y = log_mel(name, frames=64, batch=4), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    x, y = make_log_mel(name, frames=64, batch=4), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     losses = [float(trained.train_on_batch(x, y)) for _ in range(4)]
     assert losses[-1] < losses[0]
-    still = [w.path for w, old in zip(trained.trainable_weights, before, strict=True) if np.array_equal(w.numpy(), old)]
-    assert not still
+    unchanged = [
+        w.path for w, old in zip(trained.trainable_weights, before, strict=True) if np.array_equal(w.numpy(), old)
+    ]
+    assert not unchanged
 
 
 @everyone
-def test_augmentation_stands_before_the_body_and_acts_in_training_only(name):
+def test_augmentation_comes_before_the_convolutions_and_acts_in_training_only(name):
     class Silence(keras.layers.Layer):
         def call(self, inputs, training=False):
             return inputs * 0 if training else inputs
 
-    plain, augmented = shared(name), small(name, augment=Silence())
+    plain, augmented = get_shared(name), build_small(name, augment=Silence())
     augmented.set_weights(plain.get_weights())
-    x = log_mel(name)
+    x = make_log_mel(name)
     np.testing.assert_array_equal(compute_outputs(plain, x)["clipwise"], compute_outputs(augmented, x)["clipwise"])
     for layer in augmented.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
-    quiet = keras.ops.convert_to_numpy(augmented(x, training=True)["clipwise"])
-    np.testing.assert_allclose(quiet[0], quiet[1], atol=1e-6)
+    silenced = keras.ops.convert_to_numpy(augmented(x, training=True)["clipwise"])
+    np.testing.assert_allclose(silenced[0], silenced[1], atol=1e-6)
 
 
 @everyone
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("arguments", "message"),
     [
         ({"num_classes": 0}, "`num_classes` must be an integer of at least 1; received: 0"),
         ({"width": 0}, r"`width` must be a number in \(0, 100\]; received: 0"),
@@ -213,12 +215,12 @@ def test_augmentation_stands_before_the_body_and_acts_in_training_only(name):
         ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\); received: 1\.0"),
     ],
 )
-def test_settings_outside_their_range_are_refused(name, settings, message):
+def test_arguments_outside_their_range_are_refused(name, arguments, message):
     with pytest.raises(ValueError, match=message):
-        small(name, **settings)
+        build_small(name, **arguments)
 
 
-def test_features_and_head_are_there_apart():
+def test_features_and_head_can_be_built_separately():
     inputs = keras.Input((None, 64))
     features = cnn10.BACKBONE.build_features(inputs, width=WIDTH)
     assert features.shape == (None, None, 32)
@@ -234,13 +236,13 @@ def test_features_and_head_are_there_apart():
     assert isinstance(cnn10.BACKBONE, Backbone)
 
 
-def test_talnet_pools_its_frames_by_linear_softmax():
-    outputs = compute_outputs(shared("talnet"), log_mel("talnet"))
+def test_talnet_pools_frames_by_linear_softmax():
+    outputs = compute_outputs(get_shared("talnet"), make_log_mel("talnet"))
     p = outputs["framewise"].astype(float)
     np.testing.assert_allclose(outputs["clipwise"], (p**2).sum(axis=1) / p.sum(axis=1), rtol=1e-5)
 
 
-def test_mn_rounds_its_channels_to_eight_and_never_more_than_a_tenth_down():
+def test_mn_rounds_channels_to_multiples_of_eight_and_down_by_at_most_a_tenth():
     assert [mn.round_channels(channels) for channels in (1, 6.4, 11, 12, 25.6, 28.8, 68, 160)] == [
         8,
         8,
@@ -257,16 +259,18 @@ def test_mn_rounds_its_channels_to_eight_and_never_more_than_a_tenth_down():
 
 
 @pytest.mark.parametrize("frames", [96, 300])
-def test_vggish_gives_a_segment_a_patch(frames):
+def test_vggish_has_one_segment_per_patch(frames):
     model = vggish.vggish(3, width=WIDTH, postprocess="pca")
-    outputs = compute_outputs(randomize_weights(model), np.random.default_rng(0).normal(size=(2, frames, 64)).astype(np.float32))
+    outputs = compute_outputs(
+        randomize_weights(model), np.random.default_rng(0).normal(size=(2, frames, 64)).astype(np.float32)
+    )
     assert outputs["segments"].shape == (2, frames // 96, 128)
     np.testing.assert_allclose(outputs["embedding"], outputs["segments"].mean(axis=1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(outputs["clipwise"], outputs["framewise"].mean(axis=1), rtol=1e-5)
     check_layer_saves_exactly(model, np.ones((1, frames, 64), np.float32))
 
 
-def test_vggish_settings_and_quantization():
+def test_vggish_checks_its_arguments_and_quantizes():
     with pytest.raises(ValueError, match="`postprocess` must be one of raw, pca, uint8; received: 'int8'"):
         vggish.vggish(width=WIDTH, postprocess="int8")
     with pytest.raises(ValueError, match="`num_classes` must be an integer of at least 1; received: 0"):

@@ -1,4 +1,4 @@
-"""Every system of paper 1: shapes, masks, ranges, saving, sizes, and the forward pass again in float64 NumPy."""
+"""All systems of paper 1: equal to the formulas in float64 NumPy; shapes, masks, ranges, saving and sizes."""
 
 import re
 from functools import partial
@@ -42,8 +42,8 @@ BUILDERS = {
 every = pytest.mark.parametrize("name", BUILDERS)
 
 
-def randomized(model):
-    """Weights as after some training: no batch normalization and no bias where it started."""
+def set_random_weights(model):
+    """Set random weights, including those that are constant before training."""
     random = np.random.default_rng(1)
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance"):
@@ -57,20 +57,20 @@ def randomized(model):
 
 @pytest.fixture(scope="module")
 def models():
-    """One small model of every system, with weights of its own."""
-    return {name: randomized(build(**SMALL)) for name, build in BUILDERS.items()}
+    """Build one small model of every system."""
+    return {name: set_random_weights(build(**SMALL)) for name, build in BUILDERS.items()}
 
 
 class Reader:
-    """A model's layers in float64, taken in the order in which they were made, which their names number."""
+    """Layers of a model in float64, in the order of their creation, which is the number in their names."""
 
     def __init__(self, model):
-        made = sorted(model.layers, key=lambda layer: int((re.findall(r"_(\d+)$", layer.name) or [0])[0]))
-        self._dense = [layer for layer in made if isinstance(layer, keras.layers.Dense)]
-        self._norms = [layer for layer in made if type(layer).__name__ == "MaskedBatchNormalization"]
+        created = sorted(model.layers, key=lambda layer: int((re.findall(r"_(\d+)$", layer.name) or [0])[0]))
+        self._dense = [layer for layer in created if isinstance(layer, keras.layers.Dense)]
+        self._norms = [layer for layer in created if type(layer).__name__ == "MaskedBatchNormalization"]
 
     def next_dense(self, ins, outs):
-        """The next dense layer of that many numbers in and out, without its activation."""
+        """Return the next dense layer with these numbers of inputs and outputs, without its activation."""
         place = next(i for i, layer in enumerate(self._dense) if layer.kernel.shape == (ins, outs))
         kernel, *bias = (np.asarray(w, np.float64) for w in self._dense.pop(place).get_weights())
         return lambda x: x @ kernel + (bias[0] if bias else 0)
@@ -102,7 +102,7 @@ def attend(values, scores, phi=sigmoid):
     return (weights / weights.sum(axis=0) * values).sum(axis=0)
 
 
-# Each system as the paper writes it, for one clip of valid segments x (segments, features): -> clipwise, framewise.
+# The systems as in the paper, from one clip of valid segments x (segments, features) to clipwise and framewise.
 
 
 def instance_average(r, x):
@@ -153,9 +153,9 @@ def multi_attention(r, x):
     return outputs[0], outputs[1:]
 
 
-def feature_level(pool, u_made_first=False):
+def feature_level(pool, u_is_first=False):
     def forward(r, x):
-        u = r.next_dense(UNITS, UNITS) if u_made_first else None
+        u = r.next_dense(UNITS, UNITS) if u_is_first else None
         hidden = r.hidden(r.norm(x))[-1]
         features = u(hidden) if u else r.dense(hidden, UNITS)
         both = np.vstack([pool(r, hidden, features), features])
@@ -165,7 +165,7 @@ def feature_level(pool, u_made_first=False):
     return forward
 
 
-def attention_of(phi):
+def make_attention(phi):
     return lambda r, hidden, features: attend(features, r.dense(hidden, UNITS), phi)
 
 
@@ -175,7 +175,7 @@ def network_in_network(r, hidden, features):
     return attend(features, outer(np.maximum(inner(scores), 0)))  # equation 29
 
 
-BY_HAND = {
+IN_NUMPY = {
     "instance_average": instance_average,
     "instance_max": instance_max,
     "es_average": embedded(lambda x: x.mean(axis=0)),
@@ -186,29 +186,29 @@ BY_HAND = {
     "self_attention": self_attention,
     "decision_attention": decision_attention,
     "multi_attention": multi_attention,
-    "feature_average": feature_level(lambda r, hidden, features: features.mean(axis=0), u_made_first=True),
-    "feature_max": feature_level(lambda r, hidden, features: features.max(axis=0), u_made_first=True),
-    "feature_relu": feature_level(attention_of(lambda z: np.maximum(z, 0))),
-    "feature_exp": feature_level(attention_of(lambda z: np.exp(z - z.max(axis=0)))),
-    "feature_sigmoid": feature_level(attention_of(sigmoid)),
-    "feature_softmax": feature_level(attention_of(lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))),
+    "feature_average": feature_level(lambda r, hidden, features: features.mean(axis=0), u_is_first=True),
+    "feature_max": feature_level(lambda r, hidden, features: features.max(axis=0), u_is_first=True),
+    "feature_relu": feature_level(make_attention(lambda z: np.maximum(z, 0))),
+    "feature_exp": feature_level(make_attention(lambda z: np.exp(z - z.max(axis=0)))),
+    "feature_sigmoid": feature_level(make_attention(sigmoid)),
+    "feature_softmax": feature_level(make_attention(lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))),
     "feature_nin": feature_level(network_in_network),
 }
 
 
 @every
-def test_equals_the_paper_written_in_numpy(models, name):
+def test_the_outputs_equal_the_paper_in_numpy(models, name):
     got = compute_outputs(models[name], PADDED)
     for clip, valid in enumerate(MASK):
         reader = Reader(models[name])
-        clipwise, framewise = BY_HAND[name](reader, X[clip, valid].astype(np.float64))
+        clipwise, framewise = IN_NUMPY[name](reader, X[clip, valid].astype(np.float64))
         reader.done()
         np.testing.assert_allclose(got["clipwise"][clip], clipwise, atol=1e-5, rtol=0)
         np.testing.assert_allclose(got["framewise"][clip][valid], framewise, atol=1e-5, rtol=0)
 
 
 @every
-def test_padding_batches_and_saving(models, name):
+def test_padding_and_batches_change_nothing_and_saving_is_exact(models, name):
     model = models[name]
     check_masked_padding_changes_nothing(model, X, MASK)
     check_batch_equals_items(model, PADDED)
@@ -223,7 +223,7 @@ def test_one_segment_alone_is_its_clip_and_probabilities_are_in_range(models, na
         assert 0 <= output.min() < output.max() <= 1
     alone = compute_outputs(models[name], X[:, :1])
     np.testing.assert_allclose(alone["framewise"][:, 0], alone["clipwise"], atol=1e-5)
-    # What a segment gives alone is what it gives beside others.
+    # The prediction of a segment does not depend on the other segments.
     np.testing.assert_allclose(alone["framewise"][:, 0], outputs["framewise"][:, 0], atol=1e-5)
 
 
@@ -260,8 +260,8 @@ def test_any_depth_and_size_has_its_shapes(name, depth):
         assert outputs["framewise"].shape == (2, 1 + depth, 3 + depth)
 
 
-def expected_size(name, features, classes, units, depth):
-    """The parameters of each system, moving averages included, counted from its equations."""
+def count_weights(name, features, classes, units, depth):
+    """Count the weights of a system, moving averages included, from its equations."""
     first = 2 * features if name == "es_max_min" else features
     norm = 4  # gamma, beta, mean, variance
     blocks = sum((first if i == 0 else units) * units + norm * units for i in range(depth))
@@ -286,16 +286,16 @@ def expected_size(name, features, classes, units, depth):
 
 @every
 def test_size_follows_from_the_equations(models, name):
-    assert models[name].count_params() == expected_size(name, 7, 5, 6, 3)
+    assert models[name].count_params() == count_weights(name, 7, 5, 6, 3)
     if name not in ("multi_attention",):
-        assert BUILDERS[name](depth=0, **SMALL).count_params() == expected_size(name, 7, 5, 6, 0)
+        assert BUILDERS[name](depth=0, **SMALL).count_params() == count_weights(name, 7, 5, 6, 0)
 
 
 def test_the_published_sizes():
     model = systems.feature_attention()
-    assert model.count_params() == expected_size("feature_sigmoid", 128, 527, 1024, 3) == 4_883_471
+    assert model.count_params() == count_weights("feature_sigmoid", 128, 527, 1024, 3) == 4_883_471
     without = systems.feature_attention(normalize_input=False, **SMALL)
-    assert without.count_params() == expected_size("feature_sigmoid", 7, 5, 6, 3) - 4 * 7
+    assert without.count_params() == count_weights("feature_sigmoid", 7, 5, 6, 3) - 4 * 7
 
 
 @every
@@ -307,7 +307,7 @@ def test_dropout_is_in_every_block_and_seeds_repeat(name):
     assert [layer.rate for layer in other] == [0.2] * len(dropped)
 
 
-def test_training_sees_the_clip_alone_and_shares_the_weights(models):
+def test_the_training_model_has_the_clip_output_and_shares_the_weights(models):
     whole = models["feature_sigmoid"]
     training = select_training_outputs(whole)
     np.testing.assert_array_equal(compute_outputs(training, PADDED)["0"], compute_outputs(whole, PADDED)["clipwise"])
@@ -331,7 +331,10 @@ def test_half_precision_is_close_and_gives_float32(models, name, policy, toleran
     ("call", "message"),
     [
         (lambda: systems.instance_space(pooling="min"), "`pooling` must be one of average, max; received: 'min'"),
-        (lambda: systems.embedded_space(pooling="sum"), "`pooling` must be one of average, max, min, max_min; received: 'sum'"),
+        (
+            lambda: systems.embedded_space(pooling="sum"),
+            "`pooling` must be one of average, max, min, max_min; received: 'sum'",
+        ),
         (lambda: systems.feature_pooling(pooling="min"), "`pooling` must be one of average, max; received: 'min'"),
         (lambda: systems.feature_attention(phi="tanh"), "`phi` must be one of relu, .*nin; received: 'tanh'"),
         (lambda: systems.jdc(num_classes=0), "`num_classes` must be an integer of at least 1; received: 0"),
@@ -341,6 +344,6 @@ def test_half_precision_is_close_and_gives_float32(models, name, policy, toleran
         (lambda: systems.jdc(dropout=1.0), r"`dropout` must be in \[0, 1\); received: 1.0"),
     ],
 )
-def test_bad_settings_are_one_clear_line(call, message):
+def test_arguments_outside_their_range_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

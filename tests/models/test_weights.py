@@ -1,4 +1,4 @@
-"""A model begins with the weights of another: which layers, which files, and what is refused."""
+"""Copies of weights from one model to another, and their fingerprint."""
 
 import numpy as np
 import pytest
@@ -13,36 +13,36 @@ from kerastag.models.weights import copy_weights
 WIDTH = 0.0625
 
 
-def weights(model):
-    """By layer, in order."""
+def collect_weights(model):
+    """Return the weights of a model by the name of the layer."""
     return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
 
 
-def marked(model):
+def number_weights(model):
     model.set_weights([np.full(w.shape, 0.1 * i, np.float32) for i, w in enumerate(model.get_weights(), start=1)])
     return model
 
 
 @pytest.mark.parametrize(("build", "classifier"), [(cnn10, "fc_audioset"), (mn, "classifier"), (talnet, "classifier")])
-def test_all_but_the_classifier_of_other_classes(build, classifier):
-    model, source = build(4, width=WIDTH), marked(build(7, width=WIDTH, input="waveform"))
-    before = weights(model)[classifier]
+def test_all_weights_but_a_classifier_of_other_classes_are_copied(build, classifier):
+    model, source = build(4, width=WIDTH), number_weights(build(7, width=WIDTH, input="waveform"))
+    before = collect_weights(model)[classifier]
     assert copy_weights(model, source) == (classifier,)
-    got, given = weights(model), weights(source)
-    for name in got:
-        for ours, theirs in zip(got[name], before if name == classifier else given[name], strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+    copied, expected = collect_weights(model), {**collect_weights(source), classifier: before}
+    for name in copied:
+        for got, want in zip(copied[name], expected[name], strict=True):
+            np.testing.assert_array_equal(got, want)
 
 
-def test_everything_where_the_classes_are_as_many(tmp_path):
-    model, source = cnn10(4, width=WIDTH), marked(cnn10(4, width=WIDTH, name="other"))
+def test_all_weights_are_copied_if_the_classes_are_equal(tmp_path):
+    model, source = cnn10(4, width=WIDTH), number_weights(cnn10(4, width=WIDTH, name="other"))
     source.save(tmp_path / "other.keras")
     assert copy_weights(model, tmp_path / "other.keras") == ()
-    for ours, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for got, expected in zip(model.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
-def test_a_file_may_hold_layers_that_nobody_has_imported(tmp_path):
+def test_a_file_may_contain_layers_that_are_not_imported_yet(tmp_path):
     cnn10(4, width=WIDTH, augment=SpecAugment()).save(tmp_path / "model.keras")
     code = """
 import sys
@@ -54,11 +54,13 @@ print(copy_weights(cnn10(4, width=0.0625), "model.keras"))
     assert run_python(code, cwd=tmp_path).strip() == "()"
 
 
-def test_what_does_not_fit_is_refused_by_name(tmp_path):
+def test_weights_of_another_model_are_refused(tmp_path):
     model = cnn10(4, width=WIDTH)
-    with pytest.raises(ValueError, match="`initial_weights` must be those of a backbone of this width, .* in layer `conv_block1_conv1`; received: cnn10"):
+    with pytest.raises(ValueError, match="must be those of a backbone of this width, .* in layer `conv_block1_conv1`;"):
         copy_weights(model, cnn10(4, width=2 * WIDTH))
-    with pytest.raises(ValueError, match="`initial_weights` must be those of this backbone, with a layer `bn0`; received: mn"):
+    with pytest.raises(
+        ValueError, match="`initial_weights` must be those of this backbone, with a layer `bn0`; received: mn"
+    ):
         copy_weights(model, mn(4, width=WIDTH))
     with pytest.raises(FileNotFoundError, match=r"`initial_weights`: .*none\.keras: no such file"):
         copy_weights(model, tmp_path / "none.keras")
