@@ -8,7 +8,7 @@ takes the embeddings, shape `(batch, segments, num_features)`, and predicts a di
 
 A segment of zeros is padding. It is masked, does not change `clipwise`, and its row of `framewise` has no meaning.
 
-All builders have the following arguments, whose defaults are the paper's; other values raise a ValueError:
+All builders have these arguments, with the defaults of the paper; values outside their range raise a ValueError:
 
 - `num_classes`: Number of classes, `K`, at least 1.
 - `num_features`: Number of features in an embedding, `M`, at least 1.
@@ -35,12 +35,7 @@ from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.layers.max_pooling import MaxPooling
 from kerastag.layers.min_pooling import MinPooling
 
-POOLINGS = {
-    "average": (AveragePooling,),
-    "max": (MaxPooling,),
-    "min": (MinPooling,),
-    "max_min": (MaxPooling, MinPooling),
-}
+POOLINGS = {"average": [AveragePooling], "max": [MaxPooling], "min": [MinPooling], "max_min": [MaxPooling, MinPooling]}
 PHI_NAMES = (*PHI, "nin")
 
 
@@ -59,10 +54,10 @@ def instance_space(
     `pooling` is `"average"` (collective assumption, eq. 10) or `"max"` (standard assumption, eq. 9). The average,
     trained on single segments, is the segment-based system (eq. 1) and, with `depth=1`, Google's baseline.
     """
-    embedding, x = _segments(num_features, normalize_input)
-    framewise = _classifier(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
+    embedding, x = _build_input(num_features, normalize_input)
+    framewise = _build_classifier(num_classes)(_apply_hidden_blocks(x, units, depth, dropout)[-1])
     clipwise = _pool(framewise, pooling, ("average", "max"))
-    return _model("instance_space", embedding, clipwise, framewise)
+    return _build_model("instance_space", embedding, clipwise, framewise)
 
 
 def embedded_space(
@@ -79,14 +74,14 @@ def embedded_space(
 
     `pooling` is `"average"`, `"max"`, `"min"` or `"max_min"`, which concatenates the maximum and the minimum.
     """
-    embedding, x = _segments(num_features, normalize_input=False)
+    embedding, x = _build_input(num_features, normalize_input=False)
     pooled = _pool(x, pooling, tuple(POOLINGS))
     alone = layers.Concatenate()([embedding, embedding]) if pooling == "max_min" else embedding
     network = [MaskedBatchNormalization()] if normalize_input else []
     for _ in range(check_integer("depth", depth, 0)):
-        network += _hidden_block(units, dropout)
-    network.append(_classifier(num_classes))
-    return _model("embedded_space", embedding, _apply(network, pooled), _apply(network, alone))
+        network += _build_hidden_block(check_integer("units", units), dropout)
+    network.append(_build_classifier(num_classes))
+    return _build_model("embedded_space", embedding, _apply(network, pooled), _apply(network, alone))
 
 
 def jdc(
@@ -102,10 +97,10 @@ def jdc(
 
     The attention `p` has hidden blocks of its own.
     """
-    embedding, x = _segments(num_features, normalize_input)
-    framewise = _classifier(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
-    scores = layers.Dense(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
-    return _model("jdc", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
+    embedding, x = _build_input(num_features, normalize_input)
+    framewise = _build_classifier(num_classes)(_apply_hidden_blocks(x, units, depth, dropout)[-1])
+    scores = layers.Dense(num_classes)(_apply_hidden_blocks(x, units, depth, dropout)[-1])
+    return _build_model("jdc", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
 
 
 def self_attention(
@@ -121,10 +116,10 @@ def self_attention(
 
     The figure gives no formula for the attention; here `p` is the normalized `sigmoid(U f(x) + c)`.
     """
-    embedding, x = _segments(num_features, normalize_input)
-    framewise = _classifier(num_classes)(_hidden_blocks(x, units, depth, dropout)[-1])
+    embedding, x = _build_input(num_features, normalize_input)
+    framewise = _build_classifier(num_classes)(_apply_hidden_blocks(x, units, depth, dropout)[-1])
     scores = layers.Dense(num_classes)(framewise)
-    return _model("self_attention", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
+    return _build_model("self_attention", embedding, AttentionPooling("sigmoid")([framewise, scores]), framewise)
 
 
 def decision_attention(
@@ -137,9 +132,9 @@ def decision_attention(
     normalize_input: bool = True,
 ) -> keras.Model:
     """Build decision-level attention (fig. 2c): `F(B) = sum over x in B of p(x') f(x')`, eq. 16 to 19."""
-    embedding, x = _segments(num_features, normalize_input)
-    hidden = _hidden_blocks(x, units, depth, dropout)[-1]
-    return _model("decision_attention", embedding, *_attend(hidden, num_classes))
+    embedding, x = _build_input(num_features, normalize_input)
+    hidden = _apply_hidden_blocks(x, units, depth, dropout)[-1]
+    return _build_model("decision_attention", embedding, *_attend(hidden, num_classes))
 
 
 def multi_attention(
@@ -156,11 +151,11 @@ def multi_attention(
     `F1` and `F2` are decision-level attention on the last two hidden blocks, so `depth` must be at least 2.
     """
     check_integer("depth", depth, 2)
-    embedding, x = _segments(num_features, normalize_input)
-    levels = [_attend(hidden, num_classes) for hidden in _hidden_blocks(x, units, depth, dropout)[-2:]]
-    network = [layers.Concatenate(), _classifier(num_classes)]
+    embedding, x = _build_input(num_features, normalize_input)
+    levels = [_attend(hidden, num_classes) for hidden in _apply_hidden_blocks(x, units, depth, dropout)[-2:]]
+    network = [layers.Concatenate(), _build_classifier(num_classes)]
     clipwise, framewise = (_apply(network, list(outputs)) for outputs in zip(*levels, strict=True))
-    return _model("multi_attention", embedding, clipwise, framewise)
+    return _build_model("multi_attention", embedding, clipwise, framewise)
 
 
 def feature_pooling(
@@ -177,11 +172,11 @@ def feature_pooling(
 
     `pooling` is `"average"` or `"max"`; `u` is that of `feature_attention`.
     """
-    embedding, x = _segments(num_features, normalize_input)
-    features = layers.Dense(units, use_bias=False)(_hidden_blocks(x, units, depth, dropout)[-1])
-    network = [*_activation(dropout), _classifier(num_classes)]
+    embedding, x = _build_input(num_features, normalize_input)
+    features = layers.Dense(units, use_bias=False)(_apply_hidden_blocks(x, units, depth, dropout)[-1])
+    network = [*_build_activation(dropout), _build_classifier(num_classes)]
     pooled = _pool(features, pooling, ("average", "max"))
-    return _model("feature_pooling", embedding, _apply(network, pooled), _apply(network, features))
+    return _build_model("feature_pooling", embedding, _apply(network, pooled), _apply(network, features))
 
 
 def feature_attention(
@@ -201,49 +196,49 @@ def feature_attention(
     network of two layers (eq. 29).
     """
     check_choice("phi", phi, PHI_NAMES)
-    embedding, x = _segments(num_features, normalize_input)
-    hidden = _hidden_blocks(x, units, depth, dropout)[-1]
+    embedding, x = _build_input(num_features, normalize_input)
+    hidden = _apply_hidden_blocks(x, units, depth, dropout)[-1]
     features, scores = layers.Dense(units, use_bias=False)(hidden), layers.Dense(units)(hidden)
     if phi == "nin":
         scores = layers.Dense(units)(layers.Dense(units, activation="relu")(scores))
     pooled = AttentionPooling("sigmoid" if phi == "nin" else phi)([features, scores])
-    network = [*_activation(dropout), _classifier(num_classes)]
-    return _model("feature_attention", embedding, _apply(network, pooled), _apply(network, features))
+    network = [*_build_activation(dropout), _build_classifier(num_classes)]
+    return _build_model("feature_attention", embedding, _apply(network, pooled), _apply(network, features))
 
 
-def _segments(num_features: int, normalize_input: bool) -> tuple[Any, Any]:
+def _build_input(num_features: int, normalize_input: bool) -> tuple[Any, Any]:
     """Return the input of a model, and the same with padding masked and, if asked for, normalized."""
     embedding = keras.Input((None, check_integer("num_features", num_features)), name="embedding")
     x = layers.Masking(0.0, name="padding")(embedding)
     return embedding, MaskedBatchNormalization()(x) if normalize_input else x
 
 
-def _hidden_blocks(x: Any, units: int, depth: int, dropout: float) -> list[Any]:
+def _apply_hidden_blocks(x: Any, units: int, depth: int, dropout: float) -> list[Any]:
     """Return `x` and the output of every block of `x' = f_FC(x)`, eq. 17."""
     check_integer("units", units)
     outputs = [x]
     for _ in range(check_integer("depth", depth, 0)):
-        outputs.append(_apply(_hidden_block(units, dropout), outputs[-1]))
+        outputs.append(_apply(_build_hidden_block(units, dropout), outputs[-1]))
     return outputs
 
 
-def _hidden_block(units: int, dropout: float) -> list[keras.layers.Layer]:
-    return [layers.Dense(units, use_bias=False), *_activation(dropout)]
+def _build_hidden_block(units: int, dropout: float) -> list[keras.layers.Layer]:
+    return [layers.Dense(units, use_bias=False), *_build_activation(dropout)]
 
 
-def _activation(dropout: float) -> list[keras.layers.Layer]:
+def _build_activation(dropout: float) -> list[keras.layers.Layer]:
     check_rate("dropout", dropout)
     return [MaskedBatchNormalization(), layers.ReLU(), HalfDropout() if dropout == 0.5 else layers.Dropout(dropout)]
 
 
-def _classifier(num_classes: int) -> keras.layers.Layer:
+def _build_classifier(num_classes: int) -> keras.layers.Layer:
     """Return the layer `f(x) = sigmoid(W x + b)`, eq. 18."""
     return layers.Dense(check_integer("num_classes", num_classes), activation="sigmoid", dtype="float32")
 
 
 def _attend(hidden: Any, num_classes: int) -> tuple[Any, Any]:
     """Return `F(B) = sum over x' of p(x') f(x')` and `f(x')` of one hidden block."""
-    framewise = _classifier(num_classes)(hidden)
+    framewise = _build_classifier(num_classes)(hidden)
     return AttentionPooling("sigmoid")([framewise, layers.Dense(num_classes)(hidden)]), framewise
 
 
@@ -258,5 +253,5 @@ def _apply(network: list[keras.layers.Layer], x: Any) -> Any:
     return x
 
 
-def _model(name: str, embedding: Any, clipwise: Any, framewise: Any) -> keras.Model:
+def _build_model(name: str, embedding: Any, clipwise: Any, framewise: Any) -> keras.Model:
     return keras.Model(embedding, {"clipwise": clipwise, "framewise": framewise}, name=name)
