@@ -129,7 +129,7 @@ def find_equal_width(
 
 def measure_peak_memory(arguments: argparse.Namespace, variant: str) -> float:
     """Measure the peak memory of a process that trains a variant, MiB."""
-    command = [sys.executable, __file__, "--memory-of", variant]
+    command = [sys.executable, __file__, "--memory-only", variant]
     for name in ("backbone", "width", "batch_size", "precision"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -145,11 +145,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="Number of clips in a batch.")
     parser.add_argument("--precision", default="float32", help="Dtype policy of Keras.")
     parser.add_argument("--rounds", type=int, default=10, help="Number of steps of each variant.")
-    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-only", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     batch = make_batch(arguments)
-    if arguments.memory_of:
-        make_training_step(arguments, arguments.memory_of, batch)()
+    if arguments.memory_only:
+        make_training_step(arguments, arguments.memory_only, batch)()
         # Not `ru_maxrss`, which a process inherits from its parent.
         status = Path("/proc/self/status").read_text()
         print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
