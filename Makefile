@@ -1,35 +1,35 @@
-# What a newcomer and the CI script both run. Python 3.11 to 3.13; no network but the package index, no GPU.
-#   make demo PYTHON=python3.12     another interpreter than python3
+# Commands for newcomers and for the CI script. They need Python 3.11 to 3.13 and the package index, but no GPU.
+#   make demo PYTHON=python3.12     uses another interpreter than python3
 PYTHON ?= python3
 PYTHON311 ?= python3.11
 VENV ?= .venv
 PY := $(VENV)/bin/python
 LEGACY := $(VENV)-legacy
-# Processes that share the tests, a file each, in order: the doctests come last and fill what is left; 0 is this one alone.
+# Number of processes that share the tests, file by file in order, doctests last; 0 runs them in this process.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-# Not compiled: that is a minute of the processor for modules of which few are ever loaded.
+# Without compiling, which would take a minute for modules that are mostly never imported.
 PIP := -m pip install --quiet --no-compile --disable-pip-version-check
-# They are compiled when they are first imported, and kept, whatever the caller's environment says: an import of Keras
-# and TensorFlow takes more than twice as long where every process compiles them anew.
+# Modules are compiled at their first import and cached, whatever the caller's environment says: Keras and TensorFlow take
+# more than twice as long to import where every process compiles them again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-slow test-legacy soak lint format bench clean distclean
 
 help:
-	@echo "make demo         install into $(VENV), train attention beside averaging on synthetic clips, print the table"
-	@echo "make test         tests and doctests on TensorFlow, less what is slow"
-	@echo "make test-slow    every TOML, every system through every format; layers and embedding models on JAX"
-	@echo "make test-legacy  the tests, and every system through every format, beside TensorFlow 2.16, tensorflow-io and"
+	@echo "make demo         install into $(VENV), train attention and a baseline on synthetic clips, print a table"
+	@echo "make test         tests and doctests on TensorFlow, without the slow ones"
+	@echo "make test-slow    every row of the papers, every system in every format; layers and embedding models on JAX"
+	@echo "make test-legacy  the tests, and every system in every format, on TensorFlow 2.16 with tensorflow-io and"
 	@echo "                  tflite-runtime (Python 3.11)"
-	@echo "make soak         a day of audio through the streaming tagger as fast as it goes: memory, losses, time stamps"
+	@echo "make soak         stream a day of audio as fast as possible: memory, losses, time stamps"
 	@echo "make lint         ruff, mypy and the import contracts"
-	@echo "make format       rewrite the code as ruff would have it"
-	@echo "make bench        a training step timed; with FEATURES=features.tar.gz packing and batches too"
-	@echo "make clean        remove what building and testing left; distclean removes the environments too"
+	@echo "make format       format the code with ruff"
+	@echo "make bench        time a training step and, with FEATURES=features.tar.gz, packing and batches"
+	@echo "make clean        remove the files of builds and tests; distclean also removes the environments"
 
 demo: $(VENV)/.train
-	$(PY) -m kerastag.recipes.feature_attention
+	$(PY) -m kerastag train feature_attention
 
 test: $(VENV)/.dev
 	$(PY) $(PYTEST) -m "not slow" $(PYTEST_ARGS)
@@ -58,7 +58,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PY) benchmarks/training_step.py
-	$(if $(FEATURES),$(PY) benchmarks/data_pipeline.py --source "$(FEATURES)",@echo "with FEATURES=features.tar.gz: packing and batches too")
+	$(if $(FEATURES),$(PY) benchmarks/data_pipeline.py --source "$(FEATURES)",@echo "FEATURES=features.tar.gz times packing and batches, too")
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -67,7 +67,7 @@ clean:
 distclean: clean
 	rm -rf $(VENV) $(LEGACY)
 
-# The stamps: an environment is installed once, and again after its requirements have changed.
+# Stamps: an environment is installed once, and again after its requirements have changed.
 $(PY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	    "kerastag needs Python 3.11 to 3.13, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'

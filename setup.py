@@ -1,4 +1,4 @@
-"""The one build step that setup.cfg cannot state: the TOMLs of the top-level folders travel in the wheel."""
+"""The one build step that setup.cfg cannot express: the wheel carries the TOML files of the top-level folders."""
 
 import shutil
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-# Folder in the checkout -> folder in kerastag/_toml; kerastag/_configs.py looks in both.
+# Folder in kerastag/_toml by folder in the checkout; kerastag/_configs.py looks in both.
 TOML_FOLDERS = {"recipes": "recipes", "export/targets": "targets"}
 
 
 class BuildWithTomls(build_py):
-    """Copy the TOMLs beside the modules, except for an editable install, which reads them where they are."""
+    """Copy the TOML files into the package, except for an editable install, which reads them where they are."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
-        # An older build may have left TOMLs that are gone since.
+        # An older build may have left files that no longer exist.
         shutil.rmtree(Path(self.build_lib, "kerastag", "_toml"), ignore_errors=True)
         Path(self.build_lib, "kerastag", "_toml").mkdir(parents=True)
         for source, target in self._tomls():
