@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,6 +15,7 @@ from kerastag.markdown import format_table
 from kerastag.metrics.classification import Metrics
 from kerastag.recipes._papers import recipe_names
 from kerastag.recipes._recipe import Recipe
+from kerastag.training.config import checkpoint_steps
 from kerastag.training.report import METRIC_NAMES, format_metrics_row, run_metrics
 from kerastag.training.run_data import RunData, load_run_data
 from kerastag.training.run_folder import RunFolder
@@ -85,15 +87,7 @@ def evaluate_run(path: str | Path, data_dir: str | Path | None = None) -> Metric
     """
     run = load_run(path, data_dir)
     print(f"mAP at the end of the run: {run.folder.metrics()['ensemble']['map']:.4f}", file=sys.stderr)
-    if run.recipe.task is None:
-        from kerastag.training.evaluation import evaluate_predictions
-
-        results = dict(run.recipe.compute_scores(run.config, run.data))
-        metrics = run_metrics(run.data, {"ensemble": evaluate_predictions(run.data, results.pop("scores")), **results})
-    else:
-        from kerastag.training import trainer
-
-        metrics = trainer.evaluate_run(run.folder, run.recipe.task, run.config, run.data)
+    metrics = run_metrics(run.data, _evaluate(run))
     run.recipe.print_results(metrics, run.folder)
     return Metrics.from_dict(metrics["ensemble"])
 
@@ -156,11 +150,45 @@ def _predict(run: FinishedRun) -> np.ndarray:
         raise ValueError(f"{run.folder.path}: {run.recipe.name} has no network whose predictions could be averaged")
     import keras
 
-    from kerastag.training import trainer
-
-    predictions = trainer.predict_run(run.folder, run.recipe.task, run.config, run.data)
+    predictions = _predict_ensemble(run)
     keras.backend.clear_session()  # the next run has a network of its own
     return predictions if predictions.ndim == 2 else predictions[..., 0]
+
+
+def _evaluate(run: FinishedRun) -> dict[str, Any]:
+    """Compute the results of a run from its files, as its training did."""
+    from kerastag.training.evaluation import evaluate_predictions, evaluate_streams, predict_evaluation
+
+    start = time.perf_counter()
+    if run.recipe.task is None:
+        results = dict(run.recipe.compute_scores(run.config, run.data))
+        return {"ensemble": evaluate_predictions(run.data, results.pop("scores")), **results}
+    import keras
+
+    from kerastag.training.outputs import select_training_outputs
+
+    predictions = _predict_ensemble(run)
+    model = keras.saving.load_model(run.folder.model_path, compile=False)
+    last_predictions = predict_evaluation(select_training_outputs(model), run.config, run.data)
+    return {
+        "ensemble": evaluate_predictions(run.data, predictions),
+        "last": evaluate_predictions(run.data, last_predictions),
+        **evaluate_streams(run.data, predictions),
+        **run.recipe.task.extra_metrics(run.config, run.data, model),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _predict_ensemble(run: FinishedRun) -> np.ndarray:
+    """Predict with every checkpoint of a run and return the mean, of all outputs that training needs."""
+    from kerastag.training.evaluation import CheckpointEnsemble, predict_evaluation
+    from kerastag.training.trainer import build_models
+
+    _, model = build_models(run.recipe.task, run.config, run.data)
+    model.compile()
+    ensemble = CheckpointEnsemble(model, lambda model: predict_evaluation(model, run.config, run.data))
+    ensemble.add_files(run.folder.checkpoint_paths(len(checkpoint_steps(run.config))))
+    return ensemble.mean()
 
 
 def _check_same_clips(first: FinishedRun, run: FinishedRun) -> None:

@@ -17,8 +17,8 @@ from kerastag.training.run_folder import RunFolder
 
 __all__ = [
     "CheckpointEnsemble",
-    "evaluate_scores",
     "evaluate_predictions",
+    "evaluate_scores",
     "evaluate_streams",
     "predict",
     "predict_evaluation",

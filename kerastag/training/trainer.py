@@ -1,6 +1,5 @@
 """Train a system on packs, evaluate it and leave a run folder."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,19 @@ from kerastag.training.callbacks import TrainingCallback
 from kerastag.training.config import TrainingConfig, checkpoint_steps
 from kerastag.training.devices import build_scope, enable_determinism
 from kerastag.training.evaluation import (
-    CheckpointEnsemble,
     evaluate_predictions,
     evaluate_streams,
     predict_evaluation,
 )
 from kerastag.training.optimization import compile_model
 from kerastag.training.outputs import select_training_outputs
-from kerastag.training.report import run_metrics, save_results
+from kerastag.training.report import save_results
 from kerastag.training.run_data import RunData, load_run_data, make_sampler
 from kerastag.training.run_folder import RunFolder
 from kerastag.training.state import build_optimizer
 from kerastag.training.task import Task
 
-__all__ = ["build_models", "evaluate_run", "fit", "make_dataset", "predict_run", "train"]
+__all__ = ["build_models", "fit", "make_dataset", "train"]
 
 
 def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path) -> dict[str, Any]:
@@ -102,31 +100,3 @@ def make_dataset(batches: Batches, start: int, stop: int) -> Any:
     from kerastag.data.pipeline import KerasBatches
 
     return KerasBatches(batches, start, stop)
-
-
-def evaluate_run(folder: RunFolder, task: Task, config: TrainingConfig, data: RunData) -> dict[str, Any]:
-    """Evaluate a finished run again, from its files, and return what `metrics.json` would hold."""
-    start = time.perf_counter()
-    predictions = predict_run(folder, task, config, data)
-    model = keras.saving.load_model(folder.model_path, compile=False)
-    results = {
-        "ensemble": evaluate_predictions(data, predictions),
-        "last": evaluate_predictions(data, predict_evaluation(select_training_outputs(model), config, data)),
-        **evaluate_streams(data, predictions),
-        **task.extra_metrics(config, data, model),
-        "seconds": time.perf_counter() - start,
-    }
-    return run_metrics(data, results)
-
-
-def predict_run(folder: RunFolder, task: Task, config: TrainingConfig, data: RunData) -> Any:
-    """Predict the clips that a finished run is evaluated on: the mean of its checkpoints' predictions.
-
-    Raises:
-        ValueError: Checkpoints are missing.
-    """
-    _, model = build_models(task, config, data)
-    model.compile()
-    ensemble = CheckpointEnsemble(model, lambda model: predict_evaluation(model, config, data))
-    ensemble.add_files(folder.checkpoint_paths(len(checkpoint_steps(config))))
-    return ensemble.mean()
