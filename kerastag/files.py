@@ -29,6 +29,7 @@ __all__ = [
 # `.PID.NAME` will become NAME, `.PID-previous.NAME` is the folder that it replaces, and `.PID-files.NAME` is a folder
 # of temporary files for it.
 _TEMPORARY_NAME = re.compile(r"\.(?P<pid>\d{1,9})(?P<kind>|-previous|-files)\.(?P<name>.+)", re.DOTALL)
+_LISTED_FOLDERS: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -165,9 +166,13 @@ def remove_stale_files(folder: str | os.PathLike[str]) -> None:
 def _prepare_temporary_path(path: Path, kind: str = "") -> Path:
     """Return an unused temporary path beside `path`, after removing what killed processes left there for `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for entry in list(path.parent.iterdir()):
-        if entry.name.startswith(".") and entry.name.endswith(f".{path.name}"):
-            _remove_if_stale(entry, path.name)
+    folder = path.parent.resolve()
+    # Listing the folder for every new file would take quadratic time where a folder gets many.
+    if path.exists() or folder not in _LISTED_FOLDERS:
+        _LISTED_FOLDERS.add(folder)
+        for entry in list(path.parent.iterdir()):
+            if entry.name.startswith(".") and entry.name.endswith(f".{path.name}"):
+                _remove_if_stale(entry, path.name)
     temporary_path = path.with_name(f".{os.getpid()}{kind}.{path.name}")
     _remove(temporary_path)
     return temporary_path
