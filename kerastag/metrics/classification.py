@@ -68,6 +68,7 @@ class Metrics:
         Raises:
             ValueError: A key is missing.
 
+        >>> from kerastag.metrics import Metrics, compute_metrics
         >>> metrics = compute_metrics([[1, 0], [0, 0]], [[0.9, 0.2], [0.4, 0.3]])
         >>> Metrics.from_dict(metrics.as_dict()).format_line()
         'mAP 1.0000  mAUC 1.0000  d-prime inf'
@@ -117,6 +118,7 @@ def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence
             0 and 1; `y_score` holds NaN or infinity; `class_names` has another length; or no class has both a positive
             and a negative clip.
 
+    >>> from kerastag.metrics import compute_metrics
     >>> metrics = compute_metrics([[1, 0], [0, 1], [1, 0]], [[0.9, 0.2], [0.4, 0.3], [0.4, 0.1]])
     >>> print(metrics.format_line())
     mAP 0.9167  mAUC 0.8750  d-prime 1.627
@@ -163,6 +165,7 @@ def compute_d_prime(auc: float) -> float:
     Raises:
         ValueError: `auc` is outside [0, 1].
 
+    >>> from kerastag.metrics import compute_d_prime
     >>> round(compute_d_prime(0.969), 3)
     2.639
 
@@ -187,6 +190,7 @@ def format_class_report(metrics: Metrics, class_names: Sequence[str]) -> str:
     Raises:
         ValueError: `class_names` has another length than the classes of `metrics`.
 
+    >>> from kerastag.metrics import compute_metrics, format_class_report
     >>> metrics = compute_metrics([[1, 0], [0, 0]], [[0.9, 0.2], [0.4, 0.3]])
     >>> print(format_class_report(metrics, ["Dog", "Cat"]))
     index,display_name,num_positives,average_precision,auc

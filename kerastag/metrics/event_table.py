@@ -34,6 +34,7 @@ class EventTable:
     Raises:
         ValueError: The columns differ in length, an index is out of range, or an offset is not above its onset.
 
+    >>> from kerastag.metrics import EventTable
     >>> table = EventTable([1, 0], [0, 2], [0.5, 1.0], [1.5, 2.0], num_clips=2, num_classes=3)
     >>> table.clip.tolist(), table.targets.astype(int).tolist()
     ([0, 1], [[0, 0, 1], [1, 0, 0]])
@@ -131,6 +132,9 @@ def read_events(path: str | os.PathLike[str], clip_names: Sequence[str | bytes],
         FileNotFoundError: The file does not exist.
         ValueError: A row is invalid, or no row belongs to any of the clips.
 
+    >>> from kerastag import LabelSet
+    >>> from pathlib import Path
+    >>> from kerastag.metrics import read_events
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "eval.tsv")
     >>> with path.open("w") as file:

@@ -75,6 +75,7 @@ def compute_segment_f1(ground_truth: EventTable, predicted: EventTable, segment_
     Raises:
         ValueError: The tables differ in clips or classes, or an argument is out of range.
 
+    >>> from kerastag.metrics import EventTable, compute_segment_f1
     >>> ground_truth = EventTable([0], [0], [0.5], [2.5], num_clips=1, num_classes=1)
     >>> compute_segment_f1(ground_truth, EventTable([0], [0], [1.0], [2.0], num_clips=1, num_classes=1)).micro
     0.5
@@ -118,6 +119,7 @@ def compute_event_f1(
     Raises:
         ValueError: The tables differ in clips or classes, or an argument is out of range.
 
+    >>> from kerastag.metrics import EventTable, compute_event_f1
     >>> ground_truth = EventTable([0], [0], [0.5], [2.5], num_clips=1, num_classes=1)
     >>> compute_event_f1(ground_truth, EventTable([0], [0], [0.7], [2.9], num_clips=1, num_classes=1)).micro
     1.0

@@ -85,6 +85,7 @@ class LocalizationReport:
         Args:
             values: Dictionary such as the entry `localization` of a run's `metrics.json`.
 
+        >>> from kerastag.metrics import LocalizationReport, LocalizationScores
         >>> scores = LocalizationScores(3, 2, 1.0, 0.7, 0.5, 0.5, float("nan"))
         >>> report = LocalizationReport(scores, scores, scores)
         >>> LocalizationReport.from_dict(report.as_dict()).all.center
@@ -138,6 +139,7 @@ def compute_localization(
     Raises:
         ValueError: The shapes do not fit, or an argument is out of range.
 
+    >>> from kerastag.metrics import EventTable, compute_localization
     >>> ground_truth = EventTable([0], [1], [4.0], [6.0], num_clips=1, num_classes=2)
     >>> report = compute_localization(ground_truth, [[2.0, 0.0]], [[1, 0]], sub_clip_seconds=3.0, clip_seconds=10.0)
     >>> report.all.overlap, report.all.center, round(report.all.center_chance, 3)
@@ -194,6 +196,7 @@ def find_peaks(framewise: np.ndarray, seconds_per_frame: float) -> tuple[np.ndar
     Raises:
         ValueError: The probabilities have another shape or lie outside [0, 1].
 
+    >>> from kerastag.metrics import find_peaks
     >>> start_seconds, classes = find_peaks([[[0.1], [0.7], [0.7], [0.2]]], 0.5)
     >>> start_seconds.tolist(), classes.tolist()
     ([[1.0]], [[0]])

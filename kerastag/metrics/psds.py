@@ -90,6 +90,8 @@ def compute_psds(
     Raises:
         ValueError: The shapes do not fit, an argument is out of range, or there is no true event.
 
+    >>> import numpy as np
+    >>> from kerastag.metrics import EventTable, compute_psds
     >>> framewise = np.zeros((1, 10, 1)); framewise[0, 3:6] = 0.9
     >>> ground_truth = EventTable([0], [0], [3.0], [6.0], num_clips=1, num_classes=1)
     >>> compute_psds(ground_truth, framewise, seconds_per_frame=1.0, clip_seconds=10.0)

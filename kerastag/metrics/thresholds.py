@@ -46,6 +46,8 @@ def tune_thresholds(
     Raises:
         ValueError: An argument is out of range, or the shapes do not fit.
 
+    >>> import numpy as np
+    >>> from kerastag.metrics import EventTable, tune_thresholds
     >>> framewise = np.zeros((1, 4, 1)); framewise[0, 1:3] = 0.3
     >>> ground_truth = EventTable([0], [0], [0.5], [1.5], num_clips=1, num_classes=1)
     >>> tune_thresholds(ground_truth, framewise, 0.5).onset_thresholds
