@@ -76,12 +76,12 @@ def embedded_space(
     """
     embedding, x = _build_input(num_features, normalize_input=False)
     pooled = _pool(x, pooling, tuple(POOLINGS))
-    alone = layers.Concatenate()([embedding, embedding]) if pooling == "max_min" else embedding
+    segments = layers.Concatenate()([embedding, embedding]) if pooling == "max_min" else embedding
     network = [MaskedBatchNormalization()] if normalize_input else []
     for _ in range(check_integer("depth", depth, 0)):
         network += _build_hidden_block(check_integer("units", units), dropout)
     network.append(_build_classifier(num_classes))
-    return _build_model("embedded_space", embedding, _apply(network, pooled), _apply(network, alone))
+    return _build_model("embedded_space", embedding, _apply(network, pooled), _apply(network, segments))
 
 
 def jdc(
