@@ -132,7 +132,7 @@ def plot_clip(folder: RunFolder, seed: int) -> Path:
         probabilities = np.asarray(outputs["framewise"])[clip, : len(seconds) - 1, k]
         axis.stairs(probabilities, seconds, color="tab:red", linewidth=2, label="model, each segment alone")
         axis.set(ylim=(0, 1.05), ylabel="probability", title=f"{names[k]}, clip {outputs['clipwise'][clip][k]:.2f}")
-    axes[0].legend(loc="upper right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     axes[-1].set(xlabel="time (s)", xlim=(0, seconds[-1]))
     return write_atomically(folder.path / "attention.png", lambda path: figure.savefig(path, dpi=120))
 
