@@ -9,8 +9,7 @@ from typing import Any
 
 from kerastag._provenance import package_versions
 from kerastag.card import Card
-from kerastag.data.batches import Batches, EmbeddingBatches
-from kerastag.data.sampler import BalancedSampler
+from kerastag.data.batches import BalancedSampler, Batches, EmbeddingBatches
 from kerastag.models import MODELS
 from kerastag.recipes._recipe import Recipe
 from kerastag.recipes._synthetic import run_on_synthetic_embeddings

@@ -163,12 +163,11 @@ def _evaluate(run: FinishedRun) -> dict[str, Any]:
     if run.recipe.task is None:
         results = dict(run.recipe.compute_scores(run.config, run.data))
         return {"ensemble": evaluate_predictions(run.data, results.pop("scores")), **results}
-    import keras
-
+    from kerastag.models.loading import load_model
     from kerastag.training.outputs import select_training_outputs
 
     predictions = _predict_ensemble(run)
-    model = keras.saving.load_model(run.folder.model_path, compile=False)
+    model = load_model(run.folder.model_path)
     last_predictions = predict_evaluation(select_training_outputs(model), run.config, run.data)
     return {
         "ensemble": evaluate_predictions(run.data, predictions),

@@ -111,15 +111,15 @@ def write_synthetic_sounds(folder: RunFolder, seed: int, sample_rate: int, rules
 
 def plot_clip(folder: RunFolder, seed: int) -> Path:
     """Plot the probabilities of a clip over time against the ground truth, as `attention.png`."""
-    import keras
     from matplotlib.figure import Figure
 
     from kerastag.data.batches import scale
     from kerastag.data.synthetic_features import make_synthetic_class_names, make_synthetic_features
     from kerastag.files import write_atomically
+    from kerastag.models.loading import load_model
 
     clips = make_synthetic_features(NUM_EVAL, seed=seed, split="eval")
-    model = keras.saving.load_model(folder.model_path, compile=False)
+    model = load_model(folder.model_path)
     outputs = model.predict_on_batch(scale(clips.x, clips.num_segments))
     clip, classes = _select_clip(clips, np.asarray(outputs["clipwise"]))
     names = make_synthetic_class_names(clips.targets.shape[1])

@@ -11,8 +11,7 @@ from typing import Any
 
 from kerastag._provenance import package_versions
 from kerastag.card import Card
-from kerastag.data.batches import Batches, WaveformBatches
-from kerastag.data.sampler import BalancedSampler
+from kerastag.data.batches import BalancedSampler, Batches, WaveformBatches
 from kerastag.dsp import FRONT_ENDS, FrontEnd
 from kerastag.models import MODELS
 from kerastag.recipes._recipe import Recipe
