@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kerastag.data.soundscape_mixer import SoundscapeConfig
 from kerastag.data.sound_sources import SYNTHETIC_EVENTS
+from kerastag.data.soundscape_mixer import SoundscapeConfig
 from kerastag.data.soundscapes import write_synthetic_soundscapes
 from kerastag.events import EventRules, find_events
 from kerastag.labels import LabelSet

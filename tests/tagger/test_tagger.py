@@ -13,7 +13,7 @@ CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
 
 
 class Loudness:
-    """A model that predicts the largest sample of each frame of `frame` samples for class 0, and half of it for class 1.
+    """A model that predicts the largest sample of each frame for class 0, and half of it for class 1.
 
     Class 2 has probability 0, except 1 in a last, partial frame, like an artifact of its padding. The probability of
     the clip is the maximum of its frames, or a share of it. The embedding is (mean, number of samples).
@@ -57,7 +57,7 @@ def test_the_frames_of_all_windows_lie_on_one_grid(seconds, fixed):
     np.testing.assert_allclose(timeline.seconds, 0.1 * np.arange(count), atol=1e-9)
     peaks = [waveform[start : start + 1_600].max() for start in range(0, len(waveform), 1_600)]
     np.testing.assert_array_equal(timeline.probabilities[:, 0], np.float32(peaks))
-    # Only the last frame of the recording may be partial: each of the others comes from a window that contains it whole.
+    # Only the last frame of the recording may be partial: all others come from windows that contain them whole.
     assert not timeline.probabilities[:-1, 2].any()
     assert timeline.duration_seconds == pytest.approx(seconds, abs=1 / SAMPLE_RATE)
     assert (np.diff(timeline.edges) > 0).all()
