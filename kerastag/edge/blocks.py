@@ -43,9 +43,6 @@ class BoundedAudioQueue:
     Args:
         capacity_seconds: Maximum duration of the waiting audio, seconds, above 0. A single block may be longer.
 
-    Raises:
-        ValueError: `capacity_seconds` is out of range.
-
     >>> import numpy as np
     >>> queue = BoundedAudioQueue(capacity_seconds=2.0)
     >>> for _ in range(3):
@@ -78,18 +75,15 @@ class BoundedAudioQueue:
             self._blocks.append(block)
             self._seconds += block.seconds
             while self._seconds > self.capacity_seconds and len(self._blocks) > 1:
-                self._drop_oldest()
+                dropped, following = self._blocks.popleft(), self._blocks[0]
+                self._seconds -= dropped.seconds
+                self.dropped_seconds += dropped.seconds
+                lost = (len(dropped.samples) + dropped.lost_samples) * following.sample_rate / dropped.sample_rate
+                self._blocks[0] = following._replace(lost_samples=following.lost_samples + round(lost))
             self._changed.notify()
 
     def get(self, timeout: float | None = None) -> Block | None:
-        """Take the oldest block.
-
-        Args:
-            timeout: Time to wait for a block, seconds; None waits until there is one or the queue is closed.
-
-        Returns:
-            The block; None if there is none in time, or if the queue is closed and empty.
-        """
+        """Take the oldest block, or None if none comes within `timeout` seconds or the queue is closed and empty."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._blocks or self._closed, timeout) or not self._blocks:
                 return None
@@ -103,23 +97,6 @@ class BoundedAudioQueue:
             self._closed = True
             self._changed.notify_all()
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called; blocks may still be waiting."""
-        return self._closed
-
-    @property
-    def waiting_seconds(self) -> float:
-        """Duration of the waiting audio, seconds."""
-        return self._seconds
-
     def __iter__(self) -> Iterator[Block]:
         while (block := self.get()) is not None:
             yield block
-
-    def _drop_oldest(self) -> None:
-        dropped, following = self._blocks.popleft(), self._blocks[0]
-        self._seconds -= dropped.seconds
-        self.dropped_seconds += dropped.seconds
-        lost = (len(dropped.samples) + dropped.lost_samples) * following.sample_rate / dropped.sample_rate
-        self._blocks[0] = following._replace(lost_samples=following.lost_samples + round(lost))

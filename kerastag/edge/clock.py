@@ -29,9 +29,6 @@ class StreamClock:
         gap_seconds: Delay of a block from which on audio counts as missing, seconds, above 0.
         clock: Function that returns the seconds that capture times are counted in.
         wall_clock: Function that returns the time of day in seconds since 1970; that clock may be set at any time.
-
-    Raises:
-        ValueError: `gap_seconds` is out of range.
     """
 
     def __init__(
@@ -49,14 +46,9 @@ class StreamClock:
         self._started_at: float | None = None
 
     def find_missing_seconds(self, stream_seconds: float, captured_at: float | None) -> float:
-        """Return how much audio is missing before the next block.
+        """Return the seconds of audio that are missing before the next block, 0 if its capture time is unknown.
 
-        Args:
-            stream_seconds: Position of the block in the stream if nothing is missing, seconds.
-            captured_at: Capture time of the block, seconds; None, if it is unknown, means that nothing is missing.
-
-        Returns:
-            Duration of the missing audio, seconds, at least 0.
+        `stream_seconds` is the position of the block in the stream if nothing is missing.
         """
         if captured_at is None:
             return 0.0

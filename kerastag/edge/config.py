@@ -50,9 +50,6 @@ class StreamConfig:
         stats: Interval at which speed, losses, latency and memory are printed, seconds; 0, or the flag
             without a value, prints them only at the end.
 
-    Raises:
-        ValueError: A value is out of range.
-
     >>> StreamConfig(source="street.flac", output="json:-", top=3).output
     ('json:-',)
     """

@@ -14,18 +14,12 @@ SPLIT_SIGNATURES = ("segment", "bag")
 
 
 class WholeHead(NamedTuple):
-    """A head that processes the embeddings of all segments of a bag each time.
-
-    Args:
-        run: Function from a bag of shape (1, segments, features) to `clipwise` and, if the head has it, `framewise`.
-        bag_shape: Shape of a bag, (1, segments, features).
-    """
+    """A head that processes the embeddings of all segments of a bag each time; a bag is (1, segments, features)."""
 
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
     bag_shape: tuple[int, ...]
 
     def process_segment(self, embedding: np.ndarray) -> np.ndarray:
-        """Return the values of a segment in a bag: here its embedding, of shape (features,)."""
         return embedding
 
     def predict(self, bag: np.ndarray, newest: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,10 +35,6 @@ class SplitHead:
     `segment` computes `values` (1, 1, values) from `embedding` (1, 1, features); `bag` computes `clipwise` from
     `values` (1, segments, values). The probabilities of a segment are those of a bag that holds only this segment.
     A split head can be called like the runner of a signature that takes whole clips.
-
-    Args:
-        segment: Runner of the signature `segment`.
-        bag: Runner of the signature `bag`.
     """
 
     def __init__(self, segment: Any, bag: Any) -> None:
@@ -57,19 +47,13 @@ class SplitHead:
         return self._compute_values(embedding) if embedding.any() else np.zeros(self.bag_shape[-1], np.float32)
 
     def predict(self, bag: np.ndarray, newest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the probabilities of a bag, zero after its last segment, and those of its newest segment."""
         return self._predict_bag(bag), self._predict_bag(self._make_bag(bag[0, newest]))
 
     def get_input_details(self) -> dict[str, dict[str, Any]]:
-        """Return the input details of a signature that takes whole clips."""
-        details = self._segment.get_input_details()
-        return {
-            name: {**detail, "shape": (1, self.bag_shape[1], int(detail["shape"][-1]))}
-            for name, detail in details.items()
-        }
+        ((name, detail),) = self._segment.get_input_details().items()
+        return {name: {**detail, "shape": (1, self.bag_shape[1], int(detail["shape"][-1]))}}
 
     def get_output_details(self) -> dict[str, dict[str, Any]]:
-        """Return the output details of a signature that takes whole clips."""
         details = self._bag.get_output_details()
         clipwise = details["clipwise"]
         return {**details, "framewise": {**clipwise, "shape": (1, self.bag_shape[1], int(clipwise["shape"][-1]))}}

@@ -11,7 +11,6 @@ from kerastag.dsp import FrontEnd, StreamingLogMel
 
 __all__ = ["InvalidSamplesError", "RowBuffer", "RowGrid", "RowStream", "convert_to_mono"]
 
-_RESAMPLER_QUALITY = "HQ"
 _BUFFER_SECONDS = 3  # One second of input, and what a resampler returns at once after it.
 _MAX_AMPLITUDE = 32.0  # 30 dB above full scale: more than any recording, less than most 16-bit data read as float.
 
@@ -23,9 +22,7 @@ class InvalidSamplesError(ValueError):
 class RowGrid:
     """The positions of the rows that a model takes: row i begins at `i * hop_length / sample_rate` seconds.
 
-    Args:
-        sample_rate: Sample rate of the model, Hz.
-        front_end: Front end whose log-mel frames are the rows; None if the rows are samples.
+    The rows are the log-mel frames of `front_end`, or samples if it is None.
     """
 
     def __init__(self, sample_rate: int, front_end: FrontEnd | None) -> None:
@@ -41,19 +38,16 @@ class RowGrid:
         return self.front_end.compute_log_mel(np.zeros(self.front_end.min_samples, np.float32))[0]
 
     def to_seconds(self, rows: int) -> float:
-        """Convert a number of rows to seconds."""
         return rows * self.hop_length / self.sample_rate
 
     def to_samples(self, rows: int) -> int:
         """Return the number of samples that complete a number of rows at the start of a continuous stretch of audio."""
         if self.front_end is None:
             return rows
-        front_end = self.front_end
-        last = (rows - 1) * front_end.hop_length + front_end.window_length - front_end.padding
-        return max(last + bool(front_end.preemphasis), front_end.min_samples)
+        end = (rows - 1) * self.hop_length + self.front_end.window_length - self.front_end.padding
+        return max(end + bool(self.front_end.preemphasis), self.front_end.min_samples)
 
     def to_rows(self, seconds: float) -> int:
-        """Convert seconds to the nearest number of rows."""
         return round(seconds * self.sample_rate / self.hop_length)
 
 
@@ -62,18 +56,12 @@ class RowStream:
 
     Samples wait until they complete the next row that is needed, or amount to a second, because computing many log-mel
     frames at once is cheaper. The rows do not depend on how the samples are cut into blocks, to the last bit.
-
-    Args:
-        sample_rate: Sample rate of the samples, Hz.
-        grid: Grid of the rows.
     """
 
     def __init__(self, sample_rate: int, grid: RowGrid) -> None:
-        self._resampler = (
-            None
-            if sample_rate == grid.sample_rate
-            else soxr.ResampleStream(sample_rate, grid.sample_rate, 1, dtype="float32", quality=_RESAMPLER_QUALITY)
-        )
+        self._resampler: soxr.ResampleStream | None = None
+        if sample_rate != grid.sample_rate:
+            self._resampler = soxr.ResampleStream(sample_rate, grid.sample_rate, 1, dtype="float32", quality="HQ")
         self._log_mel = None if grid.front_end is None else StreamingLogMel(grid.front_end)
         self._piece_samples = sample_rate  # Blocks are processed in pieces of one second.
         self._grid = grid
@@ -83,14 +71,9 @@ class RowStream:
         self._rows = 0
 
     def feed(self, samples: np.ndarray, count_needed_rows: Callable[[], int]) -> Iterator[np.ndarray]:
-        """Yield the rows that the next samples complete.
+        """Yield the rows that the next samples complete, of shape (rows, ...); the next ones overwrite them.
 
-        Args:
-            samples: Mono samples, of shape (samples,), any number.
-            count_needed_rows: Function that returns how many more rows the next prediction needs, at least 1.
-
-        Yields:
-            Rows of shape (rows, ...); the next ones overwrite them.
+        `count_needed_rows` returns how many more rows the next prediction needs, at least 1.
         """
         for start in range(0, len(samples), self._piece_samples):
             piece = samples[start : start + self._piece_samples]
@@ -125,16 +108,6 @@ class RowBuffer:
 
     The memory, twice the capacity, is allocated once: rows are written one after the other, and when the end is
     reached, the last ones are moved to the front.
-
-    Args:
-        capacity: Number of rows to keep, at least 1.
-        row_shape: Shape of a row: () for samples, (mel_bins,) for log-mel frames.
-
-    >>> buffer = RowBuffer(3, ())
-    >>> for value in range(8):
-    ...     buffer.append(np.float32([value]))
-    >>> buffer.get_last(2).tolist(), buffer.count_audio(3)
-    ([6.0, 7.0], 3)
     """
 
     def __init__(self, capacity: int, row_shape: tuple[int, ...]) -> None:
@@ -160,21 +133,14 @@ class RowBuffer:
         return self._rows[self._end - count : self._end]
 
     def count_audio(self, count: int) -> int:
-        """Return how many of the last `count` rows are audio."""
         return int(np.count_nonzero(self._is_audio[self._end - count : self._end]))
 
 
 def convert_to_mono(samples: np.ndarray) -> np.ndarray:
-    """Average the channels of a block.
-
-    Args:
-        samples: Floats in [-1, 1], of shape (samples,) or (samples, channels).
-
-    Returns:
-        Contiguous float32 array of shape (samples,).
+    """Average the channels of a block, and return a contiguous float32 array of shape (samples,).
 
     Raises:
-        ValueError: The samples are not floats, or have another shape.
+        ValueError: The samples are not floats of shape (samples,) or (samples, channels).
         InvalidSamplesError: The samples are NaN, infinite, or integers read as float.
     """
     kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -107,36 +108,22 @@ class LiteRTModel:
         self.output_shapes = {
             name: tuple(map(int, output_details[file_name]["shape"])) for name, file_name in self._file_names.items()
         }
-        self._check_classes()
-
-    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """Process clips of shape (batch, ...).
-
-        Returns:
-            Outputs by name, one row per clip.
-
-        Raises:
-            ValueError: The clips have another shape than the input of the model.
-        """
-        if batch.shape[1:] != self.shape[1:]:
-            raise ValueError(f"{self.path}: `{self.input}` must have shape {self.shape}; received: {batch.shape}")
-        outputs = [self._runner(**{self.input: clip[None]}) for clip in batch]
-        if len(outputs) == 1:
-            return {name: outputs[0][file_name] for name, file_name in self._file_names.items()}
-        return {
-            name: np.concatenate([output[file_name] for output in outputs])
-            for name, file_name in self._file_names.items()
-        }
-
-    def _check_classes(self) -> None:
-        if self.card.labels is None or "clipwise" not in self.outputs:
-            return
-        num_classes = self.output_shapes["clipwise"][-1]
-        if len(self.card.labels) != num_classes:
+        num_classes = self.output_shapes.get("clipwise", (0,))[-1]
+        if self.card.labels is not None and num_classes and len(self.card.labels) != num_classes:
             raise ValueError(
                 f"{self.path}: the card must name {num_classes} classes, as many as the model has; "
                 f"received: {len(self.card.labels)}"
             )
+
+    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Process clips of shape (batch, ...), and return the outputs by name, one row per clip."""
+        if batch.shape[1:] != self.shape[1:]:
+            raise ValueError(f"{self.path}: `{self.input}` must have shape {self.shape}; received: {batch.shape}")
+        outputs = [self._runner(**{self.input: clip[None]}) for clip in batch]
+        return {
+            name: np.concatenate([output[file_name] for output in outputs])
+            for name, file_name in self._file_names.items()
+        }
 
 
 def is_tflite(path: str | os.PathLike[str]) -> bool:
@@ -146,16 +133,7 @@ def is_tflite(path: str | os.PathLike[str]) -> bool:
 
 
 def get_single_input(path: Path, names: Sequence[str], allowed: Sequence[str]) -> str:
-    """Return the name of the only input of a model.
-
-    Args:
-        path: Path of the model, for the message.
-        names: Names of the inputs.
-        allowed: Names that the input may have.
-
-    Raises:
-        ValueError: There are several inputs, or the input has another name.
-    """
+    """Return the name of the only input of the model at `path`, which must be one of `allowed`."""
     if len(names) != 1 or names[0] not in allowed:
         raise ValueError(f"{path}: must have one input, {' or '.join(allowed)}; received: {', '.join(names)}")
     return names[0]
@@ -171,7 +149,12 @@ def _read_card(path: Path) -> Card:
 
 
 def _load_interpreter(path: Path, num_threads: int | None, required_package: str | None) -> Any:
-    interpreter_class = _import_interpreter(path)
+    for module in INTERPRETER_MODULES:
+        with contextlib.suppress(ImportError):
+            interpreter_class = import_module(module).Interpreter
+            break
+    else:
+        raise ImportError(f"{path}: running it needs a LiteRT interpreter: pip install 'kerastag[edge]'")
     package = interpreter_class.__module__.partition(".")[0]
     if required_package not in (None, package):
         raise ValueError(
@@ -185,12 +168,3 @@ def _load_interpreter(path: Path, num_threads: int | None, required_package: str
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: damaged, or not a model that {package} can run ({reason})") from None
     return interpreter
-
-
-def _import_interpreter(path: Path) -> Any:
-    for module in INTERPRETER_MODULES:
-        try:
-            return import_module(module).Interpreter
-        except ImportError:
-            continue
-    raise ImportError(f"{path}: running it needs a LiteRT interpreter: pip install 'kerastag[edge]'")

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import socket
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import FrameType
-from typing import Any
 
 from kerastag.edge.blocks import Block, BoundedAudioQueue
 from kerastag.edge.clock import read_clock
 from kerastag.edge.config import StreamConfig
-from kerastag.edge.notify import SystemdNotifier
-from kerastag.edge.reports import create_event_report, create_result_report
 from kerastag.edge.rows import InvalidSamplesError
 from kerastag.edge.sinks import SinkContext, SinkGroup, open_sinks
+from kerastag.edge.sinks.sink import create_event_report, create_result_report
 from kerastag.edge.sources import PcmFormat, Source, is_microphone, open_source
 from kerastag.edge.stats import format_stats
 from kerastag.edge.streaming import StreamingResult, StreamingTagger
 from kerastag.events import Event, EventRules, EventTracker, limit_framewise
 from kerastag.labels import LabelSet
 
-__all__ = ["StreamService", "run_stream"]
+__all__ = ["StreamService", "SystemdNotifier", "run_stream"]
 
 _RAW_SAMPLE_RATE = 16_000
 # Delay from which on audio counts as missing. A network may delay it; its source is only given up after ten seconds.
@@ -49,7 +49,8 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
         num_threads=config.threads,
         gap_seconds=_MICROPHONE_GAP_SECONDS if is_microphone(config.source) else _NETWORK_GAP_SECONDS,
     )
-    classes = _select_classes(config, tagger.labels)
+    names = config.classes or tagger.labels.names
+    classes = list(dict.fromkeys(_get_class_index(tagger.labels, "classes", name) for name in names))
     tracker = EventTracker(len(classes), tagger.seconds_per_frame, _create_rules(config, tagger, classes))
     source = open_source(
         config.source,
@@ -61,11 +62,12 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
         log=log,
     )
     try:
+        rules, frames = tracker.rules, 2 * tagger.seconds_per_frame + tagger.hop_seconds
         context = SinkContext(
             log=log,
             classes=tuple(tagger.labels.names[k] for k in classes) if config.classes else (),
             model=tagger.card.origin,
-            delay_seconds=_compute_delay_seconds(tagger, tracker.rules),
+            delay_seconds=frames + rules.smoothing_seconds + rules.min_seconds + rules.max_gap_seconds + 1.0,
         )
         sinks = open_sinks(config.output, context)
         StreamService(tagger, tracker, classes, source, sinks, config, log).run()
@@ -78,17 +80,8 @@ class StreamService:
 
     A live source has its own thread, which passes blocks to the tagger through a bounded queue; any other source is
     asked for the next block when the tagger has processed the last one. `SIGTERM` and `SIGINT` end the stream: audio
-    that was captured is still tagged, and events that go on are reported as ended. `SIGHUP` reopens output files.
-
-    Args:
-        tagger: Tagger.
-        tracker: Event tracker for the selected classes.
-        classes: Indices of the selected classes.
-        source: Source of the blocks; it is not closed.
-        sinks: Outputs; they are closed at the end.
-        config: Configuration of the stream.
-        log: Function that takes one line of text for the user.
-        notifier: Notifier of systemd; None creates one from the environment.
+    that was captured is still tagged, and events that go on are reported as ended. `SIGHUP` reopens output files. The
+    outputs are closed at the end; the source is not.
     """
 
     def __init__(
@@ -104,46 +97,34 @@ class StreamService:
     ) -> None:
         self._tagger, self._tracker, self._classes = tagger, tracker, list(classes)
         self._source, self._sinks, self._config, self._log = source, sinks, config, log
-        self._notifier = notifier or SystemdNotifier()
-        self._stopping = self._must_reopen = False
+        self._notifier = notifier or SystemdNotifier(os.environ)
+        self._must_reopen = self._is_invalid = False
         self._started_at: float | None = None
         self._onset_times: dict[str, float] = {}  # By class, of the events that go on.
         self._capture_error: Exception | None = None
 
     def run(self) -> None:
-        """Run the stream until it ends.
-
-        Raises:
-            ValueError: The source failed, and is not one that is reopened.
-            OSError: Likewise.
-        """
-        restore_signals = self._handle_signals()
-        try:
-            self._process_stream()
-        except BrokenPipeError:
-            pass  # The reader of standard output is gone.
-        finally:
-            self._notifier.send_stopping()
-            self._sinks.close()
-            restore_signals()
+        """Run the stream until it ends, or until a source that is not reopened fails with its ValueError or OSError."""
+        with self._handle_signals():
+            try:
+                self._process_stream()
+            except BrokenPipeError:
+                pass  # The reader of standard output is gone.
+            finally:
+                self._notifier.send_stopping()
+                self._sinks.close()
         if self._config.stats is not None:
             self._log_stats()
 
-    def stop(self) -> None:
-        """End the stream soon; a signal handler or another thread may call this."""
-        if not self._stopping:
-            self._stopping = True
-            self._source.stop()
-
     def _process_stream(self) -> None:
-        lost_seconds, is_ready, stats_time = 0.0, False, read_clock()
+        is_ready, stats_time = False, read_clock()
         with contextlib.closing(self._capture_blocks()) as blocks:
             for block in blocks:
                 if not is_ready:
                     self._notifier.send_ready()
                     is_ready = True
                 self._notifier.send_alive()
-                lost_seconds = self._process_block(block, lost_seconds)
+                self._process_block(block)
                 if self._config.stats and read_clock() - stats_time >= self._config.stats:
                     self._log_stats()
                     stats_time = read_clock()
@@ -153,21 +134,19 @@ class StreamService:
         self._write_results(self._tagger.flush())
         self._write_events(self._tracker.flush())
 
-    def _process_block(self, block: Block, lost_seconds: float) -> float:
-        """Process a block after `lost_seconds` of lost audio, and return how much is lost before the next block."""
-        samples, rate = block.samples, block.sample_rate
-        lost_samples = block.lost_samples + round(lost_seconds * rate)
+    def _process_block(self, block: Block) -> None:
         try:
-            results = self._tagger.feed(samples, rate, captured_at=block.captured_at, lost_samples=lost_samples)
+            results = self._tagger.feed_block(block)
         except InvalidSamplesError as error:
-            if not lost_seconds:
+            if not self._is_invalid:
                 self._log(f"{self._source.name}: {error}; such blocks count as lost")
-            return (lost_samples + len(samples)) / rate
-        if self._sinks.needs_audio and len(samples):
+            self._is_invalid = True
+            return
+        self._is_invalid = False
+        if self._sinks.needs_audio and len(block.samples):
             stats = self._tagger.compute_stats()
-            self._sinks.write_audio(samples, rate, stats.audio_seconds + stats.lost_seconds)
+            self._sinks.write_audio(block.samples, block.sample_rate, stats.audio_seconds + stats.lost_seconds)
         self._write_results(results)
-        return 0.0
 
     def _write_results(self, results: Sequence[StreamingResult]) -> None:
         labels, live = self._tagger.labels, self._source.live
@@ -210,42 +189,33 @@ class StreamService:
         finally:
             queue.close()
 
-    def _handle_signals(self) -> Callable[[], None]:
-        """Install the signal handlers, and return a function that restores those of before.
-
-        A second `SIGTERM` or `SIGINT` ends the process at once.
-        """
+    @contextlib.contextmanager
+    def _handle_signals(self) -> Generator[None, None, None]:
+        """Handle signals for a while; a second `SIGTERM` or `SIGINT` ends the process at once."""
         if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-        previous: dict[int, Any] = {}
+            yield
+            return
 
         def stop(number: int, frame: FrameType | None) -> None:
             for each in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(each, signal.SIG_DFL)
-            self.stop()
+            self._source.stop()
 
         def reopen(number: int, frame: FrameType | None) -> None:
             self._must_reopen = True
 
-        for each in (signal.SIGTERM, signal.SIGINT):
-            previous[each] = signal.signal(each, stop)
+        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop}
         if hasattr(signal, "SIGHUP"):
-            previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, reopen)
-
-        def restore() -> None:
+            handlers[signal.SIGHUP] = reopen
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-        return restore
-
     def _log_stats(self) -> None:
         self._log(f"stats: {format_stats(self._tagger.compute_stats())}")
-
-
-def _select_classes(config: StreamConfig, labels: LabelSet) -> list[int]:
-    """Return the indices of the selected classes, each once, in the order of the configuration."""
-    names = config.classes or labels.names
-    return list(dict.fromkeys(_get_class_index(labels, "classes", name) for name in names))
 
 
 def _get_class_index(labels: LabelSet, field: str, name: str) -> int:
@@ -273,7 +243,36 @@ def _create_rules(config: StreamConfig, tagger: StreamingTagger, classes: Sequen
     )
 
 
-def _compute_delay_seconds(tagger: StreamingTagger, rules: EventRules) -> float:
-    """Return the maximum time from the onset of an event to its report, seconds."""
-    frames = 2 * tagger.seconds_per_frame + tagger.hop_seconds
-    return frames + rules.smoothing_seconds + rules.min_seconds + rules.max_gap_seconds + 1.0
+class SystemdNotifier:
+    """A sender of the protocol of `sd_notify`: lines in datagrams to the socket that `NOTIFY_SOCKET` names.
+
+    Without systemd it does nothing. Systemd restarts a service that does not call `send_alive` within `WatchdogSec`.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        self._interval: float | None = None
+        self._due = 0.0
+        if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+            with contextlib.suppress(ValueError):
+                # Half of the time that systemd waits, as its manual recommends.
+                self._interval = int(environment.get("WATCHDOG_USEC", "")) / 2e6
+
+    def send_ready(self) -> None:
+        self._send("READY=1")
+
+    def send_alive(self) -> None:
+        """Feed the watchdog; a call before it is due does nothing."""
+        if self._interval is not None and read_clock() >= self._due:
+            self._due = read_clock() + self._interval
+            self._send("WATCHDOG=1")
+
+    def send_stopping(self) -> None:
+        self._send("STOPPING=1")
+
+    def _send(self, line: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(line.encode(), address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -16,18 +17,15 @@ from kerastag.card import Card
 from kerastag.dsp import FrontEnd
 from kerastag.edge.blocks import Block
 from kerastag.edge.clock import StreamClock
-from kerastag.edge.incremental import IncrementalMode
-from kerastag.edge.mode import Prediction, StreamingMode
+from kerastag.edge.modes import IncrementalMode, Prediction, StreamingMode, WindowedMode
 from kerastag.edge.rows import InvalidSamplesError, RowGrid, RowStream, convert_to_mono
 from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel
 from kerastag.edge.stats import Histogram, StreamStats, get_resident_bytes
-from kerastag.edge.windowed import WindowedMode
 from kerastag.labels import LabelSet
 
-__all__ = ["MODES", "StreamingResult", "StreamingTagger"]
+__all__ = ["StreamingResult", "StreamingTagger"]
 
-MODES = ("auto", "windowed", "incremental")
-"""Names of the streaming modes."""
+_MODES = ("auto", "windowed", "incremental")
 _MIN_SAMPLE_RATE, _MAX_SAMPLE_RATE = 1_000, 1_000_000
 
 
@@ -113,23 +111,29 @@ class StreamingTagger:
             raise ValueError(f"`hop_seconds` must be above 0; received: {hop_seconds!r}")
         self._model = LiteRTModel(resolve_model_path(model), num_threads, AUDIO_INPUTS)
         self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",))
-        self.card: Card = (self._head or self._model).card
+        tagger = self._head or self._model
+        self.card: Card = tagger.card
         """Card of the file that names the classes."""
-        _check_tagger(self._head or self._model)
+        if "clipwise" not in tagger.outputs:
+            raise ValueError(
+                f"{tagger.path}: must return `clipwise` (an embedder needs a `head`); received: {tagger.outputs}"
+            )
+        if tagger.card.labels is None:
+            raise ValueError(f"{tagger.path}: the card must name the classes; received: none")
+        self.labels: LabelSet = tagger.card.labels
+        """The classes."""
         self._grid = _create_grid(self._model)
         self._hop_seconds = hop_seconds
-        self._eight_bit = _is_audioset_embedder(self._model) if eight_bit is None else eight_bit
+        if eight_bit is None:  # The features of AudioSet are those of VGGish.
+            front_end = self._model.card.front_end.get("name")
+            eight_bit = front_end == "vggish" and self._model.output_shapes.get("embedding", ())[-1:] == (128,)
+        self._eight_bit = eight_bit
         self._gap_seconds = gap_seconds
         self._audio_seconds = self._lost_seconds = self._busy_seconds = 0.0
+        self._invalid_seconds = Fraction(0)  # Duration of the last blocks, if they were not audio.
         self._gaps = self._results = 0
         self._latency = Histogram()
         self._start_stream()
-
-    @property
-    def labels(self) -> LabelSet:
-        """The classes."""
-        assert self.card.labels is not None  # For the type checker: _check_tagger has checked it.
-        return self.card.labels
 
     @property
     def sample_rate(self) -> int:
@@ -181,6 +185,18 @@ class StreamingTagger:
         self._busy_seconds += time.perf_counter() - start_time
         return results
 
+    def feed_block(self, block: Block) -> list[StreamingResult]:
+        """Process a block like `feed`; one that raises `InvalidSamplesError` counts as lost before the next block."""
+        rate = block.sample_rate
+        lost = block.lost_samples + round(self._invalid_seconds * rate)
+        try:
+            results = self.feed(block.samples, rate, captured_at=block.captured_at, lost_samples=lost)
+        except InvalidSamplesError:
+            self._invalid_seconds = Fraction(lost + len(block.samples), rate)
+            raise
+        self._invalid_seconds = Fraction(0)
+        return results
+
     def flush(self) -> list[StreamingResult]:
         """End the stream, and return its last results; the next block starts a new stream at second 0."""
         start_time = time.perf_counter()
@@ -194,21 +210,14 @@ class StreamingTagger:
 
         A block whose samples are not audio (`InvalidSamplesError`) counts as lost.
         """
-        lost = Fraction(0)
         for block in source:
-            lost_samples = block.lost_samples + round(lost * block.sample_rate)
-            try:
-                yield from self.feed(
-                    block.samples, block.sample_rate, captured_at=block.captured_at, lost_samples=lost_samples
-                )
-                lost = Fraction(0)
-            except InvalidSamplesError:
-                lost = Fraction(lost_samples + len(block.samples), block.sample_rate)
+            with contextlib.suppress(InvalidSamplesError):
+                yield from self.feed_block(block)
         yield from self.flush()
 
     def compute_stats(self) -> StreamStats:
         """Return the statistics since the tagger was created."""
-        compute_quantile = self._latency.compute_quantile
+        p50, p95, p99 = map(self._latency.compute_quantile, (0.5, 0.95, 0.99))
         return StreamStats(
             self._audio_seconds,
             self._lost_seconds,
@@ -216,26 +225,27 @@ class StreamingTagger:
             self._results,
             self._busy_seconds,
             self._busy_seconds / self._audio_seconds if self._audio_seconds else math.nan,
-            compute_quantile(0.5),
-            compute_quantile(0.95),
-            compute_quantile(0.99),
+            p50,
+            p95,
+            p99,
             self._latency.max,
             get_resident_bytes(),
         )
 
     def _start_stream(self) -> None:
-        self._mode = self._create_mode()
+        self._mode: StreamingMode
+        if self._head is None:
+            hop_seconds = 1.0 if self._hop_seconds is None else self._hop_seconds
+            self._mode = WindowedMode(self._model, self._grid, hop_seconds)
+        else:
+            self._mode = IncrementalMode(self._model, self._head, self._grid, self._hop_seconds, self._eight_bit)
         self._clock = StreamClock(self._gap_seconds)
         self._rows: RowStream | None = None
         self._rate = self._grid.sample_rate
         self._stretch_start = Fraction(0)  # Start of the present stretch of audio without a gap, seconds.
         self._stretch_samples = 0
         self._reported_lost_seconds = self._lost_seconds
-
-    def _create_mode(self) -> StreamingMode:
-        if self._head is None:
-            return WindowedMode(self._model, self._grid, 1.0 if self._hop_seconds is None else self._hop_seconds)
-        return IncrementalMode(self._model, self._head, self._grid, self._hop_seconds, self._eight_bit)
+        self._invalid_seconds = Fraction(0)
 
     @property
     def _elapsed(self) -> Fraction:
@@ -305,26 +315,13 @@ class StreamingTagger:
 
 
 def _resolve_mode(mode: str, head: object) -> str:
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {', '.join(MODES)}; received: {mode!r}")
+    if mode not in _MODES:
+        raise ValueError(f"`mode` must be one of {', '.join(_MODES)}; received: {mode!r}")
     resolved = "windowed" if head is None else "incremental"
     if mode not in ("auto", resolved):
         requirement = "a path" if head is None else "None"
         raise ValueError(f"`head` must be {requirement} with `mode` {mode!r}; received: {head!r}")
     return resolved
-
-
-def _check_tagger(model: LiteRTModel) -> None:
-    if "clipwise" not in model.outputs:
-        raise ValueError(
-            f"{model.path}: must return `clipwise` (an embedder needs a `head`); received: {model.outputs}"
-        )
-    if model.card.labels is None:
-        raise ValueError(f"{model.path}: the card must name the classes; received: none")
-
-
-def _is_audioset_embedder(model: LiteRTModel) -> bool:
-    return model.card.front_end.get("name") == "vggish" and model.output_shapes.get("embedding", ())[-1:] == (128,)
 
 
 def _create_grid(model: LiteRTModel) -> RowGrid:

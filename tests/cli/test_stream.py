@@ -19,7 +19,8 @@ import soundfile
 from edge.sinks.test_mqtt import MOSQUITTO, Broker, Subscriber, wait_for
 from edge.test_service import EVENTS, RATE, generate_tones
 
-from checks import ROOT
+from checks import ROOT, run_python
+from kerastag.__main__ import main
 from kerastag.cli import build_parser
 from kerastag.edge import StreamConfig
 
@@ -54,6 +55,21 @@ def run_stream(model, *arguments, input=b"", **options):
     return process.returncode, (out or b"").decode().splitlines(), read_messages(err)
 
 
+def run_in_process(model, arguments, capfd, output=("--output", "json:-")):
+    """Run the command in this process, which has imported everything already, with an empty standard input."""
+    command = ["stream", "--model", str(model), "--hop-seconds", "0.5", *output, *arguments]
+    original = os.dup(0)
+    with open(os.devnull) as empty:  # noqa: PTH123
+        os.dup2(empty.fileno(), 0)
+    try:
+        status = main(command)
+    finally:
+        os.dup2(original, 0)
+        os.close(original)
+    out, err = capfd.readouterr()
+    return status, out.splitlines(), read_messages(err.encode())
+
+
 def read_messages(err):
     lines = (err or b"").decode().splitlines()
     assert not [line for line in lines if "Traceback" in line or "Exception ignored" in line], lines
@@ -65,8 +81,8 @@ def read_events(lines):
     return [(v["name"], v["state"], round(v["onset_seconds"], 1)) for v in values if v["type"] == "event"]
 
 
-def test_a_recording_and_its_raw_samples_have_the_same_events(loud_model, recording):
-    status, from_file, messages = run_stream(loud_model, "--source", recording, "--output", "json:-", "--stats")
+def test_a_recording_and_its_raw_samples_have_the_same_events(loud_model, recording, capfd):
+    status, from_file, messages = run_in_process(loud_model, ("--source", recording, "--stats"), capfd)
     assert status == 0
     assert read_events(from_file) == EVENTS
     assert [line.split(",")[0] for line in messages] == ["kerastag stream: stats: processed 6.0 s"]
@@ -76,17 +92,17 @@ def test_a_recording_and_its_raw_samples_have_the_same_events(loud_model, record
     assert all("time" not in json.loads(line) for line in from_file + from_pipe)
 
 
-def test_flags_override_the_configuration_file(loud_model, recording, tmp_path):
+def test_flags_override_the_configuration_file(loud_model, recording, tmp_path, capfd):
     config = tmp_path / "stream.toml"
     config.write_text(f'source = "{recording}"\nclasses = ["Rain"]\ntop = 1\n[[output]]\nto = "csv:{tmp_path}/a.csv"\n')
-    assert run_stream(loud_model, "--config", str(config), "--classes", "Bark", "Rain")[0] == 0
+    arguments = ("--config", str(config), "--classes", "Bark", "Rain")
+    assert run_in_process(loud_model, arguments, capfd, output=())[0] == 0
     rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
     assert [(row[4], row[0]) for row in rows if row[0] != "result"] == [event[:2] for event in EVENTS]
     assert len([row for row in rows if row[0] == "result"]) == 12
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_last_event_and_the_stream(loud_model, tmp_path, signal_number):
+def test_a_signal_ends_the_last_event_and_the_stream(loud_model, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(30)
@@ -99,7 +115,7 @@ def test_a_signal_ends_the_last_event_and_the_stream(loud_model, tmp_path, signa
             while not read_events(lines):
                 lines.append(process.stdout.readline().decode())
             (tmp_path / "a.jsonl").rename(tmp_path / "old.jsonl")
-            process.send_signal(signal_number)
+            process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=30)
         assert process.returncode == 0
         assert read_messages(err) == []
@@ -112,17 +128,24 @@ def test_a_signal_ends_the_last_event_and_the_stream(loud_model, tmp_path, signa
         assert (tmp_path / "old.jsonl").read_text().splitlines() == [line.strip() for line in lines]
 
 
-def test_a_hangup_reopens_the_files(loud_model, tmp_path):
+def test_a_hangup_reopens_the_files_and_an_interrupt_ends_the_stream(loud_model, tmp_path):
     path = tmp_path / "a.jsonl"
-    with start_stream(loud_model, "--source", "-", "--output", f"json:{path},json:-") as process:
+    with start_stream(loud_model, "--source", "-", "--realtime", "--output", f"json:{path},json:-") as process:
         process.stdin.write(PCM[: 2 * 2 * RATE])
         process.stdin.flush()
         for _ in range(3):
             process.stdout.readline()
         path.rename(tmp_path / "old.jsonl")
         process.send_signal(signal.SIGHUP)
-        process.communicate(PCM[2 * 2 * RATE :], timeout=30)
+        process.stdin.write(PCM[2 * 2 * RATE :])
+        process.stdin.flush()
+        lines = []
+        while not read_events(lines)[2:]:
+            lines.append(process.stdout.readline().decode())
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=30)[1]
     assert process.returncode == 0
+    assert read_messages(err) == []
     assert read_events(path.read_text().splitlines())[-1] == EVENTS[-1]
     assert len((tmp_path / "old.jsonl").read_text().splitlines()) >= 3
 
@@ -163,10 +186,10 @@ def test_a_full_disk_is_reported_once_and_the_stream_continues(loud_model, recor
     assert not list((tmp_path / "clips").iterdir())
 
 
-def test_a_damaged_recording_is_processed_as_far_as_possible(loud_model, recording, tmp_path):
+def test_a_damaged_recording_is_processed_as_far_as_possible(loud_model, recording, tmp_path, capfd):
     data = Path(recording).read_bytes()
     (tmp_path / "cut.wav").write_bytes(data[: len(data) // 2])
-    status, lines, messages = run_stream(loud_model, "--source", str(tmp_path / "cut.wav"), "--output", "json:-")
+    status, lines, messages = run_in_process(loud_model, ("--source", str(tmp_path / "cut.wav")), capfd)
     assert status == 0
     assert read_events(lines) == EVENTS[:2]
     assert len(messages) == 1
@@ -220,37 +243,20 @@ def test_a_broker_that_dies_and_a_stream_that_dies(loud_model, tmp_path):
 def test_an_error_is_one_line_and_a_status(loud_model, arguments, message, capfd):
     if "ffmpeg" in message and shutil.which("ffmpeg") is None:
         pytest.skip("needs the program ffmpeg")
-    with open(os.devnull) as empty:  # noqa: PTH123
-        status, out, messages = run_in_process(loud_model, arguments, empty, capfd)
+    status, out, messages = run_in_process(loud_model, arguments, capfd)
     assert (status, out) == (1, [])
     assert len(messages) == 1
     assert messages[0].startswith("kerastag stream: error: ")
     assert message in messages[0]
 
 
-def run_in_process(model, arguments, stdin, capfd):
-    """Run the command in this process, which has imported everything already."""
-    from kerastag.__main__ import main
-
-    original = os.dup(0)
-    os.dup2(stdin.fileno(), 0)
-    try:
-        status = main(["stream", "--model", str(model), "--output", "json:-", *arguments])
-    finally:
-        os.dup2(original, 0)
-        os.close(original)
-    out, err = capfd.readouterr()
-    return status, out.splitlines(), read_messages(err.encode())
-
-
 def test_a_file_that_is_not_a_model_is_an_error(tmp_path, capfd):
     (tmp_path / "text.tflite").write_text("hello")
-    with open(os.devnull) as empty:  # noqa: PTH123
-        for name, message in (("text.tflite", "text.tflite"), ("gone.tflite", "no such model")):
-            status, _, messages = run_in_process(tmp_path / name, ("--source", "-"), empty, capfd)
-            assert status == 1
-            assert len(messages) == 1
-            assert message in messages[0]
+    for name, message in (("text.tflite", "text.tflite"), ("gone.tflite", "no such model")):
+        status, _, messages = run_in_process(tmp_path / name, ("--source", "-"), capfd)
+        assert status == 1
+        assert len(messages) == 1
+        assert message in messages[0]
 
 
 def parse(*arguments):
@@ -287,14 +293,11 @@ def test_invalid_options_end_with_a_usage_message(arguments, capsys):
 def test_repeated_and_separated_outputs_are_all_opened(loud_model, recording, tmp_path, capfd):
     paths = [tmp_path / name for name in ("a.jsonl", "b.csv", "c.jsonl")]
     arguments = ("--source", recording, "--output", f"json:{paths[0]},csv:{paths[1]}", "--output", f"json:{paths[2]}")
-    with open(os.devnull) as empty:  # noqa: PTH123
-        assert run_in_process(loud_model, arguments, empty, capfd)[0] == 0
+    assert run_in_process(loud_model, arguments, capfd)[0] == 0
     assert all(path.stat().st_size for path in paths)
 
 
 def test_no_framework_is_loaded(loud_model, recording):
-    from checks import run_python
-
     code = f"""
 import sys
 from kerastag.__main__ import main

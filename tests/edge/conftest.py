@@ -22,6 +22,7 @@ from kerastag.edge.runtime import INTERPRETER_MODULES
 from kerastag.labels import LabelSet
 
 Convert = Callable[..., Path]
+_CONVERTED: dict[str, Path] = {}  # By name: the tests of the command line have their own fixtures of these functions.
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +42,11 @@ def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
     def convert_function(
         name: str, function: Callable[[Any], Any], input: str, shape: tuple[int, ...], card: Card
     ) -> Path:
-        path = tmp_path_factory.mktemp(name) / f"{name}.tflite"
-        path.write_bytes(convert_functions({"serving_default": (function, input, shape[1:])}))
-        write_card(path, card)
-        return path
+        if name not in _CONVERTED:
+            _CONVERTED[name] = tmp_path_factory.mktemp(name) / f"{name}.tflite"
+            _CONVERTED[name].write_bytes(convert_functions({"serving_default": (function, input, shape[1:])}))
+            write_card(_CONVERTED[name], card)
+        return _CONVERTED[name]
 
     return convert_function
 

@@ -1,10 +1,11 @@
 """Sizes, weights and cards of the small models of these tests."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerastag.card import Card
+from kerastag.card import Card, write_card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 
@@ -25,3 +26,11 @@ def card(**fields: Any) -> Card:
     """Return a card with the classes and the front end of the small models."""
     front_end = FRONT_END.as_dict()
     return Card(**{"labels": LABELS, "sample_rate": 16_000, "window_seconds": 1.0, "front_end": front_end, **fields})
+
+
+def copy_with_card(model: Path, folder: Path, **fields: Any) -> Path:
+    """Copy a file with another card."""
+    path = folder / model.name
+    path.write_bytes(model.read_bytes())
+    write_card(path, card(**fields))
+    return path

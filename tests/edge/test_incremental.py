@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from edge.models import FEATURES, FRONT_END, SEGMENT_FRAMES, card, weights
+from edge.models import FEATURES, FRONT_END, SEGMENT_FRAMES, copy_with_card, weights
 
-from kerastag.card import write_card
 from kerastag.edge import LiteRTModel, StreamingTagger
 
 RATE = 16_000
@@ -26,6 +25,23 @@ def compute_embeddings(waveform, hop=SEGMENT_FRAMES):
     return np.stack([compute_embedding(log_mel[start : start + SEGMENT_FRAMES]) for start in starts])
 
 
+def predict(head_network, bags):
+    return {name: np.asarray(output) for name, output in head_network(bags, training=False).items()}
+
+
+def predict_some(head_network, segments):
+    """Yield indices of segments with the probabilities of the bag that ends there, and of its last segment.
+
+    The network takes the segments without the padding that follows them in the bag.
+    """
+    for index in (0, 4):
+        outputs = predict(head_network, segments[None, : index + 1])
+        yield index, outputs["clipwise"][0], outputs["framewise"][0, -1:]
+    outputs = predict(head_network, np.stack([segments[end - 10 : end] for end in range(10, len(segments) + 1)]))
+    for index, clipwise in enumerate(outputs["clipwise"]):
+        yield index + 9, clipwise, outputs["framewise"][index, -1:]
+
+
 def run_stream(tagger, waveform, block=700, **arguments):
     starts = range(0, len(waveform), block)
     return [result for start in starts for result in tagger.feed(waveform[start:][:block], RATE, **arguments)]
@@ -37,12 +53,10 @@ def test_results_equal_the_keras_network_on_the_last_ten_segments(embedder, head
     assert len(results) == len(segments) == 25
     spread = np.ptp([result.probabilities for result in results], axis=0)
     assert (spread > 0.05).all(), "probabilities that hardly change prove nothing"
+    for index, clipwise, framewise in predict_some(head_network, segments):
+        np.testing.assert_allclose(results[index].probabilities, clipwise, rtol=0, atol=KERAS)
+        np.testing.assert_allclose(results[index].framewise, framewise, rtol=0, atol=KERAS)
     for index, result in enumerate(results):
-        bag = segments[max(0, index - 9) : index + 1]
-        # The network takes the segments without the padding that follows them in the bag.
-        expected = head_network.predict_on_batch(bag[None])
-        np.testing.assert_allclose(result.probabilities, expected["clipwise"][0], rtol=0, atol=KERAS)
-        np.testing.assert_allclose(result.framewise, expected["framewise"][0, -1:], rtol=0, atol=KERAS)
         assert result.end_seconds == pytest.approx(SEGMENT * (index + 1))
         assert result.start_seconds == pytest.approx(SEGMENT * max(0, index - 9))
         assert result.framewise_start_seconds == pytest.approx(SEGMENT * index)
@@ -69,10 +83,9 @@ def test_segments_can_overlap(embedder, head, head_network):
     assert tagger.seconds_per_frame == tagger.hop_seconds == pytest.approx(0.1)
     assert tagger.window_seconds == pytest.approx(SEGMENT + 0.9)
     results = run_stream(tagger, NOISE[:20_000])
-    for index, result in enumerate(results):
-        expected = head_network.predict_on_batch(segments[None, max(0, index - 9) : index + 1])
-        np.testing.assert_allclose(result.probabilities, expected["clipwise"][0], rtol=0, atol=KERAS)
-        assert result.framewise_start_seconds == pytest.approx(0.1 * index)
+    for index, clipwise, _ in predict_some(head_network, segments[: len(results)]):
+        np.testing.assert_allclose(results[index].probabilities, clipwise, rtol=0, atol=KERAS)
+        assert results[index].framewise_start_seconds == pytest.approx(0.1 * index)
 
 
 @pytest.mark.parametrize(("rest", "is_segment"), [(11, False), (12, True), (23, True)])
@@ -86,7 +99,7 @@ def test_a_rest_of_at_least_half_a_segment_is_padded(embedder, head, head_networ
         log_mel = FRONT_END.compute_log_mel(waveform)[2 * SEGMENT_FRAMES :]
         padded = np.concatenate([log_mel, np.broadcast_to(SILENCE, (SEGMENT_FRAMES - rest, 64))])
         bag = np.concatenate([compute_embeddings(waveform), compute_embedding(padded)[None]])
-        expected = head_network.predict_on_batch(bag[None])["clipwise"][0]
+        expected = predict(head_network, bag[None])["clipwise"][0]
         np.testing.assert_allclose(last[0].probabilities, expected, rtol=0, atol=KERAS)
 
 
@@ -106,11 +119,11 @@ def test_after_a_gap_the_bag_holds_the_segments_of_the_last_ten_positions(embedd
     assert len(first) == 3
     assert [round(result.end_seconds / SEGMENT) for result in after] == [9]
     bag = np.concatenate([compute_embeddings(NOISE)[:3], compute_embeddings(NOISE)[:1]])
-    expected = head_network.predict_on_batch(bag[None])["clipwise"][0]
+    expected = predict(head_network, bag[None])["clipwise"][0]
     np.testing.assert_allclose(after[0].probabilities, expected, rtol=0, atol=KERAS)
     assert after[0].start_seconds == 0
     later = tagger.feed(NOISE[: length + 240], RATE, lost_samples=50 * length - 240)
-    alone = head_network.predict_on_batch(compute_embeddings(NOISE)[None, :1])["clipwise"][0]
+    alone = predict(head_network, compute_embeddings(NOISE)[None, :1])["clipwise"][0]
     np.testing.assert_allclose(later[0].probabilities, alone, rtol=0, atol=KERAS)
     assert later[0].start_seconds == pytest.approx(later[0].end_seconds - SEGMENT)
 
@@ -118,16 +131,8 @@ def test_after_a_gap_the_bag_holds_the_segments_of_the_last_ten_positions(embedd
 def test_eight_bit_embeddings_are_scaled_like_those_of_packs(embedder, head, head_network):
     scaled = (compute_embeddings(NOISE[:20_000]) - 128) / 128
     results = run_stream(StreamingTagger(embedder, head, eight_bit=True), NOISE[:20_000])
-    expected = head_network.predict_on_batch(scaled[None])["clipwise"][0]
+    expected = predict(head_network, scaled[None])["clipwise"][0]
     np.testing.assert_allclose(results[-1].probabilities, expected, rtol=0, atol=KERAS)
-
-
-def copy_with_card(model, folder, **fields):
-    """Copy a file with another card."""
-    path = folder / model.name
-    path.write_bytes(model.read_bytes())
-    write_card(path, card(**fields))
-    return path
 
 
 def test_the_card_of_the_head_has_the_hop(embedder, head, tmp_path):
@@ -140,10 +145,6 @@ def test_the_card_of_the_head_has_the_hop(embedder, head, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (
-            {"seconds_per_frame": 0.96},
-            r"embedder.tflite: must take segments as long as those that .*head.tflite was .* 0.96 s; received: 0.24 s",
-        ),
         (
             {"seconds_per_frame": 0.25},
             r"embedder.tflite: must take segments as long as those that .*head.tflite was .* 0.25 s; received: 0.24 s",

@@ -1,4 +1,4 @@
-"""The rows of a stream, from blocks of any size and sample rate."""
+"""The rows of a stream, from blocks of any size and sample rate, and the buffer of the last ones."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerastag.dsp import FRONT_ENDS
-from kerastag.edge.rows import InvalidSamplesError, RowGrid, RowStream, convert_to_mono
+from kerastag.edge.rows import InvalidSamplesError, RowBuffer, RowGrid, RowStream, convert_to_mono
 
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(60_000)).astype(np.float32)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(
     rate=st.sampled_from([16_000, 8_000, 44_100, 48_000]),
     name=st.sampled_from([None, "vggish", "talnet"]),
@@ -86,9 +86,38 @@ def test_other_arrays_are_refused(samples, message):
         convert_to_mono(samples)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 12_000.0])
-def test_values_that_are_not_audio_are_refused(value):
+def test_values_that_are_not_audio_are_refused():
     block = np.zeros((9, 2), np.float32)
-    block[4, 1] = value
-    with pytest.raises(InvalidSamplesError, match="must be finite and in"):
-        convert_to_mono(block)
+    for value in (np.nan, np.inf, -np.inf, 12_000.0):
+        block[4, 1] = value
+        with pytest.raises(InvalidSamplesError, match="must be finite and in"):
+            convert_to_mono(block)
+
+
+@settings(max_examples=30)
+@given(
+    capacity=st.integers(1, 9),
+    blocks=st.lists(st.tuples(st.integers(0, 25), st.booleans()), max_size=12),
+    shape=st.sampled_from([(), (3,)]),
+)
+def test_the_buffer_holds_the_last_rows(capacity, blocks, shape):
+    buffer, random = RowBuffer(capacity, shape), np.random.default_rng(0)
+    rows, audio = [np.zeros((capacity, *shape), np.float32)], [False] * capacity
+    for count, is_audio in blocks:
+        block = random.random((count, *shape), np.float32)
+        buffer.append(block, is_audio)
+        rows.append(block)
+        audio += [is_audio] * count
+    for count in range(capacity + 1):
+        everything = np.concatenate(rows)
+        np.testing.assert_array_equal(buffer.get_last(count), everything[len(everything) - count :])
+        assert buffer.count_audio(count) == sum(audio[len(audio) - count :])
+
+
+def test_memory_is_allocated_once():
+    buffer = RowBuffer(4, (2,))
+    before = buffer._rows
+    for _ in range(100):
+        buffer.append(np.ones((3, 2), np.float32))
+    assert buffer._rows is before
+    assert np.shares_memory(buffer.get_last(4), before)

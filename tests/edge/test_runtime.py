@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from edge.models import WAVEFORM_SAMPLES, card, weights
+from edge.models import WAVEFORM_SAMPLES, card, copy_with_card, weights
 
 from kerastag.card import write_card
 from kerastag.edge.runtime import AUDIO_INPUTS, INTERPRETER_MODULES, LiteRTModel
@@ -29,22 +29,19 @@ def test_inputs_outputs_and_classes_are_those_of_the_file(clip_model, waveform_m
     assert LiteRTModel(head).input == "embedding"
 
 
-def test_input_of_another_shape_is_refused(clip_model):
+def test_another_input_is_refused(clip_model, head):
     with pytest.raises(ValueError, match=r"`log_mel` must have shape \(1, 100, 64\); received: \(1, 99, 64\)"):
         LiteRTModel(clip_model)(np.zeros((1, 99, 64), np.float32))
-
-
-def test_a_model_with_another_input_is_refused(head):
     with pytest.raises(ValueError, match=r"head.tflite: must have one input, waveform or log_mel; received: embedding"):
         LiteRTModel(head, inputs=AUDIO_INPUTS)
 
 
-@pytest.mark.parametrize("size", [8, 20, 1_000, 0.5, -2_000, -1])
-def test_a_truncated_file_is_refused(clip_model, tmp_path, size):
+def test_a_truncated_file_is_refused(clip_model, tmp_path):
     whole, path = clip_model.read_bytes(), tmp_path / "cut.tflite"
-    path.write_bytes(whole[: int(size * len(whole)) if isinstance(size, float) else size])
-    with pytest.raises(ValueError, match=r"cut.tflite: has no card, or is damaged"):
-        LiteRTModel(path)
+    for size in (8, 20, 1_000, len(whole) // 2, -2_000, -1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"cut.tflite: has no card, or is damaged"):
+            LiteRTModel(path)
 
 
 def test_files_that_are_not_models_are_refused(clip_model, tmp_path):
@@ -62,9 +59,7 @@ def test_files_that_are_not_models_are_refused(clip_model, tmp_path):
 
 
 def test_the_card_of_another_model_is_refused(clip_model, tmp_path):
-    path = tmp_path / "clip.tflite"
-    path.write_bytes(clip_model.read_bytes())
-    write_card(path, card(labels=LabelSet.audioset()))
+    path = copy_with_card(clip_model, tmp_path, labels=LabelSet.audioset())
     with pytest.raises(
         ValueError, match=r"clip.tflite: the card must name 3 classes, as many as the model has; received: 527"
     ):

@@ -149,7 +149,7 @@ def test_only_audio_feeds_the_watchdog(loud_model):
         time.sleep(0.01)
     time.sleep(0.1)
     assert notifier.lines == ["ready", *["alive"] * 10]
-    service.stop()
+    service._source.stop()
     thread.join(20)
     assert notifier.lines[-1] == "stopping"
 

@@ -6,13 +6,11 @@ import math
 import numpy as np
 import pytest
 import soxr
-from edge.models import card
+from edge.models import copy_with_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks import run_python
-from kerastag.card import write_card
-from kerastag.dsp import FRONT_ENDS
 from kerastag.edge import Block, BoundedAudioQueue, StreamingTagger
 from kerastag.edge import streaming as module
 from kerastag.edge.clock import StreamClock
@@ -45,7 +43,7 @@ def check_equal(results, expected):
 
 
 @pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     rate=st.sampled_from([16_000, 44_100]),
     samples=st.integers(0, 48_000),
@@ -61,8 +59,8 @@ def test_results_do_not_depend_on_how_the_audio_is_cut(taggers, kind, rate, samp
 
 @pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
 def test_single_samples_give_the_same_results(taggers, kind):
-    audio = NOISE[:6_000, 0]
-    check_equal(run_tagger(taggers[kind], audio, RATE, range(6_000)), run_tagger(taggers[kind], audio, RATE))
+    audio = NOISE[:4_400, 0]
+    check_equal(run_tagger(taggers[kind], audio, RATE, range(4_400)), run_tagger(taggers[kind], audio, RATE))
 
 
 @pytest.mark.parametrize("kind", ["log_mel", "waveform", "incremental"])
@@ -194,9 +192,8 @@ def test_a_block_that_is_not_audio_counts_as_lost_and_the_stream_continues(clip_
     bad = np.full(1_600, np.nan, np.float32)
     blocks = [Block(bad if step in (3, 4, 19) else NOISE[:1_600, 0], RATE) for step in range(20)]
     results = list(tagger.run(blocks))
-    assert tagger.compute_stats().lost_seconds == pytest.approx(
-        0.2
-    )  # no block follows the last one, so that it does not count
+    # No block follows the last one, so that it does not count.
+    assert tagger.compute_stats().lost_seconds == pytest.approx(0.2)
     assert results[-1].end_seconds == pytest.approx(1.9, abs=0.03)
     assert all(np.isfinite(result.probabilities).all() for result in results)
 
@@ -277,22 +274,8 @@ def test_files_and_arguments_that_do_not_match_are_errors(clip_model, embedder, 
     ],
 )
 def test_a_card_that_does_not_match_its_model_is_refused(clip_model, tmp_path, changed, message):
-    path = tmp_path / "clip.tflite"
-    path.write_bytes(clip_model.read_bytes())
-    write_card(path, card(**changed))
     with pytest.raises(ValueError, match=message):
-        StreamingTagger(path)
-
-
-def test_a_head_for_another_front_end_is_refused(embedder, head, tmp_path):
-    path = tmp_path / "other.tflite"
-    path.write_bytes(head.read_bytes())
-    write_card(path, card(front_end=FRONT_ENDS["talnet"].as_dict()))
-    with pytest.raises(
-        ValueError,
-        match="embedder.tflite: must have the front end that .*other.tflite was trained with, talnet; received: vggish",
-    ):
-        StreamingTagger(embedder, path)
+        StreamingTagger(copy_with_card(clip_model, tmp_path, **changed))
 
 
 def test_a_device_loads_only_numpy_soxr_and_the_interpreter(clip_model):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from edge.models import FRAMES_PER_OUTPUT, FRONT_END, WAVEFORM_SAMPLES, WINDOW_FRAMES, card, weights
+from edge.models import FRAMES_PER_OUTPUT, FRONT_END, WAVEFORM_SAMPLES, WINDOW_FRAMES, copy_with_card, weights
 
 from kerastag.edge import StreamingTagger
 from kerastag.tagger import Tagger
@@ -31,10 +31,15 @@ def compute_clipwise(rows):
     return compute_sigmoid(np.einsum("tb,tbk->k", window.astype(np.float64), weights(WINDOW_FRAMES, 64, 3)))
 
 
-@pytest.mark.parametrize("hop_seconds", [0.08, 0.24, 0.96])
-def test_each_result_is_the_prediction_of_the_model_for_its_window(clip_model, hop_seconds):
+@pytest.fixture(scope="module", params=[0.08, 0.24, 0.96])
+def stream(clip_model, request):
+    """Return a hop, and the results and the last results of the noise with it."""
+    return request.param, *run_stream(clip_model, NOISE, request.param)
+
+
+def test_each_result_is_the_prediction_of_the_model_for_its_window(stream):
     log_mel = FRONT_END.compute_log_mel(NOISE)
-    results, last = run_stream(clip_model, NOISE, hop_seconds)
+    hop_seconds, results, last = stream
     ends = [round(100 * result.end_seconds) for result in results]
     hop = round(100 * hop_seconds)
     assert ends == list(range(hop + 4, len(log_mel) + 1, hop))  # a window is 12 output frames and 4 rows
@@ -48,10 +53,9 @@ def test_each_result_is_the_prediction_of_the_model_for_its_window(clip_model, h
     assert last[0].end_seconds == pytest.approx(len(log_mel) / 100)
 
 
-@pytest.mark.parametrize("hop_seconds", [0.08, 0.24, 0.96])
-def test_frames_of_all_results_follow_each_other_without_a_seam(clip_model, hop_seconds):
+def test_frames_of_all_results_follow_each_other_without_a_seam(stream):
     log_mel = FRONT_END.compute_log_mel(NOISE)
-    results, last = run_stream(clip_model, NOISE, hop_seconds)
+    _, results, last = stream
     framewise = np.concatenate([result.framewise for result in results + last])
     count = -(-len(log_mel) // FRAMES_PER_OUTPUT)
     padded = np.concatenate([log_mel, np.broadcast_to(SILENCE, (count * FRAMES_PER_OUTPUT - len(log_mel), 64))])
@@ -114,11 +118,7 @@ def test_a_hop_out_of_range_is_refused(clip_model, hop_seconds, message):
 
 
 def test_a_card_with_shorter_frames_than_those_of_the_model_is_refused(clip_model, tmp_path):
-    from kerastag.card import write_card
-
-    path = tmp_path / "clip.tflite"
-    path.write_bytes(clip_model.read_bytes())
-    write_card(path, card(seconds_per_frame=0.04))
+    path = copy_with_card(clip_model, tmp_path, seconds_per_frame=0.04)
     with pytest.raises(
         ValueError,
         match="clip.tflite: `framewise` must have a frame every 0.04 s, as the card says; received: 13 frames in 1 s",

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastag.edge.reports import EventReport, ResultReport
-from kerastag.edge.sinks.sink import Sink
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink
 
 __all__ = ["SinkContext", "SinkGroup", "open_sinks"]
 
@@ -55,17 +54,12 @@ class SinkGroup:
 
     A sink that fails is reported once, and stops neither the others nor the stream. Only `BrokenPipeError` is raised:
     it means that the reader of standard output is gone.
-
-    Args:
-        log: Function that takes one line of text for the user.
     """
 
     def __init__(self, log: Callable[[str], None] = print) -> None:
         self._log = log
         self._sinks: list[tuple[Sink, str]] = []
         self._successes: dict[int, int] = {}  # Number of successful writes in a row, of each sink that has failed.
-        self.failures = 0
-        """Number of failed writes."""
 
     def add(self, sink: Sink, report: str = "all") -> None:
         """Add a sink that gets `"results"`, `"events"`, or `"all"`."""
@@ -77,25 +71,21 @@ class SinkGroup:
         return any(sink.needs_audio for sink, _ in self._sinks)
 
     def write_result(self, report: ResultReport) -> None:
-        """Write a result to each sink that gets results."""
         for sink, selected in self._sinks:
             if selected != "events":
                 self._call(sink, sink.write_result, report)
 
     def write_event(self, report: EventReport) -> None:
-        """Write an event to each sink that gets events."""
         for sink, selected in self._sinks:
             if selected != "results":
                 self._call(sink, sink.write_event, report)
 
     def write_audio(self, samples: np.ndarray, sample_rate: int, end_seconds: float) -> None:
-        """Write a block to each sink that takes audio; see `Sink.write_audio`."""
         for sink, _ in self._sinks:
             if sink.needs_audio:
                 self._call(sink, sink.write_audio, samples, sample_rate, end_seconds)
 
     def reopen(self) -> None:
-        """Reopen all files, after they were rotated by another program."""
         for sink, _ in self._sinks:
             self._call(sink, sink.reopen)
 
@@ -114,7 +104,6 @@ class SinkGroup:
             if id(sink) not in self._successes:
                 self._log(f"{sink.name}: {error}; the stream continues without this output until it works again")
             self._successes[id(sink)] = 0
-            self.failures += 1
         else:
             if id(sink) in self._successes:
                 self._successes[id(sink)] += 1

@@ -11,15 +11,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from kerastag.edge.reports import EventReport, ResultReport
-from kerastag.edge.sinks.home_assistant import Topics, create_discovery_messages, create_slugs
-from kerastag.edge.sinks.sink import Sink
+from kerastag._version import __version__
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink
 
-__all__ = ["MqttSink"]
+__all__ = ["MqttSink", "create_discovery_messages", "create_slugs"]
 
 USERNAME_VARIABLE, PASSWORD_VARIABLE = "KERASTAG_MQTT_USERNAME", "KERASTAG_MQTT_PASSWORD"
 MAX_QUEUED_MESSAGES = 1_000
@@ -81,47 +80,44 @@ class MqttSink(Sink):
         host = socket.gethostname()
         self.name = f"mqtt {address.host}:{address.port}"
         self._log, self._publishes_results = log, results
-        self._topics = Topics(address.base)
+        self._base = address.base
         self._slugs = create_slugs(classes)
         self._active_classes: set[str] = set()
         self._published: dict[str, float] = {}
         device_id = device_id or f"kerastag_{hashlib.sha1(f'{host}/{address.base}'.encode()).hexdigest()[:10]}"
         if not re.fullmatch(r"[A-Za-z0-9_-]+", device_id):
             raise ValueError(f"`device_id` must be letters, digits, _ and -; received: {device_id!r}")
-        self._discovery_messages: list[tuple[str, dict[str, Any]]] = []
-        if discovery_prefix:
-            name = device_name or f"kerastag {host}"
-            self._discovery_messages += create_discovery_messages(
-                discovery_prefix, self._topics, self._slugs, device_id, name, model
-            )
-        self.dropped = 0
-        """Number of messages that did not fit into the queue."""
+        device_name = device_name or f"kerastag {host}"
+        self._discovery_messages = (
+            list(create_discovery_messages(discovery_prefix, self._base, self._slugs, device_id, device_name, model))
+            if discovery_prefix
+            else []
+        )
         self._is_down = False
         self._lock = threading.Lock()
         self._client = self._create_client(address, device_id, username, password, ca_file)
 
     def write_result(self, report: ResultReport) -> None:
         if self._publishes_results:
-            self._client.publish(self._topics.result, json.dumps(report.as_dict()))
+            self._client.publish(f"{self._base}/result", json.dumps(report.as_dict()))
         for name, probability in zip(report.names, report.probabilities.tolist(), strict=True):
             slug = self._slugs.get(name)
             has_changed = abs(probability - self._published.get(name, -1.0)) >= _MIN_PROBABILITY_CHANGE
             if slug is not None and has_changed and self._client.is_connected():
                 self._published[name] = probability
-                self._client.publish(self._topics.get_probability_topic(slug), f"{probability:.3f}", retain=True)
+                self._client.publish(f"{self._base}/{slug}/probability", f"{probability:.3f}", retain=True)
 
     def write_event(self, report: EventReport) -> None:
         with self._lock:
             (self._active_classes.add if report.state == "begin" else self._active_classes.discard)(report.name)
-        message = self._client.publish(self._topics.event, json.dumps(report.as_dict()), qos=1)
-        self.dropped += message.rc == _import_paho().MQTT_ERR_QUEUE_SIZE
+        self._client.publish(f"{self._base}/event", json.dumps(report.as_dict()), qos=1)
         if self._client.is_connected():  # Otherwise the state is published when it is connected.
             self._publish_state(self._client, report.name)
 
     def close(self) -> None:
         """Publish that this device is offline, wait up to two seconds for unsent messages, and disconnect."""
         if self._client.is_connected():
-            message = self._client.publish(self._topics.status, "offline", retain=True)
+            message = self._client.publish(f"{self._base}/status", "offline", retain=True)
             deadline = time.monotonic() + _CLOSE_SECONDS
             with contextlib.suppress(RuntimeError):  # The connection broke just now: the broker publishes it.
                 while self._client.is_connected() and not message.is_published() and time.monotonic() < deadline:
@@ -132,7 +128,10 @@ class MqttSink(Sink):
     def _create_client(
         self, address: _BrokerAddress, device_id: str, username: str | None, password: str | None, ca_file: str | None
     ) -> Any:
-        paho = _import_paho()
+        try:
+            from paho.mqtt import client as paho
+        except ImportError as error:
+            raise ImportError("mqtt needs the package paho-mqtt: pip install 'kerastag[mqtt]'") from error
         client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=device_id)
         username = username or address.username or os.environ.get(USERNAME_VARIABLE)
         if username:
@@ -145,7 +144,7 @@ class MqttSink(Sink):
             raise ValueError("`ca_file` must be used with mqtts://; received: mqtt://")
         client.max_queued_messages_set(MAX_QUEUED_MESSAGES)
         client.reconnect_delay_set(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        client.will_set(self._topics.status, "offline", qos=1, retain=True)
+        client.will_set(f"{self._base}/status", "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_connect_fail = self._on_connect_fail
         client.connect_async(address.host, address.port, _KEEPALIVE_SECONDS)
@@ -166,7 +165,7 @@ class MqttSink(Sink):
         self._is_down = False
         for topic, config in self._discovery_messages:
             client.publish(topic, json.dumps(config), retain=True)
-        client.publish(self._topics.status, "online", retain=True)
+        client.publish(f"{self._base}/status", "online", retain=True)
         self._published.clear()
         for name in self._slugs:
             self._publish_state(client, name)
@@ -189,7 +188,7 @@ class MqttSink(Sink):
         if slug is not None:
             with self._lock:
                 state = "ON" if name in self._active_classes else "OFF"
-            client.publish(self._topics.get_state_topic(slug), state, retain=True)
+            client.publish(f"{self._base}/{slug}/state", state, retain=True)
 
 
 class _BrokerAddress:
@@ -214,9 +213,41 @@ class _BrokerAddress:
             )
 
 
-def _import_paho() -> Any:
-    try:
-        from paho.mqtt import client
-    except ImportError as error:
-        raise ImportError("mqtt needs the package paho-mqtt: pip install 'kerastag[mqtt]'") from error
-    return client
+def create_slugs(names: Sequence[str]) -> dict[str, str]:
+    """Create a distinct slug for each class, of lower-case letters, digits and underscores.
+
+    >>> create_slugs(["Dog: bark!", "Dog bark", "Ö"])
+    {'Dog: bark!': 'dog_bark', 'Dog bark': 'dog_bark_2', 'Ö': 'class'}
+    """
+    slugs: dict[str, str] = {}
+    for name in names:
+        stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "class"
+        slug, number = stem, 1
+        while slug in slugs.values():
+            number += 1
+            slug = f"{stem}_{number}"
+        slugs[name] = slug
+    return slugs
+
+
+def create_discovery_messages(
+    prefix: str, base: str, slugs: Mapping[str, str], device_id: str, device_name: str, model: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the topics and contents of Home Assistant's discovery messages: two sensors per class, of one device."""
+    device = {"identifiers": [device_id], "name": device_name, "manufacturer": "kerastag", "model": model}
+    shared = {
+        "availability_topic": f"{base}/status",
+        "device": {**device, "sw_version": __version__},
+        "origin": {"name": "kerastag", "sw_version": __version__},
+    }
+    state = {"device_class": "sound", "payload_on": "ON", "payload_off": "OFF"}
+    probability = {"state_class": "measurement", "suggested_display_precision": 2, "icon": "mdi:ear-hearing"}
+    for name, slug in slugs.items():
+        for component, topic, title, suffix, options in (
+            ("binary_sensor", "state", name, "", state),
+            ("sensor", "probability", f"{name} probability", "_probability", probability),
+        ):
+            sensor_id = f"{device_id}_{slug}{suffix}"
+            config = {"name": title, "unique_id": sensor_id, "object_id": sensor_id}
+            config["state_topic"] = f"{base}/{slug}/{topic}"
+            yield f"{prefix}/{component}/{device_id}/{slug}{suffix}/config", {**config, **options, **shared}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import io
 import math
 import re
@@ -13,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from kerastag.edge.reports import EventReport
-from kerastag.edge.sinks.sink import Sink
+from kerastag.edge.sinks.sink import EventReport, Sink
 from kerastag.files import remove_stale_files, write_bytes
 
 __all__ = ["RECORDING_FORMATS", "RecorderSink"]
@@ -41,10 +41,6 @@ class RecorderSink(Sink):
         delay_seconds: Maximum time from the onset of an event to its report, seconds.
         quota_megabytes: Maximum size of all recordings, megabytes, above 0.
         format: `"flac"` or `"wav"`.
-
-    Raises:
-        ValueError: An argument is out of range.
-        OSError: The folder cannot be created.
     """
 
     needs_audio = True
@@ -118,9 +114,8 @@ class RecorderSink(Sink):
         samples, rate, start_seconds = self._buffer.extract(recording.start_seconds, end_seconds)
         if not len(samples):
             return
-        path = self._folder / _format_file_name(
-            recording.started_at + start_seconds, recording.class_name, self._format
-        )
+        file_name = _format_file_name(recording.started_at + start_seconds, recording.class_name, self._format)
+        path = self._folder / file_name
         try:
             encoded = io.BytesIO()  # The errors of libsndfile do not say that a disk is full.
             soundfile.write(encoded, samples, rate, format=self._format.upper(), subtype="PCM_16")
@@ -141,26 +136,18 @@ class RecorderSink(Sink):
             total -= sizes[path]
 
 
+@dataclasses.dataclass
 class _PendingRecording:
-    """A recording whose end is not reached yet.
+    """A recording whose end is not reached yet."""
 
-    Args:
-        class_name: Class of its first event.
-        start_seconds: Start, in seconds of the stream.
-        started_at: Time of day at second 0 of the stream, seconds since 1970.
-    """
-
-    def __init__(self, class_name: str, start_seconds: float, started_at: float) -> None:
-        self.class_name, self.start_seconds, self.started_at = class_name, start_seconds, started_at
-        self.end_seconds = math.inf
+    class_name: str  # Class of its first event.
+    start_seconds: float
+    started_at: float  # Time of day at second 0 of the stream, seconds since 1970.
+    end_seconds: float = math.inf
 
 
 class _AudioBuffer:
-    """The last blocks of a stream, without a gap among them.
-
-    Args:
-        seconds: Duration to keep, seconds.
-    """
+    """The last blocks of a stream, without a gap among them."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -169,13 +156,11 @@ class _AudioBuffer:
         self.end_seconds = 0.0
 
     def is_continued_by(self, samples: np.ndarray, rate: int, end_seconds: float) -> bool:
-        """Return whether a block follows without a gap, and has the same rate and channels."""
         if not self._blocks or rate != self._rate or self._blocks[-1][1][0].size != samples[:1].size:
             return False
         return abs(end_seconds - len(samples) / rate - self.end_seconds) < 0.5 / rate + 1e-6
 
     def add(self, samples: np.ndarray, rate: int, end_seconds: float) -> None:
-        """Add a block of at least one sample; if it does not continue the others, they are dropped."""
         if not self.is_continued_by(samples, rate, end_seconds):
             self._blocks.clear()
         samples = samples.reshape(len(samples), -1)
@@ -185,11 +170,7 @@ class _AudioBuffer:
             self._blocks.popleft()
 
     def extract(self, start_seconds: float, end_seconds: float) -> tuple[np.ndarray, int, float]:
-        """Return the buffered part of an interval.
-
-        Returns:
-            Samples of shape (samples, channels), their rate in Hz, and the second at which they start.
-        """
+        """Return the buffered samples of an interval, their rate in Hz, and the second at which they start."""
         if not self._blocks:
             return np.empty((0, 1), np.int16), self._rate, start_seconds
         samples = np.concatenate([block for _, block in self._blocks])

@@ -8,8 +8,7 @@ import sys
 import time
 from typing import TextIO
 
-from kerastag.edge.reports import EventReport, ResultReport, TagReport
-from kerastag.edge.sinks.sink import Sink
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink, TagReport
 
 __all__ = ["TerminalSink"]
 
@@ -24,9 +23,6 @@ class TerminalSink(Sink):
     Args:
         events: Maximum number of ended events to show, at least 0.
         stream: Stream to draw to; None is standard output.
-
-    Raises:
-        ValueError: `events` is out of range.
     """
 
     name = "terminal"
@@ -36,7 +32,12 @@ class TerminalSink(Sink):
             raise ValueError(f"`events` must be at least 0; received: {events!r}")
         self._stream = stream or sys.stdout
         self._is_terminal = self._stream.isatty()
-        self._begin, self._end, self._filled, self._empty = tuple(_select_symbols(self._stream))
+        symbols = _SYMBOLS
+        try:
+            symbols.encode(self._stream.encoding or "ascii")
+        except (UnicodeError, LookupError):
+            symbols = _ASCII_SYMBOLS
+        self._begin, self._end, self._filled, self._empty = tuple(symbols)
         self._active_events: dict[str, EventReport] = {}
         self._ended_events: collections.deque[EventReport] = collections.deque(maxlen=events)
         self._tags: tuple[TagReport, ...] = ()
@@ -89,14 +90,6 @@ class TerminalSink(Sink):
         if report.offset_seconds is not None:
             symbol, duration = self._end, f"{report.offset_seconds - report.onset_seconds:6.1f} s"
         return f"{symbol} {time_text}  {report.name:{_NAME_WIDTH}} {report.peak_probability:5.3f} {duration}".rstrip()
-
-
-def _select_symbols(stream: TextIO) -> str:
-    try:
-        _SYMBOLS.encode(stream.encoding or "ascii")
-    except (UnicodeError, LookupError):
-        return _ASCII_SYMBOLS
-    return _SYMBOLS
 
 
 def _format_duration(seconds: float) -> str:

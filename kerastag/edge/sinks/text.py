@@ -9,50 +9,19 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from kerastag.edge.reports import EventReport, ResultReport
-from kerastag.edge.sinks.sink import Sink
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink
 
-__all__ = ["CSV_COLUMNS", "CsvSink", "JsonSink", "RotatingFile", "StandardOutput", "TextOutput"]
+__all__ = ["CSV_COLUMNS", "CsvSink", "JsonSink", "RotatingFile"]
 
 CSV_COLUMNS = ("type", "time", "start_seconds", "end_seconds", "name", "mid", "probability")
 """Columns of a CSV file."""
 _MAX_MEGABYTES, _KEPT_FILES = 10.0, 5
 
 
-class TextOutput(Protocol):
-    """A destination for lines of text, each of which is written at once."""
-
-    name: str
-
-    def write(self, line: str) -> None: ...
-    def reopen(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class StandardOutput:
-    """Standard output, flushed after each line.
-
-    `write` raises BrokenPipeError if the reader of standard output is gone.
-    """
-
-    name = "standard output"
-
-    def write(self, line: str) -> None:
-        """Write a line, given without its end."""
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-
-    def reopen(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing: standard output stays open."""
-
-
 class RotatingFile:
-    r"""A text file of limited size to which lines are appended.
+    """A text file of limited size to which lines are appended.
 
     Beyond the maximum size the file is renamed to `NAME.1`, `NAME.1` to `NAME.2` and so on, and the last one is
     deleted. The file never holds a part of a line: one that does not fit on the disk is removed again. The folder is
@@ -64,18 +33,6 @@ class RotatingFile:
         max_megabytes: Maximum size of a file, megabytes, above 0.
         kept_files: Number of older files to keep, at least 0.
 
-    Raises:
-        ValueError: An argument is out of range.
-        OSError: The file cannot be opened or written.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "sounds.txt")
-    >>> file = RotatingFile(path, max_megabytes=10e-6, kept_files=1)
-    >>> for line in ("first", "second", "third"):
-    ...     file.write(line)
-    >>> file.close()
-    >>> path.read_text(), path.with_name("sounds.txt.1").read_text()
-    ('third\n', 'second\n')
     """
 
     def __init__(
@@ -113,7 +70,6 @@ class RotatingFile:
         self._open()
 
     def close(self) -> None:
-        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -148,57 +104,55 @@ class RotatingFile:
 
 
 class _TextSink(Sink):
-    """A sink that writes lines of text."""
+    """A sink that writes lines of text to a file, or to standard output if the target is `-`."""
 
     _header = ""
 
     def __init__(self, target: str, *, max_megabytes: float = _MAX_MEGABYTES, kept_files: int = _KEPT_FILES) -> None:
         if not target:
             raise ValueError("`output` must name a file after the colon, or - for standard output; received: none")
-        self._output: TextOutput
-        if target == "-":
-            self._output = StandardOutput()
-            if self._header:
-                self._output.write(self._header)
+        self.name = "standard output" if target == "-" else target
+        self._file: RotatingFile | None = None
+        if target != "-":
+            self._file = RotatingFile(target, self._header, max_megabytes=max_megabytes, kept_files=kept_files)
+        elif self._header:
+            self._write(self._header)
+
+    def _write(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line)
         else:
-            self._output = RotatingFile(target, self._header, max_megabytes=max_megabytes, kept_files=kept_files)
-        self.name = self._output.name
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
 
     def reopen(self) -> None:
-        self._output.reopen()
+        if self._file is not None:
+            self._file.reopen()
 
     def close(self) -> None:
-        self._output.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class JsonSink(_TextSink):
     """A sink that writes each result and each event as a JSON object on one line.
 
-    An event looks like `{"type": "event", "state": "begin", "name": "Bark", ...}`.
-
-    Args:
-        target: Path of the file, or `-` for standard output.
-        max_megabytes: Size beyond which a file is rotated, megabytes, above 0.
-        kept_files: Number of older files to keep, at least 0.
+    An event looks like `{"type": "event", "state": "begin", "name": "Bark", ...}`. The arguments are those of
+    `RotatingFile`.
     """
 
     def write_result(self, report: ResultReport) -> None:
-        self._output.write(json.dumps(report.as_dict(), ensure_ascii=False))
+        self._write(json.dumps(report.as_dict(), ensure_ascii=False))
 
     def write_event(self, report: EventReport) -> None:
-        self._output.write(json.dumps(report.as_dict(), ensure_ascii=False))
+        self._write(json.dumps(report.as_dict(), ensure_ascii=False))
 
 
 class CsvSink(_TextSink):
     """A sink that writes each tag of a result and each event as one row with the columns `CSV_COLUMNS`.
 
     The type is `result`, `begin` or `end`. The probability of an event is its maximum; the end of an event that goes
-    on is empty.
-
-    Args:
-        target: Path of the file, or `-` for standard output.
-        max_megabytes: Size beyond which a file is rotated, megabytes, above 0.
-        kept_files: Number of older files to keep, at least 0.
+    on is empty. The arguments are those of `RotatingFile`.
     """
 
     _header = ",".join(CSV_COLUMNS)
@@ -223,4 +177,4 @@ class CsvSink(_TextSink):
     def _write_row(self, values: dict[str, Any]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow([values.get(column) for column in CSV_COLUMNS])
-        self._output.write(text.getvalue())
+        self._write(text.getvalue())

@@ -13,10 +13,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from kerastag.edge.blocks import Block
-from kerastag.edge.clock import read_clock
-from kerastag.edge.sources.pcm import PcmFormat, read_pcm_blocks
-from kerastag.edge.sources.pipe import InterruptibleReader, StalledError
-from kerastag.edge.sources.reopening import SourceLostError
+from kerastag.edge.sources.pcm import InterruptibleReader, PcmFormat, SourceLostError, read_pcm_blocks
 
 __all__ = ["FfmpegSession", "is_live_url", "is_url", "remove_secrets"]
 
@@ -33,7 +30,7 @@ def is_url(source: str) -> bool:
 
 
 def is_live_url(url: str) -> bool:
-    """Return whether the scheme of a URL says that the source has no end: a camera has none, a web server may have."""
+    """Return whether the scheme of a URL, such as that of a camera, says that the source has no end."""
     return urlsplit(url).scheme.lower() in _LIVE_SCHEMES
 
 
@@ -51,21 +48,15 @@ def remove_secrets(url: str) -> str:
 class FfmpegSession:
     """A run of ffmpeg that yields the first audio stream of a URL, at its own rate and number of channels.
 
-    Args:
-        url: URL that ffmpeg supports.
-        timeout_seconds: Time without a byte after which the source counts as lost, seconds, above 0.
-        live: Whether blocks are stamped with the time at which they come.
-
-    Raises:
-        ValueError: ffmpeg is not installed. While iterating, `SourceLostError`: nothing came in time, or ffmpeg failed;
-            the text has the message of ffmpeg.
+    With `live`, blocks are stamped with the time at which they come. While iterating, it raises `SourceLostError` if
+    nothing comes for `timeout_seconds`, or if ffmpeg fails; the text has the message of ffmpeg.
     """
 
     def __init__(self, url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, live: bool = False) -> None:
+        self.name = remove_secrets(url)
         program = shutil.which("ffmpeg")
         if program is None:
-            raise ValueError(f"{remove_secrets(url)}: needs the program ffmpeg on the PATH (apt install ffmpeg)")
-        self.name = remove_secrets(url)
+            raise ValueError(f"{self.name}: needs the program ffmpeg on the PATH (apt install ffmpeg)")
         self.live = live
         self._url = url
         transport = ["-rtsp_transport", "tcp"] if url.lower().startswith("rtsp") else []
@@ -87,24 +78,22 @@ class FfmpegSession:
     def __iter__(self) -> Iterator[Block]:
         is_empty = True
         try:
-            for rate, samples in read_pcm_blocks(self._reader.read, PcmFormat(), self.name):
+            for block in read_pcm_blocks(self._reader.read, PcmFormat(), self.name, self.live):
                 is_empty = False
-                yield Block(samples, rate, read_clock() - len(samples) / rate if self.live else None)
-        except StalledError as error:
+                yield block
+        except SourceLostError as error:
             raise SourceLostError(f"{self.name}: {error}{self._format_message()}") from None
         if self._reader.stopped:
             return
         self._process.wait()
         self._message_thread.join(1.0)
-        if self._process.returncode or is_empty:
-            status = self._process.returncode
+        if (status := self._process.returncode) or is_empty:
             raise SourceLostError(f"{self.name}: ffmpeg ended with status {status}{self._format_message()}")
 
     def stop(self) -> None:
         self._reader.stop()
 
     def close(self) -> None:
-        """Kill ffmpeg, whatever it is waiting for."""
         self._process.kill()
         self._process.wait()
         self._message_thread.join(1.0)

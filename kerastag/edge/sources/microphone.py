@@ -11,8 +11,7 @@ import numpy as np
 
 from kerastag.edge.blocks import Block
 from kerastag.edge.clock import read_clock
-from kerastag.edge.sources.pcm import BLOCK_SECONDS
-from kerastag.edge.sources.reopening import SourceLostError
+from kerastag.edge.sources.pcm import BLOCK_SECONDS, SourceLostError
 
 __all__ = ["MicrophoneSession"]
 
@@ -24,21 +23,16 @@ _REFUSED_SETTINGS = {-9997: "rate", -9998: "channels"}  # PortAudio's paInvalidS
 class MicrophoneSession:
     """An open input device that yields float32 blocks of shape (samples, channels) until it is unplugged.
 
-    A sample rate or a number of channels that the device refuses is replaced by its default; the stream resamples and
-    averages.
-
-    Args:
-        device: Name, part of the name, or number of a PortAudio device; None is the default device.
-        sample_rate: Sample rate that is requested first, Hz.
-        channels: Number of channels that is requested first, at least 1.
-        log: Function that takes one line of text for the user.
-        timeout_seconds: Time without a block after which the device counts as lost, seconds, above 0.
+    The device is a PortAudio device by its name, a part of the name, or its number; None is the default device. A
+    sample rate or a number of channels that it refuses is replaced by its default; the stream resamples and averages.
 
     Raises:
         ImportError: sounddevice or PortAudio is not installed.
         ValueError: The device does not exist, or accepts neither these settings nor its own. While iterating,
-            `SourceLostError`: it was unplugged, or nothing comes from it.
+            `SourceLostError`: it was unplugged, or nothing came from it for `timeout_seconds`.
     """
+
+    live = True
 
     def __init__(
         self,
@@ -49,7 +43,13 @@ class MicrophoneSession:
         timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         self.name = "microphone" if device is None else f"microphone {device}"
-        self._portaudio = _import_sounddevice()
+        try:
+            import sounddevice
+        except ImportError as error:
+            raise ImportError("the microphone needs the package sounddevice: pip install 'kerastag[mic]'") from error
+        except OSError as error:
+            raise ImportError(f"the microphone needs PortAudio: apt install libportaudio2 ({error})") from error
+        self._portaudio: Any = sounddevice
         self._log = log
         self._timeout_seconds = timeout_seconds
         self._blocks: queue.Queue[Block | None] = queue.Queue(_MAX_QUEUED_BLOCKS)
@@ -78,7 +78,6 @@ class MicrophoneSession:
         self._wake_reader()
 
     def close(self) -> None:
-        """Release the device."""
         self._stopped = True
         self._stream.abort(ignore_errors=True)
         self._stream.close(ignore_errors=True)
@@ -148,13 +147,3 @@ class MicrophoneSession:
     def _wake_reader(self) -> None:
         with contextlib.suppress(queue.Full):  # With a full queue the reader does not wait.
             self._blocks.put_nowait(None)
-
-
-def _import_sounddevice() -> Any:
-    try:
-        import sounddevice
-    except ImportError as error:
-        raise ImportError("the microphone needs the package sounddevice: pip install 'kerastag[mic]'") from error
-    except OSError as error:
-        raise ImportError(f"the microphone needs PortAudio: apt install libportaudio2 ({error})") from error
-    return sounddevice

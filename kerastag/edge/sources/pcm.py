@@ -1,16 +1,30 @@
-"""PCM streams: raw bytes as from `arecord`, or with a WAV header."""
+"""PCM streams, raw as from `arecord` or with a WAV header, and standard input as a source."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
+import os
+import select
 import struct
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from kerastag.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from kerastag.edge.blocks import Block
+from kerastag.edge.clock import read_clock
 
-__all__ = ["BLOCK_SECONDS", "ENCODINGS", "PcmFormat", "read_pcm_blocks"]
+__all__ = [
+    "BLOCK_SECONDS",
+    "ENCODINGS",
+    "InterruptibleReader",
+    "PcmFormat",
+    "SourceLostError",
+    "StandardInputSource",
+    "read_pcm_blocks",
+]
 
 BLOCK_SECONDS = 0.1
 """Duration of a block, seconds."""
@@ -29,6 +43,7 @@ ENCODINGS = tuple(_LAYOUTS)
 """Encodings of a raw stream, named as by `arecord -f`."""
 
 _MAX_CHANNELS = 64
+_TIMEOUT_SECONDS = 10.0
 _WAV_ENCODINGS = {(1, 8): "U8", (1, 16): "S16_LE", (1, 24): "S24_3LE", (1, 32): "S32_LE", (3, 32): "FLOAT_LE"}
 _EXTENSIBLE = 0xFFFE
 _OTHER_FORMATS = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF", b".snd": "AU", b"RF64": "RF64"}
@@ -42,9 +57,6 @@ class PcmFormat:
         encoding: Encoding, one of `ENCODINGS`.
         sample_rate: Sample rate, Hz, 1,000 to 1,000,000.
         channels: Number of interleaved channels, 1 to 64.
-
-    Raises:
-        ValueError: An argument is out of range.
 
     >>> PcmFormat("U8", 8_000).decode(bytes([128, 192]))[:, 0].tolist()
     [0.0, 0.5]
@@ -80,10 +92,8 @@ class PcmFormat:
         return ((values.astype(np.float32) - offset) / np.float32(full_scale)).reshape(-1, self.channels)
 
 
-def read_pcm_blocks(
-    read: Callable[[int], bytes], raw_format: PcmFormat, name: str, block_seconds: float = BLOCK_SECONDS
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Read blocks of samples until a stream ends.
+def read_pcm_blocks(read: Callable[[int], bytes], raw_format: PcmFormat, name: str, live: bool) -> Iterator[Block]:
+    """Yield blocks until a stream ends.
 
     A WAV header at the start of the stream determines the format. An incomplete frame at the end is dropped.
 
@@ -91,44 +101,41 @@ def read_pcm_blocks(
         read: Function that takes a number of bytes and returns that many, fewer only at the end.
         raw_format: Format of a stream without a header.
         name: Name of the stream in messages.
-        block_seconds: Duration of a block, seconds, above 0.
-
-    Yields:
-        Pairs of sample rate in Hz and samples of shape (samples, channels).
+        live: Whether blocks are stamped with the time at which they come.
 
     Raises:
         ValueError: The stream begins like a compressed file, or with a WAV header that is not of PCM.
-
-    >>> import io
-    >>> [(rate, block.shape) for rate, block in read_pcm_blocks(io.BytesIO(bytes(4_000)).read, PcmFormat(), "pipe")]
-    [(16000, (1600, 1)), (16000, (400, 1))]
     """
     prefix = read(12)
+    pcm, remaining = raw_format, math.inf
     if prefix[:4] == b"RIFF" and prefix[8:] == b"WAVE":
         pcm, remaining, prefix = *_read_wav_header(read, name), b""
-    else:
-        pcm, remaining = raw_format, None
-        _check_raw(prefix, name)
-    block_bytes = max(1, round(block_seconds * pcm.sample_rate)) * pcm.frame_bytes
-    while remaining is None or remaining > 0:
-        size = (block_bytes if remaining is None else min(block_bytes, remaining)) - len(prefix)
-        data = prefix + read(max(0, size))
-        remaining, prefix = None if remaining is None else remaining - len(data), b""
+    for magic, format_name in _OTHER_FORMATS.items():
+        if prefix.startswith(magic):
+            raise ValueError(
+                f"{name}: must be raw PCM or WAV; received: what begins like {format_name}. Decode it first "
+                "(ffmpeg -i - -f wav -), or pass it as a file"
+            )
+    block_bytes = max(1, round(BLOCK_SECONDS * pcm.sample_rate)) * pcm.frame_bytes
+    while remaining > 0:
+        data = prefix + read(max(0, int(min(block_bytes, remaining)) - len(prefix)))
+        remaining, prefix = remaining - len(data), b""
         if whole := len(data) - len(data) % pcm.frame_bytes:
-            yield pcm.sample_rate, pcm.decode(data[:whole])
+            samples, rate = pcm.decode(data[:whole]), pcm.sample_rate
+            yield Block(samples, rate, read_clock() - len(samples) / rate if live else None)
         if len(data) < block_bytes:
             return
 
 
-def _read_wav_header(read: Callable[[int], bytes], name: str) -> tuple[PcmFormat, int | None]:
-    """Read the chunks before the samples, and return the format and the bytes of samples, None if they are unknown."""
+def _read_wav_header(read: Callable[[int], bytes], name: str) -> tuple[PcmFormat, float]:
+    """Read the chunks before the samples, and return the format and the bytes of samples, infinite if unknown."""
     pcm = None
     while len(chunk := read(8)) == 8:
         kind, size = struct.unpack("<4sI", chunk)
         if kind == b"data":
             if pcm is None:
                 break
-            return pcm, None if size >= 0x7FFF_0000 or not size else size
+            return pcm, math.inf if size >= 0x7FFF_0000 or not size else size
         body = read(size + size % 2)
         if kind == b"fmt ":
             pcm = _parse_wav_format(body, name)
@@ -153,10 +160,111 @@ def _parse_wav_format(body: bytes, name: str) -> PcmFormat:
         raise ValueError(f"{name}: WAV header: {error}") from None
 
 
-def _check_raw(prefix: bytes, name: str) -> None:
-    for magic, format_name in _OTHER_FORMATS.items():
-        if prefix.startswith(magic):
-            raise ValueError(
-                f"{name}: must be raw PCM or WAV; received: what begins like {format_name}. Decode it first "
-                "(ffmpeg -i - -f wav -), or pass it as a file"
-            )
+class SourceLostError(OSError):
+    """An error for a source that stalled, was unplugged, or ended; its text is the reason."""
+
+
+class InterruptibleReader:
+    """A reader of a file descriptor that another thread can stop, and that detects when nothing comes.
+
+    Closing the reader does not close the descriptor. `timeout_seconds` is the maximum time to wait for the next byte.
+    """
+
+    def __init__(self, descriptor: int, timeout_seconds: float) -> None:
+        self._descriptor = descriptor
+        self._timeout_seconds = timeout_seconds
+        self._wake_reader, self._wake_writer = os.pipe()  # A byte in this pipe ends the waiting.
+        self._buffer = bytearray()
+        self.stopped = False
+
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes, fewer at the end of the stream, and none after `stop`.
+
+        Raises:
+            SourceLostError: Nothing came in time; what came before is kept for the next call.
+        """
+        while len(self._buffer) < size and not self.stopped:
+            ready = select.select([self._descriptor, self._wake_reader], [], [], self._timeout_seconds)[0]
+            if self._wake_reader in ready:
+                break
+            if not ready:
+                raise SourceLostError(f"nothing came for {self._timeout_seconds:g} s")
+            data = os.read(self._descriptor, size - len(self._buffer))
+            if not data:
+                break
+            self._buffer += data
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return b"" if self.stopped else data
+
+    def stop(self) -> None:
+        """End the reading; a signal handler or another thread may call this."""
+        self.stopped = True
+        with contextlib.suppress(OSError):  # The reader is closed already.
+            os.write(self._wake_writer, b".")
+
+    def close(self) -> None:
+        """Close what the reader itself has opened."""
+        if self._wake_reader >= 0:
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+            self._wake_reader = self._wake_writer = -1
+
+
+class StandardInputSource:
+    """A source that reads raw PCM or WAV from a pipe.
+
+    If the tagger is too slow, the writer has to wait; `arecord` then loses audio and says so itself. With `realtime`
+    nobody waits: the stream drops the oldest audio and counts it.
+
+    Raises:
+        ValueError: The descriptor is a terminal. While iterating: the bytes are neither PCM nor WAV, or end before the
+            first sample.
+    """
+
+    name = "standard input"
+
+    def __init__(
+        self,
+        pcm: PcmFormat,
+        log: Callable[[str], None],
+        *,
+        realtime: bool = False,
+        descriptor: int = 0,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> None:
+        if os.isatty(descriptor):
+            raise ValueError("standard input: must be a pipe of raw PCM or WAV; received: a terminal")
+        self.live = realtime
+        self._pcm = pcm
+        self._log = log
+        self._reader = InterruptibleReader(descriptor, timeout_seconds)
+
+    def __iter__(self) -> Iterator[Block]:
+        is_empty = True
+        for block in read_pcm_blocks(self._read_patiently, self._pcm, self.name, self.live):
+            is_empty = False
+            yield block
+        if is_empty and not self._reader.stopped:
+            raise ValueError("standard input: must have at least one sample; received: none")
+
+    def _read_patiently(self, size: int) -> bytes:
+        is_silent = False
+        while True:
+            try:
+                data = self._reader.read(size)
+            except SourceLostError as error:
+                if not is_silent:
+                    self._log(f"{self.name}: {error}; still waiting")
+                is_silent = True
+                continue
+            if is_silent:
+                self._log(f"{self.name}: continues")
+            return data
+
+    def stop(self) -> None:
+        self._reader.stop()
+
+    def close(self) -> None:
+        """Close the reader; standard input stays open."""
+        self._reader.close()

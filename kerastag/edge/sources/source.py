@@ -1,16 +1,23 @@
-"""The interface of a source of a stream, and the function that opens one."""
+"""The interface of a source, the function that opens one, recordings, and live sources that are reopened if lost."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from kerastag import audio
 from kerastag.edge.blocks import Block
-from kerastag.edge.sources.pcm import PcmFormat
+from kerastag.edge.clock import read_clock
+from kerastag.edge.sources.pcm import BLOCK_SECONDS, PcmFormat, StandardInputSource
 
-__all__ = ["Source", "is_microphone", "open_source"]
+__all__ = ["RecordingSource", "ReopeningSource", "Source", "is_microphone", "open_source"]
+
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Source(Protocol):
@@ -71,33 +78,131 @@ def open_source(
     """
     # A module is only imported if it is needed, since memory is scarce on a device.
     if is_microphone(source):
-        return _open_microphone(source, microphone_rate or sample_rate, channels, log)
+        from kerastag.edge.sources.microphone import MicrophoneSession
+
+        if channels < 1:
+            raise ValueError(f"`channels` must be at least 1; received: {channels}")
+        name = source.partition(":")[2].strip()
+        if source != "mic" and not name:
+            raise ValueError(f"`source` must name a device after mic: (a name or a number); received: {source!r}")
+        device = int(name) if re.fullmatch(r"\d+", name) else name or None
+        rate = microphone_rate or sample_rate
+        return ReopeningSource(functools.partial(MicrophoneSession, device, rate, channels, log), log)
     if source == "-":
-        from kerastag.edge.sources.pipe import StandardInputSource
-
         return StandardInputSource(pcm or PcmFormat(), log, realtime=realtime)
-    from kerastag.edge.sources.ffmpeg import FfmpegSession, is_live_url, is_url, remove_secrets
+    from kerastag.edge.sources.ffmpeg import FfmpegSession, is_live_url, is_url
 
-    if is_url(source):
-        if not realtime and not is_live_url(source):
-            return FfmpegSession(source)
-        from kerastag.edge.sources.reopening import ReopeningSource
-
-        return ReopeningSource(functools.partial(FfmpegSession, source, live=True), remove_secrets(source), log)
-    from kerastag.edge.sources.recording import RecordingSource
-
-    return RecordingSource(source, sample_rate, realtime=realtime)
+    if not is_url(source):
+        return RecordingSource(source, sample_rate, realtime=realtime)
+    if realtime or is_live_url(source):
+        return ReopeningSource(functools.partial(FfmpegSession, source, live=True), log)
+    return FfmpegSession(source)
 
 
-def _open_microphone(source: str, sample_rate: int, channels: int, log: Callable[[str], None]) -> Source:
-    from kerastag.edge.sources.microphone import MicrophoneSession
-    from kerastag.edge.sources.reopening import ReopeningSource
+class RecordingSource:
+    """A source that reads an audio file of any format, resampled as by `Tagger`, as fast as possible or in real time.
 
-    if channels < 1:
-        raise ValueError(f"`channels` must be at least 1; received: {channels}")
-    name = source.partition(":")[2].strip()
-    if source != "mic" and not name:
-        raise ValueError(f"`source` must name a device after mic: (a name or a number); received: {source!r}")
-    device = int(name) if re.fullmatch(r"\d+", name) else name or None
-    session = functools.partial(MicrophoneSession, device, sample_rate, channels, log)
-    return ReopeningSource(session, "microphone" if device is None else f"microphone {device}", log)
+    While iterating, it raises the errors of `kerastag.audio.load`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], sample_rate: int, *, realtime: bool = False) -> None:
+        self.name = os.fspath(path)
+        self.live = realtime
+        self._rate = sample_rate
+        self._stop = threading.Event()
+        if not os.path.exists(path):  # noqa: PTH110
+            raise FileNotFoundError(f"{self.name}: no such file")
+
+    def __iter__(self) -> Iterator[Block]:
+        start_time, samples_so_far = read_clock(), 0
+        for samples in audio.read_blocks(self.name, self._rate, BLOCK_SECONDS):
+            captured_at = start_time + samples_so_far / self._rate if self.live else None
+            samples_so_far += len(samples)
+            if self.live:
+                self._stop.wait(max(0.0, start_time + samples_so_far / self._rate - read_clock()))
+            if self._stop.is_set():
+                return
+            yield Block(samples, self._rate, captured_at)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def close(self) -> None:
+        self._stop.set()
+
+
+class ReopeningSource:
+    """A source that is reopened whenever it is lost.
+
+    The first attempt to open it must succeed, so that a wrong name is an error. Later, also if a server does not answer
+    yet, attempts are repeated forever, with pauses that double up to a minute. The first block of a new session has the
+    number of lost samples.
+
+    Args:
+        open_session: Function that opens the source; it raises ValueError or OSError if it cannot. The session ends, or
+            raises `SourceLostError`, when it is lost.
+        log: Function that takes one line of text for the user.
+        first_pause_seconds: Pause before the second attempt, seconds, above 0.
+    """
+
+    live = True
+
+    def __init__(
+        self, open_session: Callable[[], Source], log: Callable[[str], None], *, first_pause_seconds: float = 1.0
+    ) -> None:
+        self._open_session = open_session
+        self._log = log
+        self._first_pause = first_pause_seconds
+        self._stop = threading.Event()
+        self._session: Source | None = open_session()
+        self.name = self._session.name
+        self._last_block_time: float | None = None
+
+    def __iter__(self) -> Iterator[Block]:
+        pause, logged_reason = self._first_pause, ""
+        while not self._stop.is_set():
+            start_time = read_clock()
+            try:
+                if self._session is None:
+                    self._session = self._open_session()
+                for block in self._session:
+                    if self._stop.is_set():
+                        return
+                    if logged_reason:
+                        lost_seconds = read_clock() - (self._last_block_time or start_time)
+                        self._log(f"{self.name}: is back after {lost_seconds:.0f} s")
+                        block, logged_reason = self._count_gap(block), ""
+                    self._last_block_time = read_clock()
+                    yield block
+                reason = "ended"
+            except (ValueError, OSError) as error:
+                reason = " ".join(str(error).split()).removeprefix(f"{self.name}: ")
+            self._close_session()
+            if read_clock() - start_time > LONGEST_PAUSE_SECONDS:
+                pause = self._first_pause
+            if reason != logged_reason and not self._stop.is_set():
+                self._log(f"{self.name}: {reason}; it is reopened as soon as possible")
+            logged_reason = reason
+            self._stop.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _count_gap(self, block: Block) -> Block:
+        """Return the block with the time since the last one, less its own duration, as lost samples."""
+        if self._last_block_time is None:
+            return block
+        gap_seconds = read_clock() - self._last_block_time - block.seconds
+        return block._replace(lost_samples=block.lost_samples + max(0, round(gap_seconds * block.sample_rate)))
+
+    def stop(self) -> None:
+        self._stop.set()
+        with contextlib.suppress(AttributeError):  # There is no session at this moment.
+            self._session.stop()  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        self._stop.set()
+        self._close_session()
+
+    def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()

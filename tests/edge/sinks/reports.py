@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerastag.edge.reports import EventReport, ResultReport, TagReport
+from kerastag.edge.sinks.sink import EventReport, ResultReport, TagReport
 
 MOMENT = 1_795_000_000.25  # 2026-11-18T11:06:40.250Z
 

@@ -5,13 +5,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 from edge.sinks.reports import create_event, create_result
 
-from kerastag.edge.sinks.home_assistant import Topics, create_discovery_messages, create_slugs
-from kerastag.edge.sinks.mqtt import MqttSink
+from kerastag.edge.sinks import mqtt
+from kerastag.edge.sinks.mqtt import MqttSink, create_discovery_messages, create_slugs
 
 paho = pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -209,14 +210,11 @@ def test_a_broker_that_comes_back_gets_all_events(start, tmp_path):
     wait_for(lambda: subscriber.messages.count(new) == 2)
     assert lines[0].startswith(f"mqtt 127.0.0.1:{broker.port}: connection lost")
     assert lines[-1] == f"mqtt 127.0.0.1:{broker.port}: is back"
-    assert sink.dropped == 0
     sink.close()
     subscriber.close()
 
 
 def test_an_absent_broker_is_reported_once_and_the_queue_is_limited(start, monkeypatch):
-    from kerastag.edge.sinks import mqtt
-
     monkeypatch.setattr(mqtt, "MAX_QUEUED_MESSAGES", 20)
     broker = start()
     broker.kill()
@@ -225,7 +223,6 @@ def test_an_absent_broker_is_reported_once_and_the_queue_is_limited(start, monke
     for number in range(30):
         sink.write_event(create_event("Dog bark", float(number)))
     assert len(sink._client._out_messages) == 20
-    assert sink.dropped == 10
     wait_for(lambda: lines)
     broker.start()
     subscriber = Subscriber(broker)
@@ -304,13 +301,11 @@ def test_tls_checks_the_certificate(start, tmp_path):
         MqttSink(url, (), lines.append, ca_file="gone.pem")
 
 
-@pytest.mark.parametrize(
-    "url", ["mqtt://", "mqtt:///topic", "mqtt://host:0x/topic", "mqtt://host:70000/topic", "mqtt://me:secret@host/a/#"]
-)
-def test_an_invalid_url_is_refused_without_printing_its_password(url):
-    with pytest.raises(ValueError, match=r"`output` must be mqtt://HOST\[:PORT\]/TOPIC") as error_info:
-        MqttSink(url)
-    assert "secret" not in str(error_info.value)
+def test_an_invalid_url_is_refused_without_printing_its_password():
+    for url in ("://", ":///topic", "://host:0x/topic", "://host:70000/topic", "://me:secret@host/a/#"):
+        with pytest.raises(ValueError, match=r"`output` must be mqtt://HOST\[:PORT\]/TOPIC") as error_info:
+            MqttSink(f"mqtt{url}")
+        assert "secret" not in str(error_info.value)
 
 
 def test_too_many_classes_are_not_announced(broker):
@@ -324,8 +319,6 @@ def test_too_many_classes_are_not_announced(broker):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "paho.mqtt", None)
     with pytest.raises(ImportError, match=r"needs the package paho-mqtt: pip install 'kerastag\[mqtt\]'"):
         MqttSink("mqtt://host/topic")
@@ -335,5 +328,5 @@ def test_discovery_topics_are_distinct():
     names = ["Dog: bark!", "Dog bark", "dog_bark_2"]
     slugs = create_slugs(names)
     assert len(set(slugs.values())) == 3
-    topics = [topic for topic, _ in create_discovery_messages("ha", Topics("base"), slugs, "ear", "Ear", "model")]
+    topics = [topic for topic, _ in create_discovery_messages("ha", "base", slugs, "ear", "Ear", "model")]
     assert len(topics) == len(set(topics)) == 6

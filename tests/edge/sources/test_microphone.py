@@ -10,7 +10,7 @@ import pytest
 from checks import run_python
 from kerastag.edge.sources import open_source
 from kerastag.edge.sources.microphone import MicrophoneSession
-from kerastag.edge.sources.reopening import SourceLostError
+from kerastag.edge.sources.pcm import SourceLostError
 
 
 def import_sounddevice():
@@ -185,7 +185,7 @@ def test_the_stream_continues_when_the_device_is_plugged_in_again(device):
         began = time.monotonic()
         device.is_plugged_in = False
         device.streams[0].unplug()
-        time.sleep(0.3)
+        time.sleep(0.2)
         wait_until(lambda: len(lines) >= 2)
         unplugged_seconds.append(time.monotonic() - began)
         device.is_plugged_in = True

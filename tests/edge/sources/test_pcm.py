@@ -1,23 +1,33 @@
-"""Raw PCM and WAV streams: encodings, cuts, headers, and other formats."""
+"""Raw PCM and WAV streams: encodings, cuts and headers; standard input: slow writers, silent writers, and none."""
 
+import contextlib
 import io
+import os
 import struct
-import subprocess
+import threading
+import time
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastag.edge.sources.pcm import ENCODINGS, PcmFormat, read_pcm_blocks
+from kerastag.edge.sources.pcm import (
+    ENCODINGS,
+    InterruptibleReader,
+    PcmFormat,
+    SourceLostError,
+    StandardInputSource,
+    read_pcm_blocks,
+)
 
+RAMP = np.arange(-8_000, 8_000, dtype="<i2")
 SUBTYPES = {"U8": "PCM_U8", "S16_LE": "PCM_16", "S24_3LE": "PCM_24", "S32_LE": "PCM_32", "FLOAT_LE": "FLOAT"}
 
 
-def generate_noise(seconds=0.25, rate=16_000, channels=2):
-    signal = np.random.default_rng(0).uniform(-0.9, 0.9, (round(seconds * rate), channels))
-    return signal.astype(np.float32)
+def generate_noise(channels=2):
+    return np.random.default_rng(0).uniform(-0.9, 0.9, (4_000, channels)).astype(np.float32)
 
 
 def encode_wav(samples, rate, subtype="PCM_16", kind="WAV"):
@@ -26,11 +36,11 @@ def encode_wav(samples, rate, subtype="PCM_16", kind="WAV"):
     return file.getvalue()
 
 
-def decode(data, raw_format=None, **options):
-    parts = list(read_pcm_blocks(io.BytesIO(data).read, raw_format or PcmFormat(), "pipe", **options))
-    rates = {rate for rate, _ in parts}
-    assert len(rates) == 1
-    return rates.pop(), np.concatenate([samples for _, samples in parts])
+def decode(data, raw_format=None):
+    blocks = list(read_pcm_blocks(io.BytesIO(data).read, raw_format or PcmFormat(), "pipe", live=False))
+    assert {block.captured_at for block in blocks} == {None}
+    (rate,) = {block.sample_rate for block in blocks}
+    return rate, np.concatenate([block.samples for block in blocks])
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -52,42 +62,35 @@ def test_each_encoding_is_decoded_like_libsndfile(encoding):
 
 
 @pytest.mark.parametrize("subtype", SUBTYPES.values())
-@pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
-def test_a_wav_header_determines_the_format(subtype, kind):
-    signal = generate_noise(rate=44_100, channels=3)
-    rate, samples = decode(encode_wav(signal, 44_100, subtype, kind), PcmFormat("U8", 8_000, 1))
-    assert rate == 44_100
-    np.testing.assert_allclose(samples, signal, atol=0.01)
+def test_a_wav_header_determines_the_format(subtype):
+    signal = generate_noise(channels=3)
+    for kind in ("WAV", "WAVEX"):
+        rate, samples = decode(encode_wav(signal, 44_100, subtype, kind), PcmFormat("U8", 8_000, 1))
+        assert rate == 44_100
+        np.testing.assert_allclose(samples, signal, atol=0.01)
 
 
-def test_samples_end_at_the_length_in_the_header():
+def test_samples_are_found_among_other_chunks_and_read_to_the_end_if_their_length_is_unknown():
     data = encode_wav(generate_noise(channels=1), 16_000)
     assert len(decode(data + b"LIST" + bytes(500))[1]) == 4_000
-
-
-def test_other_chunks_before_the_samples_are_skipped():
-    data = encode_wav(generate_noise(channels=1), 16_000)
     offset = data.index(b"data")
     chunk = b"LIST" + struct.pack("<I", 3) + b"abc\0"
     np.testing.assert_array_equal(decode(data[:offset] + chunk + data[offset:])[1], decode(data)[1])
+    for size in (0, 0x7FFF_FFFF, 0xFFFF_FFFF):
+        unknown = bytearray(data)
+        struct.pack_into("<I", unknown, offset + 4, size)
+        assert len(decode(bytes(unknown))[1]) == 4_000
 
 
-@pytest.mark.parametrize("size", [0, 0x7FFF_FFFF, 0xFFFF_FFFF])
-def test_an_unknown_length_reads_to_the_end(size):
-    data = bytearray(encode_wav(generate_noise(channels=1), 16_000))
-    struct.pack_into("<I", data, data.index(b"data") + 4, size)
-    assert len(decode(bytes(data))[1]) == 4_000
-
-
-@given(st.integers(0, 5_000), st.sampled_from(["U8", "S16_LE", "S24_3LE"]), st.floats(0.001, 1.0))
-def test_any_number_of_bytes_is_decoded_once(count, encoding, block_seconds):
+@settings(max_examples=30)
+@given(st.integers(0, 9_000), st.sampled_from(["U8", "S16_LE", "S24_3LE"]))
+def test_any_number_of_bytes_is_decoded_once(count, encoding):
     data = np.random.default_rng(count).integers(128, 256, count).astype(np.uint8).tobytes()
-    pcm = PcmFormat(encoding, 8_000, 3)
-    parts = list(read_pcm_blocks(io.BytesIO(data).read, pcm, "pipe", block_seconds=block_seconds))
-    whole = count - count % pcm.frame_bytes
-    expected = pcm.decode(data[:whole])
-    np.testing.assert_array_equal(np.concatenate([np.empty((0, 3)), *(part for _, part in parts)]), expected)
-    assert all(len(part) for _, part in parts)
+    pcm = PcmFormat(encoding, 1_000, 3)
+    blocks = [block.samples for block in read_pcm_blocks(io.BytesIO(data).read, pcm, "pipe", live=False)]
+    expected = pcm.decode(data[: count - count % pcm.frame_bytes])
+    np.testing.assert_array_equal(np.concatenate([np.empty((0, 3)), *blocks]), expected)
+    assert all(map(len, blocks))
 
 
 @pytest.mark.parametrize(("kind", "format_name"), [("FLAC", "FLAC"), ("OGG", "Ogg"), ("AIFF", "AIFF"), ("AU", "AU")])
@@ -130,16 +133,89 @@ def test_a_format_out_of_range_is_an_error(arguments, message):
         PcmFormat(*arguments)
 
 
-def test_a_pipe_of_ffmpeg_is_decoded():
-    import shutil
+@contextlib.contextmanager
+def open_pipe(write):
+    """Yield the descriptor of a pipe into which a thread writes."""
+    source, sink = os.pipe()
 
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("needs the program ffmpeg")
-    signal = generate_noise(rate=48_000, channels=1)
-    command = ["ffmpeg", "-v", "error", "-i", "-", "-c:a", "pcm_s24le", "-f", "wav", "-"]
-    data = subprocess.run(
-        command, input=encode_wav(signal, 48_000, "PCM_24"), stdout=subprocess.PIPE, check=True
-    ).stdout
-    rate, samples = decode(data)
-    assert rate == 48_000
-    np.testing.assert_allclose(samples, signal, atol=1e-6)
+    def run():
+        with os.fdopen(sink, "wb", buffering=0) as file, contextlib.suppress(BrokenPipeError):
+            write(file)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield source
+    finally:
+        os.close(source)
+        thread.join()
+
+
+def test_samples_do_not_depend_on_how_the_writer_cuts_them():
+    def write(file):
+        data = RAMP.tobytes()
+        for start in range(0, len(data), 4_999):
+            file.write(data[start : start + 4_999])
+            time.sleep(0.001)
+
+    with open_pipe(write) as descriptor:
+        source = StandardInputSource(PcmFormat(), print, descriptor=descriptor)
+        blocks = list(source)
+        source.close()
+    assert {len(block.samples) for block in blocks} == {1_600}
+    np.testing.assert_array_equal(np.concatenate([block.samples for block in blocks])[:, 0] * 32_768, RAMP)
+
+
+def test_a_silent_writer_is_reported_once():
+    lines = []
+
+    def write(file):
+        file.write(RAMP[:2_000].tobytes())
+        time.sleep(0.2)
+        file.write(RAMP[2_000:].tobytes())
+
+    with open_pipe(write) as descriptor:
+        source = StandardInputSource(PcmFormat(), lines.append, descriptor=descriptor, timeout_seconds=0.05)
+        samples = np.concatenate([block.samples for block in source])
+        source.close()
+    np.testing.assert_array_equal(samples[:, 0] * 32_768, RAMP)
+    assert lines == ["standard input: nothing came for 0.05 s; still waiting", "standard input: continues"]
+
+
+def test_stop_ends_a_waiting_source():
+    gate = threading.Event()
+    with open_pipe(lambda file: (file.write(RAMP.tobytes()), gate.wait(10))) as descriptor:
+        source = StandardInputSource(PcmFormat(), print, descriptor=descriptor)
+        threading.Timer(0.1, source.stop).start()
+        assert sum(len(block.samples) for block in source) == len(RAMP)
+        source.close()
+        gate.set()
+
+
+def test_an_empty_pipe_and_a_terminal_are_errors():
+    with open_pipe(lambda file: None) as descriptor:
+        source = StandardInputSource(PcmFormat(), print, descriptor=descriptor)
+        with pytest.raises(ValueError, match="standard input: must have at least one sample; received: none"):
+            list(source)
+        source.close()
+    main, terminal = os.openpty()
+    with pytest.raises(ValueError, match="must be a pipe of raw PCM or WAV; received: a terminal"):
+        StandardInputSource(PcmFormat(), print, descriptor=terminal)
+    os.close(main)
+    os.close(terminal)
+
+
+def test_a_reader_keeps_what_came_before_a_timeout():
+    source, sink = os.pipe()
+    reader = InterruptibleReader(source, 0.05)
+    os.write(sink, b"abc")
+    with pytest.raises(SourceLostError, match="nothing came for 0.05 s"):
+        reader.read(4)
+    os.write(sink, b"d")
+    assert reader.read(4) == b"abcd"
+    reader.stop()
+    assert reader.read(1) == b""
+    reader.close()
+    reader.stop()  # does nothing
+    os.close(source)
+    os.close(sink)
