@@ -12,7 +12,14 @@ from kerastag._configs import list_configs
 from kerastag.cli import VERBS, build_parser
 from kerastag.recipes._papers import find_row, recipe_names
 
-DOCUMENTS = ("README.md", "RESULTS.md", "BENCHMARKS.md", "CONTRIBUTING.md", "export/raspberry_pi/README.md")
+DOCUMENTS = (
+    "README.md",
+    "RESULTS.md",
+    "BENCHMARKS.md",
+    "CONTRIBUTING.md",
+    "export/raspberry_pi/README.md",
+    "docs/runs.md",
+)
 PLACEHOLDER = re.compile(r"[A-Z_]+|…|\.\.\.")
 
 

@@ -95,7 +95,7 @@ def _read_overlay(path: Path, name: str, kind: str, is_required: bool = True) ->
         if key not in allowed:
             raise ValueError(f"{path}: table `{key}` must be named after a recipe or one of {', '.join(KINDS)}")
     values = {**content, **tables.get(kind, {}), **tables.get(name, {})}
-    if tables and not values and is_required:
+    if is_required and not values and tables and not tables.keys() & {kind, name}:
         raise ValueError(f"{path}: has no values for {name}, only for {', '.join(tables)}")
     return values
 

@@ -231,6 +231,7 @@ def test_without_data_a_recipe_uses_the_synthetic_overlay():
     assert recipe.parse(["--steps", "9"]).steps == 9
     assert recipe.parse(["--row", "feature_attention"]) == recipe.configure()
     assert random_guess.RECIPE.parse([]) == random_guess.RECIPE.configure()
+    assert random_guess.RECIPE.parse(["--config", "synthetic"]) == random_guess.RECIPE.configure()
 
 
 def test_a_row_is_the_published_run_and_an_overlay_its_run_on_the_balanced_clips():

@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 
-from checks import SHARED
+from checks import ROOT, SHARED
 from kerastag._configs import find_config, list_configs
 from kerastag.data.synthetic_features import write_synthetic_packs
 from kerastag.recipes._papers import PAPERS, format_rows, read_paper, recipe_names
@@ -84,8 +84,9 @@ def test_a_row_lists_only_what_differs_from_its_recipe(row):
     assert config == recipe.configure(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.config.items()})
 
 
-def test_every_row_stands_in_the_table_of_commands():
+def test_every_row_stands_in_the_table_of_commands_and_in_the_documentation():
     table = format_rows()
+    assert table in (ROOT / "docs/runs.md").read_text()
     for name in ROWS:
         assert f"| kerastag train --row {name} |" in table
     assert "| kerastag train --row feature_attention | feature_attention |  | paper 1 | table IV, table V," in table
