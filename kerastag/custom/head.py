@@ -7,8 +7,7 @@ import numpy as np
 
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.memory import Bags
-from kerastag.data.batches import Batches, EmbeddingBatches
-from kerastag.data.sampler import BalancedSampler
+from kerastag.data.batches import BalancedSampler, Batches, EmbeddingBatches
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.models.embedding_models import feature_attention
 from kerastag.training.config import TrainingConfig

@@ -11,8 +11,7 @@ from kerastag.custom.config import CustomConfig
 from kerastag.custom.embeddings import Backbone
 from kerastag.custom.head import fit_model
 from kerastag.custom.memory import Waveforms
-from kerastag.data.batches import WaveformBatches
-from kerastag.data.sampler import BalancedSampler
+from kerastag.data.batches import BalancedSampler, WaveformBatches
 from kerastag.models.weights import compute_fingerprint
 from kerastag.training.config import TrainingConfig
 from kerastag.training.optimization import compile_model

@@ -3,8 +3,7 @@
 import numpy as np
 
 from kerastag.custom.memory import Bags, Waveforms
-from kerastag.data.batches import EmbeddingBatches, WaveformBatches
-from kerastag.data.sampler import BalancedSampler
+from kerastag.data.batches import BalancedSampler, EmbeddingBatches, WaveformBatches
 
 TARGETS = np.eye(3, dtype=bool)
 
