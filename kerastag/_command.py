@@ -23,9 +23,6 @@ def run_command(name: str, function: Callable[[], int | None], debug: bool = Fal
     Returns:
         The exit status: that of `function`, 1 after an error, 130 after an interrupt. A reader of standard output that
         leaves early, such as `head`, ends the command with status 0.
-
-    >>> run_command("kerastag fetch", lambda: None)
-    0
     """
     prepare_tensorflow()
     try:
@@ -41,20 +38,16 @@ def run_command(name: str, function: Callable[[], int | None], debug: bool = Fal
             return 0
         if debug:
             raise
-        print(f"{name}: error: {_format_error(error)}", file=sys.stderr)
+        message = " ".join(str(error).split())
+        if not isinstance(error, _EXPECTED_ERRORS) or not message:
+            message = ": ".join(filter(None, [type(error).__name__, message]))
+        print(f"{name}: error: {message}", file=sys.stderr)
         return 1
     return status
 
 
 def normalize_options(arguments: Iterable[str]) -> list[str]:
-    """Spell the long options of a command line with hyphens.
-
-    Args:
-        arguments: Arguments of a command.
-
-    Returns:
-        The same arguments with `_` replaced by `-` in the names of long options. Values stay as they are, and so does
-        everything after a lone `--`.
+    """Spell the long options of a command line, up to a lone `--`, with hyphens, and leave their values as they are.
 
     >>> normalize_options(["--audio_dir", "my_sounds", "--labels=my_labels.csv", "--", "--my_file"])
     ['--audio-dir', 'my_sounds', '--labels=my_labels.csv', '--', '--my_file']
@@ -65,13 +58,9 @@ def normalize_options(arguments: Iterable[str]) -> list[str]:
 
 
 def hyphenate_options(parser: ArgumentParser) -> None:
-    """Spell the long options of a parser with hyphens, in its help too.
+    """Spell the long options of a parser that has all of them with hyphens, in its help too.
 
-    For parsers whose options come from the fields of a dataclass, which have underscores. The names of the parsed
-    values stay as they are.
-
-    Args:
-        parser: Parser that has all its options.
+    For parsers whose options come from the fields of a dataclass: the names of the parsed values keep their underscores.
     """
     for action in parser._actions:
         action.option_strings = [_normalize_option(option) for option in action.option_strings]
@@ -95,15 +84,8 @@ def _normalize_option(argument: str) -> str:
     return option.replace("_", "-") + equals + value
 
 
-def _format_error(error: Exception) -> str:
-    message = " ".join(str(error).split())
-    if isinstance(error, _EXPECTED_ERRORS) and message:
-        return message
-    return ": ".join(filter(None, [type(error).__name__, message]))
-
-
 def _has_reader_left() -> bool:
-    """Whether standard output is a pipe that nobody reads any more."""
+    """Return whether standard output is a pipe that nobody reads any more."""
     if not hasattr(select, "poll"):  # Windows
         return True
     poll = select.poll()

@@ -13,17 +13,7 @@ _IN_CHECKOUT = {"recipes": "recipes", "targets": "export/targets"}
 
 
 def list_configs(kind: str) -> tuple[str, ...]:
-    """List the names of the TOML files of kerastag, sorted.
-
-    Args:
-        kind: `"recipes"` or `"targets"`.
-
-    Raises:
-        ValueError: `kind` is neither of the two.
-
-    >>> sorted(list_configs("recipes")) == list(list_configs("recipes"))
-    True
-    """
+    """List the names of the TOML files of kerastag of a kind, `"recipes"` or `"targets"`, sorted."""
     return tuple(sorted(path.stem for path in _get_folder(kind).glob("*.toml")))
 
 
@@ -38,29 +28,23 @@ def find_config(kind: str, name: str | os.PathLike[str]) -> Path:
         name: Name from `list_configs(kind)`, with or without `.toml`, or a path.
 
     Raises:
-        ValueError: `kind` is neither of the two.
         FileNotFoundError: There is no such file; the message proposes similar names.
-
-    >>> find_config("recipes", "no_such_recipe")
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: `config` must be the path of a TOML file or the name of one of kerastag...
     """
     folder = _get_folder(kind)
-    path = Path(name)
-    if path.suffix == ".toml" or path.name != os.fspath(name):
-        if path.is_file():
-            return path
-        if path.name != os.fspath(name):
-            raise FileNotFoundError(f"`config` must be the path of a TOML file; received: {os.fspath(name)!r}")
+    path, text = Path(name), os.fspath(name)
+    is_in_folder = path.name != text
+    if (is_in_folder or path.suffix == ".toml") and path.is_file():
+        return path
+    if is_in_folder:
+        raise FileNotFoundError(f"`config` must be the path of a TOML file; received: {text!r}")
     bundled = folder / f"{path.name.removesuffix('.toml')}.toml"
     if bundled.is_file():
         return bundled
     similar = get_close_matches(bundled.stem, list_configs(kind))
     hint = f" (did you mean {' or '.join(similar)}?)" if similar else ""
     raise FileNotFoundError(
-        "`config` must be the path of a TOML file or the name of one of kerastag, which are in "
-        f"{folder}; received: {os.fspath(name)!r}{hint}"
+        f"`config` must be the path of a TOML file or the name of one of kerastag, which are in {folder}; "
+        f"received: {text!r}{hint}"
     )
 
 

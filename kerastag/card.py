@@ -5,6 +5,7 @@ A card is a JSON file inside the model, in every format, and is read without a f
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -76,9 +77,6 @@ class Card:
         for name in ("front_end", "versions"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"`{name}` must be a dictionary; received: {getattr(self, name)!r}")
-        self._set_thresholds()
-
-    def _set_thresholds(self) -> None:
         names = () if self.labels is None else self.labels.names
         values = (_DEFAULT_THRESHOLD,) * len(names) if self.thresholds is None else tuple(self.thresholds)
         if len(values) != len(names):
@@ -90,10 +88,9 @@ class Card:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the card as JSON values."""
-        values = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
         labels = self.labels
         return {
-            **values,
+            **vars(self),
             "format": _FORMAT,
             "labels": None if labels is None else {"mids": list(labels.mids), "names": list(labels.names)},
             "thresholds": list(self.thresholds or ()),
@@ -104,9 +101,6 @@ class Card:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
         """Create a card from the result of `as_dict`.
-
-        Args:
-            values: Fields of the card, and its format.
 
         Raises:
             ValueError: A key is missing or unknown, or a value is out of range.
@@ -121,10 +115,14 @@ class Card:
             raise ValueError(f"must have all fields of a card; missing: {', '.join(missing)}")
         if unknown := sorted(rest.keys() - fields):
             raise ValueError(f"must have only fields of a card; unknown: {', '.join(unknown)}")
-        labels, thresholds = rest.pop("labels"), rest.pop("thresholds")
+        labels, thresholds = rest["labels"], rest["thresholds"]
         if not isinstance(thresholds, list):
             raise ValueError(f"`thresholds` must be a list; received: {type(thresholds).__name__}")
-        return cls(_parse_labels(labels), thresholds=tuple(thresholds), **rest)
+        if labels is not None:
+            if not isinstance(labels, Mapping) or labels.keys() != {"mids", "names"}:
+                raise ValueError("`labels` must be a dictionary of `mids` and `names`")
+            labels = LabelSet(tuple(labels["mids"]), tuple(labels["names"]))
+        return cls(**{**rest, "labels": labels})
 
     @classmethod
     def read(cls, path: str | Path) -> Card:
@@ -138,17 +136,15 @@ class Card:
             ValueError: The model has no card, or a damaged one.
         """
         path = Path(path)
-        text = _read_folder(path) if path.is_dir() else _read_zip(path)
+        content = _read_content(path)
         try:
-            return cls.from_dict(json.loads(text))
+            return cls.from_dict(json.loads(content))
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: damaged card `{MEMBER}`: {error}") from None
 
 
 def write_card(path: str | Path, card: Card) -> None:
-    """Write a card into a model, in place of the previous one.
-
-    The file is replaced atomically.
+    """Write a card into a model, in place of the previous one, atomically.
 
     Args:
         path: Path of a `.keras` file, of a `.tflite` file, or of a SavedModel folder.
@@ -167,30 +163,18 @@ def write_card(path: str | Path, card: Card) -> None:
         return
     _require_file(path)
     with path.open("rb") as source:
-        is_zip, is_tflite = zipfile.is_zipfile(source), _is_tflite(source)
-        if not is_zip and not is_tflite:
+        is_zip = zipfile.is_zipfile(source)
+        source.seek(4)
+        if not is_zip and source.read(4) != b"TFL3":
             raise ValueError(f"{path}: must be a .keras or .tflite file; received: another format")
         with atomic_path(path) as temporary_path, temporary_path.open("w+b") as target:
             if is_zip:
                 _copy_zip(source, target, content)
             else:
-                _append_zip(source, target, content)
-
-
-def _parse_labels(values: Any) -> LabelSet | None:
-    if values is None:
-        return None
-    if not isinstance(values, Mapping) or values.keys() != {"mids", "names"}:
-        raise ValueError("`labels` must be a dictionary of `mids` and `names`")
-    return LabelSet(tuple(values["mids"]), tuple(values["names"]))
-
-
-def _append_zip(source: BinaryIO, target: BinaryIO, content: bytes) -> None:
-    """Copy a file and append a zip archive with the card."""
-    source.seek(0)
-    shutil.copyfileobj(source, target)
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(MEMBER), content)
+                source.seek(0)
+                shutil.copyfileobj(source, target)
+                with zipfile.ZipFile(target, "w") as archive:
+                    archive.writestr(zipfile.ZipInfo(MEMBER), content)
 
 
 def _copy_zip(source: BinaryIO, target: BinaryIO, content: bytes) -> None:
@@ -198,36 +182,14 @@ def _copy_zip(source: BinaryIO, target: BinaryIO, content: bytes) -> None:
     with zipfile.ZipFile(source) as archive:
         members = archive.infolist()
         source.seek(0)
-        _copy_bytes(source, target, min((member.header_offset for member in members), default=0))
-        with zipfile.ZipFile(target, "w") as copy:
+        target.write(source.read(min((member.header_offset for member in members), default=0)))
+        with zipfile.ZipFile(target, "w") as new_archive:
             for member in members:
                 if member.filename != MEMBER:
-                    with archive.open(member) as member_source, copy.open(_copy_info(member), "w") as member_target:
-                        shutil.copyfileobj(member_source, member_target)
-            copy.writestr(zipfile.ZipInfo(MEMBER), content)
-
-
-def _copy_info(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    """Copy the description of a member, without its position in the archive."""
-    info = zipfile.ZipInfo(member.filename, member.date_time)
-    info.compress_type, info.external_attr, info.file_size = (
-        member.compress_type,
-        member.external_attr,
-        member.file_size,
-    )
-    return info
-
-
-def _copy_bytes(source: BinaryIO, target: BinaryIO, count: int) -> None:
-    while count > 0:
-        block = source.read(min(count, 2**20))
-        target.write(block)
-        count -= len(block)
-
-
-def _is_tflite(file: BinaryIO) -> bool:
-    file.seek(0)
-    return file.read(8)[4:] == b"TFL3"
+                    # The copy of the description gets its own position in the archive.
+                    with archive.open(member) as old, new_archive.open(copy.copy(member), "w") as new:
+                        shutil.copyfileobj(old, new)
+            new_archive.writestr(zipfile.ZipInfo(MEMBER), content)
 
 
 def _require_file(path: Path) -> None:
@@ -235,14 +197,11 @@ def _require_file(path: Path) -> None:
         raise FileNotFoundError(f"{path}: no such file")
 
 
-def _read_folder(path: Path) -> bytes:
-    card = path / _SAVED_MODEL_FOLDER / MEMBER
-    if not card.is_file():
-        raise ValueError(f"{path}: has no card ({_SAVED_MODEL_FOLDER}/{MEMBER})")
-    return card.read_bytes()
-
-
-def _read_zip(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
+    if path.is_dir():
+        if not (card := path / _SAVED_MODEL_FOLDER / MEMBER).is_file():
+            raise ValueError(f"{path}: has no card ({_SAVED_MODEL_FOLDER}/{MEMBER})")
+        return card.read_bytes()
     _require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:

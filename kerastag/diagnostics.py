@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 
@@ -47,18 +49,15 @@ print(soundfile.__libsndfile_version__)
 
 
 def describe_installation() -> str:
-    """Describe versions, devices, LiteRT interpreter, audio back ends and cache folder.
+    """Describe versions, devices, LiteRT interpreter, audio back ends and cache folder in lines of text.
 
     The text contains no name of the user or of the machine, and no path of a home folder.
-
-    Returns:
-        Lines of text.
     """
     lines = {
         "kerastag": __version__,
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} processors",
-        "packages": _list_packages(),
+        "packages": ", ".join(_list_packages()),
         "Keras backend": os.environ.get("KERAS_BACKEND") or "not set",
         "TensorFlow GPUs": _run_program("TensorFlow") if util.find_spec("tensorflow") else "not installed",
         "JAX devices": _run_program("JAX") if util.find_spec("jax") else "not installed",
@@ -71,14 +70,10 @@ def describe_installation() -> str:
     return "\n".join(f"{title + ':':{width}}{text}" for title, text in lines.items())
 
 
-def _list_packages() -> str:
-    versions = []
+def _list_packages() -> Iterator[str]:
     for package in _PACKAGES:
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(versions)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield f"{package} {metadata.version(package)}"
 
 
 def _find_interpreter() -> str:
@@ -92,53 +87,42 @@ def _find_interpreter() -> str:
     return "; ".join(problems) or "not installed"
 
 
-def _run_program(name: str, *arguments: str) -> str:
-    """Run a program in another process and return the line that it prints, or the reason of its failure."""
-    code = f"import sys, warnings\nwarnings.simplefilter('ignore')\n{_PROGRAMS[name]}"
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return f"fails: no answer within {_TIMEOUT_SECONDS} s"
-    if ended.returncode == 0:
-        return ended.stdout.strip().splitlines()[-1]
-    lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-    return f"fails: {_shorten_paths(lines[-1]) if lines else f'status {ended.returncode}'}"
-
-
 def _find_ffmpeg() -> str:
     program = shutil.which("ffmpeg")
     if program is None:
         return "not found"
+    answer = _run(program, "-version")
+    return answer.split()[2] if answer.startswith("ffmpeg version") else answer
+
+
+def _run_program(name: str, *arguments: str) -> str:
+    """Run a program in another process and return the line that it prints, or the reason of its failure."""
+    code = f"import sys, warnings\nwarnings.simplefilter('ignore')\n{_PROGRAMS[name]}"
+    return _run(sys.executable, "-c", code, *arguments).splitlines()[-1]
+
+
+def _run(*command: str) -> str:
     try:
-        ended = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
         return f"fails: {type(error).__name__}"
-    words = ended.stdout.split()
-    return words[2] if ended.stdout.startswith("ffmpeg version") else f"fails: status {ended.returncode}"
+    except subprocess.TimeoutExpired:
+        return f"fails: no answer within {_TIMEOUT_SECONDS} s"
+    if ended.returncode == 0:
+        return ended.stdout.strip()
+    lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
+    # Absolute paths are reduced to file names.
+    return "fails: " + re.sub(r"(?<!\w)(?:[A-Za-z]:)?[\\/](?:[^\s'\":,;()]*[\\/])?", "", lines[-1].strip())
 
 
 def _describe_cache() -> str:
     folder = get_cache_folder()
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    return f"{_abbreviate(folder)}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB"
-
-
-def _abbreviate(folder: Path) -> str:
+    name = "a folder outside of ~"
     if os.environ.get("KERASTAG_HOME"):
-        return "KERASTAG_HOME"
-    try:
-        return f"~/{folder.relative_to(Path.home()).as_posix()}"
-    except ValueError:
-        return "a folder outside of ~"
-
-
-def _shorten_paths(text: str) -> str:
-    """Reduce absolute paths to file names."""
-    return re.sub(r"(?<!\w)(?:[A-Za-z]:)?[\\/](?:[^\s'\":,;()]*[\\/])?", "", text)
+        name = "KERASTAG_HOME"
+    elif folder.is_relative_to(Path.home()):
+        name = f"~/{folder.relative_to(Path.home()).as_posix()}"
+    return f"{name}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB"

@@ -40,9 +40,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     permissions. An existing folder is replaced as a whole, in two renames: if the process is killed between them, the
     next write and `remove_stale_files` restore the old folder.
 
-    Args:
-        path: Path of the file or folder to write.
-
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
     >>> with atomic_path(path) as temporary_path:
@@ -67,16 +64,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty folder beside `path`, on the same file system, and remove it when the block ends.
+    """Yield an empty folder beside `path`, for temporary files on its file system, and remove it when the block ends.
 
-    Args:
-        path: Path of the file or folder that the temporary files are for; its parent folder is created.
-
-    >>> import tempfile
-    >>> with temporary_folder(Path(tempfile.mkdtemp()) / "a.txt") as folder:
-    ...     _ = (folder / "part").write_text("temporary")
-    >>> folder.exists()
-    False
+    Missing parent folders are created.
     """
     folder = _prepare_temporary_path(Path(path), kind="-files")
     folder.mkdir()
@@ -87,19 +77,7 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
-    """Create or replace a file through a function that writes to a path.
-
-    Args:
-        path: Path of the file.
-        write: Function that takes the temporary path, which ends like `path`, and writes the file there.
-
-    Returns:
-        `path`.
-
-    >>> import tempfile
-    >>> write_atomically(Path(tempfile.mkdtemp()) / "a.txt", lambda path: path.write_text("whole")).read_text()
-    'whole'
-    """
+    """Create or replace a file with `write`, which takes a temporary path that ends like `path`; return `path`."""
     with atomic_path(path) as temporary_path:
         write(temporary_path)
     return Path(path)
@@ -144,21 +122,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def remove_stale_files(folder: str | os.PathLike[str]) -> None:
-    """Remove the temporary files of killed processes from a folder and the folders below it.
-
-    Temporary files of running processes stay.
-
-    Args:
-        folder: Path of the folder; it may be missing.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> for name in (".4194305.state.npz", "state.npz"):  # no process has this number
-    ...     folder.joinpath(name).touch()
-    >>> remove_stale_files(folder)
-    >>> [path.name for path in folder.iterdir()]
-    ['state.npz']
-    """
+    """Remove the temporary files of killed processes from a folder, which may be missing, and the folders below it."""
     for entry in list(Path(folder).rglob(".*")):
         _remove_if_stale(entry)
 

@@ -44,7 +44,12 @@ class LabelSet:
                 f"`mids` and `names` must have equal lengths; received: {len(self.mids)} and {len(self.names)}"
             )
         for field, values in (("mids", self.mids), ("names", self.names)):
-            _check_entries(field, values)
+            indices: dict[str, int] = {}
+            for i, value in enumerate(values):
+                if not isinstance(value, str) or not value.strip():
+                    raise ValueError(f"`{field}` must contain non-empty text; received: {value!r} for class {i}")
+                if (first := indices.setdefault(value, i)) != i:
+                    raise ValueError(f"`{field}` must be unique; received: {value!r} for classes {first} and {i}")
 
     @classmethod
     @functools.cache
@@ -78,22 +83,18 @@ class LabelSet:
             raise FileNotFoundError(f"{path}: no such file")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.reader(file, skipinitialspace=True))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: must be a text file in UTF-8") from error
-        try:
-            if rows and [cell.strip() for cell in rows[0]] == ["index", "mid", "display_name"]:
+                rows = [[cell.strip() for cell in row] for row in csv.reader(file, skipinitialspace=True)]
+            if rows and rows[0] == ["index", "mid", "display_name"]:
                 pairs = list(_official_rows(rows[1:]))
                 return cls(tuple(mid for mid, _ in pairs), tuple(name for _, name in pairs))
             return cls.from_names(_single_column(rows))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: must be a text file in UTF-8") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     def index(self, name_or_mid: str) -> int:
-        """Return the index of a class.
-
-        Args:
-            name_or_mid: Display name or identifier of the class.
+        """Return the index of a class by its display name or identifier.
 
         Raises:
             ValueError: There is no such class; the message proposes those whose name contains the text.
@@ -114,29 +115,18 @@ class LabelSet:
         return len(self.names)
 
 
-def _check_entries(field: str, values: tuple[str, ...]) -> None:
-    seen: dict[str, int] = {}
-    for i, value in enumerate(values):
-        if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"`{field}` must contain non-empty text; received: {value!r} for class {i}")
-        if value in seen:
-            raise ValueError(f"`{field}` must be unique; received: {value!r} for classes {seen[value]} and {i}")
-        seen[value] = i
-
-
 def _official_rows(rows: list[list[str]]) -> Iterator[tuple[str, str]]:
     for line, row in enumerate(rows, start=2):
         if len(row) != 3:
             raise ValueError(f"line {line}: must have 3 columns; received: {len(row)}")
-        if row[0].strip() != str(line - 2):
+        if row[0] != str(line - 2):
             raise ValueError(f"line {line}: index must be {line - 2}; received: {row[0]!r}")
-        yield row[1].strip(), row[2].strip()
+        yield row[1], row[2]
 
 
 def _single_column(rows: list[list[str]]) -> Iterator[str]:
     for line, row in enumerate(rows, start=1):
-        if len(row) != 1 or not row[0].strip():
-            raise ValueError(
-                f"line {line}: must be one class name (or a header index,mid,display_name); received: {','.join(row)!r}"
-            )
-        yield row[0].strip()
+        if len(row) != 1 or not row[0]:
+            expected = "one class name (or a header index,mid,display_name)"
+            raise ValueError(f"line {line}: must be {expected}; received: {','.join(row)!r}")
+        yield row[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -38,15 +39,14 @@ from kerastag.tagger import Tagger, fetch_model
 
 __all__ = ["EventScores", "FramewisePredictions", "SubClips", "predict_framewise", "score_events"]
 
-_PREDICTION_KEYS = ("framewise", "seconds_per_frame")
 _BATCH_SIZE = 256
 
 
 class SubClips(NamedTuple):
-    """Sub-clips that a model selects.
+    """Sub-clips of one length that a model selects.
 
     `start_seconds` and `classes` are `(clips, sub_clips)`: where in its clip each sub-clip begins, and the index of the
-    class for which it was selected. `seconds` is their length.
+    class for which it was selected.
     """
 
     start_seconds: np.ndarray
@@ -71,16 +71,14 @@ class FramewisePredictions(NamedTuple):
 
 @dataclass(frozen=True)
 class EventScores:
-    """Scores of the predictions of a model over time.
-
-    `str` of it is a table to print.
+    """Scores of the predictions of a model over time; `str` of it is a table to print.
 
     Attributes:
         pack: Path of the pack.
         num_clips: Number of clips.
         num_events: Number of true events.
         labels: Classes.
-        rules: Rules by which events were found in the predictions.
+        rules: Rules for events in the predictions.
         thresholds_origin: Where the thresholds come from.
         segment_f1: F1 in segments of one second.
         event_f1: F1 of events with a collar of 200 ms.
@@ -107,17 +105,13 @@ class EventScores:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        values = {
+        return {
             "segment_f1": self.segment_f1.as_dict(),
             "event_f1": self.event_f1.as_dict(),
             "psds_1": self.psds_1,
             "psds_2": self.psds_2,
             "peaks": self.peaks.as_dict(),
-        }
-        if self.sub_clips is not None:
-            values["sub_clips"] = self.sub_clips.as_dict()
-        return {
-            **values,
+            **({} if self.sub_clips is None else {"sub_clips": self.sub_clips.as_dict()}),
             "rules": asdict(self.rules),
             "thresholds": self.thresholds_origin,
             "classes": list(self.labels.names),
@@ -164,9 +158,9 @@ def score_events(
         tune: Path of another pack, with its event table beside it, on which thresholds are tuned.
         by: F1 that the tuned thresholds maximize, `"event"` or `"segment"`.
         threshold: Threshold of all classes, in [0, 1]; by default those of the model's card, or 0.5 without a card.
-        smoothing_seconds: Length of the median filter, seconds, at least 0.
-        min_seconds: Length of the shortest event, seconds, at least 0.
-        max_gap_seconds: Longest pause within an event, seconds, at least 0.
+        smoothing_seconds: Length of the median filter, at least 0.
+        min_seconds: Length of the shortest event, at least 0.
+        max_gap_seconds: Longest pause within an event, at least 0.
         segment_seconds: Segment length of a model of embeddings without a card, seconds, above 0; 1 for the embeddings
             that AudioSet publishes.
         sub_clip_seconds: Length of the sub-clips of a model that does not contain it, seconds, above 0.
@@ -187,29 +181,26 @@ def score_events(
         min_seconds=min_seconds,
         max_gap_seconds=max_gap_seconds,
     )
-    if tune is not None:
-        _check_tune(model, pack, tune)
+    if tune is not None and _is_predictions(model):
+        raise ValueError("`tune` must be None for predictions, for which `threshold` sets the threshold")
+    if tune is not None and Path(tune).resolve() == Path(pack).resolve():
+        raise ValueError(f"`tune` must be another pack than the one to score; received: {tune!r}")
     card = _read_card(model)
     lengths = {"segment_seconds": segment_seconds, "sub_clip_seconds": sub_clip_seconds}
     labels, ground_truth, predictions, clip_seconds = _predict(model, card, pack, events, **lengths)
-    limited, seconds_per_frame = predictions.limited, predictions.seconds_per_frame
+    framewise, limited, seconds_per_frame, sub_clips = predictions
     origin = f"{rules.onset_thresholds:g}"
+    if (threshold is None or tune is not None) and card is not None and card.thresholds:
+        rules = replace(rules, onset_thresholds=card.thresholds, offset_thresholds=None)
+        origin = f"the card's ({card.thresholds_origin})"
     if tune is not None:
         _, tuning_truth, tuning_predictions, _ = _predict(model, card, tune, None, **lengths)
-        rules = _use_thresholds_of_card(rules, card)
         rules = tune_thresholds(tuning_truth, tuning_predictions.limited, seconds_per_frame, rules, by=by)
         origin = f"tuned on {tune}"
-    elif threshold is None and card is not None and card.thresholds:
-        rules = _use_thresholds_of_card(rules, card)
-        origin = f"the card's ({card.thresholds_origin})"
     predicted_events = EventTable.from_framewise(limited, seconds_per_frame, rules)
-    psds_1, psds_2 = (
-        compute_psds(
-            ground_truth, limited, seconds_per_frame, clip_seconds, scenario, smoothing_seconds=smoothing_seconds
-        )
-        for scenario in (PSDS_1, PSDS_2)
+    score_psds = functools.partial(
+        compute_psds, ground_truth, limited, seconds_per_frame, clip_seconds, smoothing_seconds=smoothing_seconds
     )
-    sub_clips = predictions.sub_clips
     scores = EventScores(
         pack=pack,
         num_clips=ground_truth.num_clips,
@@ -219,11 +210,9 @@ def score_events(
         thresholds_origin=origin,
         segment_f1=compute_segment_f1(ground_truth, predicted_events),
         event_f1=compute_event_f1(ground_truth, predicted_events),
-        psds_1=psds_1,
-        psds_2=psds_2,
-        peaks=compute_localization(
-            ground_truth, *find_peaks(predictions.framewise, seconds_per_frame), 0.0, clip_seconds
-        ),
+        psds_1=score_psds(scenario=PSDS_1),
+        psds_2=score_psds(scenario=PSDS_2),
+        peaks=compute_localization(ground_truth, *find_peaks(framewise, seconds_per_frame), 0.0, clip_seconds),
         sub_clips=None if sub_clips is None else compute_localization(ground_truth, *sub_clips, clip_seconds),
         sub_clip_seconds=None if sub_clips is None else sub_clips.seconds,
     )
@@ -239,13 +228,7 @@ def predict_framewise(
     segment_seconds: float | None = None,
     sub_clip_seconds: float | None = None,
 ) -> FramewisePredictions:
-    """Predict the probabilities over time of the clips of a pack.
-
-    Args:
-        model: Model as in `score_events`.
-        pack: Pack of waveforms or embeddings.
-        segment_seconds: Segment length as in `score_events`.
-        sub_clip_seconds: Length of the sub-clips as in `score_events`.
+    """Predict the probabilities over time of the clips of a pack, with arguments as in `score_events`.
 
     Raises:
         FileNotFoundError: The model does not exist.
@@ -261,19 +244,6 @@ def predict_framewise(
 
 def _is_predictions(model: str) -> bool:
     return model.endswith(".npz")
-
-
-def _check_tune(model: str, pack: str, tune: str) -> None:
-    if _is_predictions(model):
-        raise ValueError("`tune` must be None for predictions, for which `threshold` sets the threshold")
-    if Path(tune).resolve() == Path(pack).resolve():
-        raise ValueError(f"`tune` must be another pack than the one to score; received: {tune!r}")
-
-
-def _use_thresholds_of_card(rules: EventRules, card: Card | None) -> EventRules:
-    if card is None or not card.thresholds:
-        return rules
-    return replace(rules, onset_thresholds=card.thresholds, offset_thresholds=None)
 
 
 def _read_card(model: str) -> Card | None:
@@ -339,10 +309,9 @@ def _read_predictions(path: Path, sub_clip_seconds: float | None) -> FramewisePr
         raise FileNotFoundError(f"{path}: no such file") from None
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: must be a readable .npz file ({error})") from None
-    for key in _PREDICTION_KEYS:
-        if key not in arrays:
-            received = ", ".join(arrays) or "nothing"
-            raise ValueError(f"{path}: must have {' and '.join(_PREDICTION_KEYS)}; received: {received}")
+    if not {"framewise", "seconds_per_frame"} <= arrays.keys():
+        received = ", ".join(arrays) or "nothing"
+        raise ValueError(f"{path}: must have framewise and seconds_per_frame; received: {received}")
     framewise, sub_clips = arrays["framewise"], None
     if framewise.ndim != 3:
         raise ValueError(f"{path}: `framewise` must be (clips, frames, classes); received: {framewise.shape}")
@@ -397,20 +366,21 @@ def _predict_embeddings(model: str, pack: FeaturePack, segment_seconds: float | 
 
 def _resolve_seconds(name: str, value: float | None, recorded: float | None, model: str) -> float:
     """Return the length that a model contains, or else that of the argument."""
-    if value is None and recorded is None:
-        raise ValueError(f"`{name}` must be the length in seconds, which {model} does not contain; received: None")
-    if value is not None and not value > 0:
+    if value is None:
+        if recorded is None:
+            raise ValueError(f"`{name}` must be the length in seconds, which {model} does not contain; received: None")
+        return recorded
+    if not value > 0:
         raise ValueError(f"`{name}` must be above 0; received: {value:g}")
-    if value is not None and recorded is not None and abs(value - recorded) > 1e-6:
+    if recorded is not None and abs(value - recorded) > 1e-6:
         raise ValueError(f"`{name}` must be {recorded:g} as in {model}; received: {value:g}")
-    return float(value if recorded is None else recorded)  # type: ignore[arg-type]
+    return value if recorded is None else recorded
 
 
 def _read_clips(pack: AudioPack) -> Iterator[np.ndarray]:
     from tqdm import tqdm
 
-    rows: Iterable[int] = range(len(pack))
-    for row in tqdm(rows, unit="clip", dynamic_ncols=True, disable=None, file=sys.stderr):
+    for row in tqdm(range(len(pack)), unit="clip", dynamic_ncols=True, disable=None, file=sys.stderr):
         x, lengths, _ = pack.rows([row])
         yield scale(x, lengths)[0]
 

@@ -7,9 +7,8 @@ averaged, and soxr resamples.
 
 from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
 from kerastag.audio.levels import MAX_PEAK, Levels, measure_levels
-from kerastag.audio.reading import load, read_blocks, read_stream
+from kerastag.audio.reading import AudioWindow, load, read_blocks, read_stream, read_windows
 from kerastag.audio.request import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioWarning
-from kerastag.audio.windowing import AudioWindow, read_windows
 
 __all__ = [
     "AUDIO_EXTENSIONS",

@@ -21,20 +21,10 @@ _AU_FLOAT32 = 6
 
 
 def decode_with_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Decode the first audio stream of a file into blocks at its own sample rate.
+    """Yield the sample rate in Hz of the first audio stream of a file, and its samples `(frames, channels)`, float32.
 
     ffmpeg writes a Sun AU stream of 32-bit floats to a pipe; its header has the sample rate and the number of channels.
-
-    Args:
-        request: What to read.
-        ffmpeg: Path of the program.
-        reason: Why libsndfile could not decode the file, for the error message.
-
-    Yields:
-        Sample rate in Hz and samples `(frames, channels)`, float32, from the offset on.
-
-    Raises:
-        ValueError: ffmpeg cannot decode any sample.
+    `reason` is why libsndfile could not decode the file, for the error message.
     """
     limits = ["-protocol_whitelist", "file,pipe", "-format_whitelist", _FFMPEG_FORMATS]
     output = ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]

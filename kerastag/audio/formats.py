@@ -16,24 +16,11 @@ AUDIO_EXTENSIONS = frozenset(
 
 
 def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Find the audio files in a folder and in the folders below it.
-
-    Hidden files and folders are skipped.
-
-    Args:
-        folder: Path of the folder.
-
-    Returns:
-        Paths relative to `folder`, sorted.
-    """
+    """Find the audio files in a folder and the folders below it, without hidden ones, as sorted relative paths."""
     root = Path(folder)
     paths = []
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = Path(parent).relative_to(root)
-        paths += [relative / name for name in names if not name.startswith(".") and _is_audio(name)]
-    return sorted(paths, key=lambda path: path.as_posix())
-
-
-def _is_audio(name: str) -> bool:
-    return Path(name).suffix.lower() in AUDIO_EXTENSIONS
+        paths += [relative / name for name in names if not name.startswith(".")]
+    return sorted((path for path in paths if path.suffix.lower() in AUDIO_EXTENSIONS), key=Path.as_posix)

@@ -51,14 +51,10 @@ def measure_levels(waveform: np.ndarray) -> Levels:
     Silence, clipping and a DC offset are not errors; they appear in `Levels.remarks`.
 
     Args:
-        waveform: Float samples, nominally in [-1, 1], `(samples,)`.
-
-    Returns:
-        Levels of the waveform.
+        waveform: Float samples, nominally in [-1, 1], `(samples,)`, at least one.
 
     Raises:
-        ValueError: The array is not float, does not have one axis or has no samples; or samples are NaN or infinite, or
-            so large that they must be integer samples.
+        ValueError: The array is not float of shape `(samples,)`, or samples are NaN, infinite or integer samples.
 
     >>> from kerastag import audio
     >>> audio.measure_levels(np.full(16_000, 0.25, np.float32)).remarks
@@ -81,16 +77,10 @@ def measure_levels(waveform: np.ndarray) -> Levels:
 
 
 def check_samples(block: np.ndarray, name: str, first: int = 0, sample_rate: int | None = None) -> None:
-    """Raise an error where samples are not those of a waveform.
+    """Raise an error where samples `(frames, channels)` are NaN, infinite or integer samples stored as float.
 
-    Args:
-        block: Samples, `(frames, channels)`.
-        name: Beginning of the error message.
-        first: Position of the first frame of the block in the recording.
-        sample_rate: Sample rate in Hz, which turns the position in the message into seconds.
-
-    Raises:
-        ValueError: A sample is NaN, infinite or an integer sample stored as float; the message has its position.
+    `name` begins the message. With a sample rate in Hz, the message has the position in seconds in a recording of which
+    `first` is the first frame of the block.
     """
     peaks = np.abs(block).max(axis=1)
     peak = float(peaks.max())

@@ -23,13 +23,7 @@ class DecodingError(Exception):
 
 
 def decode_with_libsndfile(request: Request) -> Iterator[tuple[int, np.ndarray]]:
-    """Decode a file into blocks at its own sample rate, and warn where it ends too early.
-
-    Args:
-        request: What to read.
-
-    Yields:
-        Sample rate in Hz and samples `(frames, channels)`, float32, from the offset on.
+    """Yield the sample rate of a file in Hz and samples `(frames, channels)`, float32, and warn if it ends too early.
 
     Raises:
         DecodingError: libsndfile cannot decode the file; raised before the first block, so another decoder may try.
@@ -51,14 +45,14 @@ def decode_with_libsndfile(request: Request) -> Iterator[tuple[int, np.ndarray]]
                 yield file.samplerate, block
             if position == start and start < file.frames:
                 raise DecodingError("damaged before the first sample")
-            _warn_if_short(request.name, position, max(header_frames, file.frames), file.samplerate)
+            header_frames = max(header_frames, file.frames)
+            used = f"using the first {position / file.samplerate:.2f} s"
+            if header_frames - position > _MAX_MISSING_SECONDS * file.samplerate:
+                total = f"the {header_frames / file.samplerate:.2f} s in its header"
+                warnings.warn(f"{request.name}: truncated or damaged; {used} of {total}", AudioWarning, stacklevel=2)
             if file.format == "OGG" and not _is_complete_ogg(unnamed):
-                warnings.warn(
-                    f"{request.name}: truncated, its Ogg stream has no end; using the first "
-                    f"{position / file.samplerate:.2f} s",
-                    AudioWarning,
-                    stacklevel=2,
-                )
+                message = f"{request.name}: truncated, its Ogg stream has no end; {used}"
+                warnings.warn(message, AudioWarning, stacklevel=2)
 
 
 class _UnnamedFile(io.FileIO):
@@ -98,16 +92,6 @@ def _read_blocks(file: soundfile.SoundFile, start: int, max_frames: int | None) 
             preroll -= skipped
             if skipped < len(block):
                 yield block[skipped:]
-
-
-def _warn_if_short(name: str, frames: int, header_frames: int, sample_rate: int) -> None:
-    if header_frames - frames > _MAX_MISSING_SECONDS * sample_rate:
-        warnings.warn(
-            f"{name}: truncated or damaged; using the first {frames / sample_rate:.2f} s of the "
-            f"{header_frames / sample_rate:.2f} s in its header",
-            AudioWarning,
-            stacklevel=3,
-        )
 
 
 def _is_complete_ogg(file: IO[bytes]) -> bool:

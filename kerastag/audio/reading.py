@@ -1,4 +1,4 @@
-"""Reading audio files as mono waveforms: whole, in blocks, or from a stream."""
+"""Reading audio files as mono waveforms: whole, in blocks, in overlapping windows, or from a stream."""
 
 import os
 import shutil
@@ -6,17 +6,29 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import soxr
 
 from kerastag.audio.ffmpeg import decode_with_ffmpeg
-from kerastag.audio.levels import check_samples
+from kerastag.audio.levels import check_samples, measure_levels
 from kerastag.audio.libsndfile import DecodingError, decode_with_libsndfile
 from kerastag.audio.request import Request, check_sample_rate, convert_to_samples
 
-_BLOCK_SECONDS = 10.0
+
+class AudioWindow(NamedTuple):
+    """One window of a recording.
+
+    Attributes:
+        start_seconds: Position of the window in the recording.
+        waveform: Samples of the window, `(samples,)`, float32; padded with zeros beyond the end of the recording.
+        valid_seconds: Duration of the part that is not padding.
+    """
+
+    start_seconds: float
+    waveform: np.ndarray
+    valid_seconds: float
 
 
 def load(
@@ -60,45 +72,71 @@ def load(
 def read_blocks(
     path: str | os.PathLike[str],
     sample_rate: int,
-    block_seconds: float = _BLOCK_SECONDS,
+    block_seconds: float = 10.0,
     *,
     offset_seconds: float = 0.0,
     duration_seconds: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Read an audio file as a mono waveform in blocks, in constant memory.
 
-    The blocks are those of the waveform that `load` returns, and errors are the same. Errors of the file are raised
-    while iterating.
+    Arguments, waveform and errors are those of `load`. Errors of the file are raised while iterating.
 
     Args:
         path: Path of the file.
-        sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
-        block_seconds: Length of a block, at least one sample.
-        offset_seconds: Position at which to start, at least 0 s.
-        duration_seconds: Longest duration to read, at least one sample; None reads to the end.
-
-    Returns:
-        Iterator over blocks `(samples,)`, float32; the last one may be shorter.
+        sample_rate: Sample rate of the waveform, Hz.
+        block_seconds: Length of a block, at least one sample; the last one may be shorter.
+        offset_seconds: Position at which to start, seconds.
+        duration_seconds: Longest duration to read, seconds, or None.
     """
     request = Request(Path(path), os.fspath(path), sample_rate, offset_seconds, duration_seconds)
     block_samples = convert_to_samples("block_seconds", block_seconds, sample_rate)
     return _split_into_blocks(_read(request), block_samples)
 
 
+def read_windows(
+    source: str | os.PathLike[str] | np.ndarray,
+    sample_rate: int,
+    window_seconds: float,
+    hop_seconds: float | None = None,
+) -> Iterator[AudioWindow]:
+    """Read overlapping windows of one length from an audio file or a waveform, in constant memory.
+
+    Window i starts at sample `i * round(hop_seconds * sample_rate)`. The first window that reaches the end is the last
+    one, so every sample is covered where the hop is not longer than the window.
+
+    Args:
+        source: Path of an audio file, or a float waveform `(samples,)` at `sample_rate`.
+        sample_rate: Sample rate of the windows, 1,000 to 1,000,000 Hz.
+        window_seconds: Length of a window, at least one sample.
+        hop_seconds: Distance from the start of a window to the start of the next, at least one sample; None is
+            `window_seconds`.
+
+    Raises:
+        ValueError: An argument is out of range; also for the same reasons as in `load` and `measure_levels`.
+
+    >>> from kerastag import audio
+    >>> windows = audio.read_windows(np.zeros(40_000, np.float32), 16_000, window_seconds=1.0)
+    >>> [(window.start_seconds, window.valid_seconds) for window in windows]
+    [(0.0, 1.0), (1.0, 1.0), (2.0, 0.5)]
+    """
+    check_sample_rate(sample_rate, "`sample_rate`")
+    length = convert_to_samples("window_seconds", window_seconds, sample_rate)
+    hop = convert_to_samples("hop_seconds", window_seconds if hop_seconds is None else hop_seconds, sample_rate)
+    if isinstance(source, np.ndarray):
+        measure_levels(source)
+        return _split_into_windows(iter([source.astype(np.float32, copy=False)]), sample_rate, length, hop)
+    return _split_into_windows(read_blocks(source, sample_rate), sample_rate, length, hop)
+
+
 def read_stream(stream: IO[Any], sample_rate: int) -> np.ndarray:
     """Read an audio file from a stream that cannot seek, such as `sys.stdin`, as a mono waveform.
 
-    The bytes go to a temporary file first, because most formats cannot be decoded without seeking.
+    The bytes go to a temporary file first, because most formats cannot be decoded without seeking. Waveform and errors
+    are those of `load`; messages call the file `standard input`.
 
     Args:
         stream: Binary file object, or a text file object over a binary one.
         sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
-
-    Returns:
-        Waveform `(samples,)`, float32 in [-1, 1].
-
-    Raises:
-        ValueError: As for `load`; messages call the file `standard input`.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "stream")
@@ -120,6 +158,24 @@ def _split_into_blocks(parts: Iterator[np.ndarray], size: int) -> Iterator[np.nd
             pending, count = [samples[end:]], count - end
     if count:
         yield np.concatenate(pending)
+
+
+def _split_into_windows(parts: Iterator[np.ndarray], sample_rate: int, length: int, hop: int) -> Iterator[AudioWindow]:
+    buffer, start, end = np.zeros(0, np.float32), 0, 0  # buffer[0] is sample `start`, `end` the end of the last window
+    total = 0
+    for part in parts:
+        total += len(part)
+        # With a hop longer than the window, the next window may start after the samples so far.
+        skipped = 0 if len(buffer) else max(0, start - (total - len(part)))
+        buffer = np.concatenate([buffer, part[skipped:]])
+        while len(buffer) >= length:
+            yield AudioWindow(start / sample_rate, buffer[:length].copy(), length / sample_rate)
+            start, end = start + hop, start + length
+            buffer = buffer[hop:]
+        buffer = buffer.copy()
+    if end < total and len(buffer):
+        padded = np.pad(buffer, (0, length - len(buffer)))
+        yield AudioWindow(start / sample_rate, padded, len(buffer) / sample_rate)
 
 
 def _read(request: Request) -> Iterator[np.ndarray]:

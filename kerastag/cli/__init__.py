@@ -38,13 +38,7 @@ ALIASES = {"scenes": "make-soundscapes", "when": "score-events"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the `kerastag` command.
-
-    Args:
-        argv: Arguments of the command; by default those of the process.
-
-    Returns:
-        The exit status.
+    """Run the `kerastag` command with arguments, by default those of the process, and return the exit status.
 
     Raises:
         SystemExit: The arguments are invalid, or ask for help.
@@ -94,8 +88,6 @@ def _finish(parser: argparse.ArgumentParser) -> None:
 
 
 class _PrintCompletion(argparse.Action):
-    """Option that prints a completion script."""
-
     def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: Any, option: object = None) -> None:
         from kerastag.cli.completion import print_completion
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from kerastag.cli.parsers import add_verb
+from kerastag.cli.parsers import add_verb, get_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,26 +41,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--sub-clip-seconds", type=float, help="Length of the sub-clips of a model that does not contain it."
     )
-    parser.add_argument("--json", metavar="FILE", help="JSON file to write all scores to.")
+    parser.add_argument("--json", dest="output", metavar="FILE", help="JSON file to write all scores to.")
 
 
 def run(args: argparse.Namespace) -> None:
     """Score the model and print the scores."""
     from kerastag.scoring import score_events
 
-    print(
-        score_events(
-            args.model,
-            args.pack,
-            events=args.events,
-            tune=args.tune,
-            by=args.by,
-            threshold=args.threshold,
-            smoothing_seconds=args.smoothing_seconds,
-            min_seconds=args.min_seconds,
-            max_gap_seconds=args.max_gap_seconds,
-            segment_seconds=args.segment_seconds,
-            sub_clip_seconds=args.sub_clip_seconds,
-            output=args.json,
-        )
-    )
+    print(score_events(**get_options(args)))

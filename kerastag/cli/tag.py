@@ -4,14 +4,14 @@ import argparse
 import sys
 from typing import Any
 
-from kerastag.cli.parsers import add_verb
+from kerastag.cli.parsers import add_verb, get_options
 
 
 def add_parser(subparsers: Any) -> None:
     """Declare the arguments of the verb."""
     parser = add_verb(subparsers, "tag", "Tag recordings.")
     parser.add_argument(
-        "recordings", nargs="+", metavar="FILE", help="Audio files, folders of them, or - for standard input."
+        "paths", nargs="+", metavar="FILE", help="Audio files, folders of them, or - for standard input."
     )
     parser.add_argument(
         "--model",
@@ -38,18 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from kerastag.tagger.reports import tag_recordings
 
     if args.model is None:
-        print(
-            f"kerastag tag: using {BUNDLED_MODEL}, the bundled model of ten classes; --model mn04_as has 527",
-            file=sys.stderr,
-        )
-    num_failed = tag_recordings(
-        args.recordings,
-        args.model or BUNDLED_MODEL,
-        top=args.top,
-        threshold=args.threshold,
-        format=args.format,
-        timeline=args.timeline,
-        plot=args.plot,
-        pooling=args.pooling,
-    )
+        args.model = BUNDLED_MODEL
+        hint = f"using {BUNDLED_MODEL}, the bundled model of ten classes; --model mn04_as has 527"
+        print(f"kerastag tag: {hint}", file=sys.stderr)
+    num_failed = tag_recordings(**get_options(args))
     return 1 if num_failed else 0

@@ -1,4 +1,4 @@
-"""The definition of a mel front end, and the log-mel spectrogram that it computes."""
+"""The definition of a mel front end, its filterbank, and the log-mel spectrogram that it computes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import functools
 from typing import Any
 
 import numpy as np
-
-from kerastag.dsp.filterbank import MelFilterbank, make_read_only
 
 __all__ = ["FrontEnd", "compute_frames", "emphasize", "pad_to_one_frame"]
 
@@ -65,8 +63,7 @@ class FrontEnd:
         ValueError: An argument is out of range.
 
     >>> from kerastag.dsp import FRONT_ENDS
-    >>> front_end = FRONT_ENDS["efficientat"]
-    >>> front_end.compute_log_mel(np.zeros(320_000, np.float32)).shape
+    >>> FRONT_ENDS["efficientat"].compute_log_mel(np.zeros(320_000, np.float32)).shape
     (1000, 128)
     """
 
@@ -122,21 +119,12 @@ class FrontEnd:
         """Hann window, `(window_length,)`, float32."""
         period = self.window_length - (0 if self.periodic_window else 1)
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window_length) / max(period, 1))
-        return make_read_only(window.astype(np.float32))
+        return _make_read_only(window.astype(np.float32))
 
     @functools.cached_property
     def filterbank(self) -> MelFilterbank:
         """Mel filterbank."""
-        return MelFilterbank(
-            sample_rate=self.sample_rate,
-            fft_length=self.fft_length,
-            num_mel_bins=self.num_mel_bins,
-            min_hz=self.min_hz,
-            max_hz=self.max_hz,
-            mel_scale=self.mel_scale,
-            mel_triangles=self.mel_triangles,
-            mel_norm=self.mel_norm,
-        )
+        return MelFilterbank(self)
 
     @property
     def mel_matrix(self) -> np.ndarray:
@@ -184,22 +172,90 @@ class FrontEnd:
     def from_dict(cls, values: dict[str, Any]) -> FrontEnd:
         """Create a front end from the result of `as_dict`.
 
-        Args:
-            values: Constants by name.
-
         Raises:
             ValueError: A name is unknown or missing, or a value is out of range.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(fields))
-        missing = sorted(
-            name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values
-        )
+        fields = dataclasses.fields(cls)
+        unknown = sorted(values.keys() - {field.name for field in fields})
+        required = {field.name for field in fields if field.default is dataclasses.MISSING}
+        missing = sorted(required - values.keys())
         if unknown or missing:
-            raise ValueError(
-                f"`values` must be the fields of a front end; received: unknown {unknown}, missing {missing}"
-            )
+            received = f"unknown {unknown}, missing {missing}"
+            raise ValueError(f"`values` must be the fields of a front end; received: {received}")
         return cls(**values)
+
+
+class MelFilterbank:
+    """Triangular mel bands over the bins of a Fourier transform.
+
+    Attributes:
+        matrix: Weight of every FFT bin in every band, `(bins, mel_bins)`, float32.
+    """
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        self._front_end = front_end
+        scale = front_end.mel_scale
+        low, high = _hz_to_mel(np.array([front_end.min_hz, front_end.max_hz]), scale)
+        edges_mel = np.linspace(low, high, front_end.num_mel_bins + 2)
+        edges_hz = _mel_to_hz(edges_mel, scale)
+        bins_hz = np.arange(front_end.fft_length // 2 + 1) * front_end.sample_rate / front_end.fft_length
+        in_mel = front_end.mel_triangles == "mel"
+        edges, bins = (edges_mel, _hz_to_mel(bins_hz, scale)) if in_mel else (edges_hz, bins_hz)
+        position = bins[:, None]
+        rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])
+        falling = (edges[2:] - position) / (edges[2:] - edges[1:-1])
+        peak = 2 / (edges_hz[2:] - edges_hz[:-2]) if front_end.mel_norm == "slaney" else np.ones(front_end.num_mel_bins)
+        rises = (position > edges[:-2]) & (position <= edges[1:-1])
+        falls = (position > edges[1:-1]) & (position < edges[2:])
+        # The rising and the falling half of every band, (bins, mel_bins), float64.
+        self._rising = np.where(rises, rising, 0) * peak
+        self._falling = np.where(falls, falling, 0) * peak
+        self.matrix = _make_read_only((self._rising + self._falling).astype(np.float32))
+
+    def apply(self, spectrum: np.ndarray) -> np.ndarray:
+        """Compute `matrix.T @ spectrum`, `(mel_bins, frames)`, for a spectrum `(bins, frames)`, both float32.
+
+        Rows are added bin after bin, without the zeros of the matrix, so the result of a frame does not depend on the
+        linear algebra library or on the other frames.
+        """
+        intervals, steps = self._bands
+        count, frames = len(intervals), spectrum.shape[1]
+        selected = np.empty((count, frames), np.float32)
+        weighted = np.empty((2, count, frames), np.float32)
+        sums = np.zeros((2, count, frames), np.float32)
+        for size, bins, weights in steps:
+            np.take(spectrum, bins, axis=0, out=selected[:size], mode="clip")
+            np.multiply(selected[:size], weights, out=weighted[:, :size])
+            sums[:, :size] += weighted[:, :size]
+        mel = np.zeros((self._front_end.num_mel_bins + 2, frames), np.float32)  # band b is row b + 1
+        mel[intervals + 1] = sums[0]
+        mel[intervals] += sums[1]
+        return mel[1:-1]
+
+    @functools.cached_property
+    def _bands(self) -> tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray]]]:
+        """The matrix without its zeros: its bins, grouped into the intervals between neighboring band edges.
+
+        Interval i holds the rising half of band i and the falling half of band i - 1. The intervals with a bin are
+        sorted, the widest first. Step j has bin j of each of the `size` intervals with more than j bins, and its
+        weights in the rising and in the falling band, `(2, size, 1)`.
+        """
+        rising, falling = self._rising, self._falling
+        bins = np.flatnonzero((rising + falling).any(axis=1))
+        if not len(bins):
+            length = self._front_end.fft_length
+            raise ValueError(f"`fft_length` must be so large that a mel band has a bin; received: {length}")
+        rises = rising[bins].any(axis=1)
+        interval = np.where(rises, rising[bins].argmax(axis=1), falling[bins].argmax(axis=1) + 1)
+        intervals, starts, widths = np.unique(interval, return_index=True, return_counts=True)
+        order = np.argsort(-widths, kind="stable")
+        weights = np.stack([rising.sum(axis=1), falling.sum(axis=1)]).astype(np.float32)
+        steps = []
+        for step in range(widths.max()):
+            size = int((widths > step).sum())
+            step_bins = bins[starts[order[:size]] + step]
+            steps.append((size, step_bins, _make_read_only(weights[:, step_bins, None])))
+        return intervals[order], steps
 
 
 def pad_to_one_frame(front_end: FrontEnd, waveform: np.ndarray) -> np.ndarray:
@@ -263,3 +319,20 @@ def _is_integer(value: object) -> bool:
 def _require(condition: bool, front_end: FrontEnd, field: str, expected: str) -> None:
     if not condition:
         raise ValueError(f"`{field}` must be {expected}; received: {getattr(front_end, field)!r}")
+
+
+def _make_read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def _hz_to_mel(hz: np.ndarray, mel_scale: str) -> np.ndarray:
+    if mel_scale == "htk":
+        return 1127 * np.log1p(hz / 700)
+    return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4))
+
+
+def _mel_to_hz(mel: np.ndarray, mel_scale: str) -> np.ndarray:
+    if mel_scale == "htk":
+        return 700 * np.expm1(mel / 1127)
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))

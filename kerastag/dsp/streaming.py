@@ -38,13 +38,7 @@ class StreamingLogMel:
         self._started = False
 
     def feed(self, block: np.ndarray) -> np.ndarray:
-        """Process the next samples and return the frames that they complete.
-
-        Args:
-            block: Float samples, `(samples,)`, any number of them.
-
-        Returns:
-            Log-mel frames, `(frames, mel_bins)`, float32.
+        """Process the next float samples, `(samples,)`, and return the frames that they complete, `(frames, mel_bins)`.
 
         Raises:
             ValueError: The block is not a float array with one axis.

@@ -1,10 +1,6 @@
-"""Events of sounds, with onset and offset, from framewise probabilities.
+"""Events of sounds, with onset and offset, from framewise probabilities, for evaluation and streaming."""
 
-Evaluation and streaming share this one implementation.
-"""
-
-from kerastag.events.finding import find_events, limit_framewise
 from kerastag.events.rules import Event, EventRules
-from kerastag.events.tracker import EventTracker
+from kerastag.events.tracker import EventTracker, find_events, limit_framewise
 
 __all__ = ["Event", "EventRules", "EventTracker", "find_events", "limit_framewise"]

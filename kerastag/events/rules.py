@@ -88,7 +88,6 @@ class EventRules:
 
 
 def _convert_thresholds(name: str, values: float | Sequence[float]) -> float | tuple[float, ...]:
-    """Check thresholds and convert them to a number or a tuple of numbers."""
     try:
         array = np.asarray(values, float)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Events of a stream of framewise probabilities."""
+"""Events in framewise probabilities: of a stream, or of a whole recording."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from kerastag.events.rules import Event, EventRules
 
-__all__ = ["EventTracker"]
+__all__ = ["EventTracker", "find_events", "limit_framewise"]
 
 _FRAMES_PER_BLOCK = 256  # Memory does not grow with the length of the input.
 _TOLERANCE_FRAMES = 1e-6  # so that 0.3 s are three frames of 0.1 s
@@ -53,11 +53,6 @@ class EventTracker:
         self._next_seconds: float | None = None
         self._reset()
 
-    @property
-    def delay_seconds(self) -> float:
-        """Delay of the report of an onset that smoothing causes, seconds."""
-        return self._half * self.seconds_per_frame
-
     def update(self, start_seconds: float, probabilities: np.ndarray | Sequence) -> list[Event]:
         """Process the next frames and return the events that have begun or ended.
 
@@ -75,7 +70,13 @@ class EventTracker:
         Raises:
             ValueError: The probabilities have another shape, or a value is outside [0, 1].
         """
-        frames = _check_probabilities(probabilities, self.num_classes)
+        frames = np.asarray(probabilities, float)
+        if frames.ndim not in (1, 2) or frames.shape[-1] != self.num_classes:
+            expected = f"({self.num_classes},) or (frames, {self.num_classes})"
+            raise ValueError(f"`probabilities` must be {expected}; received: shape {frames.shape}")
+        if frames.size and not (frames.min() >= 0 and frames.max() <= 1):
+            raise ValueError(f"`probabilities` must be in [0, 1]; received: {frames.min()} to {frames.max()}")
+        frames = frames.reshape(-1, self.num_classes)
         if not math.isfinite(start_seconds):
             raise ValueError(f"`start_seconds` must be finite; received: {start_seconds}")
         events = self._jump(start_seconds)
@@ -169,7 +170,7 @@ class EventTracker:
     def _follow(
         self, k: int, runs: list[tuple[int, int]], probabilities: np.ndarray, times: np.ndarray
     ) -> Iterator[tuple[int, Event]]:
-        """Follow the runs of one class in a block; yield events with the frames at which they became certain."""
+        """Yield the events of one class in a block, with the frames at which they became certain."""
         for first, end in runs:
             yield from self._end_before(k, self._count + first)
             first = max(first, int(self._blocked[k]) - self._count)
@@ -202,6 +203,58 @@ class EventTracker:
         return [event.create_event(k, event.end_seconds)]
 
 
+def find_events(
+    probabilities: np.ndarray | Sequence,
+    seconds_per_frame: float,
+    rules: EventRules | None = None,
+    start_seconds: float = 0.0,
+) -> list[Event]:
+    """Find the events in the framewise probabilities of a recording, sorted by onset and class.
+
+    Args:
+        probabilities: Framewise probabilities in [0, 1], `(frames, classes)`.
+        seconds_per_frame: Distance from one frame to the next, above 0 s.
+        rules: Rules for events; None uses the defaults of `EventRules`.
+        start_seconds: Time at which the first frame begins.
+
+    Raises:
+        ValueError: The probabilities have another shape or a value outside [0, 1], or the thresholds are for another
+            number of classes.
+
+    >>> from kerastag.events import EventRules, find_events
+    >>> rules = EventRules(onset_thresholds=0.5, offset_thresholds=0.3)
+    >>> events = find_events([[0.4], [0.6], [0.4], [0.1]], 0.25, rules)
+    >>> [(event.onset_seconds, event.offset_seconds) for event in events]
+    [(0.25, 0.75)]
+    """
+    frames = np.asarray(probabilities, float)
+    if frames.ndim != 2:
+        raise ValueError(f"`probabilities` must be (frames, classes); received: shape {frames.shape}")
+    tracker = EventTracker(frames.shape[1], seconds_per_frame, rules)
+    events = [*tracker.update(start_seconds, frames), *tracker.flush()]
+    finished = (event for event in events if event.offset_seconds is not None)
+    return sorted(finished, key=lambda event: (event.onset_seconds, event.class_index))
+
+
+def limit_framewise(framewise: np.ndarray | Sequence, clipwise: np.ndarray | Sequence) -> np.ndarray:
+    """Limit the framewise probabilities of a clip to its clipwise probabilities.
+
+    `min(framewise, clipwise)`: the framewise prediction locates a sound, and the clipwise prediction decides better
+    whether there is one at all, since a network trained with labels of whole clips never learns that a frame is silent.
+    Where a network pools its frames with attention, the limit removes little but false alarms. Where it averages them,
+    the clipwise probability of a short sound is too low, and the framewise probabilities are better without the limit.
+
+    Args:
+        framewise: Framewise probabilities in [0, 1], `(..., frames, classes)`, like the result.
+        clipwise: Probabilities of the clip or window that the frames belong to, in [0, 1], `(..., classes)`.
+
+    >>> from kerastag.events import limit_framewise
+    >>> limit_framewise([[1.0, 0.75], [0.0, 0.25]], [0.25, 0.5]).tolist()
+    [[0.25, 0.5], [0.0, 0.25]]
+    """
+    return np.minimum(framewise, np.asarray(clipwise)[..., None, :])
+
+
 class _OpenEvent:
     """An event that may continue."""
 
@@ -227,14 +280,3 @@ def _expand_thresholds(name: str, values: float | Sequence[float] | None, num_cl
     if array.size not in (1, num_classes):
         raise ValueError(f"`{name}` must be one number or {num_classes}; received: {array.size}")
     return np.broadcast_to(array, (num_classes,))
-
-
-def _check_probabilities(probabilities: np.ndarray | Sequence, num_classes: int) -> np.ndarray:
-    frames = np.asarray(probabilities, float)
-    if frames.ndim not in (1, 2) or frames.shape[-1] != num_classes:
-        raise ValueError(
-            f"`probabilities` must be ({num_classes},) or (frames, {num_classes}); received: shape {frames.shape}"
-        )
-    if frames.size and not (frames.min() >= 0 and frames.max() <= 1):
-        raise ValueError(f"`probabilities` must be in [0, 1]; received: {frames.min()} to {frames.max()}")
-    return frames.reshape(-1, num_classes)

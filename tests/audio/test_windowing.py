@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerastag import audio
-from kerastag.audio.windowing import _split_into_windows
+from kerastag.audio.reading import _split_into_windows
 
 
 @given(
