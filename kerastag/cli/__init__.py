@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-completion",
         action=_PrintCompletion,
+        default=argparse.SUPPRESS,
         choices=("bash", "zsh", "fish"),
         help="Print a completion script for a shell and exit.",
     )
