@@ -12,10 +12,9 @@ import numpy as np
 from kerastag._keras import sync_jax_state
 from kerastag.files import write_atomically
 from kerastag.metrics.classification import Metrics
-from kerastag.training.batch_norm import averaging_steps, has_finite_averages
 from kerastag.training.config import TrainingConfig, checkpoint_steps, evaluation_interval
 from kerastag.training.evaluation import CheckpointEnsemble, without_optimizer
-from kerastag.training.optimization import averaged_weights
+from kerastag.training.optimization import averaged_weights, averaging_steps, has_finite_averages
 from kerastag.training.run_folder import RunFolder
 from kerastag.training.state import load_state, save_state
 

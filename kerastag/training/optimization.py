@@ -1,4 +1,4 @@
-"""Optimizer and loss of a run."""
+"""Optimizer and loss of a run, and the moving averages of weights and of batch normalization."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastag._keras import get_averaged_variables
-from kerastag.training.batch_norm import set_momentum
+from kerastag._keras import flatten_layers, get_averaged_variables
 from kerastag.training.config import TrainingConfig
 from kerastag.training.devices import model_scope
 from kerastag.training.fused_adam import FusedAdam
 from kerastag.training.stream_loss import StreamLoss
 
-__all__ = ["averaged_weights", "compile_model"]
+__all__ = ["averaged_weights", "averaging_steps", "compile_model", "has_finite_averages"]
 
 
 def compile_model(model: keras.Model, config: TrainingConfig) -> keras.Model:
@@ -30,7 +29,8 @@ def compile_model(model: keras.Model, config: TrainingConfig) -> keras.Model:
     Reference: Kong et al., 2019, equations 2 and 8, and section VI-A.
     """
     if config.batch_norm_momentum is not None:
-        set_momentum(model, config.batch_norm_momentum)
+        for layer in _find_batch_norms(model):
+            layer.momentum = config.batch_norm_momentum
     learning_rate: Any = config.learning_rate
     if config.schedule == "cosine":
         learning_rate = keras.optimizers.schedules.CosineDecay(
@@ -65,3 +65,23 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     finally:
         for variable, value in zip(model.trainable_variables, weights, strict=True):
             variable.assign(value)
+
+
+def averaging_steps(model: keras.Model) -> float:
+    """Return over how many steps the slowest moving average of a trainable batch normalization reaches; 0 for none."""
+    return max((1 / (1 - layer.momentum) for layer in _find_batch_norms(model) if layer.trainable), default=0.0)
+
+
+def has_finite_averages(model: keras.Model) -> bool:
+    """Return whether the moving averages of every batch normalization are finite.
+
+    The loss may be finite where they are not: TensorFlow fuses ReLU with the operation before it, and its fused
+    kernels turn NaN into 0 on a CPU.
+    """
+    layers = _find_batch_norms(model)
+    averages = (average for layer in layers for average in (layer.moving_mean, layer.moving_variance))
+    return all(np.isfinite(np.asarray(average)).all() for average in averages)
+
+
+def _find_batch_norms(model: keras.Model) -> list[Any]:
+    return [layer for layer in flatten_layers(model) if hasattr(layer, "moving_variance")]

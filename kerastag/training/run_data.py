@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerastag.data.batches import BalancedSampler
 from kerastag.data.packs import AudioPack, ConcatenatedPacks, FeaturePack, open_pack
-from kerastag.data.sampler import BalancedSampler
 from kerastag.data.splits import hold_out
 from kerastag.labels import LabelSet
 from kerastag.training.config import RunConfig, TrainingConfig

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from kerastag.card import Card
-from kerastag.data.batches import Batches
-from kerastag.data.sampler import BalancedSampler
+from kerastag.data.batches import BalancedSampler, Batches
 from kerastag.training.run_data import RunData
 
 __all__ = ["Task"]

@@ -7,19 +7,17 @@ import keras
 import numpy as np
 import pytest
 
-from kerastag.data.batches import EmbeddingBatches
+from kerastag.data.batches import BalancedSampler, EmbeddingBatches
 from kerastag.data.packs import ConcatenatedPacks, open_pack
-from kerastag.data.sampler import BalancedSampler
 from kerastag.data.synthetic_features import write_synthetic_packs
 from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.metrics import compute_metrics
 from kerastag.models.embedding_models import decision_attention
-from kerastag.training.batch_norm import averaging_steps, has_finite_averages
 from kerastag.training.callbacks import TrainingCallback
 from kerastag.training.config import TrainingConfig, checkpoint_steps
 from kerastag.training.evaluation import predict
-from kerastag.training.optimization import averaged_weights, compile_model
+from kerastag.training.optimization import averaged_weights, averaging_steps, compile_model, has_finite_averages
 from kerastag.training.outputs import select_training_outputs
 from kerastag.training.run_folder import RunFolder
 from kerastag.training.state import load_state
