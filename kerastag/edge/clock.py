@@ -24,11 +24,7 @@ class StreamClock:
     that of the earliest blocks, moved by at most 0.1 % per second to follow the drift of the two clocks. A block that
     comes more than `gap_seconds` too late shows that audio is missing (the machine slept, or a device stopped), and the
     stream jumps ahead. A block that comes that much too early shows that the clock changed: it sets a new position.
-
-    Args:
-        gap_seconds: Delay of a block from which on audio counts as missing, seconds, above 0.
-        clock: Function that returns the seconds that capture times are counted in.
-        wall_clock: Function that returns the time of day in seconds since 1970; that clock may be set at any time.
+    Capture times are counted as by `clock`; `wall_clock` is the time of day and may be set at any time.
     """
 
     def __init__(

@@ -101,7 +101,6 @@ class StreamService:
         self._must_reopen = self._is_invalid = False
         self._started_at: float | None = None
         self._onset_times: dict[str, float] = {}  # By class, of the events that go on.
-        self._capture_error: Exception | None = None
 
     def run(self) -> None:
         """Run the stream until it ends, or until a source that is not reopened fails with its ValueError or OSError."""
@@ -169,25 +168,26 @@ class StreamService:
         if not self._source.live:
             yield from self._source
             return
-        queue = BoundedAudioQueue(self._config.queue_seconds)
-        thread = threading.Thread(target=self._fill_queue, args=(queue,), name="capture", daemon=True)
+        queue, errors = BoundedAudioQueue(self._config.queue_seconds), []
+
+        def fill_queue() -> None:
+            try:
+                for block in self._source:
+                    queue.put(block)
+            except Exception as error:  # The main thread raises it again.
+                errors.append(error)
+            finally:
+                queue.close()
+
+        thread = threading.Thread(target=fill_queue, name="capture", daemon=True)
         thread.start()
         try:
             yield from queue
         finally:
             self._source.stop()
             thread.join()
-        if self._capture_error is not None:
-            raise self._capture_error
-
-    def _fill_queue(self, queue: BoundedAudioQueue) -> None:
-        try:
-            for block in self._source:
-                queue.put(block)
-        except Exception as error:  # The main thread raises it again.
-            self._capture_error = error
-        finally:
-            queue.close()
+        if errors:
+            raise errors[0]
 
     @contextlib.contextmanager
     def _handle_signals(self) -> Generator[None, None, None]:

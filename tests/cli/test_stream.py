@@ -11,12 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from edge.sinks.test_mqtt import MOSQUITTO, Broker, Subscriber, wait_for
+from edge.models import wait_for
+from edge.sinks.test_mqtt import MOSQUITTO, Broker, Subscriber
 from edge.test_service import EVENTS, RATE, generate_tones
 
 from checks import ROOT, run_python
@@ -48,19 +50,14 @@ def start_stream(model, *arguments, environment=None, **options):
             process.kill()
 
 
-def run_stream(model, *arguments, input=b"", **options):
-    """Run the command, and return its status, its lines of output, and its messages."""
-    with start_stream(model, *arguments, **options) as process:
-        out, err = process.communicate(input, timeout=60)
-    return process.returncode, (out or b"").decode().splitlines(), read_messages(err)
-
-
-def run_in_process(model, arguments, capfd, output=("--output", "json:-")):
-    """Run the command in this process, which has imported everything already, with an empty standard input."""
+def run_in_process(model, arguments, capfd, output=("--output", "json:-"), input=b""):
+    """Run the command in this process, which has imported everything already."""
     command = ["stream", "--model", str(model), "--hop-seconds", "0.5", *output, *arguments]
     original = os.dup(0)
-    with open(os.devnull) as empty:  # noqa: PTH123
-        os.dup2(empty.fileno(), 0)
+    with tempfile.TemporaryFile() as file:
+        file.write(input)
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
     try:
         status = main(command)
     finally:
@@ -86,7 +83,7 @@ def test_a_recording_and_its_raw_samples_have_the_same_events(loud_model, record
     assert status == 0
     assert read_events(from_file) == EVENTS
     assert [line.split(",")[0] for line in messages] == ["kerastag stream: stats: processed 6.0 s"]
-    status, from_pipe, messages = run_stream(loud_model, "--source", "-", "--output", "json:-", input=PCM)
+    status, from_pipe, messages = run_in_process(loud_model, ("--source", "-"), capfd, input=PCM)
     assert (status, messages) == (0, [])
     assert read_events(from_pipe) == EVENTS
     assert all("time" not in json.loads(line) for line in from_file + from_pipe)
@@ -172,11 +169,12 @@ def test_a_full_disk_is_reported_once_and_the_stream_continues(loud_model, recor
         resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 
     outputs = f"json:-,json:{tmp_path}/a.jsonl,record:{tmp_path}/clips"
-    status, lines, messages = run_stream(
-        loud_model, "--source", recording, "--output", outputs, preexec_fn=limit_file_size
-    )
-    assert status == 0
-    assert read_events(lines) == EVENTS
+    arguments = ("--source", recording, "--output", outputs)
+    with start_stream(loud_model, *arguments, preexec_fn=limit_file_size) as process:
+        out, err = process.communicate(timeout=60)
+    messages = read_messages(err)
+    assert process.returncode == 0
+    assert read_events(out.decode().splitlines()) == EVENTS
     assert [line for line in messages if "a.jsonl" in line] == [
         f"kerastag stream: {tmp_path}/a.jsonl: [Errno 27] {tmp_path}/a.jsonl: File too large; the stream "
         "continues without this output until it works again"

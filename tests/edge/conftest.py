@@ -1,5 +1,7 @@
 """Small real models with their cards, each converted once per session with TensorFlow's converter."""
 
+import functools
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from edge.models import (
+    CONVERTED,
     FEATURES,
     FRAMES_PER_OUTPUT,
-    FRONT_END,
     SEGMENT_FRAMES,
     WAVEFORM_SAMPLES,
     WINDOW_FRAMES,
@@ -22,31 +24,23 @@ from kerastag.edge.runtime import INTERPRETER_MODULES
 from kerastag.labels import LabelSet
 
 Convert = Callable[..., Path]
-_CONVERTED: dict[str, Path] = {}  # By name: the tests of the command line have their own fixtures of these functions.
+LABEL = LabelSet.from_names(["Loud"])
 
 
 @pytest.fixture(scope="session")
 def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
     """Return a function that converts a function of one tensor to a `.tflite` file."""
-    for package in INTERPRETER_MODULES:
-        try:
-            __import__(package)
-            break
-        except ImportError:
-            continue
-    else:
+    if not any(importlib.util.find_spec(module.partition(".")[0]) for module in INTERPRETER_MODULES):
         pytest.skip("needs a LiteRT interpreter (extra `edge` or `edge-legacy`)")
     pytest.importorskip("tensorflow")
     from kerastag.export.tflite import convert_functions
 
-    def convert_function(
-        name: str, function: Callable[[Any], Any], input: str, shape: tuple[int, ...], card: Card
-    ) -> Path:
-        if name not in _CONVERTED:
-            _CONVERTED[name] = tmp_path_factory.mktemp(name) / f"{name}.tflite"
-            _CONVERTED[name].write_bytes(convert_functions({"serving_default": (function, input, shape[1:])}))
-            write_card(_CONVERTED[name], card)
-        return _CONVERTED[name]
+    def convert_function(name: str, function: Callable, input: str, shape: tuple[int, ...], card: Card) -> Path:
+        if name not in CONVERTED:
+            CONVERTED[name] = tmp_path_factory.mktemp(name) / f"{name}.tflite"
+            CONVERTED[name].write_bytes(convert_functions({"serving_default": (function, input, shape[1:])}))
+            write_card(CONVERTED[name], card)
+        return CONVERTED[name]
 
     return convert_function
 
@@ -66,10 +60,8 @@ def clip_model(convert: Convert) -> Path:
             "framewise": tf.sigmoid(outputs)[None],
         }
 
-    spacing = FRAMES_PER_OUTPUT / FRONT_END.frames_per_second
-    return convert(
-        "clip", tag, "log_mel", (1, WINDOW_FRAMES, 64), card(window_seconds=1.015, seconds_per_frame=spacing)
-    )
+    model_card = card(window_seconds=1.015, seconds_per_frame=0.08)
+    return convert("clip", tag, "log_mel", (1, WINDOW_FRAMES, 64), model_card)
 
 
 @pytest.fixture(scope="session")
@@ -78,13 +70,11 @@ def waveform_model(convert: Convert) -> Path:
     import tensorflow as tf
 
     ramp = weights(WAVEFORM_SAMPLES, 3)
-    return convert(
-        "waveform",
-        lambda waveform: {"output_0": tf.sigmoid(100 * waveform @ ramp)},  # Keras's name of a single output
-        "waveform",
-        (1, WAVEFORM_SAMPLES),
-        card(front_end={}),
-    )
+
+    def tag(waveform: Any) -> dict[str, Any]:
+        return {"output_0": tf.sigmoid(100 * waveform @ ramp)}  # Keras's name of a single output
+
+    return convert("waveform", tag, "waveform", (1, WAVEFORM_SAMPLES), card(front_end={}))
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +83,11 @@ def embedder(convert: Convert) -> Path:
     import tensorflow as tf
 
     matrix = weights(SEGMENT_FRAMES * 64, FEATURES, seed=2)
-    return convert(
-        "embedder",
-        lambda log_mel: {"embedding": tf.tanh(tf.reshape(log_mel, (1, -1)) @ matrix)},
-        "log_mel",
-        (1, SEGMENT_FRAMES, 64),
-        card(labels=None, window_seconds=SEGMENT_FRAMES / 100),
-    )
+
+    def embed(log_mel: Any) -> dict[str, Any]:
+        return {"embedding": tf.tanh(tf.reshape(log_mel, (1, -1)) @ matrix)}
+
+    return convert("embedder", embed, "log_mel", (1, SEGMENT_FRAMES, 64), card(labels=None, window_seconds=0.24))
 
 
 @pytest.fixture(scope="session")
@@ -123,13 +111,9 @@ def head(convert: Convert, head_network: Any) -> Path:
 
     if keras.backend.backend() != "tensorflow":
         pytest.skip("TFLite is converted from the TensorFlow backend")
-    return convert(
-        "head",
-        lambda embedding: head_network(embedding, training=False),
-        "embedding",
-        (1, 10, FEATURES),
-        card(front_end={}, window_seconds=10 * SEGMENT_FRAMES / 100),
-    )
+    model_card = card(front_end={}, window_seconds=2.4)
+    network = functools.partial(head_network, training=False)
+    return convert("head", network, "embedding", (1, 10, FEATURES), model_card)
 
 
 @pytest.fixture(scope="session")
@@ -143,9 +127,7 @@ def loudness_model(convert: Convert) -> Path:
         framewise = tf.sigmoid(5 * (level + 2))
         return {"clipwise": tf.reduce_max(framewise, axis=1), "framewise": framewise}
 
-    spacing = FRAMES_PER_OUTPUT / FRONT_END.frames_per_second
-    labels = LabelSet.from_names(["Loud"])
-    return convert("loudness", tag, "log_mel", (1, WINDOW_FRAMES, 64), card(labels=labels, seconds_per_frame=spacing))
+    return convert("loudness", tag, "log_mel", (1, WINDOW_FRAMES, 64), card(labels=LABEL, seconds_per_frame=0.08))
 
 
 @pytest.fixture(scope="session")
@@ -161,11 +143,8 @@ def loudness_parts(convert: Convert) -> tuple[Path, Path]:
         framewise = tf.sigmoid(5 * (embedding - 3))
         return {"clipwise": tf.reduce_max(framewise, axis=1), "framewise": framewise}
 
-    segment = SEGMENT_FRAMES / FRONT_END.frames_per_second
-    embedder = card(labels=None, window_seconds=segment)
-    head = card(
-        labels=LabelSet.from_names(["Loud"]), front_end={}, window_seconds=10 * segment, seconds_per_frame=segment
-    )
+    embedder = card(labels=None, window_seconds=0.24)
+    head = card(labels=LABEL, front_end={}, window_seconds=2.4, seconds_per_frame=0.24)
     return (
         convert("loudness_embedder", embed, "log_mel", (1, SEGMENT_FRAMES, 64), embedder),
         convert("loudness_head", tag, "embedding", (1, 10, 1), head),
@@ -181,9 +160,8 @@ def loud_model(convert: Convert) -> Path:
     bands[:20, 0], bands[44:, 1], bands[:, 2] = 1 / 20, 1 / 20, 1 / 64
 
     def tag(log_mel: Any) -> dict[str, Any]:
-        frames = tf.sigmoid(
-            2 * (tf.reduce_mean(tf.reshape(log_mel, (1, 10, 10, 64)), axis=2) @ bands + [2.5, 3.2, 2.5])
-        )
+        levels = tf.reduce_mean(tf.reshape(log_mel, (1, 10, 10, 64)), axis=2) @ bands
+        frames = tf.sigmoid(2 * (levels + np.float32([2.5, 3.2, 2.5])))
         return {"clipwise": tf.reduce_max(frames, axis=1), "framewise": frames}
 
     model_card = card(seconds_per_frame=0.1, thresholds=(0.5, 0.5, 0.9), origin="three loudnesses")

@@ -1,5 +1,7 @@
-"""Sizes, weights and cards of the small models of these tests."""
+"""Sizes, weights and cards of the small models of these tests, and a function that waits."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ FRONT_END = FRONT_ENDS["vggish"]  # the fastest one: 16 kHz, 64 bands, 100 frame
 WINDOW_FRAMES, FRAMES_PER_OUTPUT = 100, 8  # 12 and a half output frames
 SEGMENT_FRAMES, FEATURES = 24, 5
 WAVEFORM_SAMPLES = 16_000
+CONVERTED: dict[str, Path] = {}  # By name; here, since the tests of the command line load `conftest.py` again.
 
 
 def weights(*shape: int, seed: int = 0) -> np.ndarray:
@@ -34,3 +37,11 @@ def copy_with_card(model: Path, folder: Path, **fields: Any) -> Path:
     path.write_bytes(model.read_bytes())
     write_card(path, card(**fields))
     return path
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Wait until a condition is true, and fail if it is not true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition must become true in time"
+        time.sleep(0.01)

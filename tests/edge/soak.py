@@ -30,64 +30,32 @@ def main() -> None:
     """Process the audio and print the measurements."""
     hours, paths = float(sys.argv[1]), sys.argv[2:]
     samples = round(hours * 3_600 * RATE)
-    tagger, measurements = StreamingTagger(*paths), Measurements()
+    tagger = StreamingTagger(*paths)
     tracker = EventTracker(len(tagger.labels), tagger.seconds_per_frame, EventRules(0.5))
-    results = 0
-    for result in tagger.run(generate_blocks(samples)):
-        results += 1
-        measurements.add_events(tracker.update(result.framewise_start_seconds, result.framewise))
-        if results % 500 == 0 and result.end_seconds > WARM_UP * 3_600 * hours:
-            measurements.add_memory(get_resident_bytes())
-    measurements.add_events(tracker.flush())
+    onsets, resident = [], []  # An event per minute and a number per 500 results are too few to disturb the memory.
+    for number, result in enumerate(tagger.run(generate_blocks(samples))):
+        events = tracker.update(result.framewise_start_seconds, result.framewise)
+        onsets += [event.onset_seconds for event in events if event.offset_seconds is None]
+        if number % 500 == 0 and result.end_seconds > WARM_UP * 3_600 * hours:
+            resident.append(get_resident_bytes())
+    onsets += [event.onset_seconds for event in tracker.flush() if event.offset_seconds is None]
+    delays = [onset - (BURST_AT + number * PERIOD) / RATE for number, onset in enumerate(onsets)]
     stats = tagger.compute_stats()
-    expected = len(range(BURST_AT, samples - BURST, PERIOD))
-    print(
-        json.dumps(
-            {
-                "hours": stats.audio_seconds / 3_600,
-                "results": results,
-                "last_second": result.end_seconds,
-                "bursts": expected,
-                "lost_seconds": stats.lost_seconds,
-                "real_time_factor": stats.real_time_factor,
-                "latency_p99": stats.latency_p99,
-                **measurements.as_dict(),
-            }
-        )
-    )
-
-
-class Measurements:
-    """Measurements in memory that does not grow, so that this program does not disturb them."""
-
-    def __init__(self) -> None:
-        self._onsets = 0
-        self._early = self._late = 0.0
-        self._first = self._min = self._max = 0
-
-    def add_events(self, events: list) -> None:
-        """Compare the onset of each new event with that of its burst."""
-        for event in events:
-            if event.offset_seconds is None:
-                difference = event.onset_seconds - (BURST_AT + self._onsets * PERIOD) / RATE
-                self._early, self._late = min(self._early, difference), max(self._late, difference)
-                self._onsets += 1
-
-    def add_memory(self, resident: int) -> None:
-        """Update the first value, the minimum and the maximum."""
-        self._first = self._first or resident
-        self._min, self._max = min(self._min or resident, resident), max(self._max, resident)
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the measurements as JSON values."""
-        return {
-            "onsets": self._onsets,
-            "earliest_onset": self._early,
-            "latest_onset": self._late,
-            "resident_first": self._first,
-            "resident_min": self._min,
-            "resident_max": self._max,
-        }
+    measurements = {
+        "hours": stats.audio_seconds / 3_600,
+        "last_second": result.end_seconds,
+        "bursts": len(range(BURST_AT, samples - BURST, PERIOD)),
+        "onsets": len(onsets),
+        "earliest_onset": min(delays),
+        "latest_onset": max(delays),
+        "lost_seconds": stats.lost_seconds,
+        "real_time_factor": stats.real_time_factor,
+        "latency_p99": stats.latency_p99,
+        "resident_first": resident[0],
+        "resident_min": min(resident),
+        "resident_max": max(resident),
+    }
+    print(json.dumps(measurements))
 
 
 def generate_blocks(samples: int) -> Iterator[Block]:

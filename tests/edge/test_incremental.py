@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from edge.models import FEATURES, FRONT_END, SEGMENT_FRAMES, copy_with_card, weights
 
-from kerastag.edge import LiteRTModel, StreamingTagger
+from kerastag.edge import StreamingTagger
 
 RATE = 16_000
 SEGMENT = SEGMENT_FRAMES / 100
@@ -62,21 +62,6 @@ def test_results_equal_the_keras_network_on_the_last_ten_segments(embedder, head
         assert result.framewise_start_seconds == pytest.approx(SEGMENT * index)
 
 
-def test_results_equal_the_same_files_on_the_whole_recording(embedder, head):
-    log_mel = FRONT_END.compute_log_mel(NOISE)
-    embedder_model, head_model = LiteRTModel(embedder), LiteRTModel(head)
-    segments = [
-        embedder_model(log_mel[None, start : start + SEGMENT_FRAMES])["embedding"][0] for start in range(0, 600, 24)
-    ]
-    for index, result in enumerate(run_stream(StreamingTagger(embedder, head), NOISE)):
-        bag = np.zeros((1, 10, FEATURES), np.float32)
-        last = segments[max(0, index - 9) : index + 1]
-        bag[0, : len(last)] = last
-        outputs = head_model(bag)
-        np.testing.assert_allclose(result.probabilities, outputs["clipwise"][0], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(result.framewise, outputs["framewise"][0, len(last) - 1 :][:1], rtol=0, atol=1e-6)
-
-
 def test_segments_can_overlap(embedder, head, head_network):
     segments = compute_embeddings(NOISE, hop=10)
     tagger = StreamingTagger(embedder, head, hop_seconds=0.1)
@@ -95,19 +80,15 @@ def test_a_rest_of_at_least_half_a_segment_is_padded(embedder, head, head_networ
     assert len(run_stream(tagger, waveform)) == 2
     last = tagger.flush()
     assert len(last) == is_segment
+    assert not tagger.flush(), "an empty stream has no result"
+    assert not run_stream(tagger, NOISE[:500])
+    assert len(tagger.flush()) == 1, "a stream shorter than half a segment has a result"
     if is_segment:
         log_mel = FRONT_END.compute_log_mel(waveform)[2 * SEGMENT_FRAMES :]
         padded = np.concatenate([log_mel, np.broadcast_to(SILENCE, (SEGMENT_FRAMES - rest, 64))])
         bag = np.concatenate([compute_embeddings(waveform), compute_embedding(padded)[None]])
         expected = predict(head_network, bag[None])["clipwise"][0]
         np.testing.assert_allclose(last[0].probabilities, expected, rtol=0, atol=KERAS)
-
-
-def test_a_stream_shorter_than_half_a_segment_has_a_result(embedder, head):
-    tagger = StreamingTagger(embedder, head)
-    assert not run_stream(tagger, NOISE[:500])
-    assert len(tagger.flush()) == 1
-    assert not tagger.flush(), "an empty stream has no result"
 
 
 def test_after_a_gap_the_bag_holds_the_segments_of_the_last_ten_positions(embedder, head, head_network):
@@ -145,26 +126,15 @@ def test_the_card_of_the_head_has_the_hop(embedder, head, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (
-            {"seconds_per_frame": 0.25},
-            r"embedder.tflite: must take segments as long as those that .*head.tflite was .* 0.25 s; received: 0.24 s",
-        ),
-        (
-            {"front_end": {"name": "panns"}},
-            r"embedder.tflite: must have the front end that .*head.tflite was .* panns; received: vggish",
-        ),
-        (
-            {"versions": {"embedder": "b1"}},
-            r"embedder.tflite: must have the weights .*head.tflite was trained on \(b1\); received: a0",
-        ),
+        ({"seconds_per_frame": 0.25}, "take segments as long as those that .*head.tflite .* 0.25 s; received: 0.24 s"),
+        ({"front_end": {"name": "panns"}}, "have the front end that .*head.tflite was .* panns; received: vggish"),
+        ({"versions": {"embedder": "b1"}}, r"have the weights .*head.tflite was .* \(b1\); received: a0"),
     ],
 )
 def test_a_pair_that_does_not_match_is_an_error_of_one_line(embedder, head, tmp_path, fields, message):
     other_head = copy_with_card(head, tmp_path, **fields)
-    other_embedder = copy_with_card(
-        embedder, tmp_path, labels=None, window_seconds=SEGMENT_FRAMES / 100, versions={"embedder": "a0"}
-    )
-    with pytest.raises(ValueError, match=message) as error_info:
+    other_embedder = copy_with_card(embedder, tmp_path, labels=None, window_seconds=0.24, versions={"embedder": "a0"})
+    with pytest.raises(ValueError, match=f"embedder.tflite: must {message}") as error_info:
         StreamingTagger(other_embedder, other_head)
     assert "\n" not in str(error_info.value)
     pair = copy_with_card(head, tmp_path, seconds_per_frame=SEGMENT_FRAMES / 100, versions={"embedder": "a0"})

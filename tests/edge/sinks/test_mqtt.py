@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from edge.models import wait_for
 from edge.sinks.reports import create_event, create_result
 
 from kerastag.edge.sinks import mqtt
@@ -20,13 +21,6 @@ pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="needs the program mos
 CLASSES = ("Dog bark", "Rain, heavy")
 
 
-def wait_for(condition, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition must become true in time"
-        time.sleep(0.01)
-
-
 class Broker:
     """A mosquitto on a free port of this machine, without persistence."""
 
@@ -36,19 +30,14 @@ class Broker:
             self.port = free.getsockname()[1]
         self.config = folder / f"mosquitto_{self.port}.conf"
         privileges = ["user root"] if os.geteuid() == 0 else []  # else it drops them, and cannot read its files
-        lines = (
-            *privileges,
-            f"listener {self.port} 127.0.0.1",
-            "log_dest none",
-            *(settings or ["allow_anonymous true"]),
-        )
+        settings = settings or ["allow_anonymous true"]
+        lines = [*privileges, f"listener {self.port} 127.0.0.1", "log_dest none", *settings]
         self.config.write_text("\n".join(lines) + "\n")
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(
-            [MOSQUITTO, "-c", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([MOSQUITTO, "-c", self.config], **quiet)
         wait_for(self.is_listening)
 
     def is_listening(self):
@@ -125,11 +114,8 @@ def test_results_events_states_and_availability_are_published(broker):
     sink.write_event(create_event("Dog bark", 1.0, 2.0))
     sink.write_event(create_event("Speech", 1.0))  # a class without sensors
     wait_for(lambda: len(subscriber.get_payloads("home/kitchen/event")) == 3)
-    assert [json.loads(payload)["state"] for payload in subscriber.get_payloads("home/kitchen/event")] == [
-        "begin",
-        "end",
-        "begin",
-    ]
+    events = map(json.loads, subscriber.get_payloads("home/kitchen/event"))
+    assert [event["state"] for event in events] == ["begin", "end", "begin"]
     assert subscriber.get_payloads("home/kitchen/dog_bark/state")[-2:] == ["ON", "OFF"]
     assert subscriber.get_payloads("home/kitchen/dog_bark/probability") == ["0.250"]
     assert subscriber.get_payloads("home/kitchen/rain_heavy/probability") == ["0.500", "0.600"]
@@ -139,8 +125,7 @@ def test_results_events_states_and_availability_are_published(broker):
     wait_for(lambda: subscriber.get_last("home/kitchen/status") == "offline")
     subscriber.close()
     late = Subscriber(broker)
-    wait_for(lambda: late.get_last("home/kitchen/status"))
-    assert late.get_last("home/kitchen/status") == "offline"
+    wait_for(lambda: late.get_last("home/kitchen/status") == "offline")
     assert late.get_last("home/kitchen/dog_bark/state") == "OFF"
     late.close()
 
@@ -149,35 +134,27 @@ def test_home_assistant_discovers_one_device_with_two_sensors_per_class(broker):
     sink = create_sink(broker, device_id="ear", device_name="Kitchen ear")
     subscriber = Subscriber(broker)
     wait_for(lambda: subscriber.get_last("homeassistant/sensor/ear/rain_heavy_probability/config"))
-    configs = {
-        name: json.loads(payload) for name, payload, _ in subscriber.messages if name.startswith("homeassistant/")
-    }
+    messages = [(topic.split("/"), payload) for topic, payload, _ in subscriber.messages]
+    configs = {tuple(levels[1:]): json.loads(text) for levels, text in messages if levels[0] == "homeassistant"}
     assert set(configs) == {
-        f"homeassistant/{kind}/config"
-        for kind in (
-            "binary_sensor/ear/dog_bark",
-            "binary_sensor/ear/rain_heavy",
-            "sensor/ear/dog_bark_probability",
-            "sensor/ear/rain_heavy_probability",
-        )
+        ("binary_sensor", "ear", "dog_bark", "config"),
+        ("binary_sensor", "ear", "rain_heavy", "config"),
+        ("sensor", "ear", "dog_bark_probability", "config"),
+        ("sensor", "ear", "rain_heavy_probability", "config"),
     }
-    bark = configs["homeassistant/binary_sensor/ear/dog_bark/config"]
+    bark = configs["binary_sensor", "ear", "dog_bark", "config"]
     assert bark["state_topic"] == "home/kitchen/dog_bark/state"
-    assert bark["device_class"] == "sound"
-    assert (bark["payload_on"], bark["payload_off"]) == ("ON", "OFF")
-    probability = configs["homeassistant/sensor/ear/dog_bark_probability/config"]
+    assert (bark["device_class"], bark["payload_on"], bark["payload_off"]) == ("sound", "ON", "OFF")
+    probability = configs["sensor", "ear", "dog_bark_probability", "config"]
     assert probability["state_topic"] == "home/kitchen/dog_bark/probability"
     assert {config["availability_topic"] for config in configs.values()} == {"home/kitchen/status"}
     assert {json.dumps(config["device"]) for config in configs.values()} == {json.dumps(bark["device"])}
-    assert bark["device"]["name"] == "Kitchen ear"
-    assert bark["device"]["model"] == "mn04"
+    assert (bark["device"]["name"], bark["device"]["model"]) == ("Kitchen ear", "mn04")
     assert len({config["unique_id"] for config in configs.values()}) == 4
     sink.close()
     subscriber.close()
     later = Subscriber(broker)  # the messages are retained
-    wait_for(
-        lambda: sum(name.startswith("homeassistant/") and is_retained for name, _, is_retained in later.messages) == 4
-    )
+    wait_for(lambda: sum(topic.startswith("homeassistant/") and retained for topic, _, retained in later.messages) == 4)
     later.close()
 
 
@@ -231,10 +208,7 @@ def test_an_absent_broker_is_reported_once_and_the_queue_is_limited(start, monke
     wait_for(lambda: subscriber.get_last("home/kitchen/dog_bark/state") == "ON")
     wait_for(lambda: any(name.startswith("homeassistant/") for name, _, _ in subscriber.messages))
     wait_for(lambda: len(lines) == 2)
-    assert (
-        "cannot be reached ([Errno 111] Connection refused); it is retried, and up to 20 messages are queued"
-        in lines[0]
-    )
+    assert "cannot be reached ([Errno 111] Connection refused); it is retried, and up to 20 messages are" in lines[0]
     sink.close()
     subscriber.close()
     broker.kill()
@@ -274,9 +248,8 @@ def test_a_password_is_sent_and_never_printed(start, tmp_path, monkeypatch):
     assert not any("secret" in line for line in lines)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # paho leaves the socket of a failed handshake to the garbage collector
+# paho leaves the socket of a failed handshake to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_checks_the_certificate(start, tmp_path):
     program = shutil.which("openssl")
     if program is None:

@@ -24,12 +24,9 @@ def test_each_output_gets_the_selected_reports(tmp_path):
     group.write_event(create_event())
     assert not group.needs_audio
     group.close()
-    assert [json.loads(line)["type"] for line in (tmp_path / "all.jsonl").read_text().splitlines()] == [
-        "result",
-        "event",
-    ]
+    for name, expected in (("all", ["result", "event"]), ("results", ["result"])):
+        assert [json.loads(line)["type"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] == expected
     assert [line.split(",")[0] for line in (tmp_path / "events.csv").read_text().splitlines()] == ["type", "begin"]
-    assert [json.loads(line)["type"] for line in (tmp_path / "results.jsonl").read_text().splitlines()] == ["result"]
 
 
 def test_a_recorder_gets_audio_and_buffers_the_delay_of_events(tmp_path):
@@ -55,14 +52,12 @@ def test_an_output_that_fails_is_reported_once_and_stops_nothing(tmp_path):
     for _ in range(10):
         assert len(lines) < 15
         group.write_result(create_result(0.5))
-    assert lines[0].startswith(
-        f"{tmp_path}/full.jsonl: [Errno 27] {tmp_path}/full.jsonl: File too large; "
-        "the stream continues without this output"
-    )
-    assert [line for line in lines[1:] if line != "good"] == [f"{tmp_path}/full.jsonl: works again"]
+    path = tmp_path / "full.jsonl"
+    assert lines[0].startswith(f"{path}: [Errno 27] {path}: File too large; the stream continues without this output")
+    assert [line for line in lines[1:] if line != "good"] == [f"{path}: works again"]
     assert lines.count("good") == 13
     group.close()
-    assert len((tmp_path / "full.jsonl").read_text().splitlines()) == 10
+    assert len(path.read_text().splitlines()) == 10
 
 
 def test_a_closed_standard_output_ends_the_stream():
@@ -90,7 +85,7 @@ def test_a_closed_standard_output_ends_the_stream():
         ({"to": "json:-", "report": "some"}, "`report` must be one of all, results, events; received: 'some'"),
         (
             {"to": "json:-", "quota": 1},
-            "`quota` is not an option of json; must be one of report, max_megabytes, kept_files",
+            "`quota` is not an option of json; must be .* report, max_megabytes, kept_files",
         ),
         ({"to": "json:-", "max_megabytes": "1"}, "`max_megabytes` of json must be a number; received: '1'"),
         ({"to": "json:-", "kept_files": True}, "`kept_files` of json must be an integer; received: True"),
@@ -102,7 +97,7 @@ def test_invalid_outputs_are_refused(output, message):
         open_sinks([output], SinkContext())
 
 
-def test_outputs_that_were_opened_before_an_error_are_closed(tmp_path):
+def test_outputs_that_were_opened_before_an_error_are_closed_and_a_password_is_not_printed(tmp_path):
     open_files = Path("/proc/self/fd")
     if not open_files.is_dir():
         pytest.skip("needs /proc")
@@ -110,9 +105,6 @@ def test_outputs_that_were_opened_before_an_error_are_closed(tmp_path):
     with pytest.raises(ValueError, match="`output` must be"):
         open_sinks([f"json:{tmp_path}/a.jsonl", "xml:-"], SinkContext())
     assert len(list(open_files.iterdir())) == before
-
-
-def test_a_password_in_an_invalid_url_is_not_printed():
     with pytest.raises(ValueError, match="received: '…'") as error_info:
         open_sinks(["http://me:secret@host/topic"], SinkContext())
     assert "secret" not in str(error_info.value)

@@ -1,11 +1,13 @@
 """The microphone: sounddevice with a fake device, and PortAudio with a virtual device of ALSA."""
 
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from edge.models import wait_for
 
 from checks import run_python
 from kerastag.edge.sources import open_source
@@ -50,9 +52,7 @@ class FakeStream:
     def __init__(self, settings):
         self.settings = settings
         self.closed = False
-
-    def start(self):
-        pass
+        self.start = self.abort = lambda **options: None
 
     def capture(self, value=0.5, overflow=False):
         samples = np.full((self.settings["blocksize"], self.settings["channels"]), value, np.float32)
@@ -61,9 +61,6 @@ class FakeStream:
 
     def unplug(self):
         self.settings["finished_callback"]()
-
-    def abort(self, ignore_errors=True):
-        pass
 
     def close(self, ignore_errors=True):
         self.closed = True
@@ -78,8 +75,7 @@ def device(monkeypatch):
     return device
 
 
-def open_session(lines=(), name=None, rate=48_000, channels=1, timeout_seconds=5.0):
-    log = lines.append if isinstance(lines, list) else print
+def open_session(log=print, name=None, rate=48_000, channels=1, timeout_seconds=5.0):
     return MicrophoneSession(name, rate, channels, log, timeout_seconds)
 
 
@@ -99,9 +95,9 @@ def test_blocks_have_the_time_of_their_first_sample(device):
     assert device.streams[0].closed
 
 
-def test_refused_settings_are_replaced_by_those_of_the_device(device):
+def test_refused_settings_are_replaced_by_those_of_the_device_unless_these_are_refused_too(device):
     lines = []
-    session = open_session(lines, rate=32_000, channels=4)
+    session = open_session(lines.append, rate=32_000, channels=4)
     assert device.streams[0].settings["samplerate"] == 48_000
     assert device.streams[0].settings["channels"] == 2
     assert lines == [
@@ -109,13 +105,8 @@ def test_refused_settings_are_replaced_by_those_of_the_device(device):
         "microphone: refuses channels 4; using 2 instead",
     ]
     session.close()
-
-
-def test_a_device_that_refuses_its_own_rate_is_an_error(device):
     device.entries[0]["default_samplerate"] = 8_000.0
-    with pytest.raises(
-        ValueError, match="microphone: cannot be opened with 8000 Hz and 1 channels .*Invalid sample rate"
-    ):
+    with pytest.raises(ValueError, match="microphone: cannot be opened with 8000 Hz and 1 channels .*Invalid sample"):
         open_session(rate=16_000)
 
 
@@ -166,11 +157,6 @@ def test_an_unplugged_or_silent_device_is_lost(device):
     silent.close()
 
 
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.01)
-
-
 def test_the_stream_continues_when_the_device_is_plugged_in_again(device):
     lines = []
     source = open_source("mic:USB", 48_000, log=lines.append)
@@ -179,29 +165,25 @@ def test_the_stream_continues_when_the_device_is_plugged_in_again(device):
     blocks, unplugged_seconds = [], []
 
     def use_device():
-        """Unplug the device and plug it in again, each when the source has reacted to the step before."""
         device.streams[0].capture()
-        wait_until(lambda: blocks)
+        wait_for(lambda: blocks)
         began = time.monotonic()
         device.is_plugged_in = False
         device.streams[0].unplug()
         time.sleep(0.2)
-        wait_until(lambda: len(lines) >= 2)
+        wait_for(lambda: len(lines) >= 2)
         unplugged_seconds.append(time.monotonic() - began)
         device.is_plugged_in = True
-        wait_until(lambda: len(device.streams) >= 2)
+        wait_for(lambda: len(device.streams) >= 2)
         device.streams[1].capture()
         device.streams[1].capture()
 
     threading.Thread(target=use_device, daemon=True).start()
-    timer = threading.Timer(60, source.stop)
-    timer.start()
     for block in source:
         blocks.append(block)
         if len(blocks) == 3:
             source.stop()
     source.close()
-    timer.cancel()
     assert [block.lost_samples > 0 for block in blocks] == [False, True, False]
     assert blocks[1].lost_samples >= (unplugged_seconds[0] - 0.1) * 48_000  # less its own duration
     assert lines[0].startswith("microphone USB: stopped, probably unplugged; it is reopened")
@@ -219,8 +201,6 @@ def test_stop_ends_a_waiting_source(device):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(ImportError, match=r"needs the package sounddevice: pip install 'kerastag\[mic\]'"):
         open_session()

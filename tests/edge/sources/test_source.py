@@ -50,9 +50,11 @@ def test_stop_ends_the_blocks(path):
     assert not list(iterator)
 
 
-def test_a_missing_file_is_an_error_at_once(tmp_path):
+def test_a_source_that_is_missing_at_first_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.wav: no such file"):
         RecordingSource(tmp_path / "gone.wav", 16_000)
+    with pytest.raises(ValueError, match="no such input"):
+        ReopeningSource(FakeOpener(ValueError("no such input")), print)
 
 
 class FakeSession:
@@ -104,16 +106,10 @@ def collect_blocks(source, count):
     return blocks
 
 
-def test_a_source_that_is_missing_at_first_is_an_error():
-    with pytest.raises(ValueError, match="no such input"):
-        ReopeningSource(FakeOpener(ValueError("no such input")), print)
-
-
 def test_the_time_until_a_source_is_back_counts_as_lost():
     lines = []
-    opener = FakeOpener(
-        FakeSession(), OSError("not there"), OSError("not there"), FakeSession(2, "ended"), FakeSession()
-    )
+    missing = OSError("not there")
+    opener = FakeOpener(FakeSession(), missing, missing, FakeSession(2, "ended"), FakeSession())
     source = ReopeningSource(opener, lines.append, first_pause_seconds=0.05)
     blocks = collect_blocks(source, 8)
     assert [block.lost_samples > 0 for block in blocks] == [False] * 3 + [True, False] + [True, False, False]
