@@ -72,7 +72,7 @@ def export_all(model: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Export a model with each target and input, and measure the mAP of each file."""
     from kerastag.edge.runtime import LiteRTModel
     from kerastag.export import export_model, read_target
-    from kerastag.export.clips import open_evaluation_pack
+    from kerastag.export.inputs import PackInputs
     from kerastag.export.parity import compute_map, predict_reference
     from kerastag.export.preparation import prepare_model
     from kerastag.export.source import read_source
@@ -107,7 +107,7 @@ def export_all(model: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             row["path"] = output
             prepared = prepare_model(source, target)
             for level in levels if packs else ():
-                clips = open_evaluation_pack(packs, prepared, level)
+                clips = PackInputs(packs, prepared, level)
                 if (input_name, level) not in keras_maps:
                     keras_maps[input_name, level] = compute_map(
                         lambda batch, prepared=prepared: predict_reference(prepared, batch), clips

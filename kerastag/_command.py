@@ -60,7 +60,7 @@ def normalize_options(arguments: Iterable[str]) -> list[str]:
 def hyphenate_options(parser: ArgumentParser) -> None:
     """Spell the long options of a parser that has all of them with hyphens, in its help too.
 
-    For parsers whose options come from the fields of a dataclass: the names of the parsed values keep their underscores.
+    For parsers whose options come from the fields of a dataclass: the names of parsed values keep their underscores.
     """
     for action in parser._actions:
         action.option_strings = [_normalize_option(option) for option in action.option_strings]

@@ -61,7 +61,7 @@ def _pack_features(args: argparse.Namespace) -> None:
 
 def _pack_audio(args: argparse.Namespace) -> None:
     from kerastag.data.audio_lists import read_audio_list
-    from kerastag.data.audio_pack_writer import pack_audio
+    from kerastag.data.pack_writers import pack_audio
     from kerastag.labels import LabelSet
 
     classes = LabelSet.from_csv(args.classes) if args.classes else None

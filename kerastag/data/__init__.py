@@ -8,13 +8,19 @@ from typing import Any
 
 _NAMES_OF_MODULE = {
     "audio_lists": ("AudioList", "Recording", "read_audio_list"),
-    "audio_pack_writer": ("AudioPackReport", "pack_audio", "pack_waveforms"),
-    "batches": ("Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"),
-    "feature_pack_writer": ("FeaturePackWriter", "compute_digest", "count_clips", "verify_digest"),
+    "batches": ("BalancedSampler", "Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"),
     "hausdorff": ("compute_hausdorff_distances",),
+    "pack_writers": (
+        "AudioPackReport",
+        "FeaturePackWriter",
+        "compute_digest",
+        "count_clips",
+        "pack_audio",
+        "pack_waveforms",
+        "verify_digest",
+    ),
     "packs": ("AudioPack", "ConcatenatedPacks", "FeaturePack", "Pack", "open_pack"),
     "pipeline": ("KerasBatches", "make_training_dataset"),
-    "sampler": ("BalancedSampler",),
     "sound_sources": ("RecordedBackground", "RecordedSounds", "SyntheticSounds", "find_sounds"),
     "soundscape_mixer": (
         "BackgroundSource",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,7 @@ import numpy as np
 from kerastag.audio.formats import find_audio_files
 from kerastag.labels import LabelSet
 
-__all__ = ["AudioList", "Recording", "read_audio_list", "read_class_folders", "read_labels_csv", "read_segment_list"]
-
 _CSV_COLUMNS = ("path", "labels", "fold")
-_SEPARATORS = ";|"
 _YTID = re.compile(r"^Y?(?P<exact>[\w-]{11})$|^Y?(?P<cut>[\w-]{11})_\d", re.ASCII)
 
 
@@ -75,9 +72,15 @@ def read_audio_list(
 ) -> AudioList:
     """List the labeled recordings of a folder.
 
+    A CSV file has the columns `path,labels` and optionally `fold`. A cell of labels holds names or MIDs; a name with a
+    comma is ambiguous unless `classes` has it or `separator` is given. AudioSet's segment lists have lines of
+    `YTID, start, end, MIDs`; a clip is a file with the ten seconds of its line, not the whole video, and is named after
+    its YTID: `YTID.wav`, `YYTID.wav` as in PANNs, or `YTID_30.000_40.000.flac`, at any depth. Hidden files and files
+    without an extension of audio are ignored.
+
     Args:
         audio_dir: Folder with one folder per class, or base of the paths in `list_file`.
-        list_file: CSV file with the columns `path,labels`, or AudioSet's segment list; its content decides.
+        list_file: CSV file in UTF-8, or AudioSet's segment list; its content decides. None takes the names of folders.
         classes: Classes and their order; None takes those that occur, sorted, and AudioSet's for a segment list.
         separator: Text between the labels in a cell of a CSV file; None takes `;` or `|`.
 
@@ -86,7 +89,7 @@ def read_audio_list(
 
     Raises:
         FileNotFoundError: The folder or the list does not exist.
-        ValueError: A line is faulty, or there is no recording.
+        ValueError: A line is faulty, a label is unknown, a recording or label is repeated, or there is no recording.
 
     >>> import tempfile
     >>> from kerastag.data import read_audio_list
@@ -97,69 +100,37 @@ def read_audio_list(
     >>> read_audio_list(folder).labels.names
     ('cat', 'dog')
     """
+    if list_file is not None and not Path(list_file).is_file():
+        raise FileNotFoundError(f"{list_file}: no such file")
+    if not Path(audio_dir).is_dir():
+        raise FileNotFoundError(f"`audio_dir`: {audio_dir}: no such folder")
     if list_file is None:
-        return read_class_folders(audio_dir, classes=classes)
-    if _is_segment_list(_check_list(list_file)):
-        return read_segment_list(list_file, audio_dir, classes=classes)
-    return read_labels_csv(list_file, audio_dir, classes=classes, separator=separator)
+        return read_class_folders(Path(audio_dir), classes)
+    if _is_segment_list(Path(list_file)):
+        return _read_segment_list(Path(list_file), Path(audio_dir), classes or LabelSet.audioset())
+    return _read_labels_csv(Path(list_file), Path(audio_dir), classes, separator)
 
 
-def read_class_folders(folder: str | os.PathLike[str], *, classes: LabelSet | None = None) -> AudioList:
-    """List the recordings in one folder per class, whose name is their only label.
-
-    Hidden files and files without an extension of audio are ignored.
-
-    Args:
-        folder: Folder of the folders; recordings can be at any depth below them.
-        classes: Classes and their order; None takes the names of the folders, sorted.
-
-    Raises:
-        FileNotFoundError: The folder does not exist.
-        ValueError: There is a recording outside the folders, a folder that is not in `classes`, or no recording.
-    """
-    root = _check_folder(folder)
+def read_class_folders(root: Path, classes: LabelSet | None = None) -> AudioList:
+    """List the recordings in one folder per class, at any depth; the name of the folder is their only label."""
     files = find_audio_files(root)
     outside = [path for path in files if len(path.parts) == 1]
     if outside:
         raise ValueError(f"{root / outside[0]}: must be in the folder of its class, or in a CSV file of labels")
-    labels = classes or _sort_labels({path.parts[0] for path in files}, str(root))
-    recordings = tuple(
-        Recording(root / path, path.as_posix(), (_find_index(labels, path.parts[0], str(root / path)),))
+    labels = classes or _sort_labels({path.parts[0] for path in files}, root)
+    recordings = [
+        Recording(root / path, path.as_posix(), _find_indices(labels, path.parts[:1], str(root / path)))
         for path in files
-    )
-    return _check_recordings(AudioList(recordings, labels, (), str(root)))
+    ]
+    return _make_list(recordings, labels, (), root)
 
 
-def read_labels_csv(
-    list_file: str | os.PathLike[str],
-    audio_dir: str | os.PathLike[str] | None = None,
-    *,
-    classes: LabelSet | None = None,
-    separator: str | None = None,
-) -> AudioList:
-    """List the recordings of a CSV file with the columns `path,labels` and optionally `fold`.
-
-    A cell of labels holds names or MIDs, separated by `;` or `|`. A name with a comma is ambiguous unless `classes` has
-    it or `separator` is given.
-
-    Args:
-        list_file: Path of the CSV file, in UTF-8, with a header.
-        audio_dir: Base of relative paths; None is the folder of the CSV file.
-        classes: Classes and their order; None takes those that occur, sorted.
-        separator: Text between labels.
-
-    Raises:
-        FileNotFoundError: The CSV file or the folder does not exist.
-        ValueError: A column is unknown or missing, a path is repeated, a label is repeated, empty or unknown, or there
-            is no recording.
-    """
-    path = _check_list(list_file)
+def _read_labels_csv(path: Path, root: Path, classes: LabelSet | None, separator: str | None) -> AudioList:
     if separator == "":
         raise ValueError("`separator` must be at least one character; received: ''")
-    root = path.parent if audio_dir is None else _check_folder(audio_dir)
     rows = list(_read_csv_rows(path))
     cells = [_split_cell(row["labels"], f"{path}: line {line}", classes, separator) for line, row in rows]
-    labels = classes or _sort_labels({name for names in cells for name in names}, str(path))
+    labels = classes or _sort_labels({name for names in cells for name in names}, path)
     line_of_file: dict[Path, int] = {}
     recordings, missing = [], []
     for (line, row), names in zip(rows, cells, strict=True):
@@ -170,40 +141,25 @@ def read_labels_csv(
         if file in line_of_file:
             raise ValueError(f"{where}: column path repeats line {line_of_file[file]}: {row['path']}")
         line_of_file[file] = line
-        indices = tuple(_find_index(labels, name, where) for name in names)
-        if len(set(indices)) < len(indices):
-            raise ValueError(f"{where}: column labels must name each class once; received: {row['labels']!r}")
+        indices = _find_indices(
+            labels, names, where, f"column labels must name each class once; received: {row['labels']!r}"
+        )
         if file.is_file():
             recordings.append(Recording(file, row["path"], indices, row.get("fold", "")))
         else:
             missing.append(row["path"])
-    return _check_recordings(AudioList(tuple(recordings), labels, tuple(missing), str(path)))
+    return _make_list(recordings, labels, missing, path)
 
 
-def read_segment_list(
-    list_file: str | os.PathLike[str],
-    audio_dir: str | os.PathLike[str],
-    *,
-    classes: LabelSet | None = None,
-) -> AudioList:
-    """List the downloaded clips of AudioSet's segment list (`YTID, start, end, MIDs`).
-
-    A clip is a file with the ten seconds of its line, not the whole video, and is named after its YTID: `YTID.wav`,
-    `YYTID.wav` as in PANNs, or `YTID_30.000_40.000.flac`, at any depth.
-
-    Args:
-        list_file: Path of a list such as `balanced_train_segments.csv`.
-        audio_dir: Folder of the clips.
-        classes: Classes and their order; None takes AudioSet's 527.
-
-    Raises:
-        FileNotFoundError: The list or the folder does not exist.
-        ValueError: A line is faulty, a MID is unknown, a YTID is repeated in the list or in the folder, or there is no
-            recording.
-    """
-    path, root = _check_list(list_file), _check_folder(audio_dir)
-    labels = classes or LabelSet.audioset()
-    files = _find_files_by_ytid(root)
+def _read_segment_list(path: Path, root: Path, labels: LabelSet) -> AudioList:
+    """List the downloaded clips of a segment list, whose files are named after their YTIDs, at any depth."""
+    files: dict[str, Path] = {}
+    for file in find_audio_files(root):
+        if (match := _YTID.match(file.stem)) is not None:
+            ytid = match["exact"] or match["cut"]
+            if ytid in files:
+                raise ValueError(f"{root}: two files of YTID {ytid}: {files[ytid]} and {file}")
+            files[ytid] = file
     line_of_ytid: dict[str, int] = {}
     recordings, missing = [], []
     for line, ytid, mids in _read_segment_rows(path):
@@ -211,38 +167,12 @@ def read_segment_list(
         if ytid in line_of_ytid:
             raise ValueError(f"{where}: repeats YTID {ytid} of line {line_of_ytid[ytid]}")
         line_of_ytid[ytid] = line
-        indices = tuple(_find_index(labels, mid, where) for mid in mids)
-        if len(set(indices)) < len(indices):
-            raise ValueError(f"{where}: must name each class once; received: {','.join(mids)!r}")
+        indices = _find_indices(labels, mids, where, f"must name each class once; received: {','.join(mids)!r}")
         if ytid in files:
             recordings.append(Recording(root / files[ytid], files[ytid].as_posix(), indices))
         else:
             missing.append(ytid)
-    return _check_recordings(AudioList(tuple(recordings), labels, tuple(missing), str(path)))
-
-
-def _check_list(path: str | os.PathLike[str]) -> Path:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    return Path(path)
-
-
-def _check_folder(folder: str | os.PathLike[str]) -> Path:
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"`audio_dir`: {folder}: no such folder")
-    return Path(folder)
-
-
-def _find_files_by_ytid(root: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in find_audio_files(root):
-        if (match := _YTID.match(path.stem)) is None:
-            continue
-        ytid = match["exact"] or match["cut"]
-        if ytid in files:
-            raise ValueError(f"{root}: two files of YTID {ytid}: {files[ytid]} and {path}")
-        files[ytid] = path
-    return files
+    return _make_list(recordings, labels, missing, path)
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -254,19 +184,25 @@ def _read_lines(path: Path) -> list[str]:
 
 def _is_segment_list(path: Path) -> bool:
     """Return whether the first line is a comment, or has four fields with numbers in the second and third."""
-    lines = _read_lines(path)
-    if lines and lines[0].startswith("#"):
-        return True
-    fields = next(csv.reader(lines[:1], skipinitialspace=True), [])
-    return len(fields) == 4 and _is_number(fields[1]) and _is_number(fields[2])
+    first = next(iter(_read_lines(path)), "")
+    return first.startswith("#") or bool(_split_segment(first))
+
+
+def _split_segment(text: str) -> list[str]:
+    """Split `YTID, start, end, MIDs` into its fields, or return none."""
+    fields = next(csv.reader([text], skipinitialspace=True), [])
+    try:
+        list(map(float, fields[1:3]))
+    except ValueError:
+        return []
+    return fields if len(fields) == 4 else []
 
 
 def _read_segment_rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     for line, text in enumerate(_read_lines(path), start=1):
         if not text.strip() or text.startswith("#"):
             continue
-        fields = next(csv.reader([text], skipinitialspace=True))
-        if len(fields) != 4 or not _is_number(fields[1]) or not _is_number(fields[2]):
+        if not (fields := _split_segment(text)):
             raise ValueError(f"{path}: line {line}: must be `YTID, start, end, MIDs`; received: {text[:80]!r}")
         mids = [mid.strip() for mid in fields[3].split(",")]
         if not fields[0] or not all(mids):
@@ -304,7 +240,7 @@ def _split_cell(cell: str, where: str, classes: LabelSet | None, separator: str 
         raise ValueError(f"{where}: column labels is empty")
     if classes is not None and cell in {*classes.names, *classes.mids}:
         return [cell]
-    parts = cell.split(separator) if separator else re.split(f"[{_SEPARATORS}]", cell)
+    parts = cell.split(separator) if separator else re.split("[;|]", cell)
     names = [part.strip() for part in parts]
     if not all(names):
         raise ValueError(f"{where}: column labels must not have empty labels; received: {cell!r}")
@@ -315,30 +251,25 @@ def _split_cell(cell: str, where: str, classes: LabelSet | None, separator: str 
     return names
 
 
-def _sort_labels(names: Iterable[str], where: str) -> LabelSet:
+def _sort_labels(names: Iterable[str], source: Path) -> LabelSet:
     names = sorted(names)
     if not names:
-        raise ValueError(f"{where}: no recording in it")
+        raise ValueError(f"{source}: no recording in it")
     return LabelSet.from_names(names)
 
 
-def _find_index(labels: LabelSet, name: str, where: str) -> int:
+def _find_indices(labels: LabelSet, names: Sequence[str], where: str, repeated: str = "") -> tuple[int, ...]:
     try:
-        return labels.index(name)
+        indices = tuple(map(labels.index, names))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    if len(set(indices)) < len(indices):
+        raise ValueError(f"{where}: {repeated}")
+    return indices
 
 
-def _check_recordings(clips: AudioList) -> AudioList:
-    if not clips.recordings:
-        missing = f"; {len(clips.missing)} files do not exist, first {clips.missing[0]}" if clips.missing else ""
-        raise ValueError(f"{clips.source}: no recording in it{missing}")
-    return clips
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _make_list(recordings: Sequence[Recording], labels: LabelSet, missing: Sequence[str], source: Path) -> AudioList:
+    if not recordings:
+        absent = f"; {len(missing)} files do not exist, first {missing[0]}" if missing else ""
+        raise ValueError(f"{source}: no recording in it{absent}")
+    return AudioList(tuple(recordings), labels, tuple(missing), str(source))

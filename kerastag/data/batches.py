@@ -1,16 +1,14 @@
-"""Training batches as NumPy arrays, each a pure function of the seed of its sampler and its number."""
+"""The balanced sampler, and training batches as NumPy arrays, each a pure function of the seed and its number."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from kerastag.data.sampler import BalancedSampler
 from kerastag.rng import Purpose, generator
-
-__all__ = ["Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"]
 
 
 class Batches(Protocol):
@@ -19,22 +17,118 @@ class Batches(Protocol):
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-class EmbeddingSource(Protocol):
-    """Clips that `EmbeddingBatches` reads: a pack of embeddings, or anything else with this method."""
+class BalancedSampler:
+    """Sampler of batches in which every class is drawn equally often.
 
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    In AudioSet, speech is in nearly every second clip, a toothbrush in one of ten thousand. Balanced draws visit the
+    classes in shuffled cycles, each class once per cycle; a visit takes the next clip of the class, and the clips of a
+    class come in shuffled rounds, each clip once per round. So the classes differ by at most one draw, and so do the
+    clips of a class. A share `balance` of every batch is drawn that way, the rest from shuffled rounds of all clips.
 
+    No state is carried from batch to batch: balanced draw number `n` belongs to cycle `n // K` of `K` classes; its
+    class has been visited `n // K` times before, which gives the round and the place in it; and every shuffle has a
+    generator of its own. Batch `i` is thus a pure function of the seed and `i`, also in a resumed run.
 
-class WaveformSource(Protocol):
-    """Clips that `WaveformBatches` reads: a pack of waveforms, or anything else with these attributes."""
+    Args:
+        targets: Labels, bool `(clips, classes)`.
+        batch_size: Number of clips in a batch, at least 1.
+        balance: Share of a batch that is class-balanced, in [0, 1].
+        seed: Seed of all shuffles, a non-negative integer.
+        allow_empty_classes: Whether to skip classes without a clip instead of refusing them.
+        class_names: Names of the classes for error messages, or None for their numbers.
 
-    @property
-    def lengths(self) -> np.ndarray: ...
-    @property
-    def targets(self) -> np.ndarray: ...
-    @property
-    def x_shape(self) -> tuple[int, ...]: ...
-    def crops(self, indices: np.ndarray, starts: np.ndarray, samples: int) -> np.ndarray: ...
+    Attributes:
+        empty_classes: Numbers of the classes without a clip.
+
+    Raises:
+        ValueError: A class has no clip, or an argument is out of range.
+
+    >>> from kerastag.data import BalancedSampler
+    >>> sampler = BalancedSampler(np.eye(3, dtype=bool)[[0, 0, 0, 0, 1, 2]], batch_size=3, seed=0)
+    >>> sorted(sampler.batch(7).tolist())[1:]
+    [4, 5]
+
+    Reference:
+        Kong et al., 2019, section VI-D, where the numbers of samples of the classes are approximately the same. Here
+        they are the same up to one.
+    """
+
+    def __init__(
+        self,
+        targets: np.ndarray,
+        batch_size: int,
+        *,
+        balance: float = 1.0,
+        seed: int = 0,
+        allow_empty_classes: bool = False,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        targets = np.asarray(targets, bool)
+        if targets.ndim != 2 or not targets.size:
+            raise ValueError(f"`targets` must be (clips, classes), at least one of each; received: {targets.shape}")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1; received: {batch_size}")
+        if not 0 <= balance <= 1:
+            raise ValueError(f"`balance` must be in [0, 1]; received: {balance}")
+        if seed < 0:
+            raise ValueError(f"`seed` must be at least 0; received: {seed}")
+        self.num_clips, self.num_classes = targets.shape
+        self.batch_size, self.balance, self.seed = batch_size, balance, seed
+        self.empty_classes = np.flatnonzero(~targets.any(axis=0))
+        if balance and len(self.empty_classes) and not allow_empty_classes:
+            names = [class_names[int(k)] if class_names else str(k) for k in self.empty_classes]
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise ValueError(
+                f"`targets` must have a clip of every class; {len(names)} of {self.num_classes} classes have none: "
+                f"{', '.join(names[:5])}{more}"
+            )
+        classes = np.setdiff1d(np.arange(self.num_classes), self.empty_classes)
+        if balance and not len(classes):
+            raise ValueError("`targets` must have a label; received: none")
+        rows_of_class = [np.flatnonzero(targets[:, k]) for k in classes]
+        self._counts = np.array([len(rows) for rows in rows_of_class], np.int64)
+        self._starts = np.cumsum([0, *self._counts])
+        self._rows = np.concatenate([*rows_of_class, np.empty(0, np.int64)])
+        # The latest shuffles are cached. They are no state: each is a function of the seed and its own number.
+        self._shuffled_rows = self._rows.copy()
+        self._rounds = np.full(len(rows_of_class), -1, np.int64)
+        self._orders: dict[Purpose, tuple[int, np.ndarray]] = {}
+
+    def batch(self, index: int) -> np.ndarray:
+        """Return the row numbers of batch `index`, from 0, in random order, int64 `(batch_size,)`."""
+        if index < 0:
+            raise ValueError(f"`index` must be at least 0; received: {index}")
+        # Before batch i, floor(i * batch_size * balance) draws were balanced: the share is exact in the long run.
+        first, stop = (int(np.floor((index + step) * self.batch_size * self.balance)) for step in (0, 1))
+        natural_first, natural_stop = index * self.batch_size - first, (index + 1) * self.batch_size - stop
+        natural = self._shuffle(Purpose.CLIP_ORDER, self.num_clips, natural_first, natural_stop)
+        clips = np.concatenate([*self._draw_balanced(first, stop), *(order for _, order in natural)])
+        return clips[generator(self.seed, Purpose.BATCH_ORDER, index).permutation(len(clips))]
+
+    def _draw_balanced(self, first: int, stop: int) -> list[np.ndarray]:
+        """Return the balanced draws `first` to `stop - 1`, cycle by cycle."""
+        cycles = self._shuffle(Purpose.CLASS_ORDER, len(self._counts), first, stop)
+        return [self._visit(classes, cycle) for cycle, classes in cycles]
+
+    def _visit(self, classes: np.ndarray, cycle: int) -> np.ndarray:
+        """Return the clip that each of these classes contributes to a cycle."""
+        rounds, place = np.divmod(cycle, self._counts[classes])
+        for k, number in np.stack([classes, rounds], axis=1)[rounds != self._rounds[classes]]:
+            rows = slice(self._starts[k], self._starts[k + 1])
+            random = generator(self.seed, Purpose.CLIPS_OF_CLASS, k, number)
+            self._shuffled_rows[rows] = random.permutation(self._rows[rows])
+            self._rounds[k] = number
+        return self._shuffled_rows[self._starts[classes] + place]
+
+    def _shuffle(self, purpose: Purpose, size: int, first: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the elements `first` to `stop - 1` of shuffled rounds of `arange(size)`, round by round."""
+        while first < stop:
+            number, place = divmod(first, size)
+            if purpose not in self._orders or self._orders[purpose][0] != number:
+                self._orders[purpose] = number, generator(self.seed, purpose, number).permutation(size)
+            order = self._orders[purpose][1][place : place + stop - first]
+            yield number, order
+            first += len(order)
 
 
 def scale(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -100,7 +194,7 @@ class EmbeddingBatches:
     """Training batches of embeddings from a pack.
 
     Args:
-        pack: A `FeaturePack`, or several as `ConcatenatedPacks`.
+        pack: A `FeaturePack`, several as `ConcatenatedPacks`, or another object with their method `rows`.
         sampler: Sampler over `rows`.
         rows: Row numbers of the pack that may be drawn, int `(rows,)`, or None for all.
         single_segments: Whether to train on one random valid segment of every clip instead of the clip
@@ -118,7 +212,7 @@ class EmbeddingBatches:
     [(8, 10, 128), (8, 4)]
     """
 
-    pack: EmbeddingSource
+    pack: Any
     sampler: BalancedSampler
     rows: np.ndarray | None = None
     single_segments: bool = False
@@ -145,7 +239,8 @@ class WaveformBatches:
     """Training batches of waveforms from a pack.
 
     Args:
-        pack: An `AudioPack`, or several as `ConcatenatedPacks`.
+        pack: An `AudioPack`, several as `ConcatenatedPacks`, or another object with their attributes `lengths`,
+            `targets` and `x_shape` and their method `crops`.
         sampler: Sampler over `rows`.
         rows: Row numbers of the pack that may be drawn, int `(rows,)`, or None for all.
         samples: Length of a random crop, samples, at least 1; None takes whole clips. A crop lies inside the valid
@@ -156,7 +251,7 @@ class WaveformBatches:
         ValueError: `samples` is below 1, or `mixup` is negative.
     """
 
-    pack: WaveformSource
+    pack: Any
     sampler: BalancedSampler
     rows: np.ndarray | None = None
     samples: int | None = None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["compute_hausdorff_distances"]
-
-_FAR = np.float32(np.inf)
+_BLOCK = 128  # bags of either collection at a time
 
 
 def compute_hausdorff_distances(
@@ -15,8 +13,6 @@ def compute_hausdorff_distances(
     bags_b: ArrayLike,
     mask_a: ArrayLike | None = None,
     mask_b: ArrayLike | None = None,
-    *,
-    block: int = 128,
 ) -> NDArray[np.float32]:
     """Compute the minimal Hausdorff distance of every pair of bags of two collections.
 
@@ -24,21 +20,19 @@ def compute_hausdorff_distances(
 
     With `|x - y|^2 = |x|^2 + |y|^2 - 2 x.y`, all pairs of instances of a block are one matrix product in float32. Both
     collections are centered at the mean of `bags_b` first, which changes no distance and keeps the cancellation small.
-    Besides the result, this takes memory for `block` squared times the number of pairs of instances of two bags.
+    Besides the result, this takes memory for 128 x 128 times the number of pairs of instances of two bags.
 
     Args:
         bags_a: Finite numbers, `(a, instances, features)`.
         bags_b: Finite numbers, `(b, instances, features)`, with any number of instances.
-        mask_a: Which instances of `bags_a` are valid, bool `(a, instances)`; None if all are.
-        mask_b: Which instances of `bags_b` are valid, bool `(b, instances)`; None if all are.
-        block: Number of bags of either collection at a time, at least 1.
+        mask_a: Validity of the instances of `bags_a`, bool `(a, instances)`; None if all are valid.
+        mask_b: Validity of the instances of `bags_b`, bool `(b, instances)`; None if all are valid.
 
     Returns:
         Distances, float32 `(a, b)`.
 
     Raises:
-        ValueError: The shapes do not fit, a bag has no valid instance, a valid instance is not finite, or `block` is
-            out of range.
+        ValueError: The shapes do not fit, a bag has no valid instance, or a valid instance is not finite.
 
     >>> from kerastag.data import compute_hausdorff_distances
     >>> compute_hausdorff_distances([[[0.0, 0.0], [3.0, 4.0]]], [[[3.0, 4.0]], [[3.0, 0.0]]])
@@ -53,39 +47,23 @@ def compute_hausdorff_distances(
         raise ValueError(
             f"`bags_a` and `bags_b` must have the same number of features; received: {a.shape[2]} and {b.shape[2]}"
         )
-    if block < 1:
-        raise ValueError(f"`block` must be at least 1; received: {block}")
     if not len(a) or not len(b):
         return np.empty((len(a), len(b)), np.float32)
     center = b[mask_b].mean(axis=0)
     distances = np.empty((len(a), len(b)), np.float32)
-    columns = [(j, *_flatten(b[j : j + block], mask_b[j : j + block], center)) for j in range(0, len(b), block)]
-    for i in range(0, len(a), block):
-        rows, row_norms = _flatten(a[i : i + block], mask_a[i : i + block], center)
+    columns = [(j, *_flatten(b[j : j + _BLOCK], mask_b[j : j + _BLOCK], center)) for j in range(0, len(b), _BLOCK)]
+    for i in range(0, len(a), _BLOCK):
+        rows, row_norms = _flatten(a[i : i + _BLOCK], mask_a[i : i + _BLOCK], center)
         for j, others, other_norms in columns:
-            distances[i : i + block, j : j + block] = _compute_block(
-                rows, row_norms, others, other_norms, a.shape[1], b.shape[1]
-            )
+            products = others @ rows.T  # (instances of b * bags of b, instances of a * bags of a)
+            products *= -2
+            products += other_norms[:, None]
+            # Instances precede bags, so that both minima run over whole rows and are vectorized.
+            nearest = products.reshape(b.shape[1], -1, products.shape[1]).min(axis=0)
+            nearest += row_norms
+            nearest = nearest.reshape(len(nearest), a.shape[1], -1).min(axis=1)  # (bags of b, bags of a)
+            distances[i : i + _BLOCK, j : j + _BLOCK] = np.sqrt(np.maximum(nearest, 0)).T
     return distances
-
-
-def _compute_block(
-    rows: NDArray[np.float32],
-    row_norms: NDArray[np.float32],
-    others: NDArray[np.float32],
-    other_norms: NDArray[np.float32],
-    row_instances: int,
-    other_instances: int,
-) -> NDArray[np.float32]:
-    """Compute the distances `(bags, bags)` of one block from flattened instances."""
-    products = others @ rows.T  # (other instances * other bags, instances * bags)
-    products *= -2
-    products += other_norms[:, None]
-    # Instances precede bags, so that both minima run over whole rows and are vectorized.
-    nearest = products.reshape(other_instances, -1, products.shape[1]).min(axis=0)
-    nearest += row_norms
-    nearest = nearest.reshape(len(nearest), row_instances, -1).min(axis=1)  # (other bags, bags)
-    return np.sqrt(np.maximum(nearest, 0)).T
 
 
 def _flatten(
@@ -97,7 +75,7 @@ def _flatten(
     """
     centered = np.where(mask[..., None], bags - center, 0).transpose(1, 0, 2).reshape(-1, bags.shape[2])
     norms = np.einsum("if,if->i", centered, centered)
-    return centered, np.where(mask.T.ravel(), norms, _FAR)
+    return centered, np.where(mask.T.ravel(), norms, np.float32(np.inf))
 
 
 def _check_bags(name: str, bags: ArrayLike, mask: ArrayLike | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

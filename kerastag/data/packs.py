@@ -1,7 +1,4 @@
-"""Packs: HDF5 files with the clips of a split and their labels, read by row number.
-
-A pack of embeddings is a `FeaturePack`, one of waveforms an `AudioPack`; `open_pack` opens either.
-"""
+"""Packs: HDF5 files with the clips of a split and their labels, read by row number."""
 
 from __future__ import annotations
 
@@ -11,26 +8,33 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import h5py
 import numpy as np
 
 from kerastag.labels import LabelSet
 
-__all__ = [
-    "DEFAULT_SAMPLE_RATE",
-    "AudioPack",
-    "ConcatenatedPacks",
-    "FeaturePack",
-    "Pack",
-    "open_pack",
-]
-
 DEFAULT_SAMPLE_RATE = 32_000
 SCAN_ROWS = 4096  # rows read at a time where a whole pack is read in constant memory
-AUDIO_KEYS = ("audio_name", "waveform", "target", "num_samples")
-FEATURE_KEYS = ("x", "num_segments", "y", "video_id_list")
+
+
+class Layout(NamedTuple):
+    """Keys of the datasets in a pack of one kind, and the types and the dimensions of its clips."""
+
+    kind: str
+    x: str
+    targets: str
+    ids: str
+    lengths: str
+    dtypes: tuple[str, ...]
+    dimensions: tuple[str, ...]
+
+
+FEATURES = Layout(
+    "a pack", "x", "y", "video_id_list", "num_segments", ("uint8", "float32"), ("clip", "segment", "feature")
+)
+AUDIO = Layout("a pack of waveforms", "waveform", "target", "audio_name", "num_samples", ("int16",), ("clip", "sample"))
 
 
 def open_pack(
@@ -50,7 +54,7 @@ def open_pack(
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not an HDF5 file, is damaged, empty or not a pack.
+        ValueError: The file is not an HDF5 file, is damaged, empty or not a pack, or has values that are not finite.
 
     >>> import tempfile
     >>> from kerastag.data import open_pack, write_synthetic_packs
@@ -60,11 +64,9 @@ def open_pack(
     ...     pack.labels.names[:2], x.shape, targets.shape
     (('Sound 01', 'Sound 02'), (3, 10, 128), (3, 4))
     """
-    with open_hdf5(Path(path)) as file:
-        holds_waveforms = "waveform" in file
-    if holds_waveforms:
-        return AudioPack(path)
-    return FeaturePack(path, in_memory=in_memory, skip_corrupt=skip_corrupt)
+    with open_hdf5(path) as file:
+        holds_waveforms = AUDIO.x in file
+    return AudioPack(path) if holds_waveforms else FeaturePack(path, in_memory=in_memory, skip_corrupt=skip_corrupt)
 
 
 class Pack(abc.ABC):
@@ -77,6 +79,8 @@ class Pack(abc.ABC):
         ids: Names of the clips, bytes `(clips,)`.
         lengths: Number of valid segments or samples of every clip, int `(clips,)`.
         skipped: Rows of the file that were skipped because their values are not finite.
+        x_shape: Shape of all clips together: `(clips, segments, features)` or `(clips, samples)`.
+        dtype: Type of the stored numbers.
     """
 
     path: Path
@@ -85,16 +89,8 @@ class Pack(abc.ABC):
     ids: np.ndarray
     lengths: np.ndarray
     skipped: tuple[int, ...]
-
-    @property
-    @abc.abstractmethod
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of all clips together: `(clips, segments, features)` or `(clips, samples)`."""
-
-    @property
-    @abc.abstractmethod
-    def dtype(self) -> np.dtype:
-        """Type of the stored numbers."""
+    x_shape: tuple[int, ...]
+    dtype: np.dtype
 
     @abc.abstractmethod
     def rows(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,11 +113,7 @@ class Pack(abc.ABC):
 
     @property
     def labels(self) -> LabelSet:
-        """Classes of the pack.
-
-        They are the attributes `class_names` and `class_mids` if the file has them, else AudioSet's 527 classes if
-        there are as many, else `class 0`, `class 1` and so on.
-        """
+        """Classes of the file's attributes, else AudioSet's if there are 527, else `class 0`, `class 1` and so on."""
         if "class_names" in self.attributes:
             names = json.loads(str(self.attributes["class_names"]))
             mids = json.loads(str(self.attributes.get("class_mids", "null")))
@@ -148,17 +140,15 @@ class Pack(abc.ABC):
         return f"{type(self).__name__}({str(self.path)!r}, {len(self)} clips, {self.num_classes} classes)"
 
     @contextmanager
-    def _open(self, path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-        """Open the file and keep it open when the block ends without an error."""
+    def _open(self, path: str | os.PathLike[str], layout: Layout) -> Iterator[h5py.File]:
+        """Open the file, check its layout, and keep it open when the block ends without an error."""
         self.path, self.skipped = Path(path), ()
         with ExitStack() as stack:
-            file = stack.enter_context(open_hdf5(self.path))
+            file = stack.enter_context(open_hdf5(path))
+            check_layout(file, layout)
             self.attributes = dict(file.attrs)
             yield file
             self._stack = stack.pop_all()
-
-    def _check_indices(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        return _check_indices(indices, len(self), f"{self.path}: ")
 
 
 class FeaturePack(Pack):
@@ -171,18 +161,8 @@ class FeaturePack(Pack):
     | `video_id_list` | bytes `(clips,)` | clip names |
     | `num_segments` | uint8 `(clips,)` | number of valid segments |
 
-    The packs of the papers' authors have no `num_segments`: all their segments are valid.
-
-    Args:
-        path: Path of the HDF5 file.
-        in_memory: Whether to read all embeddings now instead of reading rows on demand.
-        skip_corrupt: Whether to skip rows with NaN or infinity and to list them in `skipped`, instead of refusing the
-            pack.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is not an HDF5 file, is truncated, empty or not a pack of embeddings, or has values that
-            are not finite.
+    The packs of the papers' authors have no `num_segments`: all their segments are valid. The arguments and the errors
+    are those of `open_pack`.
 
     >>> import tempfile
     >>> from kerastag.data import FeaturePack, FeaturePackWriter
@@ -197,44 +177,29 @@ class FeaturePack(Pack):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, in_memory: bool = True, skip_corrupt: bool = False) -> None:
-        with self._open(path) as file:
-            check_feature_layout(self.path, file)
+        with self._open(path, FEATURES) as file:
             stored = file["x"]
             self._stored_rows: np.ndarray | None = None  # rows of the file that are used; None for all of them
             if stored.dtype.kind == "f":
-                self._skip_rows(_find_rows_not_finite(stored), len(stored), skip_corrupt)
-            self.targets = self._select(_read_targets(self.path, file["y"]))
+                self._skip_rows(stored, skip_corrupt)
+            self.targets = self._select(_read_targets(file["y"]))
             self.ids = self._select(to_bytes_array(file["video_id_list"][:]))
-            self.lengths = self._select(read_num_segments(self.path, file))
+            self.lengths = self._select(read_lengths(file, FEATURES))
+            self.x_shape, self.dtype = (len(self), *stored.shape[1:]), stored.dtype
             self._x = self._select(stored[:]) if in_memory else stored
             self._direct_reader = None if in_memory else _DirectReader.create(self.path, stored)
+        self._stack.callback(setattr, self, "_direct_reader", None)  # releases the memory map
 
     @property
     def x(self) -> np.ndarray | h5py.Dataset:
-        """All embeddings: an array if they are in memory, else the HDF5 dataset.
-
-        Raises:
-            ValueError: The embeddings are not in memory and rows were skipped.
-        """
+        """All embeddings: an array if they are in memory, else the HDF5 dataset, unless rows were skipped."""
         if self._stored_rows is not None and isinstance(self._x, h5py.Dataset):
             raise ValueError(f"{self.path}: rows were skipped, so that `x` cannot be the dataset; use `rows`")
         return self._x
 
-    @property
-    def x_shape(self) -> tuple[int, int, int]:
-        return (len(self), *self._x.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._x.dtype
-
     def rows(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        indices = self._check_indices(indices)
+        indices = _check_indices(indices, len(self), f"{self.path}: ")
         return self._read_x(indices), self.lengths[indices], self.targets[indices]
-
-    def close(self) -> None:
-        super().close()
-        self._direct_reader = None
 
     def _read_x(self, indices: np.ndarray) -> np.ndarray:
         if isinstance(self._x, np.ndarray):
@@ -248,17 +213,19 @@ class FeaturePack(Pack):
     def _select(self, array: np.ndarray) -> np.ndarray:
         return array if self._stored_rows is None else array[self._stored_rows]
 
-    def _skip_rows(self, corrupt: np.ndarray, num_rows: int, skip_corrupt: bool) -> None:
+    def _skip_rows(self, x: h5py.Dataset, skip_corrupt: bool) -> None:
+        is_finite = [np.isfinite(x[i : i + SCAN_ROWS]).all(axis=(1, 2)) for i in range(0, len(x), SCAN_ROWS)]
+        corrupt = np.flatnonzero(~np.concatenate(is_finite))
         if not len(corrupt):
             return
         if not skip_corrupt:
             raise ValueError(
-                f"{self.path}: key x, row {corrupt[0]}: NaN or infinity ({len(corrupt)} of {num_rows} rows have one)"
+                f"{self.path}: key x, row {corrupt[0]}: NaN or infinity ({len(corrupt)} of {len(x)} rows have one)"
             )
-        if len(corrupt) == num_rows:
-            raise ValueError(f"{self.path}: key x: NaN or infinity in every one of its {num_rows} rows")
+        if len(corrupt) == len(x):
+            raise ValueError(f"{self.path}: key x: NaN or infinity in every one of its {len(x)} rows")
         self.skipped = tuple(corrupt.tolist())
-        self._stored_rows = np.setdiff1d(np.arange(num_rows), corrupt)
+        self._stored_rows = np.setdiff1d(np.arange(len(x)), corrupt)
 
 
 class AudioPack(Pack):
@@ -271,37 +238,21 @@ class AudioPack(Pack):
     | `target` | bool `(clips, classes)` | labels |
     | `num_samples` | int32 `(clips,)` | number of valid samples |
 
-    PANNs' own packs have no `num_samples`: all their samples are valid.
-
-    Args:
-        path: Path of the HDF5 file.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is not an HDF5 file, is damaged, empty or not a pack of waveforms.
+    PANNs' own packs have no `num_samples`: all their samples are valid. The errors are those of `open_pack`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        with self._open(path) as file:
-            _check_audio_layout(self.path, file)
+        with self._open(path, AUDIO) as file:
             self.targets = file["target"][:].astype(bool)
             self.ids = file["audio_name"][:]
             self._waveforms = file["waveform"]
-            clips, samples = self._waveforms.shape
-            self.lengths = _read_lengths(self.path, file, "num_samples", clips, samples, np.int32)
+            self.x_shape, self.dtype = self._waveforms.shape, self._waveforms.dtype
+            self.lengths = read_lengths(file, AUDIO)
 
     @property
     def sample_rate(self) -> int:
         """Sample rate, Hz; 32,000 if the file does not have the attribute."""
         return int(self.attributes.get("sample_rate", DEFAULT_SAMPLE_RATE))
-
-    @property
-    def x_shape(self) -> tuple[int, int]:
-        return self._waveforms.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._waveforms.dtype
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         indices = np.asarray(indices, np.int64)
@@ -318,11 +269,8 @@ class AudioPack(Pack):
 
         Returns:
             Waveforms, int16 `(rows, samples)`, with zeros beyond the end of a clip.
-
-        Raises:
-            IndexError: A row number is out of range.
         """
-        indices = self._check_indices(indices)
+        indices = _check_indices(indices, len(self), f"{self.path}: ")
         waveforms = np.zeros((len(indices), samples), np.int16)
         for waveform, index, start in zip(waveforms, indices.tolist(), starts.tolist(), strict=True):
             stop = min(start + samples, self.x_shape[1])
@@ -358,6 +306,7 @@ class ConcatenatedPacks:
         self.packs = tuple(packs)
         self.targets = np.concatenate([pack.targets for pack in packs])
         self.lengths = np.concatenate([pack.lengths for pack in packs])
+        self.x_shape = (len(self.targets), *first.x_shape[1:])
         self._ends = np.cumsum([len(pack) for pack in packs])
 
     def __len__(self) -> int:
@@ -372,11 +321,6 @@ class ConcatenatedPacks:
     def num_classes(self) -> int:
         """Number of classes."""
         return self.targets.shape[1]
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of all clips together."""
-        return (len(self), *self.packs[0].x_shape[1:])
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read clips by row number, as `Pack.rows` does."""
@@ -440,9 +384,9 @@ class _DirectReader:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, and turn what HDF5 cannot read into an error of one line."""
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with h5py.File(path, "r") as file:
@@ -451,81 +395,51 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path}: not an HDF5 file, truncated or damaged ({str(error).splitlines()[0]})") from error
 
 
-def check_feature_layout(path: Path, file: h5py.File) -> None:
-    """Raise a ValueError unless the file has the layout of a pack of embeddings."""
-    _check_keys(path, file, ("x", "y", "video_id_list"), "a pack")
-    x, y = file["x"], file["y"]
-    if x.ndim != 3 or x.dtype not in (np.uint8, np.float32):
-        raise ValueError(
-            f"{path}: key x: must be uint8 or float32 (clips, segments, features); received: {x.dtype} {x.shape}"
-        )
-    _check_clip_counts(path, file, "x", "y", "video_id_list")
-    if 0 in x.shape or y.shape[1] == 0:
-        raise ValueError(f"{path}: must hold at least one clip, segment, feature and class; received: {x.shape}")
+def check_layout(file: h5py.File, layout: Layout) -> None:
+    """Raise a ValueError unless the file has the layout."""
+    for key in (layout.x, layout.targets, layout.ids):
+        if not isinstance(file.get(key), h5py.Dataset):
+            keys = ", ".join(file) or "none"
+            raise ValueError(f"{file.filename}: key {key} is missing: not {layout.kind} (its keys are: {keys})")
+    x, targets, ids = file[layout.x], file[layout.targets], file[layout.ids]
+    if x.ndim != len(layout.dimensions) or x.dtype not in map(np.dtype, layout.dtypes):
+        expected = f"{' or '.join(layout.dtypes)} ({', '.join(f'{name}s' for name in layout.dimensions)})"
+        raise ValueError(f"{file.filename}: key {layout.x}: must be {expected}; received: {x.dtype} {x.shape}")
+    if targets.ndim != 2 or len(targets) != len(x):
+        expected = f"({len(x)}, classes) as {layout.x}"
+        raise ValueError(f"{file.filename}: key {layout.targets}: must be {expected}; received: {targets.shape}")
+    if ids.shape != (len(x),):
+        expected = f"shape ({len(x)},) as {layout.x}"
+        raise ValueError(f"{file.filename}: key {layout.ids}: must have {expected}; received: {ids.shape}")
+    if 0 in x.shape or targets.shape[1] == 0:
+        expected = f"at least one {', '.join(layout.dimensions)} and class"
+        raise ValueError(f"{file.filename}: must hold {expected}; received: {x.shape}")
 
 
-def _check_audio_layout(path: Path, file: h5py.File) -> None:
-    _check_keys(path, file, ("audio_name", "waveform", "target"), "a pack of waveforms")
-    waveform, target = file["waveform"], file["target"]
-    if waveform.ndim != 2 or waveform.dtype != np.int16:
-        raise ValueError(
-            f"{path}: key waveform: must be int16 (clips, samples); received: {waveform.dtype} {waveform.shape}"
-        )
-    _check_clip_counts(path, file, "waveform", "target", "audio_name")
-    if 0 in waveform.shape or target.shape[1] == 0:
-        raise ValueError(f"{path}: must hold at least one clip, sample and class; received: {waveform.shape}")
-
-
-def _check_keys(path: Path, file: h5py.File, keys: Sequence[str], kind: str) -> None:
-    missing = [key for key in keys if not isinstance(file.get(key), h5py.Dataset)]
-    if missing:
-        raise ValueError(f"{path}: key {missing[0]} is missing: not {kind} (its keys are: {', '.join(file) or 'none'})")
-
-
-def _check_clip_counts(path: Path, file: h5py.File, x_key: str, target_key: str, id_key: str) -> None:
-    clips, targets, ids = len(file[x_key]), file[target_key], file[id_key]
-    if targets.ndim != 2 or len(targets) != clips:
-        raise ValueError(f"{path}: key {target_key}: must be ({clips}, classes) as {x_key}; received: {targets.shape}")
-    if ids.shape != (clips,):
-        raise ValueError(f"{path}: key {id_key}: must have shape ({clips},) as {x_key}; received: {ids.shape}")
-
-
-def _read_targets(path: Path, y: h5py.Dataset) -> np.ndarray:
+def _read_targets(y: h5py.Dataset) -> np.ndarray:
     targets = np.empty(y.shape, bool)
     for start in range(0, len(y), SCAN_ROWS):
         block = y[start : start + SCAN_ROWS]
-        if block.dtype != bool:
-            is_binary = np.isin(block, (0, 1)).all(axis=1)
-            if not is_binary.all():
-                raise ValueError(f"{path}: key y, row {start + int(np.argmin(is_binary))}: labels must be 0 or 1")
+        if block.dtype != bool and not (is_binary := np.isin(block, (0, 1)).all(axis=1)).all():
+            row = start + int(np.argmin(is_binary))
+            raise ValueError(f"{y.file.filename}: key y, row {row}: labels must be 0 or 1")
         targets[start : start + SCAN_ROWS] = block
     return targets
 
 
-def read_num_segments(path: Path, file: h5py.File) -> np.ndarray:
-    """Read the number of valid segments of every clip of a pack of embeddings."""
-    clips, segments = file["x"].shape[:2]
-    return _read_lengths(path, file, "num_segments", clips, segments, np.uint8 if segments < 256 else np.int32)
-
-
-def _read_lengths(path: Path, file: h5py.File, key: str, clips: int, longest: int, dtype: Any) -> np.ndarray:
+def read_lengths(file: h5py.File, layout: Layout) -> np.ndarray:
+    """Read the number of valid segments or samples of every clip: all of them if the file does not have it."""
+    key, (clips, longest) = layout.lengths, file[layout.x].shape[:2]
     if key not in file:
-        return np.full(clips, longest, dtype)
+        return np.full(clips, longest, np.uint8 if longest < 256 else np.int32)
     lengths = file[key][:]
     if lengths.shape != (clips,):
-        raise ValueError(f"{path}: key {key}: must have shape ({clips},); received: {lengths.shape}")
+        raise ValueError(f"{file.filename}: key {key}: must have shape ({clips},); received: {lengths.shape}")
     if lengths.min() < 1 or lengths.max() > longest:
         row = int(np.argmax((lengths < 1) | (lengths > longest)))
-        raise ValueError(f"{path}: key {key}, row {row}: must be in [1, {longest}]; received: {lengths[row]}")
+        expected = f"in [1, {longest}]"
+        raise ValueError(f"{file.filename}: key {key}, row {row}: must be {expected}; received: {lengths[row]}")
     return lengths
-
-
-def _find_rows_not_finite(x: h5py.Dataset) -> np.ndarray:
-    rows = [
-        start + np.flatnonzero(~np.isfinite(x[start : start + SCAN_ROWS]).all(axis=(1, 2)))
-        for start in range(0, len(x), SCAN_ROWS)
-    ]
-    return np.concatenate(rows)
 
 
 def to_bytes_array(names: np.ndarray) -> np.ndarray:

@@ -12,10 +12,6 @@ from kerastag.data.batches import Batches
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["KerasBatches", "make_training_dataset"]
-
-_PREFETCHED_BATCHES = 4
-
 
 def make_training_dataset(batches: Batches, start: int, stop: int) -> tf.data.Dataset:
     """Make a tf.data pipeline that prepares the next batches while the model trains.
@@ -37,17 +33,11 @@ def make_training_dataset(batches: Batches, start: int, stop: int) -> tf.data.Da
         arrays = tf.numpy_function(batches.batch, [index], [tf.float32] * len(shapes))
         return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes, strict=True))
 
-    return tf.data.Dataset.range(start, stop).map(load_batch).prefetch(_PREFETCHED_BATCHES)
+    return tf.data.Dataset.range(start, stop).map(load_batch).prefetch(4)
 
 
 class KerasBatches(keras.utils.PyDataset):
-    """Batches for `model.fit` on any Keras backend.
-
-    Args:
-        batches: Source of the batches.
-        start: Number of the first batch.
-        stop: Number of the last batch, plus one.
-    """
+    """Batches `start` to `stop - 1` for `model.fit` on any Keras backend."""
 
     def __init__(self, batches: Batches, start: int, stop: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False)

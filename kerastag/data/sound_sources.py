@@ -14,18 +14,17 @@ import numpy as np
 
 from kerastag import audio
 from kerastag.audio.formats import find_audio_files
-from kerastag.data.audio_lists import AudioList, Recording
+from kerastag.data.audio_lists import AudioList
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE, Excerpt
 from kerastag.labels import LabelSet
 from kerastag.rng import generator
-
-__all__ = ["SYNTHETIC_EVENTS", "RecordedBackground", "RecordedSounds", "SyntheticSounds", "find_sounds"]
 
 _FRAME_SECONDS = 0.02
 _SOUND_DB = -30.0  # below the loudest frame of the recording; a quieter frame would be inaudible over a background
 _PAUSE_SECONDS = 1.0  # A longer pause separates two sounds.
 _PEAK_DB = -15.0  # A sound whose loudest frame is further below the recording's is skipped: a breath before the bark.
 _SILENCE = 1e-5  # -100 dB, as in `audio.measure_levels`
+_SYNTHETIC_SECONDS = 0.4, 3.0  # length of the shortest and of the longest synthetic sound
 
 Span = tuple[float, float]
 """Start and end within a recording, seconds."""
@@ -53,14 +52,9 @@ def find_sounds(blocks: Iterable[np.ndarray]) -> list[Span]:
         return []
     audible = np.flatnonzero(levels >= loudest * 10 ** (_SOUND_DB / 20))
     runs = np.split(audible, np.flatnonzero(np.diff(audible) > _PAUSE_SECONDS / _FRAME_SECONDS) + 1)
-    return [
-        (
-            round(max(0.0, float(run[0] - 1) * _FRAME_SECONDS), 3),
-            round(min(seconds, float(run[-1] + 2) * _FRAME_SECONDS), 3),
-        )
-        for run in runs
-        if levels[run].max() >= loudest * 10 ** (_PEAK_DB / 20)
-    ]
+    loud_runs = [run for run in runs if levels[run].max() >= loudest * 10 ** (_PEAK_DB / 20)]
+    spans = [(float(run[0] - 1) * _FRAME_SECONDS, float(run[-1] + 2) * _FRAME_SECONDS) for run in loud_runs]
+    return [(round(max(0.0, start), 3), round(min(seconds, end), 3)) for start, end in spans]
 
 
 class RecordedSounds:
@@ -101,29 +95,21 @@ class RecordedSounds:
         Raises:
             ValueError: A file cannot be read, or the class refuses the recordings.
         """
-        results = _read_all(clips.recordings, _find_recording_sounds, "finding sounds", progress)
-        for _, error in results:
-            if error is not None:
-                if not skip_corrupt:
-                    raise error
-                print(f"skipped: {error}", file=sys.stderr)
-        pairs = [(recording, spans) for recording, (spans, _) in zip(clips.recordings, results, strict=True) if spans]
-        recordings = tuple(recording for recording, _ in pairs)
-        return cls(replace(clips, recordings=recordings), [spans for _, spans in pairs])
+
+        def find_sounds_in(path: Path) -> list[Span]:
+            if not (spans := find_sounds(audio.read_blocks(path, MIX_SAMPLE_RATE))):
+                raise ValueError(f"{path}: must not be silent")
+            return spans
+
+        paths = [recording.path for recording in clips.recordings]
+        spans = _read_all(paths, find_sounds_in, progress, skip_corrupt)
+        recordings = tuple(recording for recording, its_spans in zip(clips.recordings, spans, strict=True) if its_spans)
+        return cls(replace(clips, recordings=recordings), [its_spans for its_spans in spans if its_spans])
 
     def select(self, rows: Sequence[int] | np.ndarray, split: str) -> RecordedSounds:
-        """Select the sounds of some recordings.
-
-        Args:
-            rows: Row numbers of the recordings.
-            split: Name of the selection for error messages.
-
-        Raises:
-            ValueError: A class has no recording among them.
-        """
+        """Select the sounds of some recordings by row number; `split` names them in error messages."""
         recordings = tuple(self.clips.recordings[int(row)] for row in rows)
-        source = f"{self.clips.source}, split {split}"
-        clips = replace(self.clips, recordings=recordings, source=source)
+        clips = replace(self.clips, recordings=recordings, source=f"{self.clips.source}, split {split}")
         return RecordedSounds(clips, [self.spans[int(row)] for row in rows])
 
     def draw(self, random: np.random.Generator, max_seconds: float) -> Excerpt:
@@ -136,7 +122,6 @@ class RecordedSounds:
         return Excerpt(class_index, self.clips.recordings[row].name, row, start, seconds)
 
     def load_waveform(self, excerpt: Excerpt) -> np.ndarray:
-        """Load an excerpt, `(samples,)` at `MIX_SAMPLE_RATE`."""
         return _load_excerpt(self.clips.recordings[excerpt.number].path, excerpt)
 
 
@@ -161,11 +146,15 @@ class RecordedBackground:
             raise ValueError(
                 f"{folder}: must hold at least {num_parts} recordings, one per split; received: {len(paths)}"
             )
+
+        def measure_seconds(path: Path) -> float:
+            levels, seconds = _measure_levels(audio.read_blocks(path, MIX_SAMPLE_RATE))
+            if levels.max() <= _SILENCE:
+                raise ValueError(f"{path}: must not be silent")
+            return seconds
+
         self._paths = [Path(folder) / path for path in paths[part::num_parts]]
-        results = _read_all([Recording(path, str(path), ()) for path in self._paths], _measure_seconds, "", False)
-        if first := next((error for _, error in results if error is not None), None):
-            raise first
-        self._seconds = [seconds for seconds, _ in results]
+        self._seconds = _read_all(self._paths, measure_seconds, progress=False)
 
     def draw(self, random: np.random.Generator, max_seconds: float) -> Excerpt:
         """Draw a recording and an excerpt of it, `max_seconds` long or the whole of a shorter recording."""
@@ -174,19 +163,11 @@ class RecordedBackground:
         return Excerpt(-1, self._paths[row].name, row, start, min(max_seconds, self._seconds[row]))
 
     def load_waveform(self, excerpt: Excerpt) -> np.ndarray:
-        """Load an excerpt, `(samples,)` at `MIX_SAMPLE_RATE`."""
         return _load_excerpt(self._paths[excerpt.number], excerpt)
 
 
 class SyntheticSounds:
-    """Synthetic sounds of five classes, all of them different, for `SoundscapeMixer`.
-
-    Args:
-        min_seconds: Length of the shortest sound, seconds, above 0.
-        max_seconds: Length of the longest sound, seconds.
-
-    Raises:
-        ValueError: `min_seconds` is out of range.
+    """Synthetic sounds of five classes, all of them different, of 0.4 to 3 seconds, for `SoundscapeMixer`.
 
     >>> from kerastag.data import SyntheticSounds
     >>> sounds = SyntheticSounds()
@@ -195,21 +176,16 @@ class SyntheticSounds:
     ('sweeps', (48554,))
     """
 
-    def __init__(self, min_seconds: float = 0.4, max_seconds: float = 3.0) -> None:
-        if not 0 < min_seconds <= max_seconds:
-            raise ValueError(f"`min_seconds` must be above 0 and at most {max_seconds}; received: {min_seconds}")
+    def __init__(self) -> None:
         self.labels = LabelSet.from_names(SYNTHETIC_EVENTS)
-        self._seconds = min_seconds, max_seconds
 
     def draw(self, random: np.random.Generator, max_seconds: float) -> Excerpt:
         """Draw a class, a length and a seed."""
         class_index = int(random.integers(len(self.labels)))
-        shortest, longest = self._seconds
-        seconds = round(random.uniform(min(shortest, max_seconds), min(longest, max_seconds)), 3)
+        seconds = round(random.uniform(*np.minimum(_SYNTHETIC_SECONDS, max_seconds)), 3)
         return Excerpt(class_index, self.labels.names[class_index], int(random.integers(2**63)), 0.0, seconds)
 
     def load_waveform(self, excerpt: Excerpt) -> np.ndarray:
-        """Synthesize a sound, `(samples,)` at `MIX_SAMPLE_RATE`."""
         times = np.arange(round(excerpt.seconds * MIX_SAMPLE_RATE)) / MIX_SAMPLE_RATE
         return SYNTHETIC_EVENTS[self.labels.names[excerpt.class_index]](times, generator(excerpt.number))
 
@@ -271,37 +247,29 @@ def _measure_levels(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
     return np.concatenate(levels), total / MIX_SAMPLE_RATE
 
 
-def _find_recording_sounds(recording: Recording) -> list[Span]:
-    spans = find_sounds(audio.read_blocks(recording.path, MIX_SAMPLE_RATE))
-    if not spans:
-        raise ValueError(f"{recording.path}: must not be silent")
-    return spans
-
-
-def _measure_seconds(recording: Recording) -> float:
-    levels, seconds = _measure_levels(audio.read_blocks(recording.path, MIX_SAMPLE_RATE))
-    if levels.max() <= _SILENCE:
-        raise ValueError(f"{recording.path}: must not be silent")
-    return seconds
-
-
 def _load_excerpt(path: Path, excerpt: Excerpt) -> np.ndarray:
     return audio.load(path, MIX_SAMPLE_RATE, offset_seconds=excerpt.start_seconds, duration_seconds=excerpt.seconds)
 
 
 def _read_all(
-    recordings: Sequence[Recording], read: Callable[[Recording], Any], description: str, progress: bool | None
-) -> list[tuple[Any, Exception | None]]:
-    """Read recordings in threads, and return the result or the error of each."""
+    paths: Sequence[Path], read: Callable[[Path], Any], progress: bool | None, skip_corrupt: bool = False
+) -> list[Any]:
+    """Read recordings in threads, and return their results; None for those that are skipped."""
     from tqdm import tqdm
 
-    def try_to_read(recording: Recording) -> tuple[Any, Exception | None]:
+    def try_to_read(path: Path) -> tuple[Any, Exception | None]:
         try:
-            return read(recording), None
+            return read(path), None
         except (ValueError, OSError) as error:
             return None, error
 
     disable = None if progress is None else not progress
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results = threads.map(try_to_read, recordings)
-        return list(tqdm(results, description, len(recordings), unit="file", disable=disable, file=sys.stderr))
+        options: dict[str, Any] = {"unit": "file", "disable": disable, "file": sys.stderr}
+        results = list(tqdm(threads.map(try_to_read, paths), "finding sounds", len(paths), **options))
+    for _, error in results:
+        if error is not None:
+            if not skip_corrupt:
+                raise error
+            print(f"skipped: {error}", file=sys.stderr)
+    return [result for result, _ in results]

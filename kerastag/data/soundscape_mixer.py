@@ -12,17 +12,6 @@ import soxr
 from kerastag.labels import LabelSet
 from kerastag.rng import generator
 
-__all__ = [
-    "MIX_SAMPLE_RATE",
-    "BackgroundSource",
-    "Excerpt",
-    "SoundSource",
-    "Soundscape",
-    "SoundscapeConfig",
-    "SoundscapeEvent",
-    "SoundscapeMixer",
-]
-
 MIX_SAMPLE_RATE = 44_100
 """Sample rate at which soundscapes are mixed, Hz. They are resampled once, so that only the rate depends on it."""
 
@@ -132,16 +121,14 @@ class SoundscapeConfig:
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"`{name}` must be at least 1; received: {value}")
         if self.max_events < self.min_events:
-            raise ValueError(
-                f"`max_events` must be at least `min_events` ({self.min_events}); received: {self.max_events}"
-            )
+            expected = f"at least `min_events` ({self.min_events})"
+            raise ValueError(f"`max_events` must be {expected}; received: {self.max_events}")
         for name, least, most in (("snr_db", -60, 60), ("background_db", -90, -20), ("noise_exponents", 0, 3)):
             low, high = getattr(self, name)
-            object.__setattr__(self, name, (low, high))
+            object.__setattr__(self, name, (low, high))  # a list of a TOML file becomes a tuple
             if not least <= low <= high <= most:
-                raise ValueError(
-                    f"`{name}` must be two sorted numbers in [{least}, {most}]; received: {low} and {high}"
-                )
+                expected = f"two sorted numbers in [{least}, {most}]"
+                raise ValueError(f"`{name}` must be {expected}; received: {low} and {high}")
 
 
 class BackgroundSource(Protocol):
@@ -149,11 +136,9 @@ class BackgroundSource(Protocol):
 
     def draw(self, random: np.random.Generator, max_seconds: float) -> Excerpt:
         """Draw a random sound of at most `max_seconds`."""
-        ...
 
     def load_waveform(self, excerpt: Excerpt) -> np.ndarray:
         """Load a drawn sound, `(samples,)` at `MIX_SAMPLE_RATE`."""
-        ...
 
 
 class SoundSource(BackgroundSource, Protocol):
@@ -198,7 +183,7 @@ class SoundscapeMixer:
         self._key = (seed, int.from_bytes(split.encode()))
 
     def compose(self, number: int) -> Soundscape:
-        """Compose soundscape `number`, counted from 0."""
+        """Compose soundscape `number`, from 0."""
         random, config = generator(*self._key, number), self.config
         events: list[SoundscapeEvent] = []
         for _ in range(random.integers(config.min_events, config.max_events + 1)):
@@ -216,22 +201,13 @@ class SoundscapeMixer:
         )
 
     def render(self, soundscape: Soundscape, sample_rate: int) -> np.ndarray:
-        """Render the waveform of a soundscape. It is attenuated as a whole where it would clip.
-
-        Args:
-            soundscape: Soundscape to render.
-            sample_rate: Sample rate of the waveform, Hz.
-
-        Returns:
-            Waveform, float32 `(samples,)`, in [-0.95, 0.95].
-        """
+        """Render a soundscape, float32 `(samples,)` in [-0.95, 0.95], attenuated as a whole where it would clip."""
         samples = round(self.config.soundscape_seconds * MIX_SAMPLE_RATE)
         level = 10 ** (soundscape.background_db / 20)
         mix = level * self._make_background(soundscape, samples)
         for event in soundscape.events:
-            waveform = _fade(self.sounds.load_waveform(event.excerpt))
             first = round(event.onset_seconds * MIX_SAMPLE_RATE)
-            waveform = waveform[: samples - first]
+            waveform = _fade(self.sounds.load_waveform(event.excerpt))[: samples - first]
             mix[first : first + len(waveform)] += level * 10 ** (event.snr_db / 20) * _normalize_power(waveform)
         if sample_rate != MIX_SAMPLE_RATE:
             mix = soxr.resample(_limit_peak(mix), MIX_SAMPLE_RATE, sample_rate, quality="HQ")
@@ -260,9 +236,7 @@ class SoundscapeMixer:
         overlapping = [other for other in others if other.onset_seconds < offset and onset < other.offset_seconds]
         # The number of simultaneous events is largest at an onset.
         moments = (onset, *(other.onset_seconds for other in overlapping if other.onset_seconds > onset))
-        simultaneous = [
-            sum(other.onset_seconds <= moment < other.offset_seconds for other in overlapping) for moment in moments
-        ]
+        simultaneous = (sum(o.onset_seconds <= moment < o.offset_seconds for o in overlapping) for moment in moments)
         return max(simultaneous) < self.config.max_overlap
 
     def _make_background(self, soundscape: Soundscape, samples: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import soundfile
 from kerastag import audio
 from kerastag._version import __version__
 from kerastag.data.audio_lists import AudioList, Recording, read_audio_list
-from kerastag.data.audio_pack_writer import pack_waveforms
+from kerastag.data.pack_writers import pack_waveforms
 from kerastag.data.packs import DEFAULT_SAMPLE_RATE
 from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds
 from kerastag.data.soundscape_mixer import BackgroundSource, Soundscape, SoundscapeConfig, SoundscapeMixer, SoundSource
@@ -25,18 +25,7 @@ from kerastag.data.splits import DEFAULT_SPLITS, Split, assign_recordings
 from kerastag.files import write_atomically, write_json, write_text
 from kerastag.labels import LabelSet
 
-__all__ = [
-    "DEFAULT_COUNT",
-    "SoundscapeReport",
-    "make_soundscapes",
-    "parse_counts",
-    "write_soundscapes",
-    "write_synthetic_soundscapes",
-]
-
 DEFAULT_COUNT = 1000
-_COLUMNS = ("filename", "onset", "offset", "event_label")
-_JAMS_VERSION = "0.3.4"
 
 
 @dataclass(frozen=True)
@@ -103,10 +92,9 @@ def make_soundscapes(
             has no recording in a split.
         OSError: The disk is full.
     """
-    counts = dict(counts or {})
-    if unknown := sorted(counts.keys() - {split.name for split in splits}):
-        names = ", ".join(split.name for split in splits)
-        raise ValueError(f"`counts` must be of the splits {names}; received: {unknown[0]!r}")
+    counts, names = dict(counts or {}), [split.name for split in splits]
+    if unknown := sorted(counts.keys() - set(names)):
+        raise ValueError(f"`counts` must be of the splits {', '.join(names)}; received: {unknown[0]!r}")
     clips = read_audio_list(audio_dir, list_file, classes=classes)
     sounds = RecordedSounds.from_recordings(clips, skip_corrupt=skip_corrupt, progress=progress)
     rows = assign_recordings(sounds.clips, splits, seed)
@@ -115,26 +103,25 @@ def make_soundscapes(
     backgrounds: dict[str, BackgroundSource] = {}
     if background_dir is not None:
         backgrounds = {s.name: RecordedBackground(background_dir, i, len(splits)) for i, s in enumerate(splits)}
-    reports = []
-    for split in splits:
-        source = f"soundscapes of {clips.source}, folds {','.join(split.folds) or 'none'}, seed {seed}"
-        reports.append(
-            write_soundscapes(
-                sounds_of_split[split.name],
-                output,
-                split.name,
-                counts.get(split.name, DEFAULT_COUNT),
-                sample_rate=sample_rate,
-                config=config,
-                seed=seed,
-                background=backgrounds.get(split.name),
-                attributes={"source": source},
-                with_audio=with_audio,
-                with_jams=with_jams,
-                progress=progress,
-            )
+    return [
+        write_soundscapes(
+            sounds_of_split[split.name],
+            output,
+            split.name,
+            counts.get(split.name, DEFAULT_COUNT),
+            sample_rate=sample_rate,
+            config=config,
+            seed=seed,
+            background=backgrounds.get(split.name),
+            attributes={
+                "source": f"soundscapes of {clips.source}, folds {','.join(split.folds) or 'none'}, seed {seed}"
+            },
+            with_audio=with_audio,
+            with_jams=with_jams,
+            progress=progress,
         )
-    return reports
+        for split in splits
+    ]
 
 
 def write_synthetic_soundscapes(
@@ -186,17 +173,7 @@ def write_synthetic_soundscapes(
 
 
 def parse_counts(texts: Iterable[str], splits: Sequence[Split] = DEFAULT_SPLITS) -> dict[str, int]:
-    """Parse numbers of soundscapes.
-
-    Args:
-        texts: Texts of the form `NAME=N`, for a split, or `N`, for all splits that are not named.
-        splits: Splits.
-
-    Returns:
-        Number of soundscapes by split; 1,000 for splits without a text.
-
-    Raises:
-        ValueError: A text has neither form, or names another split.
+    """Parse numbers of soundscapes: `NAME=N`, for a split, or `N`, for all splits that are not named.
 
     >>> parse_counts(["500", "eval=200"])
     {'bal_train': 500, 'eval': 200}
@@ -260,16 +237,14 @@ def write_soundscapes(
     soundscapes = [mixer.compose(i) for i in range(count)]
     names = [f"{split}_{i:06d}.wav" for i in range(count)]
     folder = Path(folder)
-    pack, events_file, files_folder = folder / f"{split}.h5", folder / f"{split}.tsv", folder / split
+    pack, events_file = folder / f"{split}.h5", folder / f"{split}.tsv"
 
     def make_waveform(i: int) -> np.ndarray:
-        waveform = mixer.render(soundscapes[i], sample_rate)
+        waveform, path = mixer.render(soundscapes[i], sample_rate), folder / split / names[i]
         if with_audio:
-            path = files_folder / names[i]
             write_atomically(path, lambda file: soundfile.write(file, waveform, sample_rate, "PCM_16"))
         if with_jams:
-            path = (files_folder / names[i]).with_suffix(".jams")
-            write_json(path, _make_jams(soundscapes[i], names[i], mixer))
+            write_json(path.with_suffix(".jams"), _make_jams(soundscapes[i], names[i], mixer))
         return waveform
 
     # The old table is removed before the new pack exists: a pack with another's table would give wrong metrics.
@@ -285,38 +260,27 @@ def write_soundscapes(
         attributes={**(attributes or {}), "seed": seed, "config": repr(mixer.config)},
         progress=progress,
     )
-    write_text(events_file, _format_event_table(soundscapes, names, sounds.labels))
-    return SoundscapeReport(pack, events_file, count, sum(len(soundscape.events) for soundscape in soundscapes))
-
-
-def _format_event_table(soundscapes: Sequence[Soundscape], names: Sequence[str], labels: LabelSet) -> str:
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
-    table.writerow(_COLUMNS)
-    for soundscape, name in zip(soundscapes, names, strict=True):
+    table.writerow(("filename", "onset", "offset", "event_label"))
+    for name, soundscape in zip(names, soundscapes, strict=True):
         for event in soundscape.events:
-            label = labels.names[event.excerpt.class_index]
+            label = sounds.labels.names[event.excerpt.class_index]
             table.writerow([name, f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}", label])
-    return text.getvalue()
+    write_text(events_file, text.getvalue())
+    return SoundscapeReport(pack, events_file, count, sum(len(soundscape.events) for soundscape in soundscapes))
 
 
 def _make_jams(soundscape: Soundscape, name: str, mixer: SoundscapeMixer) -> dict[str, Any]:
     """Return a soundscape as JAMS: one annotation with an open vocabulary, and the details in sandboxes."""
     seconds, labels = mixer.config.soundscape_seconds, mixer.sounds.labels.names
     made_by = f"kerastag {__version__}"
-    data = [
-        {
-            "time": event.onset_seconds,
-            "duration": event.excerpt.seconds,
-            "value": labels[event.excerpt.class_index],
-            "confidence": 1.0,
-        }
-        for event in soundscape.events
-    ]
-    details = [
-        {"source": e.excerpt.source, "source_start": e.excerpt.start_seconds, "snr_db": e.snr_db}
-        for e in soundscape.events
-    ]
+    data, details = [], []
+    for event in soundscape.events:
+        excerpt = event.excerpt
+        times = {"time": event.onset_seconds, "duration": excerpt.seconds}
+        data.append({**times, "value": labels[excerpt.class_index], "confidence": 1.0})
+        details.append({"source": excerpt.source, "source_start": excerpt.start_seconds, "snr_db": event.snr_db})
     annotation = {
         "namespace": "segment_open",
         "data": data,
@@ -328,6 +292,6 @@ def _make_jams(soundscape: Soundscape, name: str, mixer: SoundscapeMixer) -> dic
     metadata = {"title": name, "artist": "", "release": "", "duration": seconds, "identifiers": {}}
     return {
         "annotations": [annotation],
-        "file_metadata": {**metadata, "jams_version": _JAMS_VERSION},
+        "file_metadata": {**metadata, "jams_version": "0.3.4"},
         "sandbox": {"background_db": soundscape.background_db, "made_by": made_by},
     }

@@ -1,7 +1,6 @@
-"""Class-wise splits: hold clips out, assign recordings to soundscape splits, or to the folds of a cross-validation.
+"""Splits that give each part its share of every class, and keep recordings of one source in one part.
 
-Every split here gives each part its share of every class, and keeps recordings of one source in one part. Models are
-otherwise evaluated on sounds that they were trained on.
+Models are otherwise evaluated on sounds that they were trained on.
 """
 
 from __future__ import annotations
@@ -9,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from kerastag.data.audio_lists import AudioList, Recording
 from kerastag.rng import Purpose, generator
-
-__all__ = ["DEFAULT_SPLITS", "Split", "assign_folds", "assign_recordings", "hold_out", "split_classwise"]
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)
 # ESC-50 names its files FOLD-SOURCE-TAKE-CLASS: takes A, B and so on are parts of one source recording.
@@ -33,17 +31,8 @@ def split_classwise(
     """Assign rows to parts, so that each part gets its share of every class and groups stay together.
 
     The groups of a class are shuffled and laid end to end, and the class is cut at the cumulated shares: a group
-    belongs to the part in which its middle lies.
-
-    Args:
-        classes: Class of every row, `(rows,)`. All rows of a group have the class of its first one.
-        groups: Group of every row, `(rows,)`.
-        shares: Share of every part, which add up to at most 1.
-        make_generator: Function that takes the number of a class, in order of appearance, and returns the generator
-            that shuffles its groups.
-
-    Returns:
-        Part of every row, int `(rows,)`; `len(shares)` for rows in no part.
+    belongs to the part in which its middle lies. All rows of a group have the class of its first one. `make_generator`
+    takes the number of a class, in order of appearance. Rows in no part get the part `len(shares)`.
 
     >>> split_classwise("aaaabbbb", [1, 1, 2, 2, 3, 3, 4, 4], [0.5, 0.5], np.random.default_rng).tolist()
     [0, 0, 1, 1, 0, 0, 1, 1]
@@ -97,18 +86,14 @@ def hold_out(targets: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarr
         raise ValueError(f"`share` must be above 0 and below 1; received: {share}")
     random = generator(seed, Purpose.HOLD_OUT)
     is_held_out, is_assigned = np.zeros(len(targets), bool), np.zeros(len(targets), bool)
-
-    def hold_out_share(clips: np.ndarray) -> None:
-        """Hold out clips of one class, counting those that a rarer class has held out already."""
-        free = clips[~is_assigned[clips]]
-        number = max(0, round(share * len(clips)) - int(is_held_out[clips].sum()))
+    # Clips of no class come last, as if they were a class.
+    by_class = (targets[:, k] for k in np.argsort(targets.sum(axis=0), kind="stable"))
+    for is_member in chain(by_class, [~targets.any(axis=1)]):
+        clips, free = np.flatnonzero(is_member), np.flatnonzero(is_member & ~is_assigned)
+        number = max(0, round(share * len(clips)) - int(is_held_out[clips].sum()))  # Rarer classes have held out some.
         parts = _split_groups(np.ones(len(free), int), [number / max(1, len(free))], random)
         is_held_out[free[parts == 0]] = True
         is_assigned[clips] = True
-
-    for k in np.argsort(targets.sum(axis=0), kind="stable"):
-        hold_out_share(np.flatnonzero(targets[:, k]))
-    hold_out_share(np.flatnonzero(~is_assigned))
     if is_held_out.all() or not is_held_out.any():
         raise ValueError(f"`share` must leave clips on both sides; received: {share} of {len(targets)} clips")
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
@@ -133,11 +118,7 @@ class Split:
 
     @classmethod
     def parse(cls, text: str) -> Split:
-        """Parse `NAME=FOLDS`, `NAME=SHARE%` or `NAME=FOLDS:SHARE%`.
-
-        Raises:
-            ValueError: The text has none of these forms.
-        """
+        """Parse `NAME=FOLDS`, `NAME=SHARE%` or `NAME=FOLDS:SHARE%`."""
         name, _, rest = text.partition("=")
         folds_text, _, percent = rest.rpartition(":") if rest.endswith("%") else (rest, "", "100%")
         folds = tuple(fold.strip() for fold in folds_text.split(",")) if folds_text else ()
@@ -176,9 +157,10 @@ def assign_recordings(clips: AudioList, splits: Sequence[Split], seed: int = 0) 
     for folds in dict.fromkeys(split.folds for split in splits):
         takers = [split for split in splits if split.folds == folds]
         rows = [row for row, recording in enumerate(clips.recordings) if not folds or _find_fold(recording) in folds]
+        sources = [(clips.recordings[row].name, _ESC_SOURCE.match(clips.recordings[row].path.stem)) for row in rows]
         parts = split_classwise(
             [clips.recordings[row].labels for row in rows],
-            [_find_source(clips.recordings[row]) for row in rows],
+            [match[1] if match else name for name, match in sources],
             [split.share for split in takers],
             lambda number: generator(seed, Purpose.SOUNDSCAPE_SPLIT, number),
         )
@@ -249,11 +231,6 @@ def _find_fold(recording: Recording) -> str:
     return recording.fold or (prefix if dash else "")
 
 
-def _find_source(recording: Recording) -> str:
-    match = _ESC_SOURCE.match(recording.path.stem)
-    return match[1] if match else recording.name
-
-
 def _read_folds(clips: AudioList, pattern: str | None) -> list[str]:
     """Read the folds that the list or the file names give; none if neither does."""
     folds = [recording.fold for recording in clips.recordings]
@@ -262,18 +239,15 @@ def _read_folds(clips: AudioList, pattern: str | None) -> list[str]:
         if not all(folds):
             raise ValueError(f"{clips.source}: column fold is empty for {names[folds.index('')]}")
         return folds
-    if pattern is None and not all(_ESC_FOLD.match(name) for name in names):
+    matches = [re.search(pattern or _ESC_FOLD, name) for name in names]
+    if pattern is None and not all(matches):
         return []
-    return [_match_fold(name, re.compile(pattern or _ESC_FOLD)) for name in names]
-
-
-def _match_fold(name: str, pattern: re.Pattern[str]) -> str:
-    match = pattern.search(name)
-    if match is None or not match.groups() or not match[1]:
-        raise ValueError(
-            f"`fold_pattern` must have a group that matches every file name; received: {pattern.pattern!r} for {name!r}"
-        )
-    return match[1]
+    for name, match in zip(names, matches, strict=True):
+        if match is None or not match.groups() or not match[1]:
+            raise ValueError(
+                f"`fold_pattern` must have a group that matches every file name; received: {pattern!r} for {name!r}"
+            )
+    return [match[1] for match in matches if match]
 
 
 def _deal_folds(recordings: Sequence[Recording], num_folds: int, seed: int) -> np.ndarray:

@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = [
-    "SPLITS",
-    "SyntheticFeatures",
-    "make_synthetic_class_names",
-    "make_synthetic_features",
-    "write_synthetic_packs",
-]
 
 SPLITS = ("bal_train", "unbal_train", "eval")
 
@@ -23,7 +16,8 @@ _PROTOTYPE_SEED = 1705  # The sounds are the same in every split and for every s
 _VARIANTS = 3  # number of prototypes of a class
 _BACKGROUNDS = 24
 _MAX_EVENTS = 4
-_LENGTH_SHARES = np.array([34, 24, 14, 7, 5, 4, 3, 2, 2, 5]) / 100  # shares of events of one to ten tenths of a clip
+_SEGMENTS = 10
+_LENGTH_SHARES = np.array([34, 24, 14, 7, 5, 4, 3, 2, 2, 5]) / 100  # shares of events of one to ten segments
 _MISSING_LABELS = 0.15
 _SHORT_CLIPS = 0.08
 _TAIL_EXPONENT = 0.8
@@ -56,26 +50,22 @@ def make_synthetic_features(
     num_clips: int,
     *,
     num_classes: int = 40,
-    num_segments: int = 10,
     num_features: int = 128,
     seed: int = 0,
     split: str = "bal_train",
 ) -> SyntheticFeatures:
     """Make clips of short events over a loud, changing background.
 
-    A segment is the sum of a background, noise and the events in it::
-
         segment = 0.45 * background + 0.40 * noise + sum of gain * (prototype + 0.30 * event_noise)
 
-    Every class has three prototypes, every event a gain and a noise vector of its own. The classes have a long tail;
-    most events fill one to three segments, some all of them. In the mean over a clip, a short event is hidden by the
-    background: a model that attends to segments is better. Prototypes and backgrounds come from one fixed seed, so that
-    splits and seeds share them.
+    Every class has three prototypes, every event a gain and a noise vector. The classes have a long tail; most events
+    fill one to three of the ten segments of a clip, some all of them; 8 % of the clips are shorter. In the mean over a
+    clip, the background hides a short event: a model that attends to segments is better. Splits and seeds share
+    prototypes and backgrounds.
 
     Args:
         num_clips: Number of clips, at least 1. If it is at least `num_classes`, every class has an event in some clip.
         num_classes: Number of classes, at least 1.
-        num_segments: Number of segments of a full clip, 1 to 255; about 8 % of the clips are shorter.
         num_features: Number of features of an embedding, at least 1.
         seed: Seed of the clips, a non-negative integer. Splits of the same seed share no clip.
         split: `bal_train` or `unbal_train`, in which 15 % of the labels are missing, but never the last one of a clip,
@@ -89,28 +79,20 @@ def make_synthetic_features(
     >>> clips.x.shape, clips.x.dtype.name, bool((clips.targets == clips.events.any(axis=1)).all())
     ((200, 10, 128), 'uint8', True)
     """
-    for name, value, most in (
-        ("num_clips", num_clips, None),
-        ("num_classes", num_classes, None),
-        ("num_segments", num_segments, 255),
-        ("num_features", num_features, None),
-    ):
-        if value < 1 or (most is not None and value > most):
-            allowed = "at least 1" if most is None else f"in [1, {most}]"
-            raise ValueError(f"`{name}` must be {allowed}; received: {value}")
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0; received: {seed}")
+    least = {"num_clips": (num_clips, 1), "num_classes": (num_classes, 1), "num_features": (num_features, 1)}
+    for name, (value, minimum) in (least | {"seed": (seed, 0)}).items():
+        if value < minimum:
+            raise ValueError(f"`{name}` must be at least {minimum}; received: {value}")
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}; received: {split!r}")
 
     rng = np.random.default_rng([seed, SPLITS.index(split)])
-    lengths = np.full(num_clips, num_segments)
-    if num_segments > 1:
-        is_short = rng.random(num_clips) < _SHORT_CLIPS
-        lengths[is_short] = rng.integers(1, num_segments, is_short.sum())
+    lengths = np.full(num_clips, _SEGMENTS)
+    is_short = rng.random(num_clips) < _SHORT_CLIPS
+    lengths[is_short] = rng.integers(1, _SEGMENTS, is_short.sum())
     classes = _draw_classes(rng, num_clips, num_classes)
-    places = _draw_places(rng, classes >= 0, lengths, num_segments)
-    events = np.zeros((num_clips, num_segments, num_classes), bool)
+    places = _draw_places(rng, classes >= 0, lengths)
+    events = np.zeros((num_clips, _SEGMENTS, num_classes), bool)
     clip, slot, segment = np.nonzero(places)
     events[clip, segment, classes[clip, slot]] = True
     targets = np.asarray(events.any(axis=1))
@@ -124,11 +106,7 @@ def make_synthetic_features(
 
 
 def make_synthetic_class_names(num_classes: int) -> list[str]:
-    """Return the names of synthetic classes, the most frequent first.
-
-    >>> make_synthetic_class_names(3)
-    ['Sound 01', 'Sound 02', 'Sound 03']
-    """
+    """Return the names of synthetic classes, the most frequent first: `Sound 01`, `Sound 02` and so on."""
     width = max(2, len(str(num_classes)))
     return [f"Sound {k + 1:0{width}d}" for k in range(num_classes)]
 
@@ -164,35 +142,22 @@ def write_synthetic_packs(
     >>> [path.name for path in packs.values()]
     ['bal_train.h5', 'eval.h5']
     """
-    packs = {}
-    for split, num_clips in (("bal_train", num_train), ("eval", num_eval)):
-        clips = make_synthetic_features(
-            num_clips, num_classes=num_classes, num_features=num_features, seed=seed, split=split
-        )
-        packs[split] = _write_pack(Path(directory) / f"{split}.h5", clips, split, seed)
+    from kerastag.data.pack_writers import FeaturePackWriter
+
+    sizes: dict[str, Any] = {"num_classes": num_classes, "num_features": num_features}
+    packs = {split: Path(directory) / f"{split}.h5" for split in ("bal_train", "eval")}
+    for (split, path), num_clips in zip(packs.items(), (num_train, num_eval), strict=True):
+        clips = make_synthetic_features(num_clips, **sizes, seed=seed, split=split)
+        attributes = {
+            "split": split,
+            "source": f"kerastag.data.write_synthetic_packs, seed {seed}",
+            "license": "CC0-1.0",
+            "class_names": json.dumps(make_synthetic_class_names(num_classes)),
+        }
+        with FeaturePackWriter(path, **sizes, attributes=attributes) as pack:
+            pack.append(clips.x, clips.num_segments, clips.targets, clips.ids)
+            pack.finish()
     return packs
-
-
-def _write_pack(path: Path, clips: SyntheticFeatures, split: str, seed: int) -> Path:
-    from kerastag.data.feature_pack_writer import FeaturePackWriter
-
-    _, num_segments, num_features = clips.x.shape
-    attributes = {
-        "split": split,
-        "source": f"kerastag.data.write_synthetic_packs, seed {seed}",
-        "license": "CC0-1.0",
-        "class_names": json.dumps(make_synthetic_class_names(clips.targets.shape[1])),
-    }
-    with FeaturePackWriter(
-        path,
-        num_classes=clips.targets.shape[1],
-        num_segments=num_segments,
-        num_features=num_features,
-        attributes=attributes,
-    ) as pack:
-        pack.append(clips.x, clips.num_segments, clips.targets, clips.ids)
-        pack.finish()
-    return path
 
 
 def _draw_classes(rng: np.random.Generator, num_clips: int, num_classes: int) -> NDArray[np.int64]:
@@ -206,13 +171,13 @@ def _draw_classes(rng: np.random.Generator, num_clips: int, num_classes: int) ->
 
 
 def _draw_places(
-    rng: np.random.Generator, is_event: NDArray[np.bool_], lengths: NDArray[np.int64], num_segments: int
+    rng: np.random.Generator, is_event: NDArray[np.bool_], lengths: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Draw the segments of every event, `(clips, event slots, segments)`, among the valid ones of its clip."""
-    tenths = rng.choice(np.arange(1, 11), size=is_event.shape, p=_LENGTH_SHARES)
-    duration = np.minimum(np.maximum(1, np.round(tenths * num_segments / 10)), lengths[:, None]).astype(int)
+    duration = rng.choice(np.arange(1, _SEGMENTS + 1), size=is_event.shape, p=_LENGTH_SHARES)
+    duration = np.minimum(duration, lengths[:, None])
     onset = rng.integers(0, lengths[:, None] - duration + 1)[..., None]
-    segment = np.arange(num_segments)
+    segment = np.arange(_SEGMENTS)
     return is_event[..., None] & (segment >= onset) & (segment < onset + duration[..., None])
 
 
@@ -229,12 +194,12 @@ def _render_embeddings(
     prototypes = prototype_rng.standard_normal((num_classes, _VARIANTS, num_features), np.float32)
     backgrounds = prototype_rng.standard_normal((_BACKGROUNDS, num_features), np.float32)
 
-    num_clips, num_slots, num_segments = places.shape
+    num_clips, num_slots, _ = places.shape
     # Every segment has one of two backgrounds of its clip, so that the mean over the clip does not cancel them.
     clip_backgrounds = rng.integers(0, _BACKGROUNDS, (num_clips, 2))
-    which = rng.integers(0, 2, (num_clips, num_segments))
+    which = rng.integers(0, 2, (num_clips, _SEGMENTS))
     x = backgrounds[np.take_along_axis(clip_backgrounds, which, axis=1)]
-    x *= rng.uniform(0.2, 1.8, (num_clips, num_segments, 1)).astype(np.float32) * _BACKGROUND_GAIN
+    x *= rng.uniform(0.2, 1.8, (num_clips, _SEGMENTS, 1)).astype(np.float32) * _BACKGROUND_GAIN
     x += _SEGMENT_NOISE * rng.standard_normal(x.shape, np.float32)
     for slot in range(num_slots):
         variant = rng.integers(0, _VARIANTS, num_clips)
@@ -243,7 +208,7 @@ def _render_embeddings(
         event *= rng.uniform(0.6, 1.4, (num_clips, 1)).astype(np.float32) * _EVENT_GAIN
         x += places[:, slot, :, None] * event[:, None]
     codes = np.round((np.clip(x, -2, 2) + 2) * (255 / 4)).astype(np.uint8)
-    codes[np.arange(num_segments) >= lengths[:, None]] = 0
+    codes[np.arange(_SEGMENTS) >= lengths[:, None]] = 0
     return codes
 
 

@@ -1,4 +1,4 @@
-"""Decode audio files inside the tf.data graph with tensorflow-io. TensorFlow is imported when it is first needed.
+"""Decode audio files inside the tf.data graph with tensorflow-io.
 
 The last release of tensorflow-io, 0.37.1, works with TensorFlow 2.16 only (the extra `tfio`). `kerastag.audio` returns
 the same waveforms everywhere, and reads more: Ogg Opus, WAV of 32-bit integers, m4a, video.
@@ -7,11 +7,9 @@ the same waveforms everywhere, and reads more: Ogg Opus, WAV of 32-bit integers,
 from __future__ import annotations
 
 import functools
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+import tensorflow as tf
 
 _PASS_BAND = 0.913  # share of the lower Nyquist frequency, as in soxr's high quality
 _HEADER_BYTES = 65_536
@@ -21,8 +19,6 @@ _UINT8, _INT16, _INT32, _FLOAT32, _UNKNOWN = range(5)
 
 def is_available() -> bool:
     """Return whether tensorflow-io is installed and works with the installed TensorFlow."""
-    if importlib.util.find_spec("tensorflow_io") is None:
-        return False
     try:
         _import_tfio()
     except ImportError:
@@ -57,8 +53,6 @@ def load(path: tf.Tensor | str, sample_rate: int) -> tf.Tensor:
 
 def decode(path: tf.Tensor | str) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode an audio file to a mono waveform, float32 `(samples,)`, and its sample rate, int64. See `load`."""
-    import tensorflow as tf
-
     tfio = _import_tfio()
     path = tf.convert_to_tensor(path)
     kind = _find_kind(tf.strings.substr(tf.io.read_file(path), 0, _HEADER_BYTES))
@@ -86,26 +80,13 @@ def decode(path: tf.Tensor | str) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def resample(waveform: tf.Tensor, rate_in: tf.Tensor | int, rate_out: int) -> tf.Tensor:
-    """Resample a waveform with one FFT over all of it: for clips, not for hours.
+    """Resample a waveform, float32 `(samples,)`, with one FFT over all of it: for clips, not for hours.
 
         y = irfft(taper * rfft(x)),  both of lengths whose ratio is exactly rate_out / rate_in
 
     The taper is 1 up to 0.913 of the lower Nyquist frequency and falls to 0 at it. tensorflow-io's own resampler
-    attenuates by 2 dB at 0.9 already.
-
-    Args:
-        waveform: Waveform, float32 `(samples,)`.
-        rate_in: Sample rate of the waveform, Hz, an integer or a scalar integer tensor.
-        rate_out: Sample rate of the result, Hz.
-
-    Returns:
-        Waveform, float32 `(round(samples * rate_out / rate_in),)`.
-
-    Raises:
-        ValueError: `rate_out` is not a positive integer.
+    attenuates by 2 dB at 0.9 already. The result has `round(samples * rate_out / rate_in)` samples.
     """
-    import tensorflow as tf
-
     if not isinstance(rate_out, int) or rate_out <= 0:
         raise ValueError(f"`sample_rate` must be a positive integer, Hz; received: {rate_out!r}")
     rate_in = tf.cast(rate_in, tf.int64)
@@ -118,9 +99,7 @@ def resample(waveform: tf.Tensor, rate_in: tf.Tensor | int, rate_out: int) -> tf
 
 
 def _resample_by_fft(waveform: tf.Tensor, rate_in: tf.Tensor, rate_out: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
-    divisor = _compute_gcd(rate_in, rate_out)
+    divisor = tf.while_loop(lambda a, b: b > 0, lambda a, b: (b, a % b), [rate_in, rate_out])[0]
     up, down = rate_out // divisor, rate_in // divisor
     samples = tf.shape(waveform, tf.int64)[0]
     # A power of two as number of periods makes FFTs fast. The zeros after the clip keep its end from ringing into its
@@ -140,16 +119,8 @@ def _resample_by_fft(waveform: tf.Tensor, rate_in: tf.Tensor, rate_out: tf.Tenso
     return resampled[:samples_out] * gain
 
 
-def _compute_gcd(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
-    return tf.while_loop(lambda a, b: b > 0, lambda a, b: (b, a % b), [first, second])[0]
-
-
 def _find_kind(header: tf.Tensor) -> tf.Tensor:
     """Return the type that tensorflow-io decodes a file to, given its first bytes, scalar int32."""
-    import tensorflow as tf
-
     magic = tf.strings.substr(header, 0, 4)
     # An MP3 begins with a tag or a frame: eleven bits of synchronization, then layer III.
     frame = (_read_integer(tf.strings.join([header, b"\0\0"]), 0, 2) & 0xE6FF) == 0xE2FF
@@ -167,8 +138,6 @@ def _find_kind(header: tf.Tensor) -> tf.Tensor:
 
 
 def _find_wav_kind(header: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
     def is_other(at: tf.Tensor) -> tf.Tensor:
         return (at + 8 <= tf.strings.length(header)) & (tf.strings.substr(header, at, 4) != b"fmt ")
 
@@ -185,9 +154,8 @@ def _find_wav_kind(header: tf.Tensor) -> tf.Tensor:
             lambda: _read_integer(header, at + 32, 2),
             lambda: coding,
         )
-        integer = tf.where(
-            bits == 32, _UNKNOWN, _find_kind_of_bits(bits)
-        )  # tensorflow-io decodes 32-bit integers as floats.
+        # tensorflow-io decodes 32-bit integers as floats.
+        integer = tf.where(bits == 32, _UNKNOWN, _find_kind_of_bits(bits))
         floating = tf.where(bits == 32, _FLOAT32, _UNKNOWN)
         return tf.where(coding == _WAVE_FLOAT, floating, tf.where(coding == 1, integer, _UNKNOWN))
 
@@ -196,25 +164,20 @@ def _find_wav_kind(header: tf.Tensor) -> tf.Tensor:
 
 def _read_flac_bits(header: tf.Tensor) -> tf.Tensor:
     """Read the bits per sample, less one, from five bits across bytes 12 and 13 of STREAMINFO."""
-    import tensorflow as tf
-
-    def bits() -> tf.Tensor:
-        return (_read_integer(header, 20, 1) % 2) * 16 + _read_integer(header, 21, 1) // 16 + 1
-
-    return tf.cond(tf.strings.length(header) >= 22, bits, lambda: tf.constant(0))
+    return tf.cond(
+        tf.strings.length(header) >= 22,
+        lambda: (_read_integer(header, 20, 1) % 2) * 16 + _read_integer(header, 21, 1) // 16 + 1,
+        lambda: tf.constant(0),
+    )
 
 
 def _find_kind_of_bits(bits: tf.Tensor) -> tf.Tensor:
-    import tensorflow as tf
-
     kinds = {8: _UINT8, 16: _INT16, 24: _INT32}
     return functools.reduce(lambda kind, known: tf.where(bits == known, kinds[known], kind), kinds, _UNKNOWN)
 
 
 def _read_integer(header: tf.Tensor, at: tf.Tensor | int, size: int) -> tf.Tensor:
     """Read a little-endian integer of `size` bytes at offset `at`, int32."""
-    import tensorflow as tf
-
     values = tf.cast(tf.io.decode_raw(tf.strings.substr(header, at, size), tf.uint8), tf.int32)
     return tf.reduce_sum(values * tf.constant([256**power for power in range(size)], tf.int32))
 

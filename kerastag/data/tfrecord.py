@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kerastag.data.feature_pack_writer import FeaturePackWriter, count_clips
+from kerastag.data.pack_writers import FeaturePackWriter, count_clips
 from kerastag.data.tfrecord_files import (
     STREAM_ERRORS,
     CorruptRecord,
@@ -24,8 +24,6 @@ from kerastag.data.tfrecord_files import (
     read_records,
 )
 from kerastag.labels import LabelSet
-
-__all__ = ["NUM_FEATURES", "NUM_SEGMENTS", "FeaturePackReport", "pack_features"]
 
 NUM_SEGMENTS = 10
 NUM_FEATURES = 128
@@ -71,7 +69,6 @@ def pack_features(
     splits: Sequence[str] | None = None,
     skip_corrupt: bool = False,
     progress: bool = True,
-    workers: int | None = None,
 ) -> dict[str, FeaturePackReport]:
     """Write AudioSet's TFRecord files into one HDF5 pack per split, in constant memory.
 
@@ -84,7 +81,6 @@ def pack_features(
         splits: Names among the three splits; None takes those that exist.
         skip_corrupt: Whether to skip what cannot be read, and to list it in the report, instead of stopping there.
         progress: Whether to show a progress bar.
-        workers: Number of batches parsed in parallel, at least 1; None lets tf.data decide.
 
     Returns:
         Counts of every pack, by split.
@@ -98,15 +94,12 @@ def pack_features(
         Gemmeke et al., 2017, Audio Set. Every clip is a `tf.train.SequenceExample` with `video_id`, `labels` and up to
         ten strings `audio_embedding` of 128 bytes.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"`workers` must be at least 1; received: {workers}")
     feature_source = FeatureSource(source, splits)
-    with _Packs(feature_source, Path(output), skip_corrupt) as packs:
+    with closing(_Packs(feature_source, Path(output), skip_corrupt)) as packs:
         reader = _Reader(feature_source, packs.count_finished_files, stop_at_damage=not skip_corrupt)
-        total = feature_source.total_bytes
+        start, total = time.monotonic(), feature_source.total_bytes
         with tqdm(total=total, unit="B", unit_scale=True, desc="packing", disable=not progress) as bar:
-            start = time.monotonic()
-            for batch, parsed in _parse_batches(reader, workers):
+            for batch, parsed in _parse_batches(reader):
                 packs.add(batch, parsed)
                 rate = packs.num_clips / (time.monotonic() - start)
                 bar.set_postfix_str(f"{packs.num_clips} clips, {rate:.0f} clips/s", refresh=False)
@@ -125,14 +118,6 @@ class _Batch:
     damaged: list[CorruptRecord] = field(default_factory=list)
     ended_files: list[tuple[str, int]] = field(default_factory=list)  # name, and records of this batch up to its end
     bytes_done: int = 0
-
-    @property
-    def ends_with_file(self) -> bool:
-        return bool(self.ended_files) and self.ended_files[-1][1] == len(self.records)
-
-    def check_crcs(self) -> None:
-        wrong = np.flatnonzero(mask_crc(compute_crc32c(self.records)) != np.array(self.crcs, np.uint32))
-        self.drop({int(i): "damaged: its CRC32C does not match" for i in wrong})
 
     def drop(self, wrong: dict[int, str]) -> list[int]:
         """Move records, by index and reason, to the damaged ones, and return the indices of the others."""
@@ -159,7 +144,8 @@ class _Reader:
     def __call__(self) -> Iterator[np.ndarray]:
         try:
             for batch in self._batches():
-                batch.check_crcs()
+                wrong = np.flatnonzero(mask_crc(compute_crc32c(batch.records)) != np.array(batch.crcs, np.uint32))
+                batch.drop({int(i): "damaged: its CRC32C does not match" for i in wrong})
                 self.pending.append(batch)
                 yield np.array(batch.records, object)
                 if batch.damaged and self._stop_at_damage:
@@ -203,35 +189,22 @@ class _Reader:
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A parsed batch.
+    """A parsed batch."""
 
-    Attributes:
-        x: Embeddings, uint8 `(clips, 10, 128)`.
-        widths: Number of bytes of every segment, `(clips, 10)`.
-        lengths: Number of segments of every clip, `(clips,)`.
-        ids: Names, `(clips,)`.
-        labels: Labels of all clips, one clip after the other.
-        labels_per_clip: Number of labels of every clip, `(clips,)`.
-    """
+    x: np.ndarray  # embeddings, uint8 `(clips, 10, 128)`
+    widths: np.ndarray  # number of bytes of every segment, `(clips, 10)`
+    lengths: np.ndarray  # number of segments of every clip, `(clips,)`
+    ids: np.ndarray  # names, `(clips,)`
+    labels: np.ndarray  # labels of all clips, one clip after the other
+    labels_per_clip: np.ndarray  # `(clips,)`
 
-    x: np.ndarray
-    widths: np.ndarray
-    lengths: np.ndarray
-    ids: np.ndarray
-    labels: np.ndarray
-    labels_per_clip: np.ndarray
-
-    @classmethod
-    def empty(cls) -> _Parsed:
-        x = np.zeros((0, NUM_SEGMENTS, NUM_FEATURES), np.uint8)
-        none = np.zeros(0, np.int64)
-        return cls(x, np.zeros((0, NUM_SEGMENTS), np.int64), none, np.zeros(0, "S11"), none, none)
+    @property
+    def clip_of_label(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.lengths)), self.labels_per_clip)
 
     def find_problems(self, num_classes: int) -> dict[int, str]:
         """Return what is wrong with faulty clips, by row."""
-        clips = np.arange(len(self.lengths))
         wide = (self.widths != NUM_FEATURES) & (np.arange(NUM_SEGMENTS) < self.lengths[:, None])
-        clip_of_label = np.repeat(clips, self.labels_per_clip)
         outside = (self.labels < 0) | (self.labels >= num_classes)
         wrong = {int(i): "no feature list `audio_embedding`" for i in np.flatnonzero(self.lengths == 0)}
         for i in np.flatnonzero(self.lengths > NUM_SEGMENTS):
@@ -241,20 +214,24 @@ class _Parsed:
             wrong[int(i)] = f"a segment of {width} features, {NUM_FEATURES} are expected"
         for i in np.flatnonzero(self.labels_per_clip == 0):
             wrong[int(i)] = "no context feature `labels`"
-        for i, label in zip(clip_of_label[outside].tolist(), self.labels[outside].tolist(), strict=True):
+        for i, label in zip(self.clip_of_label[outside].tolist(), self.labels[outside].tolist(), strict=True):
             wrong[i] = f"label {label} is out of range, 0 to {num_classes - 1} are allowed"
         return wrong
 
     def select(self, rows: list[int]) -> _Parsed:
-        clip_of_label = np.repeat(np.arange(len(self.lengths)), self.labels_per_clip)
-        labels = self.labels[np.isin(clip_of_label, rows)]
+        labels = self.labels[np.isin(self.clip_of_label, rows)]
         x, widths, lengths, ids = (array[rows] for array in (self.x, self.widths, self.lengths, self.ids))
         return _Parsed(x, widths, lengths, ids, labels, self.labels_per_clip[rows])
 
     def make_targets(self, num_classes: int) -> np.ndarray:
         targets = np.zeros((len(self.lengths), num_classes), bool)
-        targets[np.repeat(np.arange(len(targets)), self.labels_per_clip), self.labels] = True
+        targets[self.clip_of_label, self.labels] = True
         return targets
+
+
+_NO_CLIPS = _Parsed(
+    np.zeros((0, NUM_SEGMENTS, NUM_FEATURES), np.uint8), np.zeros((0, NUM_SEGMENTS)), *np.zeros((4, 0), np.int64)
+)
 
 
 def _parse(serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -268,9 +245,9 @@ def _parse(serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
     return x, widths, lengths["audio_embedding"], context["video_id"], labels.values, labels.row_lengths()
 
 
-def _parse_batches(reader: _Reader, workers: int | None) -> Iterator[tuple[_Batch, _Parsed]]:
+def _parse_batches(reader: _Reader) -> Iterator[tuple[_Batch, _Parsed]]:
     records = tf.data.Dataset.from_generator(reader, output_signature=tf.TensorSpec([None], tf.string))
-    dataset = records.map(_parse, num_parallel_calls=workers or tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    dataset = records.map(_parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
     iterator = iter(dataset)
     while True:
         try:
@@ -282,7 +259,7 @@ def _parse_batches(reader: _Reader, workers: int | None) -> Iterator[tuple[_Batc
             batch = reader.pending.popleft()
             batch.drop({i: reason for i, record in enumerate(batch.records) if (reason := _explain_error(record))})
             if not batch.records:  # TensorFlow's parser refuses an empty batch.
-                yield batch, _Parsed.empty()
+                yield batch, _NO_CLIPS
                 continue
             arrays = _parse(tf.constant(batch.records, tf.string))
         yield batch, _Parsed(*(array.numpy() for array in arrays))
@@ -292,11 +269,9 @@ def _parse_batches(reader: _Reader, workers: int | None) -> Iterator[tuple[_Batc
 
 def _explain_error(record: bytes) -> str | None:
     """Return why TensorFlow's parser refuses a record, or None if it accepts it."""
-    try:
+    with suppress(tf.errors.InvalidArgumentError):
         _parse(tf.constant([record]))
         return None
-    except tf.errors.InvalidArgumentError:
-        pass
     try:
         context = tf.train.SequenceExample.FromString(record).context.feature
     except Exception:  # The module of protobuf's DecodeError depends on its version.
@@ -315,21 +290,19 @@ class _Packs:
         self._num_classes = len(LabelSet.audioset())
         self._writers: dict[str, FeaturePackWriter] = {}
         self._unsaved: Counter[str] = Counter()
-        self._lock = threading.Lock()  # The reader runs in a thread of tf.data.
 
     def count_finished_files(self, split: str) -> int:
         """Return how many source files of a split an interrupted call has packed."""
-        with self._lock:
-            if split not in self._writers:
-                self._writers[split] = FeaturePackWriter(
-                    self._output / f"{split}.h5",
-                    num_classes=self._num_classes,
-                    num_segments=NUM_SEGMENTS,
-                    num_features=NUM_FEATURES,
-                    attributes={"source": self._source.path.name, "split": split, "license": _LICENSE},
-                    fingerprint=f"{self._source.fingerprint} skip_corrupt={self._skip_corrupt}",
-                )
-            return self._writers[split].resumed_files
+        if split not in self._writers:
+            self._writers[split] = FeaturePackWriter(
+                self._output / f"{split}.h5",
+                num_classes=self._num_classes,
+                num_segments=NUM_SEGMENTS,
+                num_features=NUM_FEATURES,
+                attributes={"source": self._source.path.name, "split": split, "license": _LICENSE},
+                fingerprint=f"{self._source.fingerprint} skip_corrupt={self._skip_corrupt}",
+            )
+        return self._writers[split].resumed_files
 
     def add(self, batch: _Batch, parsed: _Parsed) -> None:
         """Write a batch, or raise its first error unless corrupt records are skipped."""
@@ -346,7 +319,8 @@ class _Packs:
             writer.mark_file_end(name, start + end)
         self.num_clips += len(parsed.ids)
         self._unsaved[batch.split] += len(parsed.ids)
-        if self._unsaved[batch.split] >= _CHECKPOINT_ROWS and batch.ends_with_file:
+        ends_with_file = bool(batch.ended_files) and batch.ended_files[-1][1] == len(batch.records)
+        if self._unsaved[batch.split] >= _CHECKPOINT_ROWS and ends_with_file:
             writer.checkpoint()
             self._unsaved[batch.split] = 0
 
@@ -362,9 +336,6 @@ class _Packs:
             raise ValueError(f"`source`: {self._source.path}: no readable record of the split {' or '.join(missing)}")
         return reports
 
-    def __enter__(self) -> _Packs:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         for writer in self._writers.values():
             writer.close()

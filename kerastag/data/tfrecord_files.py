@@ -9,23 +9,11 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 import numpy as np
-
-__all__ = [
-    "MAX_RECORD_BYTES",
-    "SPLITS",
-    "STREAM_ERRORS",
-    "CorruptRecord",
-    "FeatureSource",
-    "SourceFile",
-    "compute_crc32c",
-    "mask_crc",
-    "read_records",
-]
 
 SPLITS = ("bal_train", "unbal_train", "eval")
 STREAM_ERRORS = (tarfile.TarError, EOFError, zlib.error, OSError)
@@ -53,34 +41,19 @@ class CorruptRecord(ValueError):
 
 @dataclass(frozen=True)
 class SourceFile:
-    """An opened TFRecord file.
-
-    Attributes:
-        split: Split that the file belongs to.
-        name: Name for messages.
-        stream: Open stream of its bytes.
-        bytes_done: Function that returns how many bytes of the whole source have been read.
-    """
+    """An opened TFRecord file."""
 
     split: str
-    name: str
+    name: str  # for messages
     stream: BinaryIO
-    bytes_done: Callable[[], int]
+    bytes_done: Callable[[], int]  # how many bytes of the whole source have been read
 
 
 class FeatureSource:
     """AudioSet's released features: the official `features.tar.gz`, or a folder of the unpacked files.
 
     A folder can be `audioset_v1_embeddings`, its parent, or the folder of one split. The files of a folder are sorted
-    by name; those of a tar come in its order, and the tar is not unpacked.
-
-    Args:
-        path: Path of the tar (compressed or not) or the folder.
-        splits: Names among `bal_train`, `unbal_train` and `eval`; None takes those that exist.
-
-    Raises:
-        FileNotFoundError: The path does not exist, or the folder holds no TFRecord file.
-        ValueError: A split is unknown, or the file is not a tar.
+    by name; those of a tar (compressed or not) come in its order, and the tar is not unpacked.
     """
 
     def __init__(self, path: str | os.PathLike[str], splits: Sequence[str] | None = None) -> None:
@@ -105,21 +78,13 @@ class FeatureSource:
         return f"{self.path.resolve()} {self.total_bytes} {self.path.stat().st_mtime_ns}"
 
     def files(self) -> Iterator[SourceFile]:
-        """Yield every TFRecord file, opened.
-
-        Raises:
-            CorruptRecord: The tar ends early or is damaged; the error names the last file that was read.
-        """
+        """Yield every TFRecord file, opened; the error for a damaged tar names the last file that was read."""
         return self._open_files_in_folder() if self.path.is_dir() else self._open_files_in_tar()
 
     def _find_folders(self) -> dict[str, Path]:
         """Return the folder of every split that exists."""
-        parents = (
-            self.path,
-            self.path / "audioset_v1_embeddings",
-            *sorted(p for p in self.path.iterdir() if p.is_dir()),
-        )
-        for parent in parents:
+        inner = sorted(path for path in self.path.iterdir() if path.is_dir())
+        for parent in (self.path, self.path / "audioset_v1_embeddings", *inner):
             folders = {split: parent / split for split in self.splits if any((parent / split).glob("*.tfrecord"))}
             if folders:
                 return folders
@@ -134,7 +99,7 @@ class FeatureSource:
         for split, files in self._files.items():
             for file in files:
                 with file.open("rb", buffering=1 << 18) as stream:
-                    yield SourceFile(split, str(file), stream, partial(_count_bytes, stream, bytes_before))
+                    yield SourceFile(split, str(file), stream, lambda: bytes_before + stream.tell())  # noqa: B023
                 bytes_before += file.stat().st_size
 
     def _open_files_in_tar(self) -> Iterator[SourceFile]:
@@ -154,29 +119,15 @@ class FeatureSource:
             except STREAM_ERRORS as error:
                 if name is None:
                     raise ValueError(f"`source`: {self.path}: not a tar with TFRecord files ({error})") from error
-                raise CorruptRecord(
-                    name, None, f"the tar is damaged or ends early ({error})", rest_lost=True
-                ) from error
-
-
-def _count_bytes(stream: BinaryIO, bytes_before: int) -> int:
-    return bytes_before + stream.tell()
+                reason = f"the tar is damaged or ends early ({error})"
+                raise CorruptRecord(name, None, reason, rest_lost=True) from error
 
 
 def read_records(stream: BinaryIO, file: str) -> Iterator[tuple[int, bytes, int]]:
-    """Yield the records of an open TFRecord file.
+    """Yield the number of every record of a TFRecord file, from 1, its payload, and its masked CRC32C.
 
-    The length of every record is checked here; check the payloads in batches with `compute_crc32c`.
-
-    Args:
-        stream: Open stream of the file.
-        file: Name of the file for messages.
-
-    Yields:
-        Number of the record from 1, its payload, and the masked CRC32C that is stored for it.
-
-    Raises:
-        CorruptRecord: The file ends inside a record, or a length is damaged, so that the next record cannot be located.
+    The lengths are checked here; check the payloads in batches with `compute_crc32c`. A CorruptRecord is raised where
+    the file ends inside a record, or a length is damaged, so that the next record cannot be located.
     """
     number = 0
     while header := stream.read(12):
@@ -195,11 +146,9 @@ def read_records(stream: BinaryIO, file: str) -> Iterator[tuple[int, bytes, int]
         yield number, body[:length], int.from_bytes(body[length:], "little")
 
 
-def _make_byte_table() -> np.ndarray:
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, np.uint32(0x82F63B78) ^ (table >> 1), table >> 1)
-    return table.astype(np.uint32)
+_BYTE = np.arange(256, dtype=np.uint32)
+for _ in range(8):
+    _BYTE = np.where(_BYTE & 1, np.uint32(0x82F63B78) ^ (_BYTE >> 1), _BYTE >> 1)
 
 
 def _advance(state: np.ndarray, zero_bytes: int) -> np.ndarray:
@@ -209,7 +158,6 @@ def _advance(state: np.ndarray, zero_bytes: int) -> np.ndarray:
     return state
 
 
-_BYTE = _make_byte_table()
 _HIGH = _advance(np.arange(1 << 16, dtype=np.uint32), 2)  # contribution of the last two bytes of a word
 _LOW = _advance(_HIGH, 2)  # contribution of its first two bytes, two bytes later
 
@@ -219,13 +167,7 @@ def compute_crc32c(records: Sequence[bytes]) -> np.ndarray:
 
     A CRC that starts at zero ignores leading zero bytes, and starting at `0xFFFFFFFF` is the same as inverting the
     first four bytes. So the records are aligned at their *ends* in one matrix, and a single loop over its columns, four
-    bytes per step, advances the states of all records together.
-
-    Args:
-        records: Byte strings of any length. They are padded to the longest one, so that similar lengths are fastest.
-
-    Returns:
-        CRC of every record, uint32 `(records,)`.
+    bytes per step, advances the states of all records together. Similar lengths are fastest.
 
     >>> hex(compute_crc32c([b"123456789"])[0])
     '0xe3069283'
@@ -233,23 +175,21 @@ def compute_crc32c(records: Sequence[bytes]) -> np.ndarray:
     if not records:
         return np.zeros(0, np.uint32)
     width = max(4, *(len(record) for record in records)) + 3 & ~3
-    padded = np.zeros(
-        (len(records), width + 4), np.uint8
-    )  # four spare bytes in front, to invert those of short records
+    # Four spare bytes in front take the inversion of short records.
+    padded = np.zeros((len(records), width + 4), np.uint8)
     for row, record in zip(padded, records, strict=True):
         row[width + 4 - len(record) :] = np.frombuffer(record, np.uint8)
     first = width + 4 - np.array([len(record) for record in records])
     inverted = np.minimum(first[:, None] + np.arange(4), width + 3)
-    short = [i for i, record in enumerate(records) if len(record) < 4]
     padded[np.arange(len(records))[:, None], inverted] ^= 0xFF
-    words = np.ascontiguousarray(padded.view("<u4").T)
     state = np.zeros(len(records), np.uint32)
-    for word in words:
+    for word in np.ascontiguousarray(padded.view("<u4").T):
         state ^= word
         state = _LOW[state & 0xFFFF] ^ _HIGH[state >> 16]
     state = ~state
-    for i in short:
-        state[i] = _compute_crc32c_bytewise(records[i])
+    for i, record in enumerate(records):
+        if len(record) < 4:
+            state[i] = _compute_crc32c_bytewise(record)
     return state
 
 
@@ -266,13 +206,6 @@ def mask_crc(crc: np.ndarray) -> np.ndarray:
     return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
 
 
-_LENGTH_CRCS: dict[bytes, int] = {}  # Lengths repeat: two million records have a few hundred different ones.
-
-
+@lru_cache(1 << 16)  # Lengths repeat: two million records have a few hundred different ones.
 def _compute_length_crc(length: bytes) -> int:
-    crc = _LENGTH_CRCS.get(length)
-    if crc is None:
-        if len(_LENGTH_CRCS) > 1 << 16:
-            _LENGTH_CRCS.clear()
-        crc = _LENGTH_CRCS[length] = int(mask_crc(np.array([_compute_crc32c_bytewise(length)]))[0])
-    return crc
+    return int(mask_crc(np.array([_compute_crc32c_bytewise(length)]))[0])

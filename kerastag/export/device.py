@@ -1,8 +1,4 @@
-"""Time and memory that an exported file takes, measured in a process of its own.
-
-`python -m kerastag.export.device FILE THREADS` prints them as JSON. The process loads only the file, the interpreter
-and NumPy, so that its memory is what a device needs.
-"""
+"""Time and memory of an exported file, measured in a process that loads only the file, the interpreter and NumPy."""
 
 from __future__ import annotations
 
@@ -17,16 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerastag.card import Card
 from kerastag.edge.runtime import LiteRTModel
 
 __all__ = ["Usage", "make_noise_run", "measure_usage"]
 
-_MIN_CALLS = 5
-_MIN_SECONDS = 1.0
+_MIN_CALLS, _MIN_SECONDS = 5, 1.0
 
 
 class Usage(NamedTuple):
-    """Resources that an exported file takes.
+    """Resources of an exported file.
 
     Args:
         milliseconds: Median time of one window, or of one segment of a split head, in milliseconds.
@@ -54,8 +50,8 @@ def measure_usage(path: Path, num_threads: int) -> Usage:
     return Usage(**json.loads(result.stdout.splitlines()[-1]))
 
 
-def main(path: str, num_threads: int) -> None:
-    """Run a file on noise for a second, and print the time and memory it takes."""
+def _print_usage(path: str, num_threads: int) -> None:
+    """Run a file on noise for a second, and print its usage as JSON."""
     run = _load_saved_model(path) if Path(path).is_dir() else make_noise_run(LiteRTModel(path, num_threads))
     seconds: list[float] = []
     while len(seconds) < _MIN_CALLS or sum(seconds) < _MIN_SECONDS:
@@ -82,8 +78,6 @@ def make_noise_run(model: LiteRTModel) -> Callable[[], object]:
 def _load_saved_model(path: str) -> Callable[[], object]:
     import tensorflow as tf
 
-    from kerastag.card import Card
-
     model, card = tf.saved_model.load(path), Card.read(path)
     function = model.signatures["serving_default"]
     ((name, spec),) = function.structured_input_signature[1].items()
@@ -109,4 +103,4 @@ def _measure_peak_mb() -> float | None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    _print_usage(sys.argv[1], int(sys.argv[2]))

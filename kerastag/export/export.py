@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
 from kerastag.card import Card, write_card
 from kerastag.edge.runtime import LiteRTModel
-from kerastag.export.clips import open_evaluation_pack, read_representative_inputs
-from kerastag.export.embedder import extract_embedder
+from kerastag.export.inputs import PackInputs, read_representative_inputs
 from kerastag.export.metadata import add_metadata
 from kerastag.export.parity import Run, check_parity
 from kerastag.export.preparation import PreparedModel, prepare_model
 from kerastag.export.quantization import quantize
 from kerastag.export.report import ExportReport
 from kerastag.export.saved_model import find_next_version, load_saved_model, write_saved_model
-from kerastag.export.source import read_source
+from kerastag.export.source import extract_embedder, read_source
 from kerastag.export.target import Target
 from kerastag.export.tflite import convert_model, lower_operation_versions
 from kerastag.files import atomic_path, temporary_folder, write_json
@@ -38,9 +36,8 @@ def export_model(
 ) -> ExportReport:
     """Export a Keras model to a TFLite file or a SavedModel.
 
-    The file is written to a temporary folder beside `output` and compared with Keras there. It replaces an existing
-    file only if all differences are within the tolerances of the target. The report is written beside it, to
-    `NAME.parity.json`:
+    The file replaces an existing one only if its differences to Keras are within the tolerances of the target. The
+    report is written beside it, to `NAME.parity.json`:
 
         report = export_model("runs/es_min", read_target("float16"), "es_min.tflite")
         print(report.as_markdown())
@@ -51,14 +48,10 @@ def export_model(
         output: Path of the `.tflite` file, or of the folder in which the next numbered version of a SavedModel is
             created.
         segment_seconds: Length of a segment in seconds, to export only the network that embeds one segment, for
-            `kerastag stream` with an attention head. None exports the whole model.
-        evaluation: Path of a pack, or of a folder with `eval.h5`, on which the mAP of Keras and of the file is
-            measured.
+            `kerastag stream` with an attention head; None exports the whole model.
+        evaluation: Path of a pack, or of a folder with `eval.h5`, on which the mAP is measured.
         recordings: Path of a folder of recordings or of a pack, from which `"int8"` and `"int16x8"` calibrate ranges.
         card: Card of a model that has none; None reads the card in the model.
-
-    Returns:
-        The report of the comparison, and of the size, time and memory of the file.
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
@@ -72,12 +65,19 @@ def export_model(
     if segment_seconds is not None:
         source = extract_embedder(source, segment_seconds)
     prepared = prepare_model(source, target)
-    clips = None if evaluation is None else open_evaluation_pack(evaluation, prepared)
+    clips = None if evaluation is None else PackInputs(evaluation, prepared)
     with temporary_folder(output) as folder:
         temporary_path = folder / output.name
-        load = _write(temporary_path, prepared, target, recordings)
-        write_card(temporary_path, prepared.card)
-        report = check_parity(temporary_path, output.name, target, load(), prepared, clips)
+        run: Run
+        if target.format == "saved_model":
+            write_saved_model(prepared, temporary_path)
+            write_card(temporary_path, prepared.card)
+            run = load_saved_model(temporary_path, prepared.input_name)
+        else:
+            temporary_path.write_bytes(_convert(prepared, target, output.stem, recordings))
+            write_card(temporary_path, prepared.card)
+            run = LiteRTModel(temporary_path)
+        report = check_parity(temporary_path, output.name, target, run, prepared, clips)
         path = output / str(find_next_version(output)) if target.format == "saved_model" else output
         with atomic_path(path) as replacement:
             temporary_path.rename(replacement)
@@ -85,21 +85,14 @@ def export_model(
     return report
 
 
-def _write(
-    path: Path, prepared: PreparedModel, target: Target, recordings: str | os.PathLike[str] | None
-) -> Callable[[], Run]:
-    """Write the file without its card, and return a function that loads the file once it has a card."""
-    if target.format == "saved_model":
-        write_saved_model(prepared, path)
-        return lambda: load_saved_model(path, prepared.input_name)
+def _convert(prepared: PreparedModel, target: Target, name: str, recordings: str | os.PathLike[str] | None) -> bytes:
     inputs = () if recordings is None else read_representative_inputs(recordings, prepared)
     content = quantize(convert_model(prepared), target, prepared.front_end_layers, inputs)
     if target.runtime == "tflite_runtime":
         content = lower_operation_versions(content)
     if target.metadata == "mediapipe":
-        content = add_metadata(content, prepared.card, path.stem)
-    path.write_bytes(content)
-    return lambda: LiteRTModel(path)
+        content = add_metadata(content, prepared.card, name)
+    return content
 
 
 def _check_arguments(target: Target, output: Path, segment_seconds: float | None, recordings: object) -> None:

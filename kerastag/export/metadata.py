@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import flatbuffers
 
@@ -13,30 +13,15 @@ from kerastag.card import Card
 __all__ = ["add_metadata"]
 
 _LABELS_FILE = "labels.txt"
-_IDENTIFIER = b"M001"
 _NAME = "TFLITE_METADATA"
-_VERSION = "1.3.0"  # of the schema of the metadata, the first one with AudioProperties
-# Positions of the fields in the tables of metadata_schema.fbs.
-_MODEL = {"name": 0, "description": 1, "subgraphs": 3, "min_parser_version": 7}
-_SUBGRAPH = {"inputs": 2, "outputs": 3}
-_TENSOR = {"name": 0, "description": 1, "content": 3, "files": 6}
-_CONTENT = {"kind": 0, "properties": 1}
-_AUDIO = {"sample_rate": 0, "channels": 1}
-_FILE = {"name": 0, "description": 1, "type": 2}
+_IDENTIFIER = b"M001"
+_VERSION = "1.3.0"  # of metadata_schema.fbs, the first one with AudioProperties
 _AUDIO_PROPERTIES = 4
 _TENSOR_AXIS_LABELS = 2
 
 
 def add_metadata(content: bytes, card: Card, name: str) -> bytes:
-    """Add metadata to a `.tflite` file, and the class names in a zip archive at its end.
-
-    Args:
-        content: Content of a file with one waveform as input and one output.
-        card: Card of the model.
-        name: Name of the model.
-
-    Returns:
-        The content of the new file.
+    """Add metadata to a `.tflite` file from a waveform to one output, and the class names in a zip archive at its end.
 
     Raises:
         ValueError: The card has no classes.
@@ -53,43 +38,40 @@ def add_metadata(content: bytes, card: Card, name: str) -> bytes:
     model.metadata = [*(model.metadata or []), entry]
     builder = flatbuffers.Builder(len(content) + len(buffer.data))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output()) + _zip_labels(card.labels.names)
+    labels = io.BytesIO()
+    with zipfile.ZipFile(labels, "w") as archive:  # without compression, because MediaPipe maps it into memory
+        archive.writestr(zipfile.ZipInfo(_LABELS_FILE), "".join(f"{label}\n" for label in card.labels.names))
+    return bytes(builder.Output()) + labels.getvalue()
 
 
 def _build_metadata(name: str, description: str, sample_rate: int) -> bytes:
-    """Build the flatbuffer of a model with one mono waveform as input and labeled probabilities as output."""
+    """Build the flatbuffer of a model with one mono waveform as input and labeled probabilities as output.
+
+    The numbers of the slots of each table, and of those that are set, are those of metadata_schema.fbs.
+    """
     builder = flatbuffers.Builder(1024)
-    audio = _add_table(builder, 2, {_AUDIO["sample_rate"]: ("Uint32", sample_rate), _AUDIO["channels"]: ("Uint32", 1)})
-    kind: dict[int, int | tuple[str, int]] = {
-        _CONTENT["kind"]: ("Uint8", _AUDIO_PROPERTIES),
-        _CONTENT["properties"]: audio,
-    }
-    content = _add_table(builder, 3, kind)
-    waveform = _add_tensor(builder, "waveform", "samples in [-1, 1]", {_TENSOR["content"]: content})
-    texts = {_FILE["name"]: builder.CreateString(_LABELS_FILE), _FILE["description"]: builder.CreateString("classes")}
-    file = _add_table(builder, 5, {**texts, _FILE["type"]: ("Int8", _TENSOR_AXIS_LABELS)})
-    files = {_TENSOR["files"]: _add_vector(builder, [file])}
-    clipwise = _add_tensor(builder, "clipwise", "probability of each class", files)
-    tensors = {
-        _SUBGRAPH["inputs"]: _add_vector(builder, [waveform]),
-        _SUBGRAPH["outputs"]: _add_vector(builder, [clipwise]),
-    }
-    subgraphs = _add_vector(builder, [_add_table(builder, 10, tensors)])
-    values = {"name": name, "description": description, "min_parser_version": _VERSION}
-    fields = {_MODEL[field]: builder.CreateString(value) for field, value in values.items()}
-    builder.Finish(_add_table(builder, 8, {**fields, _MODEL["subgraphs"]: subgraphs}), file_identifier=_IDENTIFIER)
+    # AudioProperties: sample_rate, channels. Content: type and table of its properties.
+    audio = _add_table(builder, 2, {0: ("Uint32", sample_rate), 1: ("Uint32", 1)})
+    content = _add_table(builder, 3, {0: ("Uint8", _AUDIO_PROPERTIES), 1: audio})
+    # TensorMetadata: name, description, content, associated_files. AssociatedFile: name, description, type.
+    waveform = _add_table(builder, 7, {0: "waveform", 1: "samples in [-1, 1]", 3: content})
+    file = _add_table(builder, 5, {0: _LABELS_FILE, 1: "classes", 2: ("Int8", _TENSOR_AXIS_LABELS)})
+    files = _add_vector(builder, file)
+    clipwise = _add_table(builder, 7, {0: "clipwise", 1: "probability of each class", 6: files})
+    # SubGraphMetadata: input_tensor_metadata, output_tensor_metadata.
+    subgraph = _add_table(builder, 10, {2: _add_vector(builder, waveform), 3: _add_vector(builder, clipwise)})
+    subgraphs = _add_vector(builder, subgraph)
+    # ModelMetadata: name, description, min_parser_version, subgraph_metadata.
+    model = _add_table(builder, 8, {0: name, 1: description, 7: _VERSION, 3: subgraphs})
+    builder.Finish(model, file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
 
 
-def _add_tensor(builder: flatbuffers.Builder, name: str, text: str, fields: dict[int, int]) -> int:
-    texts = {_TENSOR["name"]: builder.CreateString(name), _TENSOR["description"]: builder.CreateString(text)}
-    return _add_table(builder, 7, {**texts, **fields})
-
-
-def _add_table(builder: flatbuffers.Builder, num_slots: int, fields: Mapping[int, int | tuple[str, int]]) -> int:
-    """Add a table; each field, by its position, is an offset or the type and value of a number."""
+def _add_table(builder: flatbuffers.Builder, num_slots: int, fields: Mapping[int, int | str | tuple[str, int]]) -> int:
+    """Add a table; each field, by its slot, is an offset, a text, or the type and value of a number."""
+    values = {slot: builder.CreateString(each) if isinstance(each, str) else each for slot, each in fields.items()}
     builder.StartObject(num_slots)
-    for slot, value in fields.items():
+    for slot, value in values.items():
         if isinstance(value, tuple):
             getattr(builder, f"Prepend{value[0]}Slot")(slot, value[1], 0)
         else:
@@ -97,16 +79,8 @@ def _add_table(builder: flatbuffers.Builder, num_slots: int, fields: Mapping[int
     return builder.EndObject()
 
 
-def _add_vector(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
+def _add_vector(builder: flatbuffers.Builder, offset: int) -> int:
+    """Add a vector of one table."""
+    builder.StartVector(4, 1, 4)
+    builder.PrependUOffsetTRelative(offset)
     return builder.EndVector()
-
-
-def _zip_labels(names: Sequence[str]) -> bytes:
-    """Write the class names to a zip archive without compression, because MediaPipe maps it into memory."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(_LABELS_FILE), "".join(f"{name}\n" for name in names))
-    return file.getvalue()

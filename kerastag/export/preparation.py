@@ -11,15 +11,12 @@ import keras
 from kerastag._keras import flatten_layers
 from kerastag._version import __version__
 from kerastag.card import Card
-from kerastag.dsp import FrontEnd
 from kerastag.edge.runtime import INTERPRETER_KEY
-from kerastag.export.source import SourceModel, rebuild_network
+from kerastag.export.source import SourceModel, create_front_end, rebuild_network
 from kerastag.export.target import Target
 from kerastag.layers.log_mel import LogMel
 
 __all__ = ["PreparedModel", "prepare_model"]
-
-_ONLY_OUTPUT = "clipwise"
 
 
 class PreparedModel(NamedTuple):
@@ -43,17 +40,7 @@ class PreparedModel(NamedTuple):
     input_shape: tuple[int, ...]
     card: Card
     front_end_layers: tuple[str, ...]
-    split: bool = False
-
-    @property
-    def front_end(self) -> FrontEnd:
-        """Front end of the card."""
-        return FrontEnd.from_dict(dict(self.card.front_end))
-
-    @property
-    def timed_seconds(self) -> float:
-        """Length of the audio that one timed call processes: a segment for a split head, otherwise a window."""
-        return self.card.seconds_per_frame or 0.0 if self.split else self.card.window_seconds
+    split: bool
 
     @property
     def num_samples(self) -> int:
@@ -67,34 +54,28 @@ def prepare_model(source: SourceModel, target: Target) -> PreparedModel:
     Raises:
         ValueError: The network cannot take the input of the target, or has none of its outputs.
     """
-    network, card = source.network, _update_card(source, target)
-    input_name = _resolve_input(target.input, network.inputs[0].name)
-    reference = _replace_input(network, input_name, "fft", card, source)
-    prepared = rebuild_network(network, transform=target.transform)
-    prepared = _replace_input(prepared, input_name, target.transform, card, source)
-    reference, prepared = (_select_outputs(each, target, source) for each in (reference, prepared))
-    layers = flatten_layers(prepared)
-    front_end_layers = tuple(layer.name for layer in layers if isinstance(layer, LogMel))
-    shape = _compute_input_shape(network, input_name, card, source)
-    return PreparedModel(prepared, reference, input_name, shape, card, front_end_layers, target.split)
+    card, input_name = _update_card(source, target), target.input
+    if input_name == "waveform_or_embedding":
+        input_name = "embedding" if source.network.inputs[0].name == "embedding" else "waveform"
+    elif input_name == "as_trained":
+        input_name = source.network.inputs[0].name
+    rebuilt = rebuild_network(source.network, transform=target.transform)
+    reference = _replace_input(source.network, input_name, "fft", source)
+    network = _replace_input(rebuilt, input_name, target.transform, source)
+    reference, network = (_select_outputs(each, target, source) for each in (reference, network))
+    front_end_layers = tuple(layer.name for layer in flatten_layers(network) if isinstance(layer, LogMel))
+    shape = _compute_input_shape(source, input_name, card)
+    return PreparedModel(network, reference, input_name, shape, card, front_end_layers, target.split)
 
 
-def _resolve_input(target_input: str, model_input: str) -> str:
-    if target_input == "waveform_or_embedding":
-        return "embedding" if model_input == "embedding" else "waveform"
-    return model_input if target_input == "as_trained" else target_input
-
-
-def _replace_input(
-    network: keras.Model, input_name: str, transform: str, card: Card, source: SourceModel
-) -> keras.Model:
+def _replace_input(network: keras.Model, input_name: str, transform: str, source: SourceModel) -> keras.Model:
     """Add or remove the front end, so that the network takes `input_name`."""
     model_input = network.inputs[0].name
     if model_input == input_name:
         return network
     if (model_input, input_name) == ("log_mel", "waveform"):
         waveform = keras.Input((None,), name="waveform")
-        front_end = LogMel(FrontEnd.from_dict(dict(card.front_end)), transform, name="front_end")
+        front_end = LogMel(create_front_end(source.card), transform, name="front_end")
         return keras.Model(waveform, network(front_end(waveform)), name=network.name)
     layers = [layer for layer in network.layers if isinstance(layer, LogMel)]
     if (model_input, input_name) == ("waveform", "log_mel") and len(layers) == 1:
@@ -106,7 +87,7 @@ def _replace_input(
 
 
 def _select_outputs(network: keras.Model, target: Target, source: SourceModel) -> keras.Model:
-    outputs = network.output if isinstance(network.output, dict) else {_ONLY_OUTPUT: network.output}
+    outputs = network.output if isinstance(network.output, dict) else {"clipwise": network.output}
     selected = {name: outputs[name] for name in target.outputs if name in outputs}
     if not selected:
         names, received = ", ".join(outputs), ", ".join(target.outputs)
@@ -114,16 +95,16 @@ def _select_outputs(network: keras.Model, target: Target, source: SourceModel) -
     return keras.Model(network.input, selected, name=network.name)
 
 
-def _compute_input_shape(network: keras.Model, input_name: str, card: Card, source: SourceModel) -> tuple[int, ...]:
+def _compute_input_shape(source: SourceModel, input_name: str, card: Card) -> tuple[int, ...]:
     samples = round(card.window_seconds * card.sample_rate)
     if input_name == "waveform":
         return (samples,)
     if input_name == "log_mel":
-        front_end = FrontEnd.from_dict(dict(card.front_end))
+        front_end = create_front_end(card)
         return (front_end.count_frames(samples), front_end.num_mel_bins)
     if card.seconds_per_frame is None:
         raise ValueError(f"{source.path}: `seconds_per_frame` of the card must be a number of seconds; received: None")
-    return (max(1, round(card.window_seconds / card.seconds_per_frame)), int(network.inputs[0].shape[-1]))
+    return (max(1, round(card.window_seconds / card.seconds_per_frame)), int(source.network.inputs[0].shape[-1]))
 
 
 def _update_card(source: SourceModel, target: Target) -> Card:

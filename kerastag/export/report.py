@@ -28,14 +28,12 @@ class ExportReport:
         name: Name of the file or folder.
         target: Name of the export target.
         size_bytes: Size of the file, or of all files in the folder.
-        differences: Largest difference to Keras by output and probe; for an embedding, as a fraction of its largest
-            value.
+        differences: Largest difference to Keras by output and probe, as in `Tolerance`.
         tolerances: Largest difference that the target allows, by output.
-        roundings: Difference of Keras to the same network in float64 by output and probe, where a difference exceeds
-            the tolerance only because of it.
-        sub_clip_differences: Largest difference to Keras by output and probe, where it exceeds the tolerance because
-            the file selected other sub-clips. `differences` then holds the distance to the predictions of Keras for any
-            sub-clips.
+        roundings: Difference of Keras to the same network in float64 by output and probe, where it is the reason why
+            the tolerance is exceeded.
+        sub_clip_differences: Largest difference to Keras by output and probe, where the file selected other sub-clips;
+            `differences` then holds the distance to the predictions of Keras for any sub-clips.
         map_keras: mAP of Keras on the evaluation clips; None without them.
         map_file: mAP of the file on the evaluation clips; None without them.
         map_loss_allowed: Loss of mAP that the target allows.
@@ -103,10 +101,10 @@ class ExportReport:
             "name": self.name,
             "target": self.target,
             "size_bytes": self.size_bytes,
-            "differences": {output: dict(by_probe) for output, by_probe in self.differences.items()},
-            "tolerances": dict(self.tolerances),
-            "roundings": {output: dict(by_probe) for output, by_probe in self.roundings.items()},
-            "windows": {output: dict(by_probe) for output, by_probe in self.sub_clip_differences.items()},
+            "differences": self.differences,
+            "tolerances": self.tolerances,
+            "roundings": self.roundings,
+            "windows": self.sub_clip_differences,
             "map": {"keras": self.map_keras, "file": self.map_file, "allowed_loss": self.map_loss_allowed},
             "clips": self.clips,
             "use": {str(threads): usage._asdict() for threads, usage in self.usage.items()},

@@ -1,4 +1,4 @@
-"""SavedModel folders for TensorFlow Serving, with signatures for waveforms or embeddings and for WAV files."""
+"""SavedModel folders for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -23,19 +23,14 @@ def write_saved_model(prepared: PreparedModel, folder: Path) -> None:
     the signature with the name of the input (`waveform` or `embedding`) take clips of any length. `wav_bytes` takes the
     contents of WAV files `(batch,)`, averages their channels, resamples them, and pads them with zeros to the window of
     the card; longer files are an error. Models of embeddings have no `wav_bytes`.
-
-    Args:
-        prepared: Model to write.
-        folder: Path of the folder to create.
     """
     import tensorflow as tf
 
     network = prepared.network
     spec = tf.TensorSpec((None, *network.inputs[0].shape[1:]), tf.float32, name=prepared.input_name)
     archive = keras.export.ExportArchive()
-    # Traced once: the signatures share it.
     function = tf.function(lambda x: network(x, training=False), input_signature=[spec])
-    function.get_concrete_function()
+    function.get_concrete_function()  # traced once for all signatures
     for name in ("serving_default", prepared.input_name):
         archive.add_endpoint(name, function)
     if prepared.input_name == "waveform":
@@ -90,9 +85,8 @@ def _make_decoder(sample_rate: int, num_samples: int) -> Callable[[Any], Any]:
             ["`wav_bytes` must be windows of at most", max_seconds, "seconds; received:", seconds],
         )
         with tf.control_dependencies([check]):
-            waveform = tf.cond(
-                tf.equal(rate, sample_rate), lambda: waveform, lambda: _resample(waveform, rate, sample_rate)
-            )
+            is_equal = tf.equal(rate, sample_rate)
+            waveform = tf.cond(is_equal, lambda: waveform, lambda: _resample(waveform, rate, sample_rate))
         waveform = waveform[:num_samples]
         return tf.ensure_shape(tf.pad(waveform, [[0, num_samples - tf.shape(waveform)[0]]]), (num_samples,))
 

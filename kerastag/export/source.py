@@ -1,7 +1,9 @@
-"""Models to export: a `.keras` file as a network in float32, with its card."""
+"""Models to export: a `.keras` file in float32 with its card, and the part of it that embeds one segment."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +11,12 @@ from typing import Any, NamedTuple
 import keras
 
 from kerastag.card import Card
+from kerastag.dsp import FrontEnd
+from kerastag.edge.runtime import AUDIO_INPUTS
 from kerastag.models.loading import load_model
+from kerastag.models.weights import compute_fingerprint
 
-__all__ = ["SourceModel", "read_source", "rebuild_network"]
+__all__ = ["SourceModel", "create_front_end", "extract_embedder", "read_source", "rebuild_network"]
 
 _FLOAT_TYPES = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
 
@@ -25,14 +30,10 @@ class SourceModel(NamedTuple):
 
 
 def read_source(path: str | os.PathLike[str], card: Card | None = None) -> SourceModel:
-    """Read a model to export.
-
-    Args:
-        path: Path of a `.keras` file, or of a folder that contains `model.keras`.
-        card: Card of the model; None reads the card in the file.
+    """Read a `.keras` file, or the `model.keras` of a folder, with the given card or else the one in the file.
 
     Raises:
-        FileNotFoundError: No such file, or there is no model in the folder.
+        FileNotFoundError: There is no such file, or no model in the folder.
         ValueError: The file is not a Keras model, has several inputs, or has no card.
     """
     path = Path(path)
@@ -52,17 +53,62 @@ def read_source(path: str | os.PathLike[str], card: Card | None = None) -> Sourc
     return SourceModel(rebuild_network(network), card, file)
 
 
-def rebuild_network(network: keras.Model, dtype: str = "float32", **front_end_options: Any) -> keras.Model:
-    """Rebuild a network with the same weights and another precision.
+def extract_embedder(source: SourceModel, segment_seconds: float) -> SourceModel:
+    """Extract the network from the audio of one segment to its `embedding`, `(batch, features)`.
 
-    Args:
-        network: Network built with Keras's functional interface.
-        dtype: Precision of all layers, `"float32"` or `"float64"`.
-        **front_end_options: Arguments of the `LogMel` layers to change, such as `transform`.
+    The card of the embedder has no classes, and its window is the segment. `versions["embedder"]` holds the fingerprint
+    of the weights, with which a head identifies the embedder that it was trained with. A model with an output
+    `segments`, such as VGGish, divides its input into segments of its own. Its window is then the audio of the log-mel
+    frames in `segment_seconds`, and what exceeds the first of its own segments is not used.
+
+    Raises:
+        ValueError: The model does not take audio or has no embedding; or `segment_seconds` is not above 0, longer than
+            the window of the model, or not the length of one of its own segments.
     """
+    if isinstance(segment_seconds, bool) or not 0 < segment_seconds < math.inf:
+        raise ValueError(f"`segment_seconds` must be above 0; received: {segment_seconds!r}")
+    network, card = source.network, source.card
+    outputs = network.output if isinstance(network.output, dict) else {}
+    if network.inputs[0].name not in AUDIO_INPUTS or "embedding" not in outputs:
+        received = f"{network.inputs[0].name} to {', '.join(outputs) or 'one unnamed output'}"
+        raise ValueError(f"{source.path}: an embedder must map waveform or log_mel to embedding; received: {received}")
+    if segment_seconds > card.window_seconds:
+        longest = f"at most {card.window_seconds:g}, the window of {source.path}"
+        raise ValueError(f"`segment_seconds` must be {longest}; received: {segment_seconds:g}")
+    embedder = keras.Model(network.input, {"embedding": outputs["embedding"]}, name=network.name)
+    card = dataclasses.replace(
+        card,
+        labels=None,
+        thresholds=None,
+        thresholds_origin="default",
+        window_seconds=_compute_window(source, segment_seconds) if "segments" in outputs else segment_seconds,
+        seconds_per_frame=None,
+        versions={**card.versions, "embedder": compute_fingerprint(embedder)},
+    )
+    return SourceModel(embedder, card, source.path)
+
+
+def create_front_end(card: Card) -> FrontEnd:
+    """Create the front end of a card."""
+    return FrontEnd.from_dict(dict(card.front_end))
+
+
+def rebuild_network(network: keras.Model, dtype: str = "float32", **front_end_options: Any) -> keras.Model:
+    """Rebuild a functional model with the same weights, in another precision and with other options of `LogMel`."""
     copy = type(network).from_config(_change_config(network.get_config(), dtype, front_end_options))
     copy.set_weights(network.get_weights())
     return copy
+
+
+def _compute_window(source: SourceModel, segment_seconds: float) -> float:
+    """Compute the length in seconds of the audio of a segment, from which the model makes exactly one embedding."""
+    front_end, model_seconds = create_front_end(source.card), source.card.seconds_per_frame or 0.0
+    frames, model_frames = (round(each * front_end.frames_per_second) for each in (segment_seconds, model_seconds))
+    if not model_frames <= frames < 2 * model_frames:
+        allowed = f"at least {model_seconds:g}, the segment of {source.path}, and less than twice as long"
+        raise ValueError(f"`segment_seconds` must be {allowed}; received: {segment_seconds:g}")
+    samples = (frames - 1) * front_end.hop_length + front_end.window_length - 2 * front_end.padding
+    return (samples + bool(front_end.preemphasis)) / front_end.sample_rate
 
 
 def _change_config(config: Any, dtype: str, front_end_options: dict[str, Any]) -> Any:

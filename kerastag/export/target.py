@@ -6,9 +6,8 @@ import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from kerastag._configs import find_config
 
@@ -27,15 +26,15 @@ _OLD_KEYS = {"quantisation": "quantization"}
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """Largest differences that are allowed between an exported model and Keras.
+    """Largest differences that are allowed between an exported model and Keras, each in [0, 1].
 
     Args:
-        clipwise: Difference of a clipwise probability, in [0, 1], for models that take log-mel or embeddings.
-        framewise: Difference of a framewise probability, in [0, 1], for the same models.
-        clipwise_from_waveform: Difference of a clipwise probability, in [0, 1], where the front end is in the file.
-        framewise_from_waveform: Difference of a framewise probability, in [0, 1], where the front end is in the file.
-        embedding: Difference of a value of an embedding, as a fraction of the largest value, in [0, 1].
-        map_loss: Loss of mAP on the evaluation clips, in [0, 1].
+        clipwise: Difference of a clipwise probability, for models that take log-mel or embeddings.
+        framewise: Difference of a framewise probability, for the same models.
+        clipwise_from_waveform: Difference of a clipwise probability where the front end is in the file.
+        framewise_from_waveform: Difference of a framewise probability where the front end is in the file.
+        embedding: Difference of a value of an embedding, as a fraction of the largest value.
+        map_loss: Loss of mAP on the evaluation clips.
 
     Raises:
         ValueError: A value is outside [0, 1].
@@ -55,9 +54,8 @@ class Tolerance:
 
     def get_limit(self, output: str, from_waveform: bool) -> float:
         """Return the largest difference that is allowed for an output of the model."""
-        if output not in ("clipwise", "framewise"):
-            return self.embedding
-        return float(getattr(self, f"{output}_from_waveform" if from_waveform else output))
+        name = "embedding" if output not in ("clipwise", "framewise") else output + "_from_waveform" * from_waveform
+        return float(getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +69,8 @@ class Target:
         input: Input of the exported model: `"waveform"`, `"log_mel"`, `"embedding"`, `"as_trained"` (the input of the
             Keras model) or `"waveform_or_embedding"` (an embedding if the Keras model takes one, otherwise a waveform).
         quantization: `"none"` keeps float32; `"float16"` stores weights in float16; `"int8_dynamic"` stores weights in
-            8 bits and quantizes activations at run time; `"int8"` quantizes both, with ranges from representative
-            recordings; `"int16x8"` does the same with 16-bit activations.
+            8 bits and quantizes activations at run time; `"int8"` and `"int16x8"` quantize activations too, to 8 or 16
+            bits, with ranges from representative recordings.
         keep_float: Regular expressions; the tensors whose names match stay float. The front end always does.
         smallest_weights: Number of weights, at least 0; layers with fewer stay in float16 where others have 8 bits, and
             in float32 where others have 16.
@@ -81,8 +79,7 @@ class Target:
         metadata: `"mediapipe"` adds the metadata that MediaPipe's `AudioClassifier` needs.
         runtime: `"tflite_runtime"` uses only the operations that tflite-runtime 2.14 supports.
         transform: How a front end in the file computes its spectrum, see `kerastag.layers.LogMel`.
-        split: Whether to write an attention head with two signatures for streaming: the layers that process each
-            segment on its own, and the pooling over segments.
+        split: Whether an attention head gets two signatures for streaming: the layers of one segment, and the pooling.
         tolerance: Largest differences to Keras.
 
     Raises:
@@ -145,11 +142,8 @@ def read_target(name: str | os.PathLike[str]) -> Target:
     """Read an export target.
 
     Args:
-        name: Name of a target that is part of kerastag, or path of a TOML file, which holds only the options that
-            differ from the defaults of `Target`.
-
-    Returns:
-        The target; its name is that of the file unless the file has one.
+        name: Name of a target that is part of kerastag, or path of a TOML file, which holds the options that differ
+            from the defaults of `Target`; the name of the target is by default that of the file.
 
     Raises:
         FileNotFoundError: No such target; the message suggests similar names.
@@ -162,16 +156,17 @@ def read_target(name: str | os.PathLike[str]) -> Target:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         values = {_OLD_KEYS.get(key, key): value for key, value in values.items()}
-        tolerance = _check_keys(Tolerance, values.pop("tolerance", {}), "tolerance.")
-        return Target(**{"name": path.stem, **_check_keys(Target, values, ""), "tolerance": Tolerance(**tolerance)})
-    except (ValueError, UnicodeDecodeError) as error:
+        tolerance = values.pop("tolerance", {})
+        if not isinstance(tolerance, dict):
+            raise ValueError(f"`tolerance` must be a table; received: {tolerance!r}")
+        _check_keys(Tolerance, tolerance, "tolerance.")
+        _check_keys(Target, values, "")
+        return Target(**{"name": path.stem, **values, "tolerance": Tolerance(**tolerance)})
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _check_keys(config_class: type, values: Any, prefix: str) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"`{prefix.rstrip('.')}` must be a table; received: {values!r}")
+def _check_keys(config_class: type, values: Iterable[str], prefix: str) -> None:
     names = {each.name for each in dataclasses.fields(config_class)}
     if unknown := sorted(set(values) - names):
         raise ValueError(f"keys must be among {', '.join(sorted(names))}; received: `{prefix}{unknown[0]}`")
-    return values

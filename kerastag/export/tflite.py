@@ -1,25 +1,29 @@
-"""Conversion of a network with a fixed input shape to a TFLite file with builtin operations only."""
+"""Conversion of a network of a fixed input shape to a TFLite file with builtin operations only."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 import struct
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from kerastag.edge.head import SPLIT_SIGNATURES
-from kerastag.export.graph import read_operations
-from kerastag.export.preparation import PreparedModel
-from kerastag.export.split import split_attention_head
+import keras
+from keras import ops
 
-__all__ = ["Endpoints", "convert_functions", "convert_model", "find_foreign_operations", "lower_operation_versions"]
+from kerastag.edge.head import SPLIT_SIGNATURES
+from kerastag.export.preparation import PreparedModel
+from kerastag.layers.attention_pooling import AttentionPooling
+from kerastag.layers.segment_pooling import SegmentPooling
+
+__all__ = ["Endpoints", "convert_functions", "convert_model", "lower_operation_versions"]
 
 Endpoints = dict[str, tuple[Callable[[Any], Any], str, tuple[int, ...]]]
 """For each signature: a function of one tensor, the name of its input, and the shape of the input without the batch."""
+_NUM_AXES = 3  # batch, segments, values
 _CAST = 53  # number of the builtin operation
 _OLD_VERSIONS = {_CAST: 1}  # from bool to float, for masks
 _VERSION_FIELD = 8  # position of the version in the table of an operator code
@@ -34,39 +38,44 @@ def convert_model(prepared: PreparedModel) -> bytes:
     Raises:
         ValueError: The network needs an operation that is not a builtin operation of TFLite, or cannot be split.
     """
-    return convert_functions(_get_split_endpoints(prepared) if prepared.split else _get_endpoints(prepared))
+    network, name, shape = prepared.network, prepared.input_name, prepared.input_shape
+    if not prepared.split:
+        return convert_functions({"serving_default": (lambda x: network(x, training=False), name, shape)})
+    head, pool, num_values = _split_attention_head(network)
+    segment, bag = SPLIT_SIGNATURES
+    return convert_functions(
+        {
+            segment: (lambda x: head(x, training=False), name, (1, shape[1])),
+            bag: (pool, "values", (shape[0], num_values)),
+        }
+    )
 
 
 def convert_functions(endpoints: Endpoints) -> bytes:
     """Convert functions to the content of a float32 `.tflite` file with one signature for each.
 
-    Args:
-        endpoints: For each signature, a function from a batch of one to a tensor or a dictionary of tensors, the name
-            of its input, and the shape of its input without the batch.
+    The functions take a batch of one, and return a tensor or a dictionary of tensors. With a batch of any size, slices
+    would have six axes, which TFLite does not support.
 
     Raises:
         ValueError: A function needs an operation that is not a builtin operation of TFLite.
     """
     import tensorflow as tf
 
+    signatures = {
+        name: _freeze(function, tf.TensorSpec((1, *shape), tf.float32, name=input_name))
+        for name, (function, input_name, shape) in endpoints.items()
+    }
     with tempfile.TemporaryDirectory() as folder:
-        _write_frozen_model(Path(folder), endpoints)
+        tf.saved_model.save(tf.Module(), folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(endpoints))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                content = converter.convert()
+                return converter.convert()
         except Exception as error:  # The class of the converter's errors is private.
             names = sorted(set(_FOREIGN_OPERATION.findall(str(error)))) or str(error).strip().splitlines()[:1]
             raise ValueError(f"the model needs operations that TFLite does not have: {', '.join(names)}") from None
-    if names := find_foreign_operations(content):
-        raise ValueError(f"the model needs operations that TFLite does not have: {', '.join(names)}")
-    return content
-
-
-def find_foreign_operations(content: bytes) -> list[str]:
-    """Find the names of the operations of a `.tflite` file that are not builtin: Flex and custom operations."""
-    return sorted({operation.custom for operation in read_operations(content) if operation.custom is not None})
 
 
 def lower_operation_versions(content: bytes) -> bytes:
@@ -88,37 +97,8 @@ def lower_operation_versions(content: bytes) -> bytes:
     return bytes(lowered)
 
 
-def _get_endpoints(prepared: PreparedModel) -> Endpoints:
-    network = prepared.network
-    return {"serving_default": (lambda x: network(x, training=False), prepared.input_name, prepared.input_shape)}
-
-
-def _get_split_endpoints(prepared: PreparedModel) -> Endpoints:
-    head = split_attention_head(prepared.network)
-    num_segments, num_features = prepared.input_shape
-    segment, bag = SPLIT_SIGNATURES
-    return {
-        segment: (lambda x: head.segment(x, training=False), prepared.input_name, (1, num_features)),
-        bag: (head.pool, "values", (num_segments, sum(head.widths))),
-    }
-
-
-def _write_frozen_model(folder: Path, endpoints: Endpoints) -> None:
-    """Write a SavedModel whose weights are constants; writing and reading variables would take most of the time.
-
-    The batch is always 1: with a batch of any size, slices have six axes, which TFLite does not support.
-    """
-    import tensorflow as tf
-
-    signatures = {
-        name: _freeze(function, tf.TensorSpec((1, *shape), tf.float32, name=input_name))
-        for name, (function, input_name, shape) in endpoints.items()
-    }
-    tf.saved_model.save(tf.Module(), str(folder), signatures=signatures)
-
-
 def _freeze(function: Callable[[Any], Any], spec: Any) -> Any:
-    """Trace a function of a tensor, with the present values of its variables as constants."""
+    """Trace a function with its variables as constants; writing and reading them would take most of the time."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -128,3 +108,42 @@ def _freeze(function: Callable[[Any], Any], spec: Any) -> Any:
     return tf.function(
         lambda x: tf.nest.pack_sequence_as(structure, frozen(x)), input_signature=[spec], autograph=False
     )
+
+
+def _split_attention_head(network: keras.Model) -> tuple[keras.Model, Callable[[Any], dict[str, Any]], int]:
+    """Divide a network from `embedding` to `clipwise` before its pooling layers.
+
+    Returns:
+        The network from `embedding` `(batch, segments, features)` to `values` `(batch, segments, values)`, the
+        concatenated inputs of the pooling layers; a function from `values`, in which segments of zeros are padding, to
+        `clipwise`; and the number of values.
+
+    Raises:
+        ValueError: No layer with weights comes before a pooling over segments, or a layer bypasses the pooling.
+    """
+    poolings = [layer for layer in network.layers if isinstance(layer, AttentionPooling | SegmentPooling)]
+    inputs = {id(tensor): tensor for layer in poolings for tensor in keras.tree.flatten(layer.input)}
+    tensors = [tensor for tensor in inputs.values() if len(tensor.shape) == _NUM_AXES]
+    masks = [tensor for tensor in inputs.values() if len(tensor.shape) < _NUM_AXES]  # of layers with one input
+    message = f"`split` needs a model with layers that process each segment before a pooling; received: {network.name}"
+    if network.inputs[0].name != "embedding" or "clipwise" not in network.output or not tensors:
+        raise ValueError(message)
+    values = tensors[0] if len(tensors) == 1 else ops.concatenate([ops.cast(x, "float32") for x in tensors], axis=-1)
+    segment = keras.Model(network.input, {"values": values}, name=f"{network.name}_segment")
+    if not any(isinstance(layer, keras.layers.Dense) for layer in segment.layers):
+        raise ValueError(message)
+    try:
+        pooling = keras.Model([*tensors, *masks], network.output["clipwise"], name=f"{network.name}_bag")
+    except ValueError:  # the graph is not connected
+        message = f"`split` needs a model in which no layer bypasses the pooling; received: {network.name}"
+        raise ValueError(message) from None
+    pooling.supports_masking = True  # its first layers, the pooling layers, do
+    ends = list(itertools.accumulate((int(tensor.shape[-1]) for tensor in tensors), initial=0))
+
+    def pool(values: Any) -> dict[str, Any]:
+        mask = ops.any(ops.not_equal(values, 0), axis=-1)
+        parts = [values[..., start:end] for start, end in itertools.pairwise(ends)]
+        pooling_masks = [mask] * len(parts) + [None] * len(masks)
+        return {"clipwise": pooling([*parts, *[mask] * len(masks)], training=False, mask=pooling_masks)}
+
+    return segment, pool, ends[-1]

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,50 +18,49 @@ from kerastag.labels import LabelSet
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _MAX_NAMES_IN_ERROR = 6
+_WINDOW_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Destination of one tensor of a checkpoint.
+def count_outputs(path: Path, system: str, weights: Mapping[str, Tensor | None]) -> list[int]:
+    """Return the number of outputs of some modules from their weights, or raise if the checkpoint lacks one."""
+    counts = [weight.shape[0] for weight in weights.values() if weight is not None and weight.shape]
+    if len(counts) < len(weights) or not all(counts):
+        names = " and ".join(f"`{module}`" for module in weights)
+        raise ValueError(f"{path}: must be a checkpoint of {system}; received: no weights of {names}")
+    return counts
 
-    Attributes:
-        name: Name of the tensor in the checkpoint.
-        shape: Shape of the tensor in the checkpoint.
-        weight: Variable of the Keras model.
-        axes: Axes of the tensor in the order of the variable.
+
+def fill_weights(
+    file: TorchFile,
+    system: str,
+    tensors: Mapping[str, Tensor],
+    model: keras.Model,
+    layers: Iterable[tuple[str, str]],
+    frequency_first: bool = False,
+) -> None:
+    """Read every tensor into the weight of a model that it belongs to, after checking that there is exactly one.
+
+    `layers` are pairs of a layer of the model and the PyTorch module that has its weights. `frequency_first` is whether
+    the height of PyTorch's images is frequency, as in EfficientAT, rather than time, as in PANNs.
     """
-
-    name: str
-    shape: tuple[int, ...]
-    weight: Any
-    axes: tuple[int, ...]
-
-    def assign(self, array: np.ndarray) -> None:
-        """Assign the array of the checkpoint to the variable."""
-        self.weight.assign(np.transpose(array, self.axes))
-
-
-def make_slots(model: keras.Model, layers: Iterable[tuple[str, str]], frequency_first: bool = False) -> list[Slot]:
-    """Create a slot for each weight of some layers.
-
-    Args:
-        model: Keras model.
-        layers: Pairs of a layer of the model and the PyTorch module that has its weights.
-        frequency_first: Whether the height of PyTorch's images is frequency, as in EfficientAT, rather than time, as in
-            PANNs. PyTorch's kernels are `(out, in, height, width)`, those of Keras `(frames, bins, in, out)`.
-    """
-    slots: list[Slot] = []
+    targets: dict[str, tuple[Any, tuple[int, ...]]] = {}  # variable, and the axes of the tensor in its order
     for layer_name, module in layers:
         layer = model.get_layer(layer_name)
-        weights: list[tuple[str, Any, tuple[int, ...]]]
         if isinstance(layer, keras.layers.BatchNormalization):
-            weights = [(f"{module}.{theirs}", getattr(layer, ours), (0,)) for theirs, ours in _BATCH_NORM.items()]
+            targets |= {f"{module}.{theirs}": (getattr(layer, ours), (0,)) for theirs, ours in _BATCH_NORM.items()}
         else:
-            weights = [(f"{module}.weight", layer.kernel, _get_kernel_axes(layer, frequency_first))]
+            targets[f"{module}.weight"] = (layer.kernel, _get_kernel_axes(layer, frequency_first))
             if layer.use_bias:
-                weights.append((f"{module}.bias", layer.bias, (0,)))
-        slots += [Slot(name, _invert_axes(weight.shape, axes), weight, axes) for name, weight, axes in weights]
-    return slots
+                targets[f"{module}.bias"] = (layer.bias, (0,))
+    expected = {
+        name: tuple(variable.shape[axes.index(axis)] for axis in range(len(axes)))
+        for name, (variable, axes) in targets.items()
+    }
+    # Batch normalization with a fixed momentum does not need the batch counters.
+    received = {name: tensor.shape for name, tensor in tensors.items() if not name.endswith(".num_batches_tracked")}
+    check_tensors(file.path, system, expected, received)
+    for name, (variable, axes) in targets.items():
+        variable.assign(np.transpose(check_finite(file.path, name, file.read(tensors[name])), axes))
 
 
 def _get_kernel_axes(layer: keras.layers.Layer, frequency_first: bool) -> tuple[int, ...]:
@@ -70,47 +68,33 @@ def _get_kernel_axes(layer: keras.layers.Layer, frequency_first: bool) -> tuple[
     if isinstance(layer, keras.layers.Dense):
         return (1, 0)
     frames, bins = (3, 2) if frequency_first else (2, 3)
-    # Depthwise kernels are (channels, 1, height, width) in PyTorch and (frames, bins, channels, 1) in Keras.
+    # Kernels are (out, in, height, width) in PyTorch and (frames, bins, in, out) in Keras; depthwise ones are
+    # (channels, 1, height, width) and (frames, bins, channels, 1).
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     return (frames, bins, 0, 1) if depthwise else (frames, bins, 1, 0)
-
-
-def _invert_axes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
-
-
-def remove_batch_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors without the batch counters of batch normalization, which a fixed momentum does not need."""
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(".num_batches_tracked")}
 
 
 def check_tensors(
     path: Path, system: str, expected: Mapping[str, tuple[int, ...]], received: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Raise unless a file has exactly the expected tensors; both mappings are from names to shapes."""
-    missing = [name for name in expected if name not in received]
-    unexpected = [name for name in received if name not in expected]
-    other_shapes = [
-        f"{name} is {tuple(received[name])}, not {shape}"
-        for name, shape in expected.items()
-        if name in received and tuple(received[name]) != shape
-    ]
-    faults = [("missing", missing), ("unexpected", unexpected), ("of another shape", other_shapes)]
-    if any(names for _, names in faults):
-        received_text = "; ".join(f"{len(names)} {fault}: {_shorten(names)}" for fault, names in faults if names)
-        raise ValueError(f"{path}: must be a checkpoint of {system}; received: {received_text}")
-
-
-def fill_slots(file: TorchFile, system: str, tensors: Mapping[str, Tensor], slots: list[Slot]) -> None:
-    """Read every tensor into its slot, after checking that there is exactly one for each."""
-    check_tensors(
-        file.path,
-        system,
-        {slot.name: slot.shape for slot in slots},
-        {name: tensor.shape for name, tensor in tensors.items()},
-    )
-    for slot in slots:
-        slot.assign(check_finite(file.path, slot.name, file.read(tensors[slot.name])))
+    all_faults = {
+        "missing": [name for name in expected if name not in received],
+        "unexpected": [name for name in received if name not in expected],
+        "of another shape": [
+            f"{name} is {received[name]}, not {shape}"
+            for name, shape in expected.items()
+            if received.get(name, shape) != shape
+        ],
+    }
+    texts = []
+    for kind, faults in all_faults.items():
+        if faults:
+            num_hidden = len(faults) - _MAX_NAMES_IN_ERROR
+            hidden = f" and {num_hidden} more" if num_hidden > 0 else ""
+            texts.append(f"{len(faults)} {kind}: {', '.join(faults[:_MAX_NAMES_IN_ERROR])}{hidden}")
+    if texts:
+        raise ValueError(f"{path}: must be a checkpoint of {system}; received: {'; '.join(texts)}")
 
 
 def check_finite(path: Path, name: str, array: np.ndarray) -> np.ndarray:
@@ -132,23 +116,16 @@ def resolve_labels(num_classes: int, labels: LabelSet | None) -> LabelSet:
 def save_model(
     model: keras.Model, output: str | Path, *, labels: LabelSet | None, front_end: str, **card_fields: Any
 ) -> Path:
-    """Save a model as a `.keras` file that contains its card.
+    """Save a model as a `.keras` file that contains its card, and return its path.
 
-    Args:
-        model: Keras model.
-        output: Path that ends in `.keras`.
-        labels: Classes of the model; None for a model of embeddings.
-        front_end: Name of the front end in `kerastag.dsp.FRONT_ENDS`.
-        card_fields: Other fields of the card.
-
-    Returns:
-        `output`.
+    `front_end` is one of `kerastag.dsp.FRONT_ENDS`. The card has the window of ten seconds of AudioSet's clips.
     """
     output = check_output_path(output)
     definition = FRONT_ENDS[front_end]
     card = Card(
         labels=labels,
         sample_rate=definition.sample_rate,
+        window_seconds=_WINDOW_SECONDS,
         front_end=definition.as_dict(),
         versions={"kerastag": __version__, "keras": importlib.metadata.version("keras")},
         **card_fields,
@@ -167,8 +144,3 @@ def check_output_path(output: str | Path) -> Path:
     if not output.parent.is_dir():
         raise FileNotFoundError(f"`output` must be in a folder that exists; received: {output}")
     return output
-
-
-def _shorten(names: list[str]) -> str:
-    num_hidden = len(names) - _MAX_NAMES_IN_ERROR
-    return ", ".join(names[:_MAX_NAMES_IN_ERROR]) + (f" and {num_hidden} more" if num_hidden > 0 else "")

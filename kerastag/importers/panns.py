@@ -17,7 +17,6 @@ from kerastag.models.backbones.backbone import Backbone
 
 __all__ = ["import_panns"]
 
-_WINDOW_SECONDS = 10.0
 # PANNs compute log-mel with layers of the network, so that a checkpoint contains these too.
 _STFT_BUFFERS = ("spectrogram_extractor.stft.conv_real.weight", "spectrogram_extractor.stft.conv_imag.weight")
 _MEL_BUFFER = "logmel_extractor.melW"
@@ -41,11 +40,8 @@ def import_panns(file: str | Path, output: str | Path, *, labels: LabelSet | Non
 
     Args:
         file: Path of the checkpoint, such as `Cnn10_mAP=0.380.pth` or `ResNet38_mAP=0.434.pth`.
-        output: Path of the model, which ends in `.keras`.
+        output: Path of the model, which ends in `.keras`; it is returned.
         labels: Classes of the checkpoint; None for AudioSet's 527.
-
-    Returns:
-        `output`.
 
     Raises:
         FileNotFoundError: The checkpoint or the folder of the output does not exist.
@@ -60,21 +56,19 @@ def import_panns(file: str | Path, output: str | Path, *, labels: LabelSet | Non
     with TorchFile(file) as checkpoint:
         tensors = checkpoint.list_tensors()
         system = _SYSTEMS["resnet38" if any(name.startswith("resnet.") for name in tensors) else "cnn10"]
-        num_classes, width = _read_sizes(checkpoint.path, system.title, tensors)
+        modules = {"fc_audioset": "fc_audioset.weight", "conv_block1": "conv_block1.conv1.weight"}
+        weights = {module: tensors.get(name) for module, name in modules.items()}
+        num_classes, channels = _transfer.count_outputs(checkpoint.path, f"PANNs' {system.title}", weights)
         _check_front_end(checkpoint, system, tensors)
         labels = _transfer.resolve_labels(num_classes, labels)
-        model = system.build(num_classes, width=width, input="waveform")
-        weights = _transfer.remove_batch_counters(
-            {name: tensor for name, tensor in tensors.items() if name not in (*_STFT_BUFFERS, _MEL_BUFFER)}
-        )
-        slots = _transfer.make_slots(model, system.list_layers())
-        _transfer.fill_slots(checkpoint, f"PANNs' {system.title}", weights, slots)
+        model = system.build(num_classes, width=channels / cnn10.CHANNELS[0], input="waveform")
+        network = {name: tensor for name, tensor in tensors.items() if name not in (*_STFT_BUFFERS, _MEL_BUFFER)}
+        _transfer.fill_weights(checkpoint, f"PANNs' {system.title}", network, model, system.list_layers())
     return _transfer.save_model(
         model,
         output,
         labels=labels,
         front_end=system.backbone.front_end,
-        window_seconds=_WINDOW_SECONDS,
         seconds_per_frame=system.backbone.seconds_per_output,
         origin=f"PANNs {system.title}, {Path(file).name}",
     )
@@ -82,47 +76,28 @@ def import_panns(file: str | Path, output: str | Path, *, labels: LabelSet | Non
 
 def _list_cnn10_layers() -> Iterator[tuple[str, str]]:
     """Yield each Keras layer of CNN10 with its PyTorch module."""
-    yield "bn0", "bn0"
+    yield from (("bn0", "bn0"), ("fc1", "fc1"), ("fc_audioset", "fc_audioset"))
     for block in range(1, len(cnn10.CHANNELS) + 1):
-        yield from _list_conv_block(f"conv_block{block}")
-    yield from _list_classifier()
+        yield from _list_block(f"conv_block{block}", f"conv_block{block}")
 
 
 def _list_resnet38_layers() -> Iterator[tuple[str, str]]:
     """Yield each Keras layer of ResNet38 with its PyTorch module."""
-    yield "bn0", "bn0"
-    yield from _list_conv_block("conv_block1")
+    yield from (("bn0", "bn0"), ("fc1", "fc1"), ("fc_audioset", "fc_audioset"))
+    yield from _list_block("conv_block1", "conv_block1")
+    yield from _list_block("conv_block_after1", "conv_block_after1")
     for stage, (blocks, _, stride) in enumerate(resnet38.STAGES, start=1):
         for block in range(blocks):
             layer, module = f"layer{stage}_{block}", f"resnet.layer{stage}.{block}"
-            for part in ("conv1", "bn1", "conv2", "bn2"):
-                yield f"{layer}_{part}", f"{module}.{part}"
+            yield from _list_block(layer, module)
             if stride == 2 and block == 0:
                 # `downsample.0` is a pooling without weights.
                 yield f"{layer}_shortcut_conv", f"{module}.downsample.1"
                 yield f"{layer}_shortcut_bn", f"{module}.downsample.2"
-    yield from _list_conv_block("conv_block_after1")
-    yield from _list_classifier()
 
 
-def _list_conv_block(name: str) -> Iterator[tuple[str, str]]:
-    for part in ("conv1", "bn1", "conv2", "bn2"):
-        yield f"{name}_{part}", f"{name}.{part}"
-
-
-def _list_classifier() -> Iterator[tuple[str, str]]:
-    yield "fc1", "fc1"
-    yield "fc_audioset", "fc_audioset"
-
-
-def _read_sizes(path: Path, title: str, tensors: Mapping[str, Tensor]) -> tuple[int, float]:
-    """Return the number of classes, from the shape of the classifier, and the width, from the first convolution."""
-    shapes = [tensors[name].shape for name in ("fc_audioset.weight", "conv_block1.conv1.weight") if name in tensors]
-    if [len(shape) for shape in shapes] != [2, 4] or not shapes[0][0] or not shapes[1][0]:
-        raise ValueError(
-            f"{path}: must be a checkpoint of PANNs' {title}; received: no weights of `fc_audioset` and `conv_block1`"
-        )
-    return shapes[0][0], shapes[1][0] / cnn10.CHANNELS[0]
+def _list_block(layer: str, module: str) -> Iterator[tuple[str, str]]:
+    return ((f"{layer}_{part}", f"{module}.{part}") for part in ("conv1", "bn1", "conv2", "bn2"))
 
 
 def _check_front_end(checkpoint: TorchFile, system: _System, tensors: Mapping[str, Tensor]) -> None:

@@ -59,22 +59,17 @@ class TorchFile:
         self._file.close()
 
     def list_tensors(self) -> dict[str, Tensor]:
-        """Return the descriptions of the tensors by name.
-
-        They are in the dictionary of the file, or in its entry `model` or `state_dict`.
+        """Return the descriptions of the tensors by name, of the whole file or its entry `model` or `state_dict`.
 
         Raises:
             ValueError: The file holds no dictionary of tensors.
         """
         content = self._content
-        for entry in ("model", "state_dict"):
-            if isinstance(content, dict) and isinstance(content.get(entry), dict):
-                content = content[entry]
-                break
         if not isinstance(content, dict):
-            raise ValueError(
-                f"{self.path}: must hold a dictionary of tensors; received: an object of type {type(content).__name__}"
-            )
+            received = f"an object of type {type(content).__name__}"
+            raise ValueError(f"{self.path}: must hold a dictionary of tensors; received: {received}")
+        entries = (content.get(entry) for entry in ("model", "state_dict"))
+        content = next((entry for entry in entries if isinstance(entry, dict)), content)
         tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
         others = [str(name) for name in content if name not in tensors]
         if not tensors or others:
@@ -89,8 +84,7 @@ class TorchFile:
             ValueError: The tensor extends beyond its storage, or the storage is not in the file.
         """
         with self._translate_errors():
-            steps = zip(tensor.shape, tensor.strides, strict=True)
-            last = tensor.offset + sum((size - 1) * step for size, step in steps)
+            last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
             count = math.prod(tensor.shape)
             if count and (last >= tensor.storage.num_elements or count > tensor.storage.num_elements):
                 raise ValueError(f"tensor of shape {tensor.shape} extends beyond its storage `{tensor.storage.key}`")
@@ -106,10 +100,8 @@ class TorchFile:
             if len(names) != 1:
                 raise ValueError("must be a PyTorch file; received: a zip file without `data.pkl`")
             self._folder = names[0].removesuffix("data.pkl")
-            if (
-                f"{self._folder}byteorder" in self._archive.namelist()
-                and self._read_member("byteorder", 16) != b"little"
-            ):
+            has_order = f"{self._folder}byteorder" in self._archive.namelist()
+            if has_order and self._read_member("byteorder", 16) != b"little":
                 raise ValueError("must be little-endian; received: a big-endian file")
             self._content = read_pickle(io.BytesIO(self._read_member("data.pkl", _MAX_PICKLE_BYTES)))
         else:
@@ -120,16 +112,13 @@ class TorchFile:
         assert self._archive is not None
         info = self._archive.getinfo(self._folder + name)
         # PyTorch stores without compression, so that the size of the file bounds that of its members.
-        if (
-            info.compress_type != zipfile.ZIP_STORED
-            or info.compress_size != info.file_size
-            or info.file_size > max_bytes
-        ):
+        is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
+        if not is_stored or info.file_size > max_bytes:
             raise ValueError(f"member `{info.filename}` must be uncompressed and of a plausible size")
         return self._archive.read(info)
 
     def _read_storage(self, storage: Storage) -> np.ndarray:
-        dtype = np.dtype("<u2" if storage.dtype == "bfloat16" else storage.dtype)
+        dtype = _get_dtype(storage)
         if self._archive is not None:
             data = self._read_member(f"data/{storage.key}", 2**40)
         else:
@@ -157,10 +146,9 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, tuple[int, int]]]:
     """Read a stream of PyTorch before 1.6; return its content, and byte position and elements of each storage."""
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if file.read(1) != b"\x80":
-        raise ValueError("must be a PyTorch file; received: another format")
+    is_pickle = file.read(1) == b"\x80"
     file.seek(0)
-    if read_pickle(file) != _LEGACY_MAGIC:
+    if not is_pickle or read_pickle(file) != _LEGACY_MAGIC:
         raise ValueError("must be a PyTorch file; received: another format")
     if read_pickle(file) != _LEGACY_PROTOCOL:
         raise ValueError(f"must be a PyTorch stream of version {_LEGACY_PROTOCOL}; received: another version")
@@ -183,6 +171,10 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, tuple[int, int]]]:
     return content, positions
 
 
+def _get_dtype(storage: Storage) -> np.dtype:
+    return np.dtype("<u2" if storage.dtype == "bfloat16" else storage.dtype)
+
+
 def _find_item_sizes(content: Any) -> dict[str, int]:
     """Return the bytes per element of every storage in the content; each object is visited once."""
     sizes: dict[str, int] = {}
@@ -194,8 +186,7 @@ def _find_item_sizes(content: Any) -> dict[str, int]:
             continue
         seen.add(id(item))
         if isinstance(item, Tensor):
-            dtype = item.storage.dtype
-            sizes[item.storage.key] = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+            sizes[item.storage.key] = _get_dtype(item.storage).itemsize
         elif isinstance(item, dict):
             pending.extend(item.values())
         elif isinstance(item, list | tuple):

@@ -14,28 +14,22 @@ __all__ = ["Storage", "Tensor", "read_pickle"]
 
 # NumPy type of each storage class in a little-endian file. NumPy has no bfloat16; its 16 bits are widened.
 _STORAGE_DTYPES = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "|i1",
-    "ByteStorage": "|u1",
-    "BoolStorage": "|b1",
+    "torch.FloatStorage": "<f4",
+    "torch.DoubleStorage": "<f8",
+    "torch.HalfStorage": "<f2",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4",
+    "torch.ShortStorage": "<i2",
+    "torch.CharStorage": "|i1",
+    "torch.ByteStorage": "|u1",
+    "torch.BoolStorage": "|b1",
 }
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers elsewhere in the file.
-
-    Attributes:
-        key: Key of the block in the file.
-        dtype: NumPy type of the numbers, or `"bfloat16"`.
-        num_elements: Number of numbers.
-    """
+    """A block of numbers elsewhere in the file; `dtype` is a NumPy type or `"bfloat16"`."""
 
     key: str
     dtype: str
@@ -44,14 +38,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A view into a storage.
-
-    Attributes:
-        storage: Storage of the numbers.
-        offset: Index of the first element in the storage.
-        shape: Shape of the tensor.
-        strides: Distance between neighbors along each axis, elements.
-    """
+    """A view into a storage; `offset` and `strides` count its elements."""
 
     storage: Storage
     offset: int
@@ -59,12 +46,8 @@ class Tensor:
     strides: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _GlobalName:
-    """A name that the pickle refers to; it is never looked up."""
-
-    module: str
-    attribute: str
+class _GlobalName(str):
+    """A name that the pickle refers to, with its module; it is never looked up."""
 
 
 class _Skipped:
@@ -75,13 +58,7 @@ _MARK = object()
 
 
 def read_pickle(stream: BinaryIO) -> Any:
-    """Read one pickle as plain objects and tensor descriptions.
-
-    Args:
-        stream: Binary file at the start of the pickle; afterwards at its end.
-
-    Returns:
-        Plain objects, in which every tensor is a `Tensor`.
+    """Read one pickle of a binary file as plain objects, in which every tensor is a `Tensor`.
 
     Raises:
         ValueError: The pickle is damaged, or refers to other things than plain data and tensors.
@@ -104,15 +81,13 @@ class _Machine:
     memo: dict[int, Any] = field(default_factory=dict)
 
     def step(self, opcode: str, argument: Any) -> None:
-        if opcode in _IGNORED:
-            return
         if opcode in _CONSTANTS:
             self.stack.append(_CONSTANTS[opcode]())
         elif opcode in _LITERALS:
             self.stack.append(argument)
         elif opcode in _ACTIONS:
             _ACTIONS[opcode](self, argument)
-        else:
+        elif opcode not in _IGNORED:
             raise ValueError(f"pickle instruction {opcode} is not allowed in a file of weights")
 
     def pop(self) -> Any:
@@ -133,6 +108,9 @@ class _Machine:
 
     def memoize(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
+
+    def recall(self, index: int) -> None:
+        self.stack.append(self.memo[index])
 
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -155,9 +133,9 @@ class _Machine:
         target.extend(items)
 
     def push_name(self, module: Any, attribute: Any) -> None:
-        name = _GlobalName(str(module), str(attribute))
-        if name not in _CALLS and name not in _SKIPPED and not _is_storage(name):
-            raise ValueError(f"must hold plain data and tensors only; received: `{name.module}.{name.attribute}`")
+        name = _GlobalName(f"{module}.{attribute}")
+        if name not in _CALLS and name not in _SKIPPED and name not in _STORAGE_DTYPES:
+            raise ValueError(f"must hold plain data and tensors only; received: `{name}`")
         self.stack.append(name)
 
     def call(self) -> None:
@@ -169,9 +147,7 @@ class _Machine:
         elif name in _CALLS:
             self.stack.append(_CALLS[name](*arguments))
         else:
-            raise ValueError(
-                f"must hold plain data and tensors only; received: a call of `{name.module}.{name.attribute}`"
-            )
+            raise ValueError(f"must hold plain data and tensors only; received: a call of `{name}`")
 
     def build(self) -> None:
         # The state of an OrderedDict of weights is `_metadata`, version numbers of PyTorch's modules: not needed.
@@ -186,17 +162,13 @@ class _Machine:
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] not in ("storage", b"storage"):
             raise ValueError("damaged pickle (a storage without its description)")
         _, kind, key, _, num_elements = identity[:5]
-        if not isinstance(kind, _GlobalName) or not _is_storage(kind):
+        if not isinstance(kind, _GlobalName) or kind not in _STORAGE_DTYPES:
             raise ValueError("damaged pickle (a storage of unknown type)")
         if len(identity) == 6 and identity[5] is not None:
             raise ValueError("must be written by PyTorch 0.4 or later; received: a storage that is a view of another")
         if not isinstance(key, str | int) or not _is_count(num_elements):
             raise ValueError("damaged pickle (a storage without key or length)")
-        self.stack.append(Storage(str(key), _STORAGE_DTYPES[kind.attribute], num_elements))
-
-
-def _is_storage(name: _GlobalName) -> bool:
-    return name.module == "torch" and name.attribute in _STORAGE_DTYPES
+        self.stack.append(Storage(str(key), _STORAGE_DTYPES[kind], num_elements))
 
 
 def _is_count(value: Any) -> bool:
@@ -211,32 +183,23 @@ def _describe_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: An
     return Tensor(storage, offset, shape, strides)
 
 
-def _describe_parameter(tensor: Any, *_: Any) -> Any:
-    return tensor
-
-
 def _make_ordered_dict(*arguments: Any) -> dict[Any, Any]:
     if arguments not in ((), ([],)):
         raise ValueError("damaged pickle (an OrderedDict with arguments)")
     return {}
 
 
-_CALLS: dict[_GlobalName, Callable[..., Any]] = {
-    _GlobalName("collections", "OrderedDict"): _make_ordered_dict,
-    _GlobalName("torch._utils", "_rebuild_tensor_v2"): _describe_tensor,
-    _GlobalName("torch._utils", "_rebuild_parameter"): _describe_parameter,
+_CALLS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _make_ordered_dict,
+    "torch._utils._rebuild_tensor_v2": _describe_tensor,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
 }
 
 # The training state of PANNs has NumPy arrays beside the weights. They are skipped, never built.
 _SKIPPED = {
-    _GlobalName("_codecs", "encode"),
-    _GlobalName("numpy", "dtype"),
-    _GlobalName("numpy", "ndarray"),
-    *(
-        _GlobalName(f"numpy.{core}.multiarray", attribute)
-        for core in ("core", "_core")
-        for attribute in ("_reconstruct", "scalar")
-    ),
+    *("_codecs.encode", "numpy.dtype", "numpy.ndarray"),
+    *("numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar"),
+    *("numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar"),
 }
 
 _IGNORED = {"PROTO", "FRAME"}
@@ -264,13 +227,9 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.push_tuple(2),
     "TUPLE3": lambda machine, _: machine.push_tuple(3),
     "LIST": lambda machine, _: machine.stack.append(machine.pop_to_mark()),
-    "PUT": lambda machine, index: machine.memoize(int(index)),
-    "BINPUT": lambda machine, index: machine.memoize(index),
-    "LONG_BINPUT": lambda machine, index: machine.memoize(index),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.memoize),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
     "MEMOIZE": lambda machine, _: machine.memoize(len(machine.memo)),
-    "GET": lambda machine, index: machine.stack.append(machine.memo[int(index)]),
-    "BINGET": lambda machine, index: machine.stack.append(machine.memo[index]),
-    "LONG_BINGET": lambda machine, index: machine.stack.append(machine.memo[index]),
     "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(-2), machine.pop()]),
     "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
     "APPEND": lambda machine, _: machine.extend([machine.pop()]),

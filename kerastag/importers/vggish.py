@@ -4,7 +4,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from kerastag.importers import _transfer
@@ -12,7 +11,6 @@ from kerastag.models.backbones.vggish import CONVOLUTIONS, EMBEDDING_SIZE, FRONT
 
 __all__ = ["import_vggish"]
 
-_WINDOW_SECONDS = 10.0
 # The scope of each Keras layer in the checkpoint.
 _SCOPES = {
     **{name: f"conv{name[4]}/{name}" if "_" in name else name for name, _ in CONVOLUTIONS if name != "pool"},
@@ -32,11 +30,8 @@ def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *
     Args:
         checkpoint: Path `vggish_model.ckpt`, or the prefix of a checkpoint in several files.
         pca: Path of `vggish_pca_params.npz`.
-        output: Path of the model, which ends in `.keras`.
+        output: Path of the model, which ends in `.keras`; it is returned.
         postprocess: `"pca"` or `"uint8"`, as for `kerastag.models.backbones.vggish.vggish`.
-
-    Returns:
-        `output`.
 
     Raises:
         FileNotFoundError: The checkpoint, the PCA or the folder of the output does not exist.
@@ -53,7 +48,11 @@ def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *
     checkpoint = Path(checkpoint)
     reader, shapes = _open_checkpoint(checkpoint)
     model = vggish(width=shapes[_FIRST_KERNEL][-1] / _FIRST_CHANNELS, input="waveform", postprocess=postprocess)
-    variables = _list_variables(model.get_layer("patches").network)
+    network = model.get_layer("patches").network
+    variables = {}
+    for layer, scope in _SCOPES.items():
+        variables[f"vggish/{scope}/weights"] = network.get_layer(layer).kernel
+        variables[f"vggish/{scope}/biases"] = network.get_layer(layer).bias
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
     _transfer.check_tensors(checkpoint, "VGGish", expected, shapes)
     for name, variable in variables.items():
@@ -66,25 +65,13 @@ def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *
         output,
         labels=None,
         front_end=FRONT_END,
-        window_seconds=_WINDOW_SECONDS,
         seconds_per_frame=SECONDS_PER_PATCH,
         origin=f"VGGish, {checkpoint.name} and {Path(pca).name}",
     )
 
 
 def read_pca(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the PCA of VGGish.
-
-    Args:
-        path: Path of `vggish_pca_params.npz`.
-
-    Returns:
-        Means, float32 `(128,)`, and eigenvectors, one per row, float32 `(128, 128)`.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is damaged, or not a PCA of VGGish.
-    """
+    """Read the means, float32 `(128,)`, and the eigenvectors, one per row, float32 `(128, 128)`, of VGGish's PCA."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -111,25 +98,15 @@ def _open_checkpoint(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
         shapes = reader.get_variable_to_shape_map()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: must be a TensorFlow checkpoint ({str(error).splitlines()[0]})") from None
-    weight_shapes = {name: tuple(shape) for name, shape in shapes.items() if _is_weight(name)}
+    # The other variables are the state of the optimizer and of the training.
+    weight_shapes = {
+        name: tuple(shape)
+        for name, shape in shapes.items()
+        if not name.startswith(("global_step", "beta", "train/")) and "/Adam" not in name
+    }
     if len(weight_shapes.get(_FIRST_KERNEL, ())) != 4 or not weight_shapes[_FIRST_KERNEL][-1]:
         raise ValueError(f"{path}: must be a checkpoint of VGGish; received: no `{_FIRST_KERNEL}`")
     return reader, weight_shapes
-
-
-def _is_weight(name: str) -> bool:
-    """Return whether a variable is not part of the state of the optimizer or of the training."""
-    return not name.startswith(("global_step", "beta", "train/")) and "/Adam" not in name
-
-
-def _list_variables(network: keras.Model) -> dict[str, Any]:
-    """Return the variables of the model by their names in the checkpoint."""
-    variables = {}
-    for layer_name, scope in _SCOPES.items():
-        layer = network.get_layer(layer_name)
-        variables[f"vggish/{scope}/weights"] = layer.kernel
-        variables[f"vggish/{scope}/biases"] = layer.bias
-    return variables
 
 
 def _convert(path: Path, name: str, array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Keras layers, one public layer per module.
+"""Keras layers.
 
 They are written in `keras.ops` and run on every Keras backend. The two batch normalization layers call kernels of
 TensorFlow where that is the backend.
@@ -9,23 +9,20 @@ from pkgutil import iter_modules
 from typing import Any
 
 _MODULES = {
-    "attention_pooling": "AttentionPooling",
-    "average_pooling": "AveragePooling",
-    "class_wise_clip_select": "ClassWiseClipSelect",
-    "fused_batch_normalization": "FusedBatchNormalization",
-    "half_dropout": "HalfDropout",
-    "linear_softmax_pooling": "LinearSoftmaxPooling",
-    "log_mel": "LogMel",
-    "masked_batch_normalization": "MaskedBatchNormalization",
-    "max_pooling": "MaxPooling",
-    "min_pooling": "MinPooling",
-    "patchwise": "Patchwise",
-    "segment_pooling": "SegmentPooling",
-    "spatial_channel_attention": "SpatialChannelAttention",
-    "spec_augment": "SpecAugment",
-    "vggish_postprocessor": "VGGishPostprocessor",
+    "attention_pooling": ("AttentionPooling",),
+    "class_wise_clip_select": ("ClassWiseClipSelect",),
+    "fused_batch_normalization": ("FusedBatchNormalization",),
+    "half_dropout": ("HalfDropout",),
+    "linear_softmax_pooling": ("LinearSoftmaxPooling",),
+    "log_mel": ("LogMel",),
+    "masked_batch_normalization": ("MaskedBatchNormalization",),
+    "patchwise": ("Patchwise",),
+    "segment_pooling": ("AveragePooling", "MaxPooling", "MinPooling", "SegmentPooling"),
+    "spatial_channel_attention": ("SpatialChannelAttention",),
+    "spec_augment": ("SpecAugment",),
+    "vggish_postprocessor": ("VGGishPostprocessor",),
 }
-_MODULE_OF_NAME = {name: module for module, name in _MODULES.items()}
+_MODULE_OF_NAME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted([*_MODULE_OF_NAME, "register_layers"])
 

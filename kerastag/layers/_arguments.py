@@ -21,8 +21,7 @@ def check_odd(name: str, value: Any) -> int:
 
 def check_positive(name: str, value: Any, *, or_zero: bool = False) -> float:
     """Raise a ValueError unless `value` is a finite number above 0, or 0 where that is allowed."""
-    valid = _is_number(value) and math.isfinite(value) and (value > 0 or (or_zero and value == 0))
-    if not valid:
+    if not (_is_number(value) and math.isfinite(value) and (value > 0 or (or_zero and value == 0))):
         raise ValueError(f"`{name}` must be a number {'of at least' if or_zero else 'above'} 0; received: {value!r}")
     return value
 

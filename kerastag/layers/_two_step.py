@@ -12,7 +12,7 @@ from kerastag.dsp import FrontEnd
 _MAX_COLUMNS = 32
 
 
-class TwoStepPlan(NamedTuple):
+class _Plan(NamedTuple):
     """Constants of `compute_power`.
 
     With `fft_length = inner * columns`, sample `n = columns * n1 + n2` and bin `k = k1 + inner * k2`:
@@ -21,24 +21,17 @@ class TwoStepPlan(NamedTuple):
         X[k]      = sum over n2 of u[n2, k1] * e^(-2πi n2 k2 / columns)                (a matrix product)
 
     of which `k1 <= inner / 2` suffices, because x is real.
-
-    Args:
-        columns: Number of samples in a row of the waveform, which is reshaped to an image.
-        inner: Length of the transform of the first step.
-        kernel: Kernel of the convolution over rows, `(taps, 1, columns, 2 * (inner // 2 + 1))`.
-        product: Matrix from the real and imaginary parts of all n2 to those of all k2, `(2 * columns, 2 * columns)`.
-        bins: Bin of `rfft` at each place of the result, `((inner // 2 + 1) * columns,)`; -1 for a repeated bin.
     """
 
-    columns: int
-    inner: int
-    kernel: np.ndarray
-    product: np.ndarray
-    bins: np.ndarray
+    columns: int  # samples in a row of the waveform, which is reshaped to an image
+    inner: int  # length of the transform of the first step
+    kernel: np.ndarray  # of the convolution over rows, (taps, 1, columns, 2 * (inner // 2 + 1))
+    product: np.ndarray  # from the real and imaginary parts of all n2 to those of all k2, (2 * columns, 2 * columns)
+    bins: np.ndarray  # bin of `rfft` at each place of the result, -1 for a repeated bin
 
 
 @functools.lru_cache(maxsize=32)
-def _make_plan(front_end: FrontEnd) -> TwoStepPlan:
+def _make_plan(front_end: FrontEnd) -> _Plan:
     """Compute the constants for a front end, with rows as long as the hop and the transform allow."""
     common = math.gcd(front_end.hop_length, front_end.fft_length)
     columns = min(_MAX_COLUMNS, common & -common)
@@ -46,14 +39,11 @@ def _make_plan(front_end: FrontEnd) -> TwoStepPlan:
     taps = -(-front_end.window_length // columns)
     samples, low = np.arange(taps * columns), np.arange(inner // 2 + 1)
     window = np.pad(front_end.window.astype(np.float64), (0, len(samples) - front_end.window_length))
-    first = window[:, None] * _compute_phases(samples, low, length)
-    first = first.reshape(taps, 1, columns, len(low))
+    first = (window[:, None] * _compute_phases(samples, low, length)).reshape(taps, 1, columns, len(low))
     second = _compute_phases(np.arange(columns), np.arange(columns), columns)
     product = np.block([[second.real, second.imag], [-second.imag, second.real]])
     kernel = np.concatenate([first.real, first.imag], axis=-1)
-    return TwoStepPlan(
-        columns, inner, kernel.astype(np.float32), product.astype(np.float32), _compute_bins(length, columns)
-    )
+    return _Plan(columns, inner, kernel.astype(np.float32), product.astype(np.float32), _compute_bins(length, columns))
 
 
 def compute_power(front_end: FrontEnd, waveform: Any) -> Any:
@@ -62,7 +52,7 @@ def compute_power(front_end: FrontEnd, waveform: Any) -> Any:
     stride, low = front_end.hop_length // plan.columns, plan.inner // 2 + 1
     image = _split_rows(waveform, plan, front_end)
     parts = ops.depthwise_conv(image, plan.kernel, strides=stride, padding="valid", data_format="channels_last")
-    frames = parts.shape[1] if parts.shape[1] is not None else ops.shape(parts)[1]
+    frames = ops.shape(parts)[1]
     # The low bins of the first step are stacked, so that one product suffices: (low * batch * frames, 2 * columns).
     parts = ops.reshape(parts, (-1, plan.columns, 2, low))
     parts = ops.reshape(ops.transpose(parts, (3, 0, 2, 1)), (-1, 2 * plan.columns))
@@ -78,13 +68,12 @@ def reorder_mel_matrix(front_end: FrontEnd) -> np.ndarray:
     return np.where(bins[:, None] >= 0, front_end.mel_matrix[bins], np.float32(0))
 
 
-def _split_rows(waveform: Any, plan: TwoStepPlan, front_end: FrontEnd) -> Any:
+def _split_rows(waveform: Any, plan: _Plan, front_end: FrontEnd) -> Any:
     """Split `(batch, samples)` into the rows that whole frames cover, `(batch, rows, 1, columns)`."""
     missing = len(plan.kernel) * plan.columns - front_end.window_length
     if missing:
         waveform = ops.pad(waveform, [[0, 0], [0, missing]])
-    samples = waveform.shape[1] if waveform.shape[1] is not None else ops.shape(waveform)[1]
-    frames = 1 + (samples - missing - front_end.window_length) // front_end.hop_length
+    frames = 1 + (ops.shape(waveform)[1] - missing - front_end.window_length) // front_end.hop_length
     covered = (frames - 1) * front_end.hop_length + front_end.window_length + missing
     return ops.reshape(waveform[:, :covered], (-1, covered // plan.columns, 1, plan.columns))
 

@@ -32,13 +32,12 @@ class AttentionPooling(keras.layers.Layer):
 
     `p_t = phi(z_t) / sum over t of phi(z_t)`, `h = sum over t of p_t * u_t`, independently for each feature or class.
 
-    With probabilities `f(x)` of the classes as values, this is decision-level attention; with features `u(x)`, it is
-    feature-level attention. The weights are computed in float32 under every dtype policy.
+    With probabilities of the classes as values, this is decision-level attention; with features, feature-level
+    attention. Everything is computed in float32.
 
     Args:
         phi: Non-negative function of the scores: `relu`, `exp`, `sigmoid`, or `softmax` (over the features of one
             segment, not over time).
-        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: a pair `[values, scores]`, each `(batch, segments, features)`; scores are the input of `phi`.
     Output shape: `(batch, features)`, float32.
@@ -58,23 +57,17 @@ class AttentionPooling(keras.layers.Layer):
     """
 
     def __init__(self, phi: str = "sigmoid", **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.phi = check_choice("phi", phi, PHI)
         self.supports_masking = True
 
     def compute_weights(self, scores: Any, mask: Any = None) -> Any:
         """Compute the attention `p`, which sums to one over the valid segments, from `(batch, segments, features)`."""
-        weights = self._compute_unnormalized(self._cast(scores), self._expand_mask(mask))
+        weights = self._compute_unnormalized(scores, mask)
         return weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), _SMALLEST_WEIGHT)
 
-    def _cast(self, tensor):
-        """Cast to float32, or to float64 if that is the dtype of the layer."""
-        return ops.cast(tensor, keras.backend.result_type(self.compute_dtype, "float32"))
-
-    def _expand_mask(self, mask):
-        return None if mask is None else ops.expand_dims(self._cast(mask), axis=-1)
-
-    def _compute_unnormalized(self, scores, valid):
+    def _compute_unnormalized(self, scores, mask):
+        valid = None if mask is None else ops.expand_dims(ops.cast(mask, "float32"), axis=-1)
         weights = PHI[self.phi](scores, valid) + _SMALLEST_WEIGHT
         return weights if valid is None else weights * valid
 
@@ -82,7 +75,7 @@ class AttentionPooling(keras.layers.Layer):
         values, scores = inputs
         if isinstance(mask, list | tuple):
             mask = next((each for each in mask if each is not None), None)
-        weights = self._compute_unnormalized(scores, self._expand_mask(mask))
+        weights = self._compute_unnormalized(scores, mask)
         # A SavedModel cannot hold a custom gradient, and is not trained.
         return _average_in_training(weights, values) if training else _average(weights, values)[0]
 
@@ -90,8 +83,7 @@ class AttentionPooling(keras.layers.Layer):
         return None
 
     def compute_output_shape(self, input_shape):
-        values, _ = input_shape
-        return (values[0], values[2])
+        return (input_shape[0][0], input_shape[0][2])
 
     def get_config(self):
         return {**super().get_config(), "phi": self.phi}

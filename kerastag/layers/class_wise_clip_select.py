@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kerastag.layers._arguments import check_integer, check_positive
+from kerastag.layers.log_mel import pad_to
 
 # Below it float32 is subnormal, and how such numbers compare depends on the processor.
 _SMALLEST_PROBABILITY = 1e-30
@@ -93,26 +94,20 @@ class ClassWiseClipSelect(keras.layers.Layer):
     def call(self, inputs):
         source, clipwise, framewise = inputs
         _check_shapes([source.shape, clipwise.shape, framewise.shape])
-        clipwise, framewise = (ops.stop_gradient(_zero_smallest(x)) for x in (clipwise, framewise))
+        # NaN counts as 0, too.
+        clipwise, framewise = (
+            ops.stop_gradient(ops.where(x > _SMALLEST_PROBABILITY, x, 0.0)) for x in (clipwise, framewise)
+        )
         steps, frames = ops.shape(source)[1], ops.shape(framewise)[1]
-        classes = ops.top_k(clipwise, self._count(clipwise.shape[1]))[1]  # (batch, N)
-        middles = self.find_middles(_take_classes(framewise, classes), steps)
-        starts = self._compute_starts(middles, steps, frames)
+        classes = ops.top_k(clipwise, min(self.num_sub_clips, clipwise.shape[1]))[1]  # (batch, N)
+        starts = self._compute_starts(self.find_middles(_take_classes(framewise, classes), steps), steps, frames)
         sub_clips = self._take_sub_clips(source, starts)
         if not self.return_windows:
             return sub_clips
         return sub_clips, ops.cast(starts, "float32") / self.sample_rate, ops.cast(classes, "int32")
 
     def find_middles(self, probabilities: Any, steps: Any) -> Any:
-        """Find the output frame m of every sub-clip.
-
-        Args:
-            probabilities: Tensor `(batch, N, output_frames)` of frame probabilities of the selected classes.
-            steps: Number of steps of the source.
-
-        Returns:
-            Integer tensor of `2 * m`, `(batch, N)`.
-        """
+        """Find `2 * m` of every sub-clip, `(batch, N)`, integers, from `(batch, N, output_frames)`."""
         if not self.suppress_radius_seconds:
             return _find_peaks(probabilities)
         frames = ops.arange(ops.shape(probabilities)[2], dtype="int32")[None]
@@ -123,9 +118,6 @@ class ClassWiseClipSelect(keras.layers.Layer):
             middles.append(_find_peaks(ops.where(free, probabilities[:, n], -1.0)[:, None]))
             suppressed = ops.logical_or(suppressed, self._is_near(frames, middles[-1], steps))
         return ops.concatenate(middles, axis=1)
-
-    def _count(self, num_classes: int) -> int:
-        return min(self.num_sub_clips, num_classes)
 
     def _is_near(self, frames, twice_middle, steps):
         """Whether `|t - m| * S / T` is at most the radius, in integers that do not overflow."""
@@ -143,7 +135,7 @@ class ClassWiseClipSelect(keras.layers.Layer):
         return ops.minimum(ops.maximum(twice_start, 0) // 2, ops.maximum(steps - self.length, 0))
 
     def _take_sub_clips(self, source, starts):
-        source = _pad_to(source, self.length)
+        source = pad_to(source, self.length)
         shape = ops.shape(source)
         first = ops.arange(shape[0], dtype="int32")[:, None] * shape[1] + starts
         steps = first[:, :, None] + ops.arange(self.length, dtype="int32")  # (batch, N, L)
@@ -151,7 +143,7 @@ class ClassWiseClipSelect(keras.layers.Layer):
 
     def compute_output_spec(self, inputs):
         source, clipwise, _ = _check_shapes([x.shape for x in inputs])
-        batch, count = source[0], self._count(clipwise[1])
+        batch, count = source[0], min(self.num_sub_clips, clipwise[1])
         sub_clips = keras.KerasTensor((batch, count, self.length, *source[2:]), "float32")
         if not self.return_windows:
             return sub_clips
@@ -165,11 +157,6 @@ class ClassWiseClipSelect(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> "ClassWiseClipSelect":
         former_names = {"num_clips": "num_sub_clips", "clip_seconds": "sub_clip_seconds"}  # before version 0.1.0
         return cls(**{former_names.get(name, name): value for name, value in config.items()})
-
-
-def _zero_smallest(probabilities):
-    """Replace NaN and everything up to the smallest probability by 0."""
-    return ops.where(probabilities > _SMALLEST_PROBABILITY, probabilities, 0.0)
 
 
 def _find_peaks(probabilities):
@@ -187,15 +174,6 @@ def _take_classes(framewise, classes):
     rows = ops.reshape(ops.transpose(framewise, (0, 2, 1)), (batch * num_classes, frames))
     first = ops.arange(batch, dtype="int32")[:, None] * num_classes
     return ops.take(rows, first + ops.cast(classes, "int32"), axis=0)
-
-
-def _pad_to(source, length: int):
-    """Pad a source that is shorter than a sub-clip with zeros at its end."""
-    steps = source.shape[1]
-    if steps is not None and steps >= length:
-        return source
-    padded = ops.pad(source, [[0, 0], [0, length], *[[0, 0]] * (len(source.shape) - 2)])
-    return padded[:, : max(steps, length) if steps is not None else ops.maximum(ops.shape(source)[1], length)]
 
 
 def _check_shapes(shapes) -> list[tuple[int | None, ...]]:

@@ -10,15 +10,11 @@ from keras import ops
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalization over all axes but the last: `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`.
 
-    It equals `keras.layers.BatchNormalization` in weights, arguments, masks and results, and is faster in training on
-    TensorFlow: one kernel computes the statistics and normalizes, and another is the gradient, whereas Keras composes
-    both of a dozen elementwise operations, each of which reads all features. The implementation of Keras is used with a
-    mask, with an axis other than the last, with `renorm` or `synchronized`, in float64, outside training, and on other
-    backends, whose compilers fuse by themselves. On a CPU, TensorFlow fuses the kernel with a ReLU that follows
-    directly, and the result of both is 0 for NaN.
-
-    Args:
-        **kwargs: Arguments of `keras.layers.BatchNormalization`.
+    It equals `keras.layers.BatchNormalization` in weights, arguments, masks and results, and trains faster on
+    TensorFlow: one kernel computes the statistics and normalizes, and another is the gradient. The implementation of
+    Keras is used with a mask, with an axis other than the last, with `renorm` or `synchronized`, in float64, outside
+    training, and on other backends, whose compilers fuse by themselves. On a CPU, TensorFlow fuses the kernel with a
+    ReLU that follows directly, and the result of both is 0 for NaN.
 
     Input shape: any, with a known last axis.
     Output shape: that of the input.
@@ -32,17 +28,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        is_training = training and self.trainable
-        if not is_training or mask is not None or self.renorm or self.synchronized or not self._has_kernel(inputs):
+        is_plain = mask is None and not self.renorm and not self.synchronized
+        is_last = self.axis in (-1, len(inputs.shape) - 1)
+        if not (training and self.trainable and is_plain and is_last and has_kernel(inputs.dtype)):
             return super().call(inputs, training=training, mask=mask)
         rows = inputs if len(inputs.shape) == 4 else ops.reshape(inputs, (1, 1, -1, inputs.shape[-1]))
         normalized, mean, variance = self._normalize(rows)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1 - self.momentum))
         return normalized if rows is inputs else ops.reshape(normalized, ops.shape(inputs))
-
-    def _has_kernel(self, inputs):
-        return self.axis in (-1, len(inputs.shape) - 1) and has_kernel(inputs.dtype)
 
     def _normalize(self, rows):
         """Normalize `(batch, height, width, channels)`; return the result, the mean and the variance, both float32."""

@@ -18,7 +18,6 @@ class HalfDropout(keras.layers.Layer):
 
     Args:
         seed: Integer seed; None for a random one.
-        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: any, with a known last axis.
     Output shape: that of the input.
@@ -42,13 +41,11 @@ class HalfDropout(keras.layers.Layer):
     def call(self, inputs, training=False):
         if not training:
             return inputs
-        features = inputs.shape[-1]
+        *rows, features = ops.shape(inputs)
         words = -(-features // _BITS)
-        shape = ops.shape(inputs)
-        indices = keras.random.randint((*shape[:-1], words), 0, 1 << _BITS, dtype="int32", seed=self.seed_generator)
+        indices = keras.random.randint((*rows, words), 0, 1 << _BITS, dtype="int32", seed=self.seed_generator)
         masks = ops.take(ops.cast(_list_masks(), inputs.dtype), indices, axis=0)  # (..., words, 16)
-        masks = ops.reshape(masks, (*shape[:-1], words * _BITS))[..., :features]
-        return inputs * masks
+        return inputs * ops.reshape(masks, (*rows, words * _BITS))[..., :features]
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -21,18 +21,16 @@ class LogMel(keras.layers.Layer):
 
         log_mel = log(|rfft(hann * frames(waveform), fft_length)| ** p @ mel_matrix)
 
-    with the constants of the front end. Every clip is computed independently: no floor is derived from the loudest clip
-    of the batch. The layer has no weights and computes in float32 under every dtype policy. It agrees with `FrontEnd`
-    to 1e-4 (natural logarithm) or 1e-3 dB on recordings, noise and silence; more than 70 dB below the loudest band of a
-    frame, the rounding errors of a float32 FFT dominate. A model with a static batch of 1 converts to TFLite with
-    builtin operations only.
+    with the constants of the front end. Clips are independent: no floor is derived from the loudest clip of the batch.
+    The layer computes in float32 under every dtype policy. It agrees with `FrontEnd` to 1e-4 (natural logarithm) or
+    1e-3 dB on recordings, noise and silence; more than 70 dB below the loudest band of a frame, the rounding errors of
+    a float32 FFT dominate. With a static batch of 1 it converts to TFLite with builtin operations only.
 
     Args:
         front_end: `FrontEnd`, its name in `kerastag.dsp.FRONT_ENDS` (`panns`, `efficientat`, `talnet`, `vggish`), or
             the dict of its constants.
         transform: Computation of the spectrum: `fft`, one FFT per frame, or `two_step`, a strided convolution and a
             matrix product, which a LiteRT interpreter runs several times faster; exported models use it.
-        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, samples)`, float in [-1, 1], with at least one sample. A waveform shorter than
         `front_end.min_samples` is padded with zeros at its end. Masks are ignored: zero padding is silence.
@@ -60,7 +58,7 @@ class LogMel(keras.layers.Layer):
 
     def call(self, waveform):
         front_end = self.front_end
-        waveform = _pad_to(ops.cast(waveform, "float32"), front_end.min_samples)
+        waveform = pad_to(ops.cast(waveform, "float32"), front_end.min_samples)
         if front_end.preemphasis:
             waveform = waveform[:, 1:] - front_end.preemphasis * waveform[:, :-1]
         if front_end.padding:
@@ -74,9 +72,8 @@ class LogMel(keras.layers.Layer):
         return _compute_log(front_end, ops.matmul(spectrum, mel_matrix))
 
     def compute_output_shape(self, input_shape):
-        batch, samples = input_shape
-        frames = None if samples is None else self.front_end.count_frames(samples)
-        return (batch, frames, self.front_end.num_mel_bins)
+        frames = None if input_shape[1] is None else self.front_end.count_frames(input_shape[1])
+        return (input_shape[0], frames, self.front_end.num_mel_bins)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "front_end": self.front_end.as_dict(), "transform": self.transform}
@@ -90,14 +87,13 @@ def _parse_front_end(front_end: FrontEnd | str | dict[str, Any]) -> FrontEnd:
     return FRONT_ENDS[check_choice("front_end", front_end, FRONT_ENDS)]
 
 
-def _pad_to(waveform, min_samples: int):
-    """Pad a waveform that is shorter than one frame with zeros at its end."""
-    samples = waveform.shape[1]
-    if samples is not None:
-        missing = max(0, min_samples - samples)
-        return ops.pad(waveform, [[0, 0], [0, missing]]) if missing else waveform
-    padded = ops.pad(waveform, [[0, 0], [0, min_samples]])
-    return padded[:, : ops.maximum(ops.shape(waveform)[1], min_samples)]
+def pad_to(signal: Any, length: int) -> Any:
+    """Pad a signal, `(batch, steps, ...)`, with zeros at its end to at least `length` steps."""
+    steps = signal.shape[1]
+    if steps is not None and steps >= length:
+        return signal
+    padded = ops.pad(signal, [[0, 0], [0, length - (steps or 0)], *[[0, 0]] * (len(signal.shape) - 2)])
+    return padded if steps is not None else padded[:, : ops.maximum(ops.shape(signal)[1], length)]
 
 
 def _reflect(waveform, padding: int):

@@ -19,7 +19,6 @@ class MaskedBatchNormalization(keras.layers.Layer):
     Args:
         momentum: Weight of the former moving average when a batch updates it, in [0, 1].
         epsilon: Number added to the variance, above 0.
-        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, features)` or `(batch, segments, features)`.
     Output shape: that of the input.
@@ -47,14 +46,11 @@ class MaskedBatchNormalization(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        shape = (input_shape[-1],)
-        in_float32 = {"shape": shape, "dtype": "float32", "autocast": False}
-        self.gamma = self.add_weight(name="gamma", initializer="ones", **in_float32)
-        self.beta = self.add_weight(name="beta", initializer="zeros", **in_float32)
-        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", trainable=False, **in_float32)
-        self.moving_variance = self.add_weight(
-            name="moving_variance", initializer="ones", trainable=False, **in_float32
-        )
+        common = {"shape": (input_shape[-1],), "dtype": "float32", "autocast": False}
+        self.gamma = self.add_weight(name="gamma", initializer="ones", **common)
+        self.beta = self.add_weight(name="beta", initializer="zeros", **common)
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", trainable=False, **common)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", trainable=False, **common)
 
     def call(self, inputs, training=False, mask=None):
         if not training:
@@ -148,13 +144,6 @@ def _normalize(rows, scale, shift, valid, mean, inverse):
         per_row = scale / _count(valid)
         slope = per_row * ops.square(inverse) * (d_scale - mean * d_shift)
         d_statistics = _transform(rows, slope, per_row * d_shift - slope * mean) * valid
-        return (
-            d_rows - d_statistics,
-            d_scale,
-            d_shift,
-            ops.zeros_like(valid),
-            ops.zeros_like(mean),
-            ops.zeros_like(inverse),
-        )
+        return d_rows - d_statistics, d_scale, d_shift, *map(ops.zeros_like, (valid, mean, inverse))
 
     return _transform(rows, scale, shift), gradient

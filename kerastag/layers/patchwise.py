@@ -17,7 +17,6 @@ class Patchwise(keras.layers.Layer):
     Args:
         network: Keras model from `(batch, patch_frames, mel_bins)` to `(batch, features)`.
         patch_frames: Number of frames in a patch, at least 1.
-        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, mel_bins)`.
     Output shape: `(batch, frames // patch_frames, features)`.
@@ -53,9 +52,6 @@ class Patchwise(keras.layers.Layer):
         batch, frames, bins = input_shape
         features = self.network.compute_output_shape((None, self.patch_frames, bins))[-1]
         return batch, None if frames is None else frames // self.patch_frames, features
-
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> keras.KerasTensor:
-        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         network = keras.saving.serialize_keras_object(self.network)

@@ -1,4 +1,4 @@
-"""Base of the poolings over the segments of a clip."""
+"""Average, maximum and minimum over the segments of a clip."""
 
 from typing import Any
 
@@ -32,7 +32,59 @@ class SegmentPooling(keras.layers.Layer):
         return (input_shape[0], input_shape[2])
 
 
-def compute_extreme(inputs: Any, mask: Any, sign: int) -> Any:
+@keras.saving.register_keras_serializable(package="kerastag")
+class AveragePooling(SegmentPooling):
+    """Average of the segments of a clip: `h = 1/|B| * sum over x in B of x`.
+
+    Input shape: `(batch, segments, features)`.
+    Output shape: `(batch, features)`.
+    Mask: `(batch, segments)`; masked segments are not in `B`. The result of a clip without valid segments is zero.
+
+    >>> ops.convert_to_numpy(AveragePooling()(ops.array([[[1.0], [3.0]]]))).tolist()
+    [[2.0]]
+
+    Reference: Kong et al., 2019, equation 10 (of probabilities, the collective assumption) and 14 (of embeddings).
+    """
+
+    def pool(self, inputs: Any, mask: Any) -> Any:
+        if mask is None:
+            return ops.mean(inputs, axis=1)
+        return ops.sum(inputs * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
+
+
+@keras.saving.register_keras_serializable(package="kerastag")
+class MaxPooling(SegmentPooling):
+    """Maximum of each feature over the segments of a clip: `a_m = max over x in B of x_m`.
+
+    Shapes and mask are those of `AveragePooling`.
+
+    >>> ops.convert_to_numpy(MaxPooling()(ops.array([[[1.0], [3.0]]]))).tolist()
+    [[3.0]]
+
+    Reference: Kong et al., 2019, equation 9 (of probabilities, the standard assumption) and 15 (of embeddings).
+    """
+
+    def pool(self, inputs: Any, mask: Any) -> Any:
+        return _compute_extreme(inputs, mask, 1)
+
+
+@keras.saving.register_keras_serializable(package="kerastag")
+class MinPooling(SegmentPooling):
+    """Minimum of each feature over the segments of a clip: `b_m = min over x in B of x_m`.
+
+    Shapes and mask are those of `AveragePooling`.
+
+    >>> ops.convert_to_numpy(MinPooling()(ops.array([[[1.0], [3.0]]]))).tolist()
+    [[1.0]]
+
+    Reference: Kong et al., 2019, equation 15.
+    """
+
+    def pool(self, inputs: Any, mask: Any) -> Any:
+        return _compute_extreme(inputs, mask, -1)
+
+
+def _compute_extreme(inputs: Any, mask: Any, sign: int) -> Any:
     """Compute the maximum (`sign` 1) or minimum (`sign` -1) of each feature over the valid segments."""
     largest = ops.max if sign > 0 else ops.min
     if mask is None:

@@ -26,7 +26,6 @@ class SpatialChannelAttention(keras.layers.Layer):
             gate, at least 4.
         kernel_size: Side of the convolution of the global gate, an odd number.
         time_kernel_size: Length of the convolution of the local gate in frames, an odd number.
-        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: that of the input.
@@ -49,13 +48,11 @@ class SpatialChannelAttention(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:
-            raise ValueError(
-                f"`inputs` must have shape (batch, frames, bins, channels); received: {tuple(input_shape)}"
-            )
+            raise ValueError(f"`inputs` must have shape (batch, frames, bins, channels); received: {input_shape}")
         channels = input_shape[-1]
+        hidden = max(_FEWEST_UNITS, channels // self.reduction)
         self.region = layers.Conv2D(1, self.kernel_size, padding="same", dtype="float32", name="region")
         self.boundary = layers.Conv1D(1, self.time_kernel_size, padding="same", dtype="float32", name="boundary")
-        hidden = max(_FEWEST_UNITS, channels // self.reduction)
         self.squeeze = layers.Dense(hidden, activation="relu", dtype="float32", name="squeeze")
         self.excite = layers.Dense(channels, dtype="float32", name="excite")
         self.region.build((None, None, None, 2))
@@ -76,9 +73,5 @@ class SpatialChannelAttention(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "reduction": self.reduction,
-            "kernel_size": self.kernel_size,
-            "time_kernel_size": self.time_kernel_size,
-        }
+        names = ("reduction", "kernel_size", "time_kernel_size")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,7 +1,5 @@
 """SpecAugment: masking of random stripes of a spectrogram in training."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -25,8 +23,7 @@ class SpecAugment(keras.layers.Layer):
         num_frequency_stripes: Number of stripes of mel bins, at least 0.
         max_frequency_width: Exclusive upper bound of the width of a stripe of mel bins, at least 1.
         mask_value: Value in the stripes. 0 is the mean after the batch normalization at the input of PANNs' models.
-        seed: Integer or `keras.random.SeedGenerator`; None for a random seed.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        seed: Integer seed; None for a random one.
 
     Input shape: `(batch, frames, mel_bins)`, float.
     Output shape: that of the input.
@@ -50,7 +47,7 @@ class SpecAugment(keras.layers.Layer):
         num_frequency_stripes: int = 2,
         max_frequency_width: int = 8,
         mask_value: float = 0.0,
-        seed: int | keras.random.SeedGenerator | None = None,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,8 +57,7 @@ class SpecAugment(keras.layers.Layer):
         self.max_frequency_width = check_integer("max_frequency_width", max_frequency_width)
         self.mask_value = mask_value
         self.seed = seed
-        is_generator = isinstance(seed, keras.random.SeedGenerator)
-        self.seed_generator = seed if is_generator else keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -91,14 +87,5 @@ class SpecAugment(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        names = ("num_time_stripes", "max_time_width", "num_frequency_stripes", "max_frequency_width", "mask_value")
-        seed = self.seed
-        if isinstance(seed, keras.random.SeedGenerator):
-            seed = keras.saving.serialize_keras_object(seed)
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}, "seed": seed}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> SpecAugment:
-        if isinstance(config.get("seed"), dict):
-            config = {**config, "seed": keras.saving.deserialize_keras_object(config["seed"])}
-        return cls(**config)
+        widths = ("num_time_stripes", "max_time_width", "num_frequency_stripes", "max_frequency_width")
+        return {**super().get_config(), **{name: getattr(self, name) for name in (*widths, "mask_value", "seed")}}

@@ -5,10 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-SMALLEST = -2.0
-LARGEST = 2.0
-STEPS = 255
-
 
 @keras.saving.register_keras_serializable(package="kerastag")
 class VGGishPostprocessor(keras.layers.Layer):
@@ -19,7 +15,6 @@ class VGGishPostprocessor(keras.layers.Layer):
 
     Args:
         quantize: Whether to quantize, which stops the gradient.
-        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(..., features)`.
     Output shape: that of the input, float32. Quantized values are integers.
@@ -32,32 +27,29 @@ class VGGishPostprocessor(keras.layers.Layer):
     """
 
     def __init__(self, quantize: bool = True, **kwargs: Any):
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.quantize = quantize
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        features = input_shape[-1]
-        fixed = {"trainable": False, "dtype": "float32"}
-        self.means = self.add_weight(name="means", shape=(features,), initializer="zeros", **fixed)
+        size = input_shape[-1:]
+        self.means = self.add_weight(name="means", shape=size, initializer="zeros", trainable=False)
         self.eigen_vectors = self.add_weight(
-            name="eigen_vectors", shape=(features, features), initializer="identity", **fixed
+            name="eigen_vectors", shape=size * 2, initializer="identity", trainable=False
         )
 
     def call(self, inputs: Any) -> Any:
-        centered = ops.cast(inputs, "float32") - self.means
-        whitened = ops.clip(ops.matmul(centered, ops.transpose(self.eigen_vectors)), SMALLEST, LARGEST)
-        return ops.floor((whitened - SMALLEST) * (STEPS / (LARGEST - SMALLEST))) if self.quantize else whitened
+        whitened = ops.matmul(inputs - self.means, ops.transpose(self.eigen_vectors))
+        whitened = ops.clip(whitened, -2.0, 2.0)
+        return ops.floor((whitened + 2.0) * (255 / 4)) if self.quantize else whitened
 
-    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        return keras.KerasTensor(inputs.shape, dtype="float32")
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "quantize": self.quantize}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "VGGishPostprocessor":
-        config = dict(config)
-        if "quantise" in config:  # the spelling of files written before version 0.1.0
-            config["quantize"] = config.pop("quantise")
-        return cls(**config)
+        former_names = {"quantise": "quantize"}  # before version 0.1.0
+        return cls(**{former_names.get(name, name): value for name, value in config.items()})

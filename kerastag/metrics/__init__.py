@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerastag.metrics.classification import Metrics, compute_d_prime, compute_metrics, format_class_report
 from kerastag.metrics.event_table import EventTable, read_events
-from kerastag.metrics.f1 import F1Scores, compute_event_f1, compute_segment_f1
+from kerastag.metrics.f1 import F1Scores, compute_event_f1, compute_segment_f1, tune_thresholds
 from kerastag.metrics.localization import (
     LocalizationReport,
     LocalizationScores,
@@ -17,7 +17,6 @@ from kerastag.metrics.localization import (
     find_peaks,
 )
 from kerastag.metrics.psds import PSDS_1, PSDS_2, PsdsScenario, compute_psds
-from kerastag.metrics.thresholds import tune_thresholds
 
 if TYPE_CHECKING:
     from kerastag.metrics.keras_metrics import DPrime, MeanAveragePrecision

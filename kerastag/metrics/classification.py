@@ -1,4 +1,4 @@
-"""Average precision, area under the ROC curve and d-prime of a tagger, exact and per class."""
+"""Exact metrics of clips: average precision, area under the ROC curve and d-prime."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ __all__ = ["Metrics", "compute_d_prime", "compute_metrics", "format_class_report
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """Classification metrics of a tagger, as `compute_metrics` returns them.
+    """Classification metrics of a tagger.
 
     Attributes:
-        map: Mean of `average_precision` over the classes that have one, in [0, 1].
-        mauc: Mean of `auc` over the classes that have one, in [0, 1].
+        map: Mean of `average_precision` without NaN, in [0, 1].
+        mauc: Mean of `auc` without NaN, in [0, 1].
         d_prime: d-prime of `mauc`; infinite where `mauc` is 1.
-        average_precision: Average precision of each class, float64 `(classes,)`; NaN for a class without positives.
-        auc: Area under the ROC curve of each class, float64 `(classes,)`; NaN for a class without positives or without
-            negatives.
-        num_positives: Number of positive clips of each class, int64 `(classes,)`.
+        average_precision: Average precision of each class, `(classes,)`; NaN without positives.
+        auc: Area under the ROC curve of each class, `(classes,)`; NaN without positives or without negatives.
+        num_positives: Number of positive clips of each class, `(classes,)`.
         num_clips: Number of clips.
         skipped_classes: Indices of the classes whose `auc` is NaN.
     """
@@ -48,43 +47,31 @@ class Metrics:
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists for strict JSON; NaN and infinity become None."""
         return {
-            "map": _as_json(self.map),
-            "mauc": _as_json(self.mauc),
-            "d_prime": _as_json(self.d_prime),
+            **{name: _as_json(getattr(self, name)) for name in ("map", "mauc", "d_prime")},
             "num_clips": self.num_clips,
-            "average_precision": [_as_json(value) for value in self.average_precision],
-            "auc": [_as_json(value) for value in self.auc],
-            "num_positives": [int(count) for count in self.num_positives],
+            **{name: [_as_json(v) for v in getattr(self, name)] for name in ("average_precision", "auc")},
+            "num_positives": self.num_positives.tolist(),
             "skipped_classes": list(self.skipped_classes),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Metrics:
-        """Restore metrics from the dictionary that `as_dict` returned, this version's or an earlier one's.
-
-        Args:
-            values: Dictionary such as the entry `ensemble` of a run's `metrics.json`.
+        """Restore metrics from the result of `as_dict`, of this version or an earlier one.
 
         Raises:
             ValueError: A key is missing.
-
-        >>> from kerastag.metrics import Metrics, compute_metrics
-        >>> metrics = compute_metrics([[1, 0], [0, 0]], [[0.9, 0.2], [0.4, 0.3]])
-        >>> Metrics.from_dict(metrics.as_dict()).format_line()
-        'mAP 1.0000  mAUC 1.0000  d-prime inf'
         """
         values = dict(values)
         if "left_out" in values:  # the name of `skipped_classes` before version 0.1.0
             values["skipped_classes"] = values["left_out"]
         try:
+            infinity = math.copysign(math.inf, values["mauc"] - 0.5)
             return cls(
                 map=values["map"],
                 mauc=values["mauc"],
-                d_prime=math.copysign(math.inf, values["mauc"] - 0.5)
-                if values["d_prime"] is None
-                else values["d_prime"],
-                average_precision=_from_json(values["average_precision"]),
-                auc=_from_json(values["auc"]),
+                d_prime=infinity if values["d_prime"] is None else values["d_prime"],
+                average_precision=np.array(values["average_precision"], np.float64),  # None becomes NaN
+                auc=np.array(values["auc"], np.float64),
                 num_positives=np.array(values["num_positives"], np.int64),
                 num_clips=values["num_clips"],
                 skipped_classes=tuple(values["skipped_classes"]),
@@ -102,8 +89,7 @@ def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence
         AP  = mean over positives i of tp(s_i) / n(s_i)
         AUC = sum over positives i of (negatives below s_i + negatives equal to s_i / 2) / (P * N)
 
-    Both equal `average_precision_score` and `roc_auc_score` of scikit-learn, ties included, but take one sort per class
-    and no curve.
+    Both equal `average_precision_score` and `roc_auc_score` of scikit-learn, ties included, but build no curve.
 
     Args:
         y_true: Targets of 0 and 1, or booleans, `(clips, classes)`.
@@ -114,9 +100,8 @@ def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence
         The metrics. Classes without positives are skipped, as are, in `mauc`, classes without negatives.
 
     Raises:
-        ValueError: `y_true` and `y_score` differ in shape or are not two-dimensional; `y_true` holds other values than
-            0 and 1; `y_score` holds NaN or infinity; `class_names` has another length; or no class has both a positive
-            and a negative clip.
+        ValueError: A shape, a value or the length of `class_names` is another one than above, or no class has both a
+            positive and a negative clip.
 
     >>> from kerastag.metrics import compute_metrics
     >>> metrics = compute_metrics([[1, 0], [0, 1], [1, 0]], [[0.9, 0.2], [0.4, 0.3], [0.4, 0.1]])
@@ -129,13 +114,12 @@ def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence
     """
     is_positive, scores = _check_arrays(y_true, y_score, class_names)
     num_clips, num_classes = is_positive.shape
-    average_precision = np.full(num_classes, np.nan)
-    auc = np.full(num_classes, np.nan)
+    average_precision, auc = np.full((2, num_classes), np.nan)
     num_positives = is_positive.sum(axis=0, dtype=np.int64)
     for k in np.flatnonzero(num_positives):
         average_precision[k], auc[k] = _compute_class_metrics(is_positive[:, k], scores[:, k])
-    skipped_classes = np.flatnonzero(np.isnan(auc))
-    if len(skipped_classes) == num_classes:
+    is_skipped = np.isnan(auc)
+    if is_skipped.all():
         raise ValueError(
             "`y_true` must hold a class with a positive and a negative clip; "
             f"received: {num_clips} clips, {num_classes} classes and {num_positives.sum()} positives"
@@ -149,28 +133,19 @@ def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence
         auc=auc,
         num_positives=num_positives,
         num_clips=num_clips,
-        skipped_classes=tuple(skipped_classes.tolist()),
+        skipped_classes=tuple(np.flatnonzero(is_skipped).tolist()),
     )
 
 
 def compute_d_prime(auc: float) -> float:
-    """Convert an area under the ROC curve to d-prime: `sqrt(2) * inverse_normal_cdf(auc)`.
+    """Convert an area under the ROC curve to d-prime: `sqrt(2) * inverse_normal_cdf(auc)` (Kong et al., 2019, eq. 32).
 
     Args:
-        auc: Area under the ROC curve, in [0, 1].
-
-    Returns:
-        d-prime; infinite for an area of 0 or 1.
-
-    Raises:
-        ValueError: `auc` is outside [0, 1].
+        auc: Area under the ROC curve, in [0, 1], else a ValueError; d-prime of 0 and 1 is infinite.
 
     >>> from kerastag.metrics import compute_d_prime
     >>> round(compute_d_prime(0.969), 3)
     2.639
-
-    Reference:
-        Kong et al., 2019, eq. 32.
     """
     if not 0 <= auc <= 1:
         raise ValueError(f"`auc` must be in [0, 1]; received: {auc}")
@@ -178,14 +153,7 @@ def compute_d_prime(auc: float) -> float:
 
 
 def format_class_report(metrics: Metrics, class_names: Sequence[str]) -> str:
-    """Format the metrics of each class as CSV text.
-
-    Args:
-        metrics: Metrics from `compute_metrics`.
-        class_names: Name of each class.
-
-    Returns:
-        Text with one line per class: index, name, positive clips, average precision, AUC. What a class lacks is empty.
+    """Format the metrics of each class as CSV text, with empty cells for NaN.
 
     Raises:
         ValueError: `class_names` has another length than the classes of `metrics`.
@@ -210,19 +178,15 @@ def format_class_report(metrics: Metrics, class_names: Sequence[str]) -> str:
 
 def _compute_class_metrics(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float, float]:
     """Compute average precision and AUC of a class with at least one positive clip."""
-    ordered, positives = np.sort(scores), np.sort(scores[is_positive])
-    num_clips, num_positives = len(ordered), len(positives)
-    num_negatives = num_clips - num_positives
-    below = np.searchsorted(ordered, positives, "left")
-    positives_below = np.searchsorted(positives, positives, "left")
-    average_precision = float(np.mean((num_positives - positives_below) / (num_clips - below)))
-    if not num_negatives:
+    positives, negatives = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
+    positives_above = len(positives) - np.searchsorted(positives, positives, "left")
+    negatives_below = np.searchsorted(negatives, positives, "left")
+    average_precision = float(np.mean(positives_above / (positives_above + len(negatives) - negatives_below)))
+    if not len(negatives):
         return average_precision, math.nan
-    not_above = np.searchsorted(ordered, positives, "right")
-    positives_not_above = np.searchsorted(positives, positives, "right")
     # Twice the number of negatives below a positive, where a tie counts half: integers, so the sum is exact.
-    doubled = (below - positives_below) + (not_above - positives_not_above)
-    return average_precision, int(doubled.sum()) / (2 * num_positives * num_negatives)
+    doubled = negatives_below + np.searchsorted(negatives, positives, "right")
+    return average_precision, int(doubled.sum()) / (2 * len(positives) * len(negatives))
 
 
 def _check_arrays(
@@ -234,15 +198,14 @@ def _check_arrays(
         raise ValueError(
             f"`y_true` and `y_score` must both be (clips, classes); received: shapes {y_true.shape} and {y_score.shape}"
         )
-    if y_true.dtype != bool:
-        others = y_true[(y_true != 0) & (y_true != 1)]
-        if others.size:
-            raise ValueError(f"`y_true` must hold 0 and 1 only; received: {others[0]}")
-    if not (np.issubdtype(y_score.dtype, np.floating) or np.issubdtype(y_score.dtype, np.integer)):
+    others = y_true[(y_true != 0) & (y_true != 1)]
+    if others.size:
+        raise ValueError(f"`y_true` must hold 0 and 1 only; received: {others[0]}")
+    if y_score.dtype.kind not in "fiu":
         raise ValueError(f"`y_score` must be real numbers; received: dtype {y_score.dtype}")
     is_bad = ~np.isfinite(y_score)
     if is_bad.any():
-        clip, k = (int(index) for index in np.argwhere(is_bad)[0])
+        clip, k = np.argwhere(is_bad)[0].tolist()
         name = f"{k} ({class_names[k]})" if class_names is not None and k < len(class_names) else k
         raise ValueError(f"`y_score` must be finite; received: {y_score[clip, k]} for clip {clip}, class {name}")
     if class_names is not None:
@@ -257,7 +220,3 @@ def _check_class_names(class_names: Sequence[str], num_classes: int) -> None:
 
 def _as_json(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _from_json(values: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerastag.events import Event, EventRules, EventTracker
+from kerastag.events import Event, EventRules, find_events
 from kerastag.labels import LabelSet
 
 __all__ = ["EventTable", "read_events"]
@@ -21,13 +21,13 @@ _COLUMNS = ("filename", "onset", "offset", "event_label")
 
 @dataclass(frozen=True, eq=False)
 class EventTable:
-    """Events of clips, one per row, sorted by clip, class and onset.
+    """Events of clips as columns `(events,)`, sorted by clip, class and onset.
 
     Args:
-        clip: Index of the clip of each event, int `(events,)`.
-        class_index: Index of the class of each event, int `(events,)`.
-        onset: Start of each event in its clip, seconds, `(events,)`.
-        offset: End of each event in its clip, seconds, above `onset`, `(events,)`.
+        clip: Index of the clip of each event.
+        class_index: Index of the class of each event.
+        onset: Start of each event in its clip, seconds.
+        offset: End of each event in its clip, seconds, above `onset`.
         num_clips: Number of clips, with or without events.
         num_classes: Number of classes, with or without events.
 
@@ -54,7 +54,8 @@ class EventTable:
             shapes = ", ".join(f"{name} {values.shape}" for name, values in columns.items())
             raise ValueError(f"columns must be (events,) of one length; received: {shapes}")
         for name, limit in (("clip", self.num_clips), ("class_index", self.num_classes)):
-            if ((values := columns[name]) < 0).any() or (values >= limit).any():
+            values = columns[name]
+            if not ((values >= 0) & (values < limit)).all():
                 raise ValueError(f"`{name}` must be in [0, {limit}); received: {values.min()} to {values.max()}")
         durations = columns["offset"] - columns["onset"]
         if not (columns["offset"] > columns["onset"]).all() or not np.isfinite(durations).all():
@@ -86,11 +87,10 @@ class EventTable:
     @classmethod
     def from_events(cls, clips: Iterable[Iterable[Event]], num_classes: int) -> EventTable:
         """Build a table from the events of each clip, such as those that `kerastag.events.find_events` returns."""
-        rows, num_clips = [], 0
-        for clip, events in enumerate(clips):
-            num_clips = clip + 1
-            rows += [(clip, e.class_index, e.onset_seconds, e.offset_seconds or math.nan) for e in events]
-        return cls.from_rows(rows, num_clips, num_classes)
+        clips = list(clips)
+        events = ((clip, event) for clip, events in enumerate(clips) for event in events)
+        rows = [(clip, e.class_index, e.onset_seconds, e.offset_seconds or math.nan) for clip, e in events]
+        return cls.from_rows(rows, len(clips), num_classes)
 
     @classmethod
     def from_rows(cls, rows: Sequence[tuple[int, int, float, float]], num_clips: int, num_classes: int) -> EventTable:
@@ -108,23 +108,19 @@ class EventTable:
             rules: Rules that define an event.
 
         Raises:
-            ValueError: The probabilities have another shape or lie outside [0, 1], or the thresholds are those of
-                another number of classes.
+            ValueError: An argument is out of range, or the thresholds are those of another number of classes.
         """
         framewise = check_framewise(framewise)
-        tracker = EventTracker(framewise.shape[2], seconds_per_frame, rules)
-        clips = ([*tracker.update(0.0, frames), *tracker.flush()] for frames in framewise)
-        # The tracker reports each event twice: when it starts, without an offset, and when it ends.
-        finished = ([event for event in events if event.offset_seconds is not None] for events in clips)
-        return cls.from_events(finished, framewise.shape[2])
+        clips = (find_events(frames, seconds_per_frame, rules) for frames in framewise)
+        return cls.from_events(clips, framewise.shape[2])
 
 
 def read_events(path: str | os.PathLike[str], clip_names: Sequence[str | bytes], labels: LabelSet) -> EventTable:
-    """Read the events of some clips from a table in DCASE's format.
+    r"""Read the events of some clips from a table in DCASE's format.
 
     Args:
-        path: Path of a tab-separated file with the columns `filename onset offset event_label`. A clip without events
-            may have a row with empty cells.
+        path: Path of a tab-separated file with the columns `filename onset offset event_label`; other cells of a clip
+            without events may be empty.
         clip_names: File names of the clips, in order; rows of other clips are ignored.
         labels: Classes of the events.
 
@@ -132,14 +128,10 @@ def read_events(path: str | os.PathLike[str], clip_names: Sequence[str | bytes],
         FileNotFoundError: The file does not exist.
         ValueError: A row is invalid, or no row belongs to any of the clips.
 
-    >>> from kerastag import LabelSet
-    >>> from pathlib import Path
-    >>> from kerastag.metrics import read_events
     >>> import tempfile
+    >>> from kerastag.metrics import read_events
     >>> path = Path(tempfile.mkdtemp(), "eval.tsv")
-    >>> with path.open("w") as file:
-    ...     print("filename", "onset", "offset", "event_label", sep=chr(9), file=file)
-    ...     print("a.wav", 0.5, 2.0, "Rain", sep=chr(9), file=file)
+    >>> _ = path.write_text("filename\tonset\toffset\tevent_label\na.wav\t0.5\t2.0\tRain\n")
     >>> read_events(path, ["a.wav"], LabelSet.from_names(["Bark", "Rain"])).durations
     array([1.5])
     """
@@ -173,21 +165,13 @@ def check_framewise(framewise: np.ndarray, ground_truth: EventTable | None = Non
 
 
 def join_sorted_keys(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row numbers of every pair of equal keys of two sorted arrays.
-
-    >>> [rows.tolist() for rows in join_sorted_keys(np.array([1, 2, 2]), np.array([2, 2, 3]))]
-    [[1, 1, 2, 2], [0, 1, 0, 1]]
-    """
+    """Return the row numbers of every pair of equal keys of two sorted arrays."""
     first, end = np.searchsorted(right, left, "left"), np.searchsorted(right, left, "right")
     return expand_ranges(first, end - first)
 
 
 def expand_ranges(first: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row number and the value of every integer in ranges that begin at `first`.
-
-    >>> [values.tolist() for values in expand_ranges(np.array([5, 0]), np.array([1, 3]))]
-    [[0, 1, 1, 1], [5, 0, 1, 2]]
-    """
+    """Return the row number and the value of every integer in ranges that begin at `first`."""
     rows = np.repeat(np.arange(len(first)), counts)
     values = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[rows]
     return rows, values
@@ -199,10 +183,8 @@ def _read_rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
             reader = csv.reader(file, delimiter="\t")
             header = next(reader, [])
             if sorted(header) != sorted(_COLUMNS):
-                columns, received = " ".join(_COLUMNS), " ".join(header)[:80]
-                raise ValueError(
-                    f"{path}: line 1: must be the columns {columns}, tab-separated; received: {received!r}"
-                )
+                expected, received = f"the columns {' '.join(_COLUMNS)}, tab-separated", " ".join(header)[:80]
+                raise ValueError(f"{path}: line 1: must be {expected}; received: {received!r}")
             for fields in reader:
                 if not fields:
                     continue

@@ -1,29 +1,27 @@
-"""F1 of predicted events: by segments of a second, and by events whose onsets and offsets agree within collars."""
+"""F1 of predicted events, by segments and by events, and the thresholds with the highest F1."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from kerastag.metrics.event_table import EventTable, expand_ranges, join_sorted_keys
+from kerastag.events import EventRules
+from kerastag.metrics.event_table import EventTable, check_framewise, expand_ranges, join_sorted_keys
 
-__all__ = ["F1Scores", "compute_event_f1", "compute_segment_f1"]
+__all__ = ["F1Scores", "compute_event_f1", "compute_segment_f1", "tune_thresholds"]
 
 _ROUNDING = 1e-6  # seconds; tables of events have milliseconds
 
 
 @dataclass(frozen=True, eq=False)
 class F1Scores:
-    """Numbers of matching segments or events of each class, with the scores computed from them.
+    """Numbers of segments or events of each class, `(classes,)`, with the scores computed from them.
 
-    Attributes:
-        num_matched: Number of segments or events in both tables, `(classes,)`.
-        num_true: Number in the ground truth, `(classes,)`.
-        num_predicted: Number in the predictions, `(classes,)`.
+    `num_matched` are in both the ground truth and the predictions.
     """
 
     num_matched: np.ndarray
@@ -57,7 +55,7 @@ class F1Scores:
         """Share of the ground truth that is predicted, all classes together."""
         return _divide(self.num_matched.sum(), self.num_true.sum())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, float | list[float | None]]:
         """Return plain numbers and lists for strict JSON; NaN becomes None."""
         by_class = [None if np.isnan(value) else float(value) for value in self.by_class]
         names = ("macro", "micro", "precision", "recall")
@@ -73,7 +71,7 @@ def compute_segment_f1(ground_truth: EventTable, predicted: EventTable, segment_
         segment_seconds: Length of a segment, seconds, above 0.
 
     Raises:
-        ValueError: The tables differ in clips or classes, or an argument is out of range.
+        ValueError: The tables differ in clips or classes, or the length is out of range.
 
     >>> from kerastag.metrics import EventTable, compute_segment_f1
     >>> ground_truth = EventTable([0], [0], [0.5], [2.5], num_clips=1, num_classes=1)
@@ -87,13 +85,12 @@ def compute_segment_f1(ground_truth: EventTable, predicted: EventTable, segment_
     if not segment_seconds > 0:
         raise ValueError(f"`segment_seconds` must be above 0; received: {segment_seconds}")
     true_cells, predicted_cells = (_find_active_cells(table, segment_seconds) for table in (ground_truth, predicted))
-    matched_cells = np.intersect1d(true_cells, predicted_cells)
+    matched_cells = np.intersect1d(true_cells, predicted_cells, assume_unique=True)
+    # The class comes last in the number of a cell, so that it is the remainder by the number of classes.
     num_classes = ground_truth.num_classes
-    counts = [
-        np.bincount(cells % num_classes, minlength=num_classes)
-        for cells in (matched_cells, true_cells, predicted_cells)
-    ]
-    return F1Scores(*counts)
+    return _count_by_class(
+        num_classes, *(cells % num_classes for cells in (matched_cells, true_cells, predicted_cells))
+    )
 
 
 def compute_event_f1(
@@ -139,11 +136,62 @@ def compute_event_f1(
     agree = onsets_agree & offsets_agree
     graph = csr_matrix((np.ones(agree.sum(), bool), (i[agree], j[agree])), (len(ground_truth), len(predicted)))
     is_matched = maximum_bipartite_matching(graph, "column") >= 0
-    counts = [
-        np.bincount(classes, minlength=ground_truth.num_classes)
-        for classes in (ground_truth.class_index[is_matched], ground_truth.class_index, predicted.class_index)
-    ]
-    return F1Scores(*counts)
+    true_classes = ground_truth.class_index
+    return _count_by_class(ground_truth.num_classes, true_classes[is_matched], true_classes, predicted.class_index)
+
+
+def tune_thresholds(
+    ground_truth: EventTable,
+    framewise: np.ndarray,
+    seconds_per_frame: float,
+    rules: EventRules | None = None,
+    *,
+    by: Literal["event", "segment"] = "event",
+    offset_ratio: float = 0.5,
+    num_candidates: int = 20,
+) -> EventRules:
+    """Find the onset threshold of each class with the highest F1; return `rules` with these thresholds.
+
+    Args:
+        ground_truth: True events of clips that are part of neither training nor evaluation, such as those of
+            `kerastag make-soundscapes --split valid=...`.
+        framewise: Probabilities in [0, 1], `(clips, frames, classes)`.
+        seconds_per_frame: Hop from one frame to the next, seconds, above 0.
+        rules: Rules that define an event. A class of which no threshold finds any event keeps their onset threshold.
+        by: F1 to maximize, `"event"` or `"segment"`, the latter in segments of one second.
+        offset_ratio: Offset threshold divided by onset threshold, in [0, 1].
+        num_candidates: Number of thresholds to try per class, at least 1, evenly spaced over the ranks of the highest
+            probabilities of the clips. Of equally good thresholds, the highest is selected.
+
+    Raises:
+        ValueError: An argument is out of range, or the shapes do not fit.
+
+    >>> import numpy as np
+    >>> from kerastag.metrics import EventTable, tune_thresholds
+    >>> framewise = np.zeros((1, 4, 1)); framewise[0, 1:3] = 0.3
+    >>> ground_truth = EventTable([0], [0], [0.5], [1.5], num_clips=1, num_classes=1)
+    >>> tune_thresholds(ground_truth, framewise, 0.5).onset_thresholds
+    (0.3,)
+    """
+    framewise, rules = check_framewise(framewise, ground_truth), rules or EventRules()
+    if not 0 <= offset_ratio <= 1:
+        raise ValueError(f"`offset_ratio` must be in [0, 1]; received: {offset_ratio}")
+    if num_candidates < 1:
+        raise ValueError(f"`num_candidates` must be at least 1; received: {num_candidates}")
+    if by not in ("event", "segment"):
+        raise ValueError(f"`by` must be one of event, segment; received: {by!r}")
+    compute_f1 = compute_event_f1 if by == "event" else compute_segment_f1
+    peaks = framewise.max(axis=1)
+    thresholds = np.broadcast_to(np.asarray(rules.onset_thresholds, float), ground_truth.num_classes).copy()
+    best_f1 = np.zeros(ground_truth.num_classes)
+    for rank in np.linspace(0, 1, num_candidates):
+        candidates = np.quantile(peaks, rank, axis=0, method="higher").astype(float)
+        candidate_rules = _replace_thresholds(rules, candidates, offset_ratio)
+        predicted = EventTable.from_framewise(framewise, seconds_per_frame, candidate_rules)
+        f1 = np.nan_to_num(compute_f1(ground_truth, predicted).by_class)
+        is_better = (f1 >= best_f1) & (f1 > 0)
+        thresholds[is_better], best_f1[is_better] = candidates[is_better], f1[is_better]
+    return _replace_thresholds(rules, thresholds, offset_ratio)
 
 
 def _find_active_cells(table: EventTable, segment_seconds: float) -> np.ndarray:
@@ -151,8 +199,11 @@ def _find_active_cells(table: EventTable, segment_seconds: float) -> np.ndarray:
     first = np.floor(table.onset / segment_seconds + _ROUNDING).astype(int)
     end = np.ceil(table.offset / segment_seconds - _ROUNDING).astype(int)
     rows, segment = expand_ranges(first, np.maximum(end - first, 1))
-    # The class comes last, so that the remainder by the number of classes is the class.
     return np.unique((segment * table.num_clips + table.clip[rows]) * table.num_classes + table.class_index[rows])
+
+
+def _count_by_class(num_classes: int, *class_indices: np.ndarray) -> F1Scores:
+    return F1Scores(*(np.bincount(classes, minlength=num_classes) for classes in class_indices))
 
 
 def _check_tables(ground_truth: EventTable, predicted: EventTable) -> None:
@@ -165,3 +216,7 @@ def _check_tables(ground_truth: EventTable, predicted: EventTable) -> None:
 
 def _divide(part: int, whole: int) -> float:
     return float(part / whole) if whole else 0.0
+
+
+def _replace_thresholds(rules: EventRules, onset: np.ndarray, offset_ratio: float) -> EventRules:
+    return replace(rules, onset_thresholds=onset.tolist(), offset_thresholds=(offset_ratio * onset).tolist())

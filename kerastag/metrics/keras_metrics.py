@@ -1,9 +1,4 @@
-"""Mean average precision and d-prime as Keras metrics, for `model.compile(metrics=[...])` on any backend.
-
-The state of a compiled training step has a fixed size, so that it cannot hold all scores: they are counted in bins. The
-bins are even on the logit scale, from 1e-7 to 1 - 1e-7, because the probabilities of rare classes crowd near 0. The
-results equal those of `kerastag.metrics.compute_metrics` for scores rounded to the bins.
-"""
+"""Mean average precision and d-prime as Keras metrics, for `model.compile(metrics=[...])` on any backend."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ _MAX_LOGIT = math.log(1 / _MIN_PROBABILITY - 1)
 
 
 class _RankingMetric(keras.metrics.Metric):
-    """Base class of metrics that are computed from the scores of positive and negative clips of each class."""
+    """Base class of metrics that are computed from the numbers of positive and negative clips in each bin of scores."""
 
     def __init__(self, num_bins: int, name: str, dtype: Any) -> None:
         super().__init__(name=name, dtype=dtype)
@@ -41,27 +36,33 @@ class _RankingMetric(keras.metrics.Metric):
             sample_weight = ops.cast(sample_weight, "float32")
             weights *= ops.expand_dims(sample_weight, -1) if len(sample_weight.shape) == 1 else sample_weight
         num_classes = self.positives.shape[0]
-        cells = ops.reshape(self._find_bins(y_pred) + self.num_bins * ops.arange(num_classes, dtype="int32"), [-1])
+        probability = ops.clip(y_pred, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+        position = 0.5 - (ops.log(probability) - ops.log1p(-probability)) / (2 * _MAX_LOGIT)  # 0 for the highest score
+        bins = ops.clip(ops.cast(position * self.num_bins, "int32"), 0, self.num_bins - 1)
+        cells = ops.reshape(bins + self.num_bins * ops.arange(num_classes, dtype="int32"), [-1])
         for counts, share in ((self.positives, y_true), (self.negatives, 1 - y_true)):
             sums = ops.segment_sum(ops.reshape(weights * share, [-1]), cells, num_classes * self.num_bins)
             counts.assign_add(ops.reshape(sums, counts.shape))
+
+    def result(self) -> Any:
+        if self.positives is None:
+            return ops.zeros((), dtype=self.dtype)
+        value = self._compute(ops.convert_to_tensor(self.positives), ops.convert_to_tensor(self.negatives))
+        return ops.cast(value, self.dtype)
+
+    def _compute(self, positives: Any, negatives: Any) -> Any:
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_bins": self.num_bins}
 
     def _build(self, num_classes: int) -> None:
         if self.positives is None:
-            shape = (num_classes, self.num_bins)
-            self.positives = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="positives")
-            self.negatives = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="negatives")
+            options = {"shape": (num_classes, self.num_bins), "initializer": "zeros", "dtype": "float32"}
+            self.positives = self.add_weight(name="positives", **options)
+            self.negatives = self.add_weight(name="negatives", **options)
         elif self.positives.shape[0] != num_classes:
             raise ValueError(f"`y_pred` must have {self.positives.shape[0]} classes; received: {num_classes}")
-
-    def _find_bins(self, y_pred: Any) -> Any:
-        """Return the index of the bin of each score; bin 0 has the highest scores."""
-        probability = ops.clip(y_pred, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
-        position = 0.5 - (ops.log(probability) - ops.log1p(-probability)) / (2 * _MAX_LOGIT)  # in [0, 1]
-        return ops.clip(ops.cast(position * self.num_bins, "int32"), 0, self.num_bins - 1)
 
 
 @keras.saving.register_keras_serializable(package="kerastag")
@@ -72,11 +73,10 @@ class MeanAveragePrecision(_RankingMetric):
 
         AP = sum over bins b of positives(b) / P * tp(b) / n(b)
 
-    Scores in one bin count as equal. With 1,000 bins these are probabilities `p` near 0 that differ by less than 3 %,
-    likewise `1 - p` near 1. `kerastag.metrics.compute_metrics` is exact, but needs all scores at once.
-
-    The state is two float32 arrays `(classes, num_bins)`; it is created by the first batch. `reset_state` sets it to
-    zeros. Counts are exact up to 16.7 million clips per bin.
+    Scores in one bin count as equal, otherwise the result is that of `kerastag.metrics.compute_metrics`, which needs
+    all scores at once. Bins are even on the logit scale from 1e-7 to 1 - 1e-7, because the probabilities of rare
+    classes crowd near 0: with 1,000 bins, equal are `p` near 0, or `1 - p` near 1, that differ by less than 3 %. The
+    state, created by the first batch, is two float32 arrays `(classes, num_bins)`, exact up to 16.7 million clips.
 
     `y_true` and `y_pred` are `(batch, classes)`. `y_true` is in [0, 1]: a fractional target, such as mixup creates,
     counts as that share of a positive and the rest of a negative clip. `sample_weight`, `(batch,)`, `(batch, 1)` or
@@ -106,16 +106,13 @@ class MeanAveragePrecision(_RankingMetric):
     def __init__(self, num_bins: int = 1000, name: str = "map", dtype: Any = None) -> None:
         super().__init__(num_bins, name, dtype)
 
-    def result(self) -> Any:
-        if self.positives is None:
-            return ops.zeros((), dtype=self.dtype)
-        positives, negatives = ops.convert_to_tensor(self.positives), ops.convert_to_tensor(self.negatives)
+    def _compute(self, positives: Any, negatives: Any) -> Any:
         true_positives = ops.cumsum(positives, axis=1)  # in each bin or above
         num_above = true_positives + ops.cumsum(negatives, axis=1)
         num_positives = true_positives[:, -1]
         precision = ops.divide_no_nan(true_positives, num_above)
         average_precision = ops.divide_no_nan(ops.sum(positives * precision, axis=1), num_positives)
-        return ops.cast(_average(average_precision, num_positives > 0), self.dtype)
+        return _average(average_precision, num_positives > 0)
 
 
 @keras.saving.register_keras_serializable(package="kerastag")
@@ -126,17 +123,9 @@ class DPrime(_RankingMetric):
 
         AUC = sum over bins b of positives(b) * (negatives below b + negatives(b) / 2) / (P * N)
 
-    State, resolution, `y_true`, `y_pred` and `sample_weight` are those of `MeanAveragePrecision`. Classes without
-    positives or without negatives are skipped. The result is 0 where every class is skipped, and infinite where the
-    mean AUC is 1.
-
-    Args:
-        num_bins: Number of bins per class, at least 2.
-        name: Name of the metric.
-        dtype: Data type of the result; counts are float32 whatever it is.
-
-    Raises:
-        ValueError: `num_bins` is out of range, or `update_state` receives other shapes.
+    Arguments, errors, state, resolution, `y_true`, `y_pred` and `sample_weight` are those of `MeanAveragePrecision`.
+    Classes without positives or without negatives are skipped. The result is 0 where every class is skipped, and
+    infinite where the mean AUC is 1.
 
     >>> import kerastag
     >>> metric = kerastag.metrics.DPrime()
@@ -151,10 +140,7 @@ class DPrime(_RankingMetric):
     def __init__(self, num_bins: int = 1000, name: str = "d_prime", dtype: Any = None) -> None:
         super().__init__(num_bins, name, dtype)
 
-    def result(self) -> Any:
-        if self.positives is None:
-            return ops.zeros((), dtype=self.dtype)
-        positives, negatives = ops.convert_to_tensor(self.positives), ops.convert_to_tensor(self.negatives)
+    def _compute(self, positives: Any, negatives: Any) -> Any:
         negatives_above = ops.cumsum(negatives, axis=1)  # in each bin or above
         num_positives, num_negatives = ops.sum(positives, axis=1), negatives_above[:, -1]
         # Subtracting the share of the negatives above from 1 keeps more digits than adding up those below.
@@ -163,7 +149,7 @@ class DPrime(_RankingMetric):
         is_counted = ops.logical_and(num_positives > 0, num_negatives > 0)
         mean_auc = ops.where(ops.any(is_counted), 1 - _average(mean_share_above, is_counted), 0.5)
         # sqrt(2) * inverse_normal_cdf(x) is 2 * erfinv(2 x - 1).
-        return ops.cast(2 * ops.erfinv(2 * mean_auc - 1), self.dtype)
+        return 2 * ops.erfinv(2 * mean_auc - 1)
 
 
 def _average(values: Any, is_counted: Any) -> Any:

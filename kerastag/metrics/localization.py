@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from kerastag.metrics.event_table import EventTable, check_framewise, join_sorted_keys
+from kerastag.metrics.event_table import EventTable, check_framewise
 
 __all__ = [
     "LocalizationReport",
@@ -21,31 +21,23 @@ __all__ = [
 
 _SHORT_SECONDS = 2.0
 _ROUNDING = 1e-6
-_COLUMN_WIDTHS = (15, 8, 10, 9, 8)
-_OLD_NAMES = {
-    "positives": "num_pairs",
-    "chosen": "num_selected",
-    "centre": "center",
-    "centre_chance": "center_chance",
-    "centre_possible": "center_possible",
-}
+_HEADER = ("", "pairs", "selected", "center inside", "chance", "possible", "overlap", "chance")
+_COLUMN_WIDTHS = (7, 10, 15, 8, 10, 9, 8)
+_OLD_NAMES = {"positives": "num_pairs", "chosen": "num_selected"}
 
 
 @dataclass(frozen=True)
 class LocalizationScores:
     """Shares of the sub-clips that overlap, or have their center in, an event of their class.
 
-    They are counted over pairs of a clip and a class that has an event in it.
-
     Attributes:
-        num_pairs: Number of pairs.
-        num_selected: Number of pairs for which a sub-clip was selected.
-        overlap: Share of `num_selected` whose sub-clip overlaps an event of the class, in [0, 1].
+        num_pairs: Number of pairs of a clip and a class that has an event in it.
+        num_selected: Number of these pairs for which a sub-clip was selected.
+        overlap: Share of the selected pairs whose sub-clip overlaps an event of the class, in [0, 1].
         overlap_chance: The same share for sub-clips at random positions.
-        center: Share of `num_selected` whose sub-clip has its center in an event of the class, in [0, 1].
+        center: Share of the selected pairs whose sub-clip has its center in an event of the class, in [0, 1].
         center_chance: The same share for sub-clips at random positions.
-        center_possible: Share of `num_selected` for which some sub-clip has its center in an event: sub-clips do not
-            reach beyond the ends of the clip.
+        center_possible: The same share for the best sub-clip within the clip.
     """
 
     num_pairs: int
@@ -61,10 +53,8 @@ class LocalizationScores:
 class LocalizationReport:
     """Localization of all pairs of clip and class, and of two groups of them.
 
-    Attributes:
-        all: Scores of all pairs.
-        short: Scores of the pairs all of whose events last at most two seconds.
-        close: Scores of the pairs with several events, two of them at most two seconds apart.
+    `short` are the pairs all of whose events last at most two seconds; `close` are those with several events, two of
+    them at most two seconds apart.
     """
 
     all: LocalizationScores
@@ -80,40 +70,22 @@ class LocalizationReport:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> LocalizationReport:
-        """Restore a report from the dictionary that `as_dict` returned, this version's or an earlier one's.
-
-        Args:
-            values: Dictionary such as the entry `localization` of a run's `metrics.json`.
-
-        >>> from kerastag.metrics import LocalizationReport, LocalizationScores
-        >>> scores = LocalizationScores(3, 2, 1.0, 0.7, 0.5, 0.5, float("nan"))
-        >>> report = LocalizationReport(scores, scores, scores)
-        >>> LocalizationReport.from_dict(report.as_dict()).all.center
-        0.5
-        """
+        """Restore a report from the result of `as_dict`, of this version or an earlier one."""
         groups = {}
         for group, scores in values.items():
-            numbers: dict[str, Any] = {
-                _OLD_NAMES.get(name, name): math.nan if value is None else value for name, value in scores.items()
-            }
-            groups[group] = LocalizationScores(**numbers)
+            names = (_OLD_NAMES.get(name, name).replace("centre", "center") for name in scores)
+            numbers: Iterator[Any] = (math.nan if value is None else value for value in scores.values())
+            groups[group] = LocalizationScores(**dict(zip(names, numbers, strict=True)))
         return cls(**groups)
 
     def format_table(self) -> str:
         """Format the scores as lines of text: one row per group, each share beside its chance level."""
-        titles = ("center inside", "chance", "possible", "overlap", "chance")
-        header = "".join(f"{title:>{width}}" for title, width in zip(titles, _COLUMN_WIDTHS, strict=True))
-        lines = [f"{'':8}{'pairs':>7}{'selected':>10}{header}"]
-        for group in ("all", "short", "close"):
-            scores = getattr(self, group)
-            names = ("center", "center_chance", "center_possible", "overlap", "overlap_chance")
-            shares = [getattr(scores, name) for name in names]
-            cells = "".join(
-                f"{'-' if math.isnan(share) else format(share, '.3f'):>{width}}"
-                for share, width in zip(shares, _COLUMN_WIDTHS, strict=True)
-            )
-            lines.append(f"{group:8}{scores.num_pairs:7,}{scores.num_selected:10,}{cells}")
-        return "\n".join(lines)
+        rows = [_HEADER]
+        for group, s in (("all", self.all), ("short", self.short), ("close", self.close)):
+            shares = (s.center, s.center_chance, s.center_possible, s.overlap, s.overlap_chance)
+            cells = ("-" if math.isnan(share) else f"{share:.3f}" for share in shares)
+            rows.append((group, f"{s.num_pairs:,}", f"{s.num_selected:,}", *cells))
+        return "\n".join(f"{group:8}" + "".join(map(str.rjust, cells, _COLUMN_WIDTHS)) for group, *cells in rows)
 
 
 def compute_localization(
@@ -125,15 +97,12 @@ def compute_localization(
 ) -> LocalizationReport:
     """Compare selected sub-clips with the true events of their classes.
 
-    A sub-clip of a class without an event in the clip is ignored. Of several sub-clips selected for the same class in a
-    clip, the first one counts.
-
     Args:
         ground_truth: True events.
         start_seconds: Start of each sub-clip, seconds, `(clips, sub_clips)`.
-        classes: Index of the class that each sub-clip was selected for, `(clips, sub_clips)`.
-        sub_clip_seconds: Length of a sub-clip, seconds, at least 0; 0 for points in time, such as those of
-            `find_peaks`.
+        classes: Index of the class that each sub-clip was selected for, `(clips, sub_clips)`. A class without an event
+            in the clip is ignored; of several sub-clips for a class, the first one counts.
+        sub_clip_seconds: Length of a sub-clip, seconds, at least 0; 0 for points, such as those of `find_peaks`.
         clip_seconds: Length of a clip, seconds, above `sub_clip_seconds`.
 
     Raises:
@@ -152,7 +121,7 @@ def compute_localization(
             f"received: shapes {start_seconds.shape} and {classes.shape}"
         )
     overlap_chance, center_chance = compute_chance_localization(ground_truth, sub_clip_seconds, clip_seconds)
-    pairs = np.unique(ground_truth.pair_index)
+    pairs, pair_of_event = np.unique(ground_truth.pair_index, return_inverse=True)
     start_by_pair = np.full(ground_truth.num_clips * ground_truth.num_classes, np.nan)
     keys = np.arange(ground_truth.num_clips)[:, None] * ground_truth.num_classes + classes
     start_by_pair[keys.ravel()[::-1]] = start_seconds.ravel()[::-1]  # reversed, so that the first sub-clip counts
@@ -160,14 +129,16 @@ def compute_localization(
     center = start + sub_clip_seconds / 2
     overlaps = (start <= ground_truth.offset) & (start + sub_clip_seconds >= ground_truth.onset)
     is_inside = (center >= ground_truth.onset) & (center <= ground_truth.offset)
-    shares = (
-        _any_of_pair(ground_truth, pairs, overlaps),
-        overlap_chance,
-        _any_of_pair(ground_truth, pairs, is_inside),
-        center_chance,
-        center_chance > 0,
-    )
+    is_long = ground_truth.durations > _SHORT_SECONDS + _ROUNDING
+    is_close = np.zeros(len(ground_truth), bool)
+    pauses = ground_truth.onset[1:] - ground_truth.offset[:-1]
+    is_close[1:] = (np.diff(pair_of_event) == 0) & (pauses <= _SHORT_SECONDS + _ROUNDING)
+
+    def any_of_pair(condition: np.ndarray) -> np.ndarray:
+        return np.bincount(pair_of_event, condition, minlength=len(pairs)) > 0
+
     is_selected = np.isfinite(start_by_pair[pairs])
+    shares = (any_of_pair(overlaps), overlap_chance, any_of_pair(is_inside), center_chance, center_chance > 0)
 
     def compute_scores(group: np.ndarray) -> LocalizationScores:
         rows = group & is_selected
@@ -176,15 +147,15 @@ def compute_localization(
 
     return LocalizationReport(
         all=compute_scores(np.ones(len(pairs), bool)),
-        short=compute_scores(_find_short_pairs(ground_truth, pairs)),
-        close=compute_scores(_find_close_pairs(ground_truth, pairs)),
+        short=compute_scores(~any_of_pair(is_long)),
+        close=compute_scores(any_of_pair(is_close)),
     )
 
 
 def find_peaks(framewise: np.ndarray, seconds_per_frame: float) -> tuple[np.ndarray, np.ndarray]:
     """Find the middle of the most probable frame of every class.
 
-    Where several frames in a row are equally probable, the middle of the first such row of frames is returned.
+    Of several most probable frames, the result is the middle of the first one and those that follow it directly.
 
     Args:
         framewise: Probabilities in [0, 1], `(clips, frames, classes)`.
@@ -194,7 +165,7 @@ def find_peaks(framewise: np.ndarray, seconds_per_frame: float) -> tuple[np.ndar
         `start_seconds` and `classes` for `compute_localization`, both `(clips, classes)`.
 
     Raises:
-        ValueError: The probabilities have another shape or lie outside [0, 1].
+        ValueError: `framewise` has another shape or range.
 
     >>> from kerastag.metrics import find_peaks
     >>> start_seconds, classes = find_peaks([[[0.1], [0.7], [0.7], [0.2]]], 0.5)
@@ -217,17 +188,11 @@ def compute_chance_localization(
 
     The start of the sub-clip is uniform between 0 and `clip_seconds - sub_clip_seconds`.
 
-    Args:
-        ground_truth: True events.
-        sub_clip_seconds: Length of the sub-clip, seconds, at least 0.
-        clip_seconds: Length of a clip, seconds, above `sub_clip_seconds`.
+    Arguments and errors are those of `compute_localization`.
 
     Returns:
-        Two arrays `(pairs,)` over the pairs of a clip and a class with an event in it, by clip and class: the
-        probability that the sub-clip overlaps an event of the class, and that its center lies in one.
-
-    Raises:
-        ValueError: An argument is out of range.
+        Probability that the sub-clip overlaps an event, and that its center lies in one, both `(pairs,)`, for each pair
+        of a clip and a class that has an event in it, by clip and class.
     """
     if not 0 <= sub_clip_seconds < clip_seconds < math.inf:
         allowed = f"at least 0 and below `clip_seconds` ({clip_seconds})"
@@ -242,29 +207,10 @@ def compute_chance_localization(
 def _measure_union(ground_truth: EventTable, first: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
     """Return the length of the union of each pair's intervals within [0, limit], seconds."""
     first, end = np.clip(first, 0, limit), np.clip(end, 0, limit)
-    pairs = np.unique(ground_truth.pair_index)
-    length, reached = np.zeros(len(pairs)), np.zeros(len(pairs))
+    pairs, pair_of_event = np.unique(ground_truth.pair_index, return_inverse=True)
+    length, reached = np.zeros((2, len(pairs)))
     # The events of a pair are sorted by onset, so that what the earlier ones cover ends at one point.
-    for row, pair in enumerate(np.searchsorted(pairs, ground_truth.pair_index)):
+    for row, pair in enumerate(pair_of_event):
         length[pair] += max(0.0, end[row] - max(first[row], reached[pair]))
         reached[pair] = max(reached[pair], end[row])
     return length
-
-
-def _any_of_pair(ground_truth: EventTable, pairs: np.ndarray, condition: np.ndarray) -> np.ndarray:
-    """Return whether the condition holds for any event of each pair."""
-    result = np.zeros(len(pairs), bool)
-    np.logical_or.at(result, np.searchsorted(pairs, ground_truth.pair_index), condition)
-    return result
-
-
-def _find_short_pairs(ground_truth: EventTable, pairs: np.ndarray) -> np.ndarray:
-    return ~_any_of_pair(ground_truth, pairs, ground_truth.durations > _SHORT_SECONDS + _ROUNDING)
-
-
-def _find_close_pairs(ground_truth: EventTable, pairs: np.ndarray) -> np.ndarray:
-    i, j = join_sorted_keys(ground_truth.pair_index, ground_truth.pair_index)
-    pause = ground_truth.onset[j] - ground_truth.offset[i]
-    is_close = np.zeros(len(ground_truth), bool)
-    is_close[i[(j == i + 1) & (pause <= _SHORT_SECONDS + _ROUNDING)]] = True
-    return _any_of_pair(ground_truth, pairs, is_close)

@@ -66,7 +66,7 @@ def compute_psds(
     smoothing_seconds: float = 0.0,
     max_thresholds: int = 200,
 ) -> float:
-    """Compute the polyphonic sound detection score of framewise probabilities.
+    """Compute the polyphonic sound detection score of framewise probabilities, in [0, 1].
 
     The detections of a class are the runs of frames at or above a threshold, for every threshold. With TPR the share of
     its true events that are detected, and eFPR its false detections per hour plus, weighted, its cross triggers per
@@ -81,11 +81,8 @@ def compute_psds(
         clip_seconds: Length of a clip, seconds, above 0; detections end there at the latest.
         scenario: Tolerances and costs; `PSDS_1` and `PSDS_2` are those of DCASE.
         smoothing_seconds: Length of the median filter over the probabilities, seconds, as in `EventRules`.
-        max_thresholds: Largest number of thresholds per class, at least 1. A class with more distinct probabilities is
-            evaluated at that many of them, which lie closer together where few detections are false.
-
-    Returns:
-        The score, in [0, 1].
+        max_thresholds: Largest number of thresholds per class, at least 1; they lie closer together where few
+            detections are false.
 
     Raises:
         ValueError: The shapes do not fit, an argument is out of range, or there is no true event.
@@ -102,7 +99,7 @@ def compute_psds(
         thresholds as in Ebbers et al., "Threshold-independent evaluation of sound event detection scores", 2022.
     """
     framewise = check_framewise(framewise, ground_truth)
-    for name, value in (("seconds_per_frame", seconds_per_frame), ("clip_seconds", clip_seconds)):
+    for name, value in {"seconds_per_frame": seconds_per_frame, "clip_seconds": clip_seconds}.items():
         if not 0 < value < np.inf:
             raise ValueError(f"`{name}` must be above 0; received: {value}")
     if not len(ground_truth):
@@ -112,33 +109,27 @@ def compute_psds(
         framewise = median_filter(framewise, (1, 2 * half + 1, 1), mode="nearest")
     curves = []
     for k in np.unique(ground_truth.class_index):
-        points = [
-            _compute_operating_point(
-                ground_truth, int(k), framewise[:, :, k] >= threshold, seconds_per_frame, clip_seconds, scenario
-            )
-            for threshold in _select_thresholds(framewise[:, :, k], max_thresholds)
-        ]
-        curves.append(np.array([(0.0, 0.0), *points]))
+        probabilities = framewise[:, :, k]
+        thresholds = np.unique(probabilities)[::-1]
+        if len(thresholds) > max_thresholds:
+            thresholds = thresholds[np.unique(np.geomspace(1, len(thresholds), max_thresholds).round().astype(int)) - 1]
+        points = [(0.0, 0.0)]
+        for threshold in thresholds:
+            detections = _find_detections(probabilities >= threshold, seconds_per_frame, clip_seconds)
+            points.append(_compute_operating_point(ground_truth, k, detections, clip_seconds, scenario))
+        curves.append(np.array(points))
     return _integrate(curves, scenario)
-
-
-def _select_thresholds(probabilities: np.ndarray, max_thresholds: int) -> np.ndarray:
-    thresholds = np.unique(probabilities)[::-1]
-    if len(thresholds) <= max_thresholds:
-        return thresholds
-    return thresholds[np.unique(np.geomspace(1, len(thresholds), max_thresholds).round().astype(int)) - 1]
 
 
 def _compute_operating_point(
     ground_truth: EventTable,
     class_index: int,
-    is_active: np.ndarray,
-    seconds_per_frame: float,
+    detections: tuple[np.ndarray, np.ndarray, np.ndarray],
     clip_seconds: float,
     scenario: PsdsScenario,
 ) -> tuple[float, float]:
-    """Compute eFPR and TPR of a class at one threshold, which `is_active` frames `(clips, frames)` reach."""
-    clip, onset, offset = _find_detections(is_active, seconds_per_frame, clip_seconds)
+    """Compute eFPR and TPR of a class from the clip, onset and offset of its detections."""
+    clip, onset, offset = detections
     # Pairs of a true event and a detection of the same clip; the event may be of any class.
     event, detection = join_sorted_keys(ground_truth.clip, clip)
     shared_onset = np.maximum(ground_truth.onset[event], onset[detection])
@@ -154,9 +145,14 @@ def _compute_operating_point(
     detected_share = detected_seconds[is_of_class] / ground_truth.durations[is_of_class]
     true_positives = (detected_share >= scenario.ground_truth_tolerance - _ROUNDING).sum()
     rate = (~is_relevant).sum() / (ground_truth.num_clips * clip_seconds / _SECONDS_PER_HOUR)
-    rate += scenario.cross_trigger_weight * _compute_cross_trigger_rate(
-        ground_truth, class_index, coverage[~is_relevant], scenario
-    )
+    # Cross triggers are false detections; they count per hour of the events of each other class.
+    num_classes = ground_truth.num_classes
+    seconds = np.bincount(ground_truth.class_index, ground_truth.durations, minlength=num_classes)
+    others = np.flatnonzero((seconds > 0) & (np.arange(num_classes) != class_index))
+    if len(others):
+        is_trigger = coverage[~is_relevant][:, others] >= scenario.cross_trigger_tolerance - _ROUNDING
+        cross_trigger_rates = is_trigger.sum(axis=0) / (seconds[others] / _SECONDS_PER_HOUR)
+        rate += scenario.cross_trigger_weight * np.mean(cross_trigger_rates)
     return float(rate), float(true_positives / is_of_class.sum())
 
 
@@ -170,19 +166,6 @@ def _find_detections(
     offset = np.minimum(np.nonzero(steps < 0)[1] * seconds_per_frame, clip_seconds)
     is_in_clip = offset - onset > _ROUNDING
     return clip[is_in_clip], onset[is_in_clip], offset[is_in_clip]
-
-
-def _compute_cross_trigger_rate(
-    ground_truth: EventTable, class_index: int, coverage: np.ndarray, scenario: PsdsScenario
-) -> float:
-    """Compute the cross triggers among false detections, per hour of each other class's events, averaged."""
-    num_classes = ground_truth.num_classes
-    seconds = np.bincount(ground_truth.class_index, ground_truth.durations, minlength=num_classes)
-    others = np.flatnonzero((seconds > 0) & (np.arange(num_classes) != class_index))
-    if not len(others):
-        return 0.0
-    triggers = (coverage[:, others] >= scenario.cross_trigger_tolerance - _ROUNDING).sum(axis=0)
-    return float(np.mean(triggers / (seconds[others] / _SECONDS_PER_HOUR)))
 
 
 def _integrate(curves: list[np.ndarray], scenario: PsdsScenario) -> float:

@@ -74,10 +74,8 @@ class ModelEntry:
         >>> MODELS["cnn10"].dropout_rates()
         {'dropout': 0.5, 'block_dropout': 0.2}
         """
-        parameters = signature(self._import_builder()).parameters.values()
-        return {
-            each.name: each.default for each in parameters if each.name.endswith("dropout") and each.default is not None
-        }
+        defaults = {name: each.default for name, each in signature(self._import_builder()).parameters.items()}
+        return {name: rate for name, rate in defaults.items() if name.endswith("dropout") and rate is not None}
 
     def _import_builder(self) -> Callable[..., Any]:
         return getattr(import_module(f"{__name__}.{self.module}"), self.builder)

@@ -29,11 +29,9 @@ from keras import layers
 
 from kerastag.layers._arguments import check_choice, check_integer, check_rate
 from kerastag.layers.attention_pooling import PHI, AttentionPooling
-from kerastag.layers.average_pooling import AveragePooling
 from kerastag.layers.half_dropout import HalfDropout
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
-from kerastag.layers.max_pooling import MaxPooling
-from kerastag.layers.min_pooling import MinPooling
+from kerastag.layers.segment_pooling import AveragePooling, MaxPooling, MinPooling
 
 POOLINGS = {"average": [AveragePooling], "max": [MaxPooling], "min": [MinPooling], "max_min": [MaxPooling, MinPooling]}
 PHI_NAMES = (*PHI, "nin")

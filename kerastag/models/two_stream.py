@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerastag.dsp import FRONT_ENDS, FrontEnd
+from kerastag.dsp import FRONT_ENDS
 from kerastag.layers._arguments import check_choice, check_integer
 from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 from kerastag.layers.log_mel import LogMel
@@ -97,23 +97,22 @@ def gl_at(
     check_choice("sub_clip_pooling", sub_clip_pooling, SUB_CLIP_POOLINGS)
     check_integer("num_classes", num_classes)
     architecture = get_backbone(backbone)
-    front_end = FRONT_ENDS[architecture.front_end]
     select_sub_clips = _build_selection(
         architecture, select, input, num_sub_clips, sub_clip_seconds, suppress_radius_seconds
     )
-    rates = _collect_dropout_rates(
-        backbone, dropout=dropout, block_dropout=block_dropout, residual_dropout=residual_dropout
-    )
-    arguments = {"num_classes": num_classes, "width": width, **rates}
-    global_stream = MODELS[backbone].build(
-        augment=None if freeze_global else augment, name="global_stream", **arguments
-    )
-    local_stream = MODELS[backbone].build(augment=_copy_layer(augment), name="local_stream", **arguments)
+    front_end = FRONT_ENDS[architecture.front_end]
+    inputs, log_mel = build_input(front_end, input)
+    rates = {"dropout": dropout, "block_dropout": block_dropout, "residual_dropout": residual_dropout}
+    arguments = {"num_classes": num_classes, "width": width, **_select_rates(backbone, rates)}
+    global_augment = None if freeze_global else augment
+    # The global stream is complete before anything of the local one draws a seed, as the backbone alone would be.
+    global_stream = MODELS[backbone].build(**arguments, augment=global_augment, name="global_stream")
+    local_augment = augment and type(augment).from_config(copy.deepcopy(augment.get_config()))
+    local_stream = MODELS[backbone].build(**arguments, augment=local_augment, name="local_stream")
     if initial_weights is not None:
         if copy_weights(global_stream, initial_weights) and freeze_global:
             raise ValueError("`freeze_global` must be False if `initial_weights` are for other classes; received: True")
         local_stream.set_weights(global_stream.get_weights())
-    inputs, log_mel = build_input(front_end, input)
     if freeze_global:
         _freeze(global_stream)
 
@@ -152,17 +151,13 @@ def _pool(probabilities: Any) -> Any:
     return 0.5 * (ops.max(probabilities, axis=1) + ops.mean(probabilities, axis=1))
 
 
-def _collect_dropout_rates(backbone: str, **rates: float | None) -> dict[str, float]:
+def _select_rates(backbone: str, rates: dict[str, float | None]) -> dict[str, float]:
     """Return the rates that are not None; raise if the backbone has no such rate."""
     names = MODELS[backbone].dropout_rates()
     for name, rate in rates.items():
         if rate is not None and name not in names:
             raise ValueError(f"`{name}` must be None for the backbone {backbone}; received: {rate!r}")
     return {name: rate for name, rate in rates.items() if rate is not None}
-
-
-def _copy_layer(layer: keras.layers.Layer | None) -> keras.layers.Layer | None:
-    return None if layer is None else type(layer).from_config(copy.deepcopy(layer.get_config()))
 
 
 def _freeze(stream: keras.Model) -> None:
@@ -184,7 +179,7 @@ def _build_selection(
     check_choice("select", select, INPUTS)
     if select == "waveform" and input != "waveform":
         raise ValueError(f"`select` must be 'log_mel' unless `input` is 'waveform'; received: {select!r}")
-    front_end: FrontEnd = FRONT_ENDS[architecture.front_end]
+    front_end = FRONT_ENDS[architecture.front_end]
     rate = front_end.frames_per_second if select == "log_mel" else front_end.sample_rate
     layer = ClassWiseClipSelect(
         num_sub_clips, sub_clip_seconds, rate, suppress_radius_seconds, return_windows=True, name="select"

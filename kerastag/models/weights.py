@@ -12,8 +12,6 @@ from kerastag.models.loading import load_model
 
 __all__ = ["compute_fingerprint", "copy_weights"]
 
-_FINGERPRINT_DIGITS = 16
-
 
 def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Model) -> tuple[str, ...]:
     """Copy the weights of another model, layer by layer, into a model.
@@ -60,9 +58,7 @@ def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Mode
 
 
 def compute_fingerprint(network: keras.layers.Layer) -> str:
-    """Compute a digest of all weights of a network.
-
-    Networks with the same weights have the same fingerprint, whatever the order of their layers.
+    """Compute a digest of all weights of a network, whatever the order of its layers.
 
     Args:
         network: Keras model or layer with float32 weights.
@@ -77,12 +73,9 @@ def compute_fingerprint(network: keras.layers.Layer) -> str:
     >>> compute_fingerprint(layer) == fingerprint
     False
     """
-    digests = sorted(_compute_digest(np.ascontiguousarray(array, np.float32)) for array in network.get_weights())
-    return hashlib.sha256(b"".join(digests)).hexdigest()[:_FINGERPRINT_DIGITS]
-
-
-def _compute_digest(array: np.ndarray) -> bytes:
-    return hashlib.sha256(f"{array.shape}".encode() + array.tobytes()).digest()
+    arrays = (np.ascontiguousarray(array, np.float32) for array in network.get_weights())
+    digests = sorted(hashlib.sha256(f"{array.shape}".encode() + array.tobytes()).digest() for array in arrays)
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
 def _open_source(source: str | os.PathLike[str] | keras.Model) -> tuple[str, keras.Model]:

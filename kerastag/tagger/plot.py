@@ -7,13 +7,14 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerastag.dsp import FrontEnd, StreamingLogMel
-from kerastag.files import atomic_path
+from kerastag.files import write_atomically
 from kerastag.tagger.results import Timeline
 
 __all__ = ["check_plot_path", "compute_log_mel_overview", "plot_timeline"]
@@ -25,17 +26,14 @@ _SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def compute_log_mel_overview(blocks: Iterable[np.ndarray], front_end: FrontEnd, duration_seconds: float) -> np.ndarray:
-    """Compute the log-mel of a recording with at most 3,000 columns, each the mean of as many frames as necessary.
+    """Compute the log-mel of a recording, `(columns, mel_bins)`, in memory that does not grow with the recording.
 
-    Memory does not grow with the recording.
+    There are at most 3,000 columns, each the mean of as many frames as necessary.
 
     Args:
         blocks: Consecutive parts of the waveform at the sample rate of the front end, each `(samples,)`.
         front_end: Front end of the log-mel.
         duration_seconds: Duration of all blocks together, seconds, above 0.
-
-    Returns:
-        Log-mel, `(columns, mel_bins)`.
 
     >>> from kerastag.dsp import FRONT_ENDS
     >>> from kerastag.tagger import compute_log_mel_overview
@@ -73,11 +71,8 @@ def plot_timeline(
         classes: Indices of the classes, the first one on top, at least one.
         log_mel: Log-mel of the whole recording, `(columns, mel_bins)`, from `compute_log_mel_overview`.
         front_end: Front end of the log-mel.
-        output: Path of the plot, which ends in .png, .pdf or .svg.
+        output: Path of the plot, which ends in .png, .pdf or .svg, in a folder that exists; it is returned.
         title: Title of the plot.
-
-    Returns:
-        `output`.
 
     Raises:
         ValueError: `classes` is empty, or the extension of `output` is unknown.
@@ -88,9 +83,7 @@ def plot_timeline(
     if not len(classes):
         raise ValueError("`classes` must hold at least one class; received: none")
     figure = _draw_figure(timeline, list(classes), log_mel, front_end, title)
-    with atomic_path(output) as temporary_path:
-        figure.savefig(temporary_path, dpi=150)
-    return output
+    return write_atomically(output, partial(figure.savefig, dpi=150))
 
 
 def check_plot_path(output: str | os.PathLike[str]) -> Path:
@@ -125,15 +118,9 @@ def _draw_figure(timeline: Timeline, classes: list[int], log_mel: np.ndarray, fr
 
 def _draw_log_mel(figure: Any, axes: Any, log_mel: np.ndarray, front_end: FrontEnd, seconds: float) -> None:
     low, high = np.percentile(log_mel, (2, 99.8))
-    image = axes.imshow(
-        log_mel.T,
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        extent=(0, seconds, -0.5, log_mel.shape[1] - 0.5),
-        vmin=low,
-        vmax=max(high, low + 1e-3),
-    )
+    extent = (0, seconds, -0.5, log_mel.shape[1] - 0.5)
+    limits = {"vmin": low, "vmax": max(high, low + 1e-3)}
+    image = axes.imshow(log_mel.T, origin="lower", aspect="auto", cmap="magma", extent=extent, **limits)
     weights = front_end.mel_matrix  # (bins, mel_bins); a low band between two bins has none
     bands = np.flatnonzero(weights.sum(axis=0) > 0)
     hz = np.arange(len(weights)) * front_end.sample_rate / front_end.fft_length
@@ -146,13 +133,11 @@ def _draw_log_mel(figure: Any, axes: Any, log_mel: np.ndarray, front_end: FrontE
 
 def _draw_classes(figure: Any, axes: Any, timeline: Timeline, classes: list[int]) -> None:
     rows = timeline.probabilities[:, classes].T  # (classes, frames)
-    mesh = axes.pcolormesh(
-        timeline.edges, np.arange(len(classes) + 1) - 0.5, rows, cmap="Blues", vmin=0, vmax=1, rasterized=True
-    )
-    names = [timeline.labels.names[k] for k in classes]
-    clipwise = [timeline.clipwise[k] for k in classes]
-    axes.set_yticks(range(len(classes)), [f"{_shorten(n)}  {p:.2f}" for n, p in zip(names, clipwise, strict=True)])
-    axes.set_yticks(np.arange(1, len(classes)) - 0.5, minor=True)
+    borders = np.arange(len(classes) + 1) - 0.5
+    mesh = axes.pcolormesh(timeline.edges, borders, rows, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+    titles = [f"{_shorten(timeline.labels.names[k])}  {timeline.clipwise[k]:.2f}" for k in classes]
+    axes.set_yticks(range(len(classes)), titles)
+    axes.set_yticks(borders[1:-1], minor=True)
     axes.grid(which="minor", axis="y", color="0.8", linewidth=0.8)
     axes.tick_params(axis="y", which="both", length=0)
     axes.invert_yaxis()

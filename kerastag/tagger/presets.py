@@ -25,14 +25,13 @@ PRESETS = (BUNDLED_MODEL, *_SOURCES)
 
 
 def fetch_model(model: str | os.PathLike[str]) -> Path:
-    """Return the path of a model; fetch and import published weights when they are first used.
+    """Return the path of a model.
+
+    Published weights are fetched, and imported to a `.keras` file in the cache folder, when they are first used, and
+    imported again when the file is older than the weights or another version of kerastag wrote it.
 
     Args:
         model: Path of a `.keras` or `.tflite` file, or one of `PRESETS`.
-
-    Returns:
-        Path of the file. Published weights become a `.keras` file in the cache folder, which is written again when it
-        is missing or older than the weights or this version of kerastag.
 
     Raises:
         FileNotFoundError: `model` is neither a file nor a preset.
@@ -48,7 +47,7 @@ def fetch_model(model: str | os.PathLike[str]) -> Path:
     if name == BUNDLED_MODEL:
         return resolve_model_path(name)
     if name in _SOURCES:
-        return _fetch_preset(name)
+        return _import_preset(name)
     if Path(name).is_dir():
         raise ValueError(f"{name}: must be a .keras or .tflite file; received: a folder")
     if not Path(name).is_file():
@@ -56,7 +55,7 @@ def fetch_model(model: str | os.PathLike[str]) -> Path:
     return Path(name)
 
 
-def _fetch_preset(preset: str) -> Path:
+def _import_preset(preset: str) -> Path:
     importer, file_names = _SOURCES[preset]
     path = fetch.get_cache_folder() / f"{preset}.keras"
     sources = [fetch.get_cache_folder() / fetch.FILES[name].file_name for name in file_names]
@@ -68,11 +67,8 @@ def _fetch_preset(preset: str) -> Path:
 
 
 def _is_current(path: Path, sources: Iterable[Path]) -> bool:
-    if not path.is_file():
-        return False
-    if any(source.is_file() and source.stat().st_mtime > path.stat().st_mtime for source in sources):
-        return False
     try:
-        return Card.read(path).versions.get("kerastag") == __version__
-    except ValueError:
+        is_newest = all(source.stat().st_mtime <= path.stat().st_mtime for source in sources if source.is_file())
+        return is_newest and Card.read(path).versions.get("kerastag") == __version__
+    except (FileNotFoundError, ValueError):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -20,10 +21,10 @@ from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
 from kerastag.bundled import BUNDLED_MODEL
 from kerastag.tagger.results import POOLINGS, Tag, Timeline, check_tag_limits
 from kerastag.tagger.tagger import Tagger
+from kerastag.tagger.windows import Recording
 
-__all__ = ["REPORT_FORMATS", "find_recordings", "tag_recordings"]
+__all__ = ["find_recordings", "tag_recordings"]
 
-REPORT_FORMATS = ("table", "json", "csv")
 _PREFIX = "kerastag tag: "
 _STANDARD_INPUT = "-"
 _NUM_BARS = 60
@@ -42,10 +43,10 @@ def tag_recordings(
     plot: str | None = None,
     pooling: str = "max",
 ) -> int:
-    """Tag recordings and write the tags to standard output.
+    """Tag recordings and write the tags to standard output, in the order of `find_recordings`.
 
-    A recording that cannot be tagged is one line on standard error. The order is that of `paths`, and within a folder
-    that of its sorted paths. Where standard error is a terminal, it shows the progress over several recordings.
+    A recording that cannot be tagged is one line on standard error. Where standard error is a terminal, it shows the
+    progress over several recordings.
 
     Args:
         paths: Audio files, folders with audio files in any depth, or `-` for standard input.
@@ -54,15 +55,14 @@ def tag_recordings(
         threshold: Least probability of a tag, in [0, 1].
         format: `"table"`, `"json"` or `"csv"`.
         timeline: Whether to write the probabilities of the tags over time.
-        plot: Path of a picture of log-mel and tags over time, for a single recording.
+        plot: Path of a picture of log-mel and tags over time, for a single recording, as in `plot_timeline`.
         pooling: Pooling over the windows of a long recording, as in `Tagger.tag`.
 
     Returns:
         Number of recordings that could not be tagged.
 
     Raises:
-        ValueError: An argument is outside its range, the file is not a model, or `plot` is given for several
-            recordings.
+        ValueError: An argument is out of range, or the file is not a model.
         OSError: The model cannot be read.
     """
     _check_options(top, threshold, format, plot, pooling)
@@ -71,19 +71,23 @@ def tag_recordings(
         raise ValueError(f"`plot` must be of one recording; received: {len(recordings) + num_failed}")
     tagger = Tagger.load(model)
     tag = partial(_tag_recording, tagger, top=top, threshold=threshold, timeline=timeline, plot=plot, pooling=pooling)
-    writer = _WRITERS[format](timeline)
     with _Terminal(len(recordings)) as output:
-        output.write(writer.begin())
+        separator = "\n" if format == "json" else ""
+        if format == "json":
+            output.write("[")
+        elif format == "csv":
+            output.write(_format_rows([["file", *(["seconds"] if timeline else []), "mid", "name", "probability"]]))
         try:
             for path in recordings:
                 result = _try_to_tag(tag, path, output)
                 if result is None:
                     num_failed += 1
                 else:
-                    output.write(writer.format(result))
+                    output.write(separator + _FORMATTERS[format](result))
+                    separator = ",\n" if format == "json" else ""
                 output.advance()
         finally:
-            output.write(writer.end())
+            output.write("\n]\n" if format == "json" else "")
     return num_failed
 
 
@@ -94,18 +98,15 @@ def find_recordings(path: str) -> list[str]:
         path: Path of a file of any extension, of a folder, or `-` for standard input.
 
     Returns:
-        `path` itself, or the sorted paths of the audio files in the folder and the folders below it, without hidden
-        ones.
+        `path` itself, or the sorted paths of the audio files that are not hidden in the folder and those below it.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
         ValueError: The folder has no audio files.
     """
-    if path == _STANDARD_INPUT:
-        return [path]
-    if not Path(path).is_dir():
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path}: no such file")
+    if path != _STANDARD_INPUT and not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path == _STANDARD_INPUT or not Path(path).is_dir():
         return [path]
     recordings = [os.fspath(Path(path) / name) for name in find_audio_files(path)]
     if not recordings:
@@ -115,7 +116,7 @@ def find_recordings(path: str) -> list[str]:
 
 
 class _TaggedRecording(NamedTuple):
-    """The tags of one recording, and its probabilities over time if they are to be written."""
+    """Tags of one recording, and its probabilities over time if they are to be written."""
 
     name: str
     tags: list[Tag]
@@ -124,7 +125,7 @@ class _TaggedRecording(NamedTuple):
 
 def _check_options(top: int, threshold: float, format: str, plot: str | None, pooling: str) -> None:
     check_tag_limits(top, threshold)
-    for name, value, choices in (("format", format, REPORT_FORMATS), ("pooling", pooling, POOLINGS)):
+    for name, value, choices in (("format", format, _FORMATTERS), ("pooling", pooling, POOLINGS)):
         if value not in choices:
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}; received: {value!r}")
     if plot is not None:
@@ -162,7 +163,11 @@ def _try_to_tag(tag: Callable[[str], _TaggedRecording], path: str, output: _Term
 def _tag_recording(
     tagger: Tagger, path: str, *, top: int, threshold: float, timeline: bool, plot: str | None, pooling: str
 ) -> _TaggedRecording:
-    source, sample_rate = _open_source(path, tagger.card.sample_rate)
+    source: Recording = path
+    sample_rate = None
+    if path == _STANDARD_INPUT:
+        sample_rate = tagger.card.sample_rate
+        source = audio.read_stream(sys.stdin, sample_rate)
     name = _make_printable(path)
     if not timeline and plot is None:
         tags = tagger.tag(source, sample_rate=sample_rate, top=top, threshold=threshold, pooling=pooling)
@@ -174,15 +179,7 @@ def _tag_recording(
     return _TaggedRecording(name, tags, course if timeline else None)
 
 
-def _open_source(path: str, sample_rate: int) -> tuple[str | np.ndarray, int | None]:
-    if path == _STANDARD_INPUT:
-        return audio.read_stream(sys.stdin, sample_rate), sample_rate
-    return path, None
-
-
-def _plot(
-    tagger: Tagger, source: str | np.ndarray, timeline: Timeline, tags: Sequence[Tag], title: str, output: str
-) -> None:
+def _plot(tagger: Tagger, source: Recording, timeline: Timeline, tags: Sequence[Tag], title: str, output: str) -> None:
     from kerastag.dsp import FrontEnd
     from kerastag.tagger.plot import compute_log_mel_overview, plot_timeline
 
@@ -193,105 +190,57 @@ def _plot(
     plot_timeline(timeline, classes, log_mel, front_end, output, title)
 
 
-class _ReportWriter(Protocol):
-    """Formatter of results for standard output."""
-
-    def __init__(self, timeline: bool) -> None: ...
-    def begin(self) -> str: ...
-    def format(self, result: _TaggedRecording) -> str: ...
-    def end(self) -> str: ...
-
-
-class _TableWriter:
-    """The name of a recording and a line for each tag, with its probabilities over time as a row of bars."""
-
-    def __init__(self, timeline: bool) -> None:
-        self._bars = _BARS if _can_print(_BARS) else _ASCII_BARS
-
-    def begin(self) -> str:
-        return ""
-
-    def format(self, result: _TaggedRecording) -> str:
-        width = max((len(tag.name) for tag in result.tags), default=0)
-        lines = [result.name]
-        if result.timeline is not None:
-            lines[0] += f"  ({result.timeline.duration_seconds:.2f} s)"
-        for tag in result.tags:
-            bars = "" if result.timeline is None else f"  |{self._draw_bars(result.timeline, tag)}|"
-            lines.append(f"  {tag.probability:.3f}  {tag.name:{width if bars else 0}}{bars}")
-        if not result.tags:
-            lines.append("  nothing above the threshold")
-        return "\n".join(lines) + "\n"
-
-    def end(self) -> str:
-        return ""
-
-    def _draw_bars(self, timeline: Timeline, tag: Tag) -> str:
-        """Draw probabilities as characters of rising height, each for the maximum of its frames."""
-        probabilities = timeline.probabilities[:, timeline.labels.index(tag.mid)]
-        parts = np.array_split(probabilities, min(len(probabilities), _NUM_BARS))
-        highest = len(self._bars) - 1
-        return "".join(self._bars[round(float(part.max()) * highest)] for part in parts)
+def _format_as_table(result: _TaggedRecording) -> str:
+    """Format the name of a recording and a line for each tag, with its probabilities over time as a row of bars."""
+    name, tags, timeline = result
+    lines = [name if timeline is None else f"{name}  ({timeline.duration_seconds:.2f} s)"]
+    width = 0 if timeline is None else max((len(tag.name) for tag in tags), default=0)
+    for tag in tags:
+        bars = "" if timeline is None else f"  |{_draw_bars(timeline, tag)}|"
+        lines.append(f"  {tag.probability:.3f}  {tag.name:{width}}{bars}")
+    if not tags:
+        lines.append("  nothing above the threshold")
+    return "\n".join(lines) + "\n"
 
 
-class _JsonWriter:
-    """One array with one recording per line."""
-
-    def __init__(self, timeline: bool) -> None:
-        self._separator = "\n"
-
-    def begin(self) -> str:
-        return "["
-
-    def format(self, result: _TaggedRecording) -> str:
-        values: dict[str, Any] = {"file": result.name, "tags": [tag._asdict() for tag in _round_tags(result.tags)]}
-        if result.timeline is not None:
-            timeline = result.timeline
-            values["duration_seconds"] = round(timeline.duration_seconds, 4)
-            values["seconds"] = [round(float(second), 4) for second in timeline.seconds]
-            values["timeline"] = {tag.name: _round_course(timeline, tag) for tag in result.tags}
-        text = self._separator + json.dumps(values, ensure_ascii=not _can_print(_BARS))
-        self._separator = ",\n"
-        return text
-
-    def end(self) -> str:
-        return "\n]\n"
+def _draw_bars(timeline: Timeline, tag: Tag) -> str:
+    """Draw probabilities as characters of rising height, each for the maximum of its frames."""
+    probabilities = timeline.probabilities[:, timeline.labels.index(tag.mid)]
+    parts = np.array_split(probabilities, min(len(probabilities), _NUM_BARS))
+    bars = _BARS if _can_print(_BARS) else _ASCII_BARS
+    return "".join(bars[round(float(part.max()) * (len(bars) - 1))] for part in parts)
 
 
-class _CsvWriter:
-    """One row per tag, or per tag and output frame."""
-
-    def __init__(self, timeline: bool) -> None:
-        self._columns = ["file", *(["seconds"] if timeline else []), "mid", "name", "probability"]
-
-    def begin(self) -> str:
-        return self._format_rows([self._columns])
-
-    def format(self, result: _TaggedRecording) -> str:
-        if result.timeline is None:
-            return self._format_rows(
-                [result.name, tag.mid, tag.name, tag.probability] for tag in _round_tags(result.tags)
-            )
-        return self._format_rows(self._list_frames(result.name, result.tags, result.timeline))
-
-    def end(self) -> str:
-        return ""
-
-    @staticmethod
-    def _list_frames(name: str, tags: list[Tag], timeline: Timeline) -> Iterator[list[Any]]:
-        courses = [_round_course(timeline, tag) for tag in tags]
-        for frame, second in enumerate(timeline.seconds):
-            for tag, course in zip(tags, courses, strict=True):
-                yield [name, round(float(second), 4), tag.mid, tag.name, course[frame]]
-
-    @staticmethod
-    def _format_rows(rows: Iterable[Sequence[Any]]) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue()
+def _format_as_json(result: _TaggedRecording) -> str:
+    name, tags, timeline = result
+    values: dict[str, Any] = {"file": name, "tags": [tag._asdict() for tag in _round_tags(tags)]}
+    if timeline is not None:
+        values["duration_seconds"] = round(timeline.duration_seconds, 4)
+        values["seconds"] = [round(float(second), 4) for second in timeline.seconds]
+        values["timeline"] = {tag.name: _round_course(timeline, tag) for tag in tags}
+    return json.dumps(values, ensure_ascii=not _can_print(_BARS))
 
 
-_WRITERS: dict[str, type[_ReportWriter]] = {"table": _TableWriter, "json": _JsonWriter, "csv": _CsvWriter}
+def _format_as_csv(result: _TaggedRecording) -> str:
+    """Format one row per tag, or per output frame and tag."""
+    name, tags, timeline = result
+    if timeline is None:
+        return _format_rows([name, tag.mid, tag.name, tag.probability] for tag in _round_tags(tags))
+    courses = [_round_course(timeline, tag) for tag in tags]
+    return _format_rows(
+        [name, round(float(second), 4), tag.mid, tag.name, course[frame]]
+        for frame, second in enumerate(timeline.seconds)
+        for tag, course in zip(tags, courses, strict=True)
+    )
+
+
+def _format_rows(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+_FORMATTERS = {"table": _format_as_table, "json": _format_as_json, "csv": _format_as_csv}
 
 
 class _Terminal:
@@ -299,13 +248,11 @@ class _Terminal:
 
     def __init__(self, num_recordings: int) -> None:
         self._bar: Any = None
-        if num_recordings < 2 or not sys.stderr.isatty():
-            return
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return
-        self._bar = tqdm(total=num_recordings, unit="file", file=sys.stderr)
+        if num_recordings > 1 and sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=num_recordings, unit="file", file=sys.stderr)
 
     def __enter__(self) -> _Terminal:
         return self

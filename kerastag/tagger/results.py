@@ -15,13 +15,7 @@ POOLINGS = ("max", "mean")
 
 
 class Tag(NamedTuple):
-    """A class with its probability.
-
-    Attributes:
-        name: Display name of the class.
-        mid: Identifier of the class.
-        probability: Probability in [0, 1].
-    """
+    """Display name and identifier of a class, and its probability, in [0, 1]."""
 
     name: str
     mid: str
@@ -56,38 +50,27 @@ class Timeline(NamedTuple):
 
 
 class WindowPooling:
-    """Maximum or weighted mean of arrays that arrive one by one.
-
-    Args:
-        pooling: One of `POOLINGS`.
-
-    Raises:
-        ValueError: `pooling` is unknown.
-    """
+    """Maximum or weighted mean of arrays that arrive one by one; `pooling` is one of `POOLINGS`."""
 
     def __init__(self, pooling: str) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}; received: {pooling!r}")
-        self._pooling = pooling
-        self._total: Any = None
+        self._is_mean = pooling == "mean"
+        self._total: Any = 0.0 if self._is_mean else -np.inf
         self._weight = 0.0
 
     def add(self, value: np.ndarray, weight: float) -> None:
         """Add the array of one window; the maximum ignores its weight."""
-        if self._pooling == "mean":
-            value = value.astype(np.float64) * weight
-        if self._total is None:
-            self._total = value
-        elif self._pooling == "mean":
-            self._total = self._total + value
+        if self._is_mean:
+            self._total = self._total + value.astype(np.float64) * weight
+            self._weight += weight
         else:
             self._total = np.maximum(self._total, value)
-        self._weight += weight
 
     @property
     def value(self) -> np.ndarray:
         """Maximum or mean of the arrays so far, float32."""
-        return (self._total / self._weight if self._pooling == "mean" else self._total).astype(np.float32)
+        return (self._total / self._weight if self._is_mean else self._total).astype(np.float32)
 
 
 def check_tag_limits(top: int, threshold: float) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from kerastag.card import Card
-from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel, Runtime, is_tflite
+from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel, Runtime, get_single_input, is_tflite
 from kerastag.events import limit_framewise
 from kerastag.labels import LabelSet
-from kerastag.tagger.keras_model import KerasModel
 from kerastag.tagger.presets import fetch_model
 from kerastag.tagger.results import Tag, Timeline, WindowPooling, check_tag_limits
-from kerastag.tagger.windows import Window, WindowPredictor
+from kerastag.tagger.windows import Recording, Window, WindowPredictor
 
 __all__ = ["Tagger"]
 
@@ -43,21 +43,13 @@ class Tagger:
     Raises:
         ValueError: The card does not fit the model.
 
-    >>> import tempfile
     >>> import kerastag
-    >>> from kerastag.card import Card, write_card
-    >>> from kerastag.models.backbones.mn import mn
-    >>> labels = kerastag.LabelSet.from_names(["Bark", "Rain"])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = f"{folder}/small.keras"
-    ...     mn(2, width=0.1, input="waveform").save(path)
-    ...     write_card(path, Card(labels, 32_000, window_seconds=10.0, seconds_per_frame=0.32))
-    ...     tagger = kerastag.Tagger.load(path)
+    >>> tagger = kerastag.Tagger.load("esc10")
     >>> silence = np.zeros(16_000, "float32")
-    >>> [tag.name for tag in tagger.tag(silence, sample_rate=16_000, top=1)][0] in ("Bark", "Rain")
-    True
+    >>> len(tagger.tag(silence, sample_rate=16_000, top=3))
+    3
     >>> tagger.predict_timeline(silence, sample_rate=16_000).probabilities.shape
-    (4, 2)
+    (4, 10)
     """
 
     def __init__(self, runtime: Runtime, card: Card, name: str) -> None:
@@ -72,8 +64,8 @@ class Tagger:
         """Load a model file or a preset.
 
         Args:
-            model: Path of a `.keras` or `.tflite` file that contains its card, or one of `PRESETS`. Published weights
-                are fetched and imported when they are first used, and kept in the cache folder.
+            model: Path of a `.keras` or `.tflite` file that contains its card, or one of `PRESETS`, as for
+                `fetch_model`.
 
         Raises:
             FileNotFoundError: `model` is neither a file nor a preset.
@@ -82,7 +74,7 @@ class Tagger:
         """
         path = fetch_model(model)
         card = Card.read(path)
-        runtime = LiteRTModel(path, inputs=AUDIO_INPUTS) if is_tflite(path) else KerasModel(path)
+        runtime = LiteRTModel(path, inputs=AUDIO_INPUTS) if is_tflite(path) else _KerasModel(path)
         return cls(runtime, card, os.fspath(model))
 
     @property
@@ -107,7 +99,7 @@ class Tagger:
 
     def tag(
         self,
-        source: str | os.PathLike[str] | np.ndarray,
+        source: Recording,
         *,
         top: int = 5,
         threshold: float = 0.0,
@@ -141,53 +133,22 @@ class Tagger:
         names, mids = self.labels.names, self.labels.mids
         return [Tag(names[k], mids[k], float(probabilities[k])) for k in order if probabilities[k] >= threshold]
 
-    def predict(
-        self,
-        source: str | os.PathLike[str] | np.ndarray,
-        *,
-        sample_rate: int | None = None,
-        pooling: str = "max",
-    ) -> np.ndarray:
-        """Predict the probability of every class in a recording.
+    def predict(self, source: Recording, *, sample_rate: int | None = None, pooling: str = "max") -> np.ndarray:
+        """Predict the probability of every class in a recording, in [0, 1], float32 `(classes,)`.
 
-        Args:
-            source: Recording, as for `tag`.
-            sample_rate: Sample rate of the waveform, Hz; None for a file.
-            pooling: `"max"` or `"mean"` over the windows of a recording.
-
-        Returns:
-            Probabilities in [0, 1], float32 `(classes,)`.
-
-        Raises:
-            ValueError: For the same reasons as `tag`.
-            OSError: The file does not exist or cannot be read.
+        Arguments and errors are those of `tag`.
         """
         clipwise = WindowPooling(pooling)
         for window, outputs in self.predict_windows(source, "clipwise", sample_rate=sample_rate):
             clipwise.add(outputs["clipwise"], window.new_seconds)
         return clipwise.value
 
-    def predict_timeline(
-        self,
-        source: str | os.PathLike[str] | np.ndarray,
-        *,
-        sample_rate: int | None = None,
-        pooling: str = "max",
-    ) -> Timeline:
-        """Predict the probability of every class in every output frame of a recording.
+    def predict_timeline(self, source: Recording, *, sample_rate: int | None = None, pooling: str = "max") -> Timeline:
+        """Predict the probability of every class in every output frame of a recording, and in the recording.
 
         A class is as probable in a frame as both the frame and its window predict; see
-        `kerastag.events.limit_framewise`. The timeline includes the probabilities of the recording, so that one pass
-        over it suffices for both.
-
-        Args:
-            source: Recording, as for `tag`.
-            sample_rate: Sample rate of the waveform, Hz; None for a file.
-            pooling: `"max"` or `"mean"` over the windows of a recording.
-
-        Raises:
-            ValueError: For the same reasons as `tag`, or the model has no probabilities over time.
-            OSError: The file does not exist or cannot be read.
+        `kerastag.events.limit_framewise`. Arguments and errors are those of `tag`; a model without probabilities over
+        time is a ValueError, too.
         """
         frame_seconds = self.seconds_per_frame
         clipwise, parts, num_frames, partial_frame = WindowPooling(pooling), [], 0, None
@@ -208,11 +169,7 @@ class Tagger:
         return Timeline(seconds, probabilities, clipwise.value, self.labels, duration_seconds, framewise)
 
     def embed(
-        self,
-        source: str | os.PathLike[str] | np.ndarray,
-        *,
-        sample_rate: int | None = None,
-        segment_seconds: float | None = None,
+        self, source: Recording, *, sample_rate: int | None = None, segment_seconds: float | None = None
     ) -> np.ndarray:
         """Compute the embedding of a recording, or one for each of its segments.
 
@@ -239,23 +196,34 @@ class Tagger:
         return embedding.value
 
     def predict_windows(
-        self,
-        source: str | os.PathLike[str] | np.ndarray,
-        *output_names: str,
-        sample_rate: int | None = None,
+        self, source: Recording, *output_names: str, sample_rate: int | None = None
     ) -> Iterator[tuple[Window, Mapping[str, np.ndarray]]]:
-        """Return the windows of a recording in order, each with some outputs of the model.
+        """Return the windows of a recording in order, each with some of the `outputs` of the model.
 
-        `tag` and `predict_timeline` are built on it. It also gives access to outputs that only some models have, such
-        as the positions of the sub-clips that GL-AT selects.
-
-        Args:
-            source: Recording, as for `tag`.
-            output_names: Names of outputs, some of `outputs`.
-            sample_rate: Sample rate of the waveform, Hz; None for a file.
-
-        Raises:
-            ValueError: For the same reasons as `tag`, or the model has no output of that name.
+        They include outputs that only some models have, such as the positions of the sub-clips that GL-AT selects.
+        Arguments and errors are those of `tag`; a name that is not one of `outputs` is a ValueError, too.
         """
         _ = self.labels  # raises where there are none
         return self._predictor.predict(source, sample_rate, *output_names)
+
+
+class _KerasModel:
+    """A `.keras` file on the backend that Keras uses; implements `kerastag.edge.runtime.Runtime`."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import keras
+
+            from kerastag.models.loading import load_model
+        except ImportError as error:
+            raise ImportError(f"{path}: running it needs Keras: pip install 'kerastag[train]'") from error
+        self._model = load_model(path)
+        # A graph of TensorFlow takes any length; XLA compiles again for each, and is slower on the CPU.
+        self._model.jit_compile = keras.backend.backend() != "tensorflow"
+        self.input = get_single_input(path, [tensor.name for tensor in self._model.inputs], AUDIO_INPUTS)
+        self.length = self._model.inputs[0].shape[1]
+        self.outputs = tuple(self._model.output) if isinstance(self._model.output, dict) else ("clipwise",)
+
+    def __call__(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        outputs = self._model.predict_on_batch(batch)
+        return outputs if isinstance(outputs, dict) else {self.outputs[0]: outputs}

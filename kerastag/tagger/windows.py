@@ -17,19 +17,17 @@ from kerastag.card import Card
 from kerastag.dsp import FrontEnd
 from kerastag.edge.runtime import Runtime
 
-__all__ = ["Window", "WindowPredictor"]
+__all__ = ["Recording", "Window", "WindowPredictor"]
 
+Recording = str | os.PathLike[str] | np.ndarray
+"""Path of an audio file, or a waveform `(samples,)`."""
 _SECONDS_PER_BATCH = 40  # the activations of a wide CNN for so much audio fit a small machine
 
 
 class Window(NamedTuple):
     """One window of a recording.
 
-    Attributes:
-        start_seconds: Start of the window in the recording.
-        end_seconds: End of the window in the recording.
-        new_seconds: Duration of the part that no earlier window contains.
-        waveform: Samples of the window, float32 `(samples,)`.
+    `new_seconds` is the duration of the part that no earlier window contains. `waveform` is float32 `(samples,)`.
     """
 
     start_seconds: float
@@ -39,18 +37,9 @@ class Window(NamedTuple):
 
 
 class WindowPredictor:
-    """A model that processes recordings window by window.
+    """A model that processes recordings window by window, as described for `Tagger`.
 
-    The distance between windows is the largest number of whole output frames that fits into one. The last window starts
-    earlier, so that it has the same length as the others.
-
-    Args:
-        runtime: Model that processes batches of windows.
-        card: Card of the model.
-        name: Name of the model in error messages.
-
-    Raises:
-        ValueError: The model takes log-mel and its card lacks the front end or has another window length.
+    It raises a ValueError if the model takes log-mel and its card lacks the front end or has another window length.
     """
 
     def __init__(self, runtime: Runtime, card: Card, name: str) -> None:
@@ -63,8 +52,10 @@ class WindowPredictor:
         if runtime.input == "waveform":
             if length is not None:
                 self._window_seconds = length / card.sample_rate
+        elif self._front_end is None:
+            raise ValueError(f"{name}: the card of a model that takes log-mel must have `front_end`")
         else:
-            frames = self._get_front_end().count_frames(round(card.window_seconds * card.sample_rate))
+            frames = self._front_end.count_frames(round(card.window_seconds * card.sample_rate))
             if length not in (None, frames):
                 raise ValueError(
                     f"{name}: the card's window of {card.window_seconds:g} s must have {length} log-mel frames, the "
@@ -73,11 +64,7 @@ class WindowPredictor:
 
     @property
     def seconds_per_frame(self) -> float:
-        """Hop from one output frame to the next, seconds.
-
-        Raises:
-            ValueError: The model has no output frames.
-        """
+        """Hop from one output frame to the next, seconds; a ValueError for a model without output frames."""
         if self._card.seconds_per_frame is None or "framewise" not in self._runtime.outputs:
             outputs = ", ".join(self._runtime.outputs)
             raise ValueError(
@@ -87,19 +74,12 @@ class WindowPredictor:
 
     def predict(
         self,
-        source: str | os.PathLike[str] | np.ndarray,
+        source: Recording,
         sample_rate: int | None,
         *output_names: str,
         segment_seconds: float | None = None,
     ) -> Iterator[tuple[Window, Mapping[str, np.ndarray]]]:
-        """Yield each window of a recording with some outputs of the model.
-
-        Args:
-            source: Path of an audio file, or a waveform `(samples,)`.
-            sample_rate: Sample rate of the waveform, Hz; None for a file.
-            output_names: Names of the outputs.
-            segment_seconds: Length of the windows, seconds, without overlap; None is the window of the model.
-        """
+        """Yield each window of a recording with some outputs of the model, or segments without overlap."""
         if missing := [name for name in output_names if name not in self._runtime.outputs]:
             outputs = ", ".join(self._runtime.outputs)
             raise ValueError(f"{self._name}: must have the output `{missing[0]}`; received: {outputs}")
@@ -114,9 +94,7 @@ class WindowPredictor:
             for item, window in enumerate(batch):
                 yield window, {name: outputs_by_name[name][item] for name in output_names}
 
-    def _resample(
-        self, source: str | os.PathLike[str] | np.ndarray, sample_rate: int | None
-    ) -> str | os.PathLike[str] | np.ndarray:
+    def _resample(self, source: Recording, sample_rate: int | None) -> Recording:
         if not isinstance(source, np.ndarray):
             if sample_rate is not None:
                 raise ValueError(f"`sample_rate` must be None for a file, which has its own; received: {sample_rate!r}")
@@ -129,9 +107,7 @@ class WindowPredictor:
             return source
         return soxr.resample(source.astype(np.float32), sample_rate, self._card.sample_rate, quality="HQ")
 
-    def _split(
-        self, source: str | os.PathLike[str] | np.ndarray, seconds: float, grid_seconds: float
-    ) -> Iterator[Window]:
+    def _split(self, source: Recording, seconds: float, grid_seconds: float) -> Iterator[Window]:
         """Yield windows that start on a grid; the last one starts as much earlier as the grid allows."""
         sample_rate = self._card.sample_rate
         step = max(1, round(grid_seconds * sample_rate))
@@ -155,14 +131,9 @@ class WindowPredictor:
         if self._runtime.length is not None:
             num_missing = round(self._window_seconds * self._card.sample_rate) - waveforms.shape[1]
             waveforms = np.pad(waveforms, [(0, 0), (0, num_missing)])
-        if self._runtime.input == "waveform":
+        if self._front_end is None or self._runtime.input == "waveform":
             return self._runtime(waveforms)
-        return self._runtime(self._get_front_end().compute_log_mel(waveforms))
-
-    def _get_front_end(self) -> FrontEnd:
-        if self._front_end is None:
-            raise ValueError(f"{self._name}: the card of a model that takes log-mel must have `front_end`")
-        return self._front_end
+        return self._runtime(self._front_end.compute_log_mel(waveforms))
 
     @property
     def _min_samples(self) -> int:

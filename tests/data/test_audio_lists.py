@@ -3,7 +3,7 @@
 import pytest
 
 from kerastag.audio.formats import find_audio_files
-from kerastag.data.audio_lists import read_audio_list, read_class_folders, read_labels_csv, read_segment_list
+from kerastag.data.audio_lists import read_audio_list
 from kerastag.labels import LabelSet
 
 SEGMENTS = """# Segments csv created Sun Mar  5 10:54:31 2017
@@ -34,13 +34,13 @@ def test_recordings_of_one_folder_per_class_are_listed(tmp_path):
     assert [r.name for r in clips.recordings] == ["cat/deep/c.FLAC", "dog/a.wav", "dog/b.ogg"]
     assert clips.targets.tolist() == [[True, False], [False, True], [False, True]]
     assert clips.missing == ()
-    assert read_class_folders(tmp_path, classes=LabelSet.from_names(["dog", "cow", "cat"])).recordings[0].labels == (2,)
+    assert read_audio_list(tmp_path, classes=LabelSet.from_names(["dog", "cow", "cat"])).recordings[0].labels == (2,)
 
 
 def test_recordings_of_a_csv_file_are_listed(tmp_path):
     touch(tmp_path, "x/1.wav", "2.wav")
     path = write_text(tmp_path, "path,labels,fold\nx/1.wav, dog; rain ,2\ngone.wav,rain,1\n\n2.wav,rain|cow,1\n")
-    clips = read_labels_csv(path)
+    clips = read_audio_list(tmp_path, path)
     assert clips.labels.names == ("cow", "dog", "rain")
     assert [(r.name, r.labels, r.fold) for r in clips.recordings] == [("x/1.wav", (1, 2), "2"), ("2.wav", (2, 0), "1")]
     assert clips.missing == ("gone.wav",)
@@ -51,10 +51,10 @@ def test_recordings_of_a_csv_file_are_listed(tmp_path):
 def test_a_label_with_a_comma_must_be_a_known_class_or_needs_a_separator(tmp_path):
     touch(tmp_path, "a.wav")
     path = write_text(tmp_path, 'path,labels\na.wav,"Male speech, man speaking"\n')
-    assert read_labels_csv(path, classes=LabelSet.audioset()).recordings[0].labels == (1,)
+    assert read_audio_list(tmp_path, path, classes=LabelSet.audioset()).recordings[0].labels == (1,)
     with pytest.raises(ValueError, match=r"list\.csv: line 2: column labels must be separated by ; or \|"):
-        read_labels_csv(path)
-    assert read_labels_csv(path, separator=",").labels.names == ("Male speech", "man speaking")
+        read_audio_list(tmp_path, path)
+    assert read_audio_list(tmp_path, path, separator=",").labels.names == ("Male speech", "man speaking")
 
 
 def test_audiosets_segment_list_finds_clips_named_by_ytid(tmp_path):
@@ -89,7 +89,7 @@ def test_audiosets_segment_list_finds_clips_named_by_ytid(tmp_path):
 def test_a_faulty_line_of_a_csv_file_is_named(tmp_path, text, message):
     touch(tmp_path, "a.wav")
     with pytest.raises(ValueError, match=message) as raised:
-        read_labels_csv(write_text(tmp_path, text))
+        read_audio_list(tmp_path, write_text(tmp_path, text))
     assert str(tmp_path / "list.csv") in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -108,13 +108,13 @@ def test_a_faulty_line_of_a_csv_file_is_named(tmp_path, text, message):
 def test_a_faulty_line_of_a_segment_list_is_named(tmp_path, line, message):
     touch(tmp_path / "downloads", "0abcdefghij.wav")
     with pytest.raises(ValueError, match=message):
-        read_segment_list(write_text(tmp_path, SEGMENTS + line + "\n"), tmp_path / "downloads")
+        read_audio_list(tmp_path / "downloads", write_text(tmp_path, SEGMENTS + line + "\n"))
 
 
 def test_two_files_of_one_ytid_are_refused(tmp_path):
     touch(tmp_path / "downloads", "0abcdefghij.wav", "Y0abcdefghij.flac")
     with pytest.raises(ValueError, match="two files of YTID 0abcdefghij: 0abcdefghij.wav and Y0abcdefghij.flac"):
-        read_segment_list(write_text(tmp_path, SEGMENTS), tmp_path / "downloads")
+        read_audio_list(tmp_path / "downloads", write_text(tmp_path, SEGMENTS))
 
 
 def test_missing_and_faulty_folders_and_lists_are_refused(tmp_path):
@@ -126,11 +126,11 @@ def test_missing_and_faulty_folders_and_lists_are_refused(tmp_path):
         read_audio_list(tmp_path)
     (tmp_path / "bytes.csv").write_bytes(b"path,labels\n\xff\xfe.wav,dog\n")
     with pytest.raises(ValueError, match=r"bytes\.csv: not a text file in UTF-8"):
-        read_labels_csv(tmp_path / "bytes.csv")
+        read_audio_list(tmp_path, tmp_path / "bytes.csv")
     touch(tmp_path, "dog/a.wav", "b.wav")
     with pytest.raises(ValueError, match=r"b\.wav: must be in the folder of its class"):
-        read_class_folders(tmp_path)
+        read_audio_list(tmp_path)
     (tmp_path / "b.wav").unlink()
     with pytest.raises(ValueError, match="`name_or_mid` must be one of 1 classes.* 'dog'"):
-        read_class_folders(tmp_path, classes=LabelSet.from_names(["cat"]))
+        read_audio_list(tmp_path, classes=LabelSet.from_names(["cat"]))
     assert [path.as_posix() for path in find_audio_files(tmp_path)] == ["dog/a.wav"]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kerastag.data import hausdorff
 from kerastag.data.hausdorff import compute_hausdorff_distances
 
 
@@ -20,12 +21,12 @@ def compute_pair_by_pair(a, b, mask_a, mask_b):
     return distances
 
 
-@pytest.mark.parametrize("block", [1, 4, 7, 1000])
-@pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_equals_the_formula_compute_pair_by_pair(block, offset):
+@pytest.mark.parametrize(("block", "offset"), [(1, 0.0), (4, 30.0), (7, 30.0), (128, 0.0)])
+def test_equals_the_formula_compute_pair_by_pair(block, offset, monkeypatch):
+    monkeypatch.setattr(hausdorff, "_BLOCK", block)
     a, mask_a = make_bags(0, 13, 5, offset=offset)
     b, mask_b = make_bags(1, 9, 3, offset=offset)
-    distances = compute_hausdorff_distances(a, b, mask_a, mask_b, block=block)
+    distances = compute_hausdorff_distances(a, b, mask_a, mask_b)
     assert distances.dtype == np.float32
     np.testing.assert_allclose(distances, compute_pair_by_pair(a, b, mask_a, mask_b), rtol=2e-5)
 
@@ -51,10 +52,6 @@ def test_bags_with_a_common_instance_have_distance_zero():
     distances = compute_hausdorff_distances(a, b)
     assert distances[0, 2] == pytest.approx(0, abs=2e-3)
     np.testing.assert_allclose(distances, compute_hausdorff_distances(b, a).T, rtol=1e-4, atol=2e-3)
-
-
-def test_no_bags_give_no_distances():
-    a, _ = make_bags(8, 3, 4)
     assert compute_hausdorff_distances(a[:0], a).shape == (0, 3)
     assert compute_hausdorff_distances(a, a[:0]).shape == (3, 0)
 
@@ -67,7 +64,6 @@ def test_no_bags_give_no_distances():
         ({"mask_a": np.ones((3, 5), bool)}, r"mask of `bags_a` must have shape \(3, 4\); received: \(3, 5\)"),
         ({"mask_b": np.eye(3, 4, dtype=bool) & (np.arange(3)[:, None] != 1)}, "`bags_b` .* none in bag 1"),
         ({"bags_a": np.full((3, 4, 16), np.nan)}, "`bags_a` must be finite; .* bag 0, instance 0"),
-        ({"block": 0}, "`block` must be at least 1; received: 0"),
     ],
 )
 def test_faulty_arguments_are_refused(change, message):

@@ -35,7 +35,7 @@ def parse_splits(*texts):
     return [Split.parse(text) for text in texts]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), min_size=1, max_size=60),
     st.lists(st.floats(0.05, 1), min_size=1, max_size=4),
@@ -54,7 +54,7 @@ def test_groups_stay_together_and_parts_get_their_share_of_every_class(rows, wei
             assert abs((class_parts == part).sum() - share * len(class_parts)) <= largest_group
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 9), st.floats(0.1, 0.9), st.integers(0, 10**6))
 def test_hold_out_splits_the_clips_in_two(data_seed, num_clips, num_classes, share, seed):
     random = np.random.default_rng(data_seed)
@@ -66,8 +66,7 @@ def test_hold_out_splits_the_clips_in_two(data_seed, num_clips, num_classes, sha
         assert "`share` must leave clips on both sides" in str(error)  # noqa: PT017 - it depends on the example
         assert len(targets) < 2 / min(share, 1 - share)
         return
-    assert len(train)
-    assert len(held_out)
+    assert len(train) * len(held_out)
     assert sorted([*train, *held_out]) == list(range(len(targets)))
     assert (np.diff(train) > 0).all()
     assert (np.diff(held_out) > 0).all()
@@ -95,13 +94,10 @@ def test_hold_out_of_a_seed_never_changes():
     assert hold_out(targets, 0.25, seed=7)[1].tolist() == [1, 12, 17, 18, 21, 26, 30, 31, 37, 38]
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
-def test_hold_out_refuses_a_share_out_of_range(share):
-    with pytest.raises(ValueError, match="`share` must be above 0 and below 1; received"):
-        hold_out(make_single_labels(3, 3), share)
-
-
-def test_hold_out_leaves_no_side_empty():
+def test_hold_out_refuses_a_share_out_of_range_or_that_leaves_a_side_empty():
+    for share in (0, 1, -0.5, float("nan")):
+        with pytest.raises(ValueError, match="`share` must be above 0 and below 1; received"):
+            hold_out(make_single_labels(3, 3), share)
     with pytest.raises(ValueError, match=r"`share` must leave clips on both sides; received: 0.1 of 2 clips"):
         hold_out(make_single_labels(1, 1), 0.1)
 
@@ -164,9 +160,6 @@ def test_splits_that_overlap_are_refused(texts, message):
     with pytest.raises(ValueError) as raised:
         assign_recordings(ESC, parse_splits(*texts))
     assert message in str(raised.value)
-
-
-def test_recordings_without_folds_are_named_in_the_error():
     with pytest.raises(ValueError, match="no fold '1'; the folds are none: neither a column `fold` nor file names"):
         assign_recordings(list_recordings(["a/x"]), parse_splits("a=1"))
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
-from kerastag.data.feature_pack_writer import verify_digest
+from kerastag.data.pack_writers import verify_digest
 from kerastag.data.packs import FeaturePack
 from kerastag.data.synthetic_features import (
     SPLITS,
@@ -84,29 +83,25 @@ def test_embeddings_use_the_code_of_audioset_and_rarely_saturate(train):
 
 
 def test_splits_share_their_sounds_and_short_events_are_hidden_in_the_mean(train, evaluation):
-    """Train a detector on segments of one split: on the other, the best segment is far better than the mean."""
-    segments = (train.x.reshape(-1, 128).astype(np.float64) - 128) / 128
+    """Fit a detector to segments of one split: on the other, the best segment is far better than the mean."""
+    segments = (train.x[:1500].reshape(-1, 128).astype(np.float64) - 128) / 128
+    detectors = np.linalg.lstsq(segments, train.events[:1500, :, :4].reshape(-1, 4).astype(np.float64), rcond=None)[0]
     eval_segments = (evaluation.x.astype(np.float64) - 128) / 128
     valid = np.arange(10) < evaluation.num_segments[:, None]
     mean = (eval_segments * valid[..., None]).sum(axis=1) / valid.sum(axis=1, keepdims=True)
-    best, averaged = [], []
-    for k in range(4):
-        detector = LogisticRegression(C=0.1).fit(segments, train.events[..., k].ravel())
-        scores = detector.decision_function(eval_segments.reshape(-1, 128)).reshape(len(evaluation), -1)
-        best.append(np.where(valid, scores, -np.inf).max(axis=1))
-        averaged.append(detector.decision_function(mean))
-    by_best = compute_metrics(evaluation.targets[:, :4], np.stack(best, axis=1)).map
-    by_mean = compute_metrics(evaluation.targets[:, :4], np.stack(averaged, axis=1)).map
+    best = np.where(valid[..., None], eval_segments @ detectors, -np.inf).max(axis=1)
+    by_best = compute_metrics(evaluation.targets[:, :4], best).map
+    by_mean = compute_metrics(evaluation.targets[:, :4], mean @ detectors).map
     assert by_best > 0.5
     assert by_best > by_mean + 0.03
 
 
 def test_any_size_is_made():
-    tiny = make_synthetic_features(3, num_classes=1, num_segments=1, num_features=1, seed=9)
-    assert tiny.x.shape == (3, 1, 1)
+    tiny = make_synthetic_features(1, num_classes=1, num_features=1, seed=9)
+    assert tiny.x.shape == (1, 10, 1)
     assert tiny.targets.all()
-    wide = make_synthetic_features(20, num_classes=527, num_segments=25, num_features=16, split="eval")
-    assert wide.events.shape == (20, 25, 527)
+    wide = make_synthetic_features(20, num_classes=527, num_features=16, split="eval")
+    assert wide.events.shape == (20, 10, 527)
     assert wide.targets.any(axis=1).all()
 
 
@@ -125,6 +120,7 @@ def test_packs_hold_the_same_clips(tmp_path):
 
 
 def test_class_names_are_distinct():
+    assert make_synthetic_class_names(3) == ["Sound 01", "Sound 02", "Sound 03"]
     assert len(set(make_synthetic_class_names(527))) == 527
 
 
@@ -133,7 +129,6 @@ def test_class_names_are_distinct():
     [
         ({"num_clips": 0}, "`num_clips` must be at least 1; received: 0"),
         ({"num_classes": 0}, "`num_classes` must be at least 1"),
-        ({"num_segments": 256}, r"`num_segments` must be in \[1, 255\]; received: 256"),
         ({"num_features": -1}, "`num_features` must be at least 1"),
         ({"seed": -1}, "`seed` must be at least 0; received: -1"),
         ({"split": "test"}, "`split` must be one of bal_train, unbal_train, eval; received: 'test'"),

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerastag import audio
-from kerastag.data import tfio_audio
+tf = pytest.importorskip("tensorflow")
+
+from kerastag import audio  # noqa: E402
+from kerastag.data import tfio_audio  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not tfio_audio.is_available(), reason="needs tensorflow-io and TensorFlow 2.16")
 
@@ -30,8 +32,6 @@ def make_noise(frames, channels=1):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("container", "subtype"), [(c, s) for c, subtypes in KINDS.items() for s in subtypes])
 def test_samples_equal_those_of_soundfile(tmp_path, container, subtype, channels):
-    import tensorflow as tf
-
     path = write(tmp_path / "clip.misnamed", make_noise(20_012, channels), 32_000, container, subtype)
     dataset = tf.data.Dataset.from_tensor_slices([path, path]).map(lambda p: tfio_audio.load(p, 32_000))
     expected = audio.load(path, 32_000)
@@ -70,8 +70,6 @@ def test_a_wav_whose_format_comes_after_other_chunks(tmp_path):
 
 @pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_32"), ("OGG", "OPUS"), ("AIFF", "PCM_16")])
 def test_other_kinds_of_audio_are_refused(tmp_path, container, subtype):
-    import tensorflow as tf
-
     path = write(tmp_path / "clip.audio", make_noise(9600), 48_000, container, subtype)
     with pytest.raises(tf.errors.InvalidArgumentError, match="not a kind of audio that tensorflow-io reads"):
         tfio_audio.load(path, 48_000)
@@ -79,8 +77,6 @@ def test_other_kinds_of_audio_are_refused(tmp_path, container, subtype):
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "MP3"])
 def test_a_file_shorter_than_its_header_is_refused(tmp_path, container):
-    import tensorflow as tf
-
     path = tmp_path / "clip"
     write(path, make_noise(40_000), 16_000, container, "MPEG_LAYER_III" if container == "MP3" else "PCM_16")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -90,8 +86,6 @@ def test_a_file_shorter_than_its_header_is_refused(tmp_path, container):
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"RIFF\x00\x00\x00\x00WAVEfmt ", b"fLaC", b"hello world" * 9])
 def test_other_files_are_refused(tmp_path, content):
-    import tensorflow as tf
-
     path = tmp_path / "clip.wav"
     path.write_bytes(content)
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -99,8 +93,6 @@ def test_other_files_are_refused(tmp_path, content):
 
 
 def test_a_missing_file_and_a_faulty_sample_rate_are_refused(tmp_path):
-    import tensorflow as tf
-
     with pytest.raises(tf.errors.NotFoundError):
         tfio_audio.load(str(tmp_path / "nothing.wav"), 16_000)
     with pytest.raises(ValueError, match="`sample_rate` must be a positive integer"):

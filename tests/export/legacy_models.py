@@ -16,9 +16,9 @@ def main(folder: Path) -> None:
     from export.small_models import build_model, make_card, save_model
 
     from kerastag.export import export_model, read_target
+    from kerastag.export.inputs import make_probes
     from kerastag.export.parity import predict_reference
     from kerastag.export.preparation import prepare_model
-    from kerastag.export.probes import make_inputs
     from kerastag.export.source import read_source
 
     target = read_target("tflite_runtime")
@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
         path = save_model(build_model(name, seed=1, **arguments), card, folder / f"{name}.keras")
         export_model(path, target, folder / f"{name}.tflite")
         prepared = prepare_model(read_source(path), target)
-        inputs = np.concatenate(list(make_inputs(prepared).values()))
+        inputs = np.concatenate(list(make_probes(prepared).values()))
         np.savez(folder / f"{name}.npz", inputs=inputs, **predict_reference(prepared, inputs))
 
 

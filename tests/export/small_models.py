@@ -58,16 +58,6 @@ def skip_usage(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(parity, "measure_usage", lambda path, threads: Usage(1.0, 2.0))
 
 
-def export_without_usage(model: Path, target: str, output: Path) -> Path:
-    """Export a model without measuring time and memory."""
-    from kerastag.export import export_model, read_target
-
-    with pytest.MonkeyPatch.context() as patch:
-        skip_usage(patch)
-        export_model(model, read_target(target), output)
-    return output
-
-
 @pytest.fixture(scope="session")
 def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save an attention head over 10 segments of 128 features."""
@@ -85,7 +75,7 @@ def tagger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def embedding_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write an evaluation pack of forty clips with random embeddings and labels."""
-    from kerastag.data.feature_pack_writer import FeaturePackWriter
+    from kerastag.data.pack_writers import FeaturePackWriter
 
     rng = np.random.default_rng(0)
     targets = rng.random((40, len(CLASSES))) < 0.3

@@ -1,6 +1,7 @@
 """The part of a model that embeds one segment: extracted, exported, and streamed before an attention head."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import keras
@@ -9,12 +10,13 @@ import pytest
 from export.small_models import build_model, make_card, randomize, save_model, skip_usage
 
 from kerastag.__main__ import main
-from kerastag.card import Card
+from kerastag.card import Card, write_card
 from kerastag.edge import LiteRTModel, StreamingTagger
 from kerastag.export import Target, export_model, read_target
-from kerastag.export.embedder import extract_embedder
-from kerastag.export.source import SourceModel, read_source, rebuild_network
-from kerastag.models.backbones.vggish import vggish
+from kerastag.export.preparation import prepare_model
+from kerastag.export.source import SourceModel, extract_embedder, read_source, rebuild_network
+from kerastag.export.tflite import convert_model
+from kerastag.models import MODELS
 from kerastag.models.weights import compute_fingerprint
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exporting needs TensorFlow")
@@ -37,7 +39,7 @@ def _no_usage(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def vggish_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(0)
-    model = randomize(vggish(width=1 / 64, input="waveform", postprocess="pca"))
+    model = randomize(MODELS["vggish"].build(width=1 / 64, input="waveform", postprocess="pca"))
     for weight in model.weights:
         if weight.path.endswith("kernel"):
             weight.assign(2 * weight)  # so that the embeddings of segments differ
@@ -57,28 +59,53 @@ def test_the_embedder_of_a_tagger_takes_one_segment(tagger_file: Path, tmp_path:
     np.testing.assert_allclose(model(NOISE[None, :16_000])["embedding"], expected, rtol=0, atol=1e-5)
 
 
-def test_segments_of_a_streamed_vggish_are_those_of_the_whole_recording(vggish_file: Path, tmp_path: Path) -> None:
-    files = {}
-    head = build_model("feature_attention", units=8, depth=1)
-    save_model(head, make_card("vggish", 9.6, 0.96), tmp_path / "head.keras")
-    for name, target in (("waveform", Target(name="x")), ("log_mel", Target(name="x", input="log_mel"))):
-        files[name] = tmp_path / f"{name}.tflite"
-        export_model(vggish_file, target, files[name], segment_seconds=0.96)
-    export_model(tmp_path / "head.keras", Target(name="x"), tmp_path / "head.tflite")
-    assert LiteRTModel(files["waveform"]).shape == (1, 15_600)
-    assert LiteRTModel(files["log_mel"]).shape == (1, 96, 64)
-    waveform = make_tones()
-    segments = keras.saving.load_model(vggish_file)(waveform[None])["segments"]
-    assert segments.shape == (1, 10, 128)
-    for file in files.values():
-        tagger = StreamingTagger(file, tmp_path / "head.tflite", eight_bit=False)
-        assert tagger.hop_seconds == pytest.approx(0.96)
-        results = tagger.feed(waveform, 16_000)
-        assert len(results) == 10
-        for index, result in enumerate(results):
-            expected = head(segments[:, : index + 1])["clipwise"][0]
-            np.testing.assert_allclose(result.probabilities, expected, rtol=0, atol=1e-4)
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
+    """Build an attention head, and convert it to a file without a card."""
+    model = build_model("feature_attention", units=8, depth=1)
+    prepared = prepare_model(SourceModel(model, make_card("vggish", 9.6, 0.96), Path("head.keras")), Target(name="x"))
+    path = tmp_path_factory.mktemp("head") / "head.tflite"
+    path.write_bytes(convert_model(prepared))
+    return model, path
+
+
+@pytest.mark.parametrize(
+    ("input_name", "seconds", "shape"), [("waveform", 0.96, (1, 15_600)), ("log_mel", 1.0, (1, 100, 64))]
+)
+def test_a_streamed_vggish_embeds_one_patch_per_segment(
+    input_name: str,
+    seconds: float,
+    shape: tuple[int, ...],
+    vggish_file: Path,
+    head: tuple[keras.Model, Path],
+    tmp_path: Path,
+) -> None:
+    embedder, head_file = tmp_path / "embedder.tflite", tmp_path / "head.tflite"
+    export_model(vggish_file, Target(name="x", input=input_name), embedder, segment_seconds=seconds)
+    assert LiteRTModel(embedder).shape == shape
+    shutil.copy(head[1], head_file)
+    write_card(head_file, make_card("vggish", 10 * seconds, seconds))
+    waveform, vggish = make_tones(), keras.saving.load_model(vggish_file)
+    starts = range(0, len(waveform) - 15_599, round(16_000 * seconds))
+    patches = np.stack([waveform[start : start + 15_600] for start in starts])
+    segments = np.asarray(vggish(patches)["segments"]).reshape(1, -1, 128)
+    if seconds == 0.96:  # the segments of the whole recording
+        np.testing.assert_allclose(vggish(waveform[None])["segments"], segments, rtol=0, atol=1e-5)
+    tagger = StreamingTagger(embedder, head_file, eight_bit=False)
+    assert tagger.hop_seconds == pytest.approx(seconds)
+    results = tagger.feed(waveform, 16_000)
+    assert len(results) == segments.shape[1] == len(waveform) // round(16_000 * seconds)
+    for index, result in enumerate(results):
+        expected = head[0](segments[:, : index + 1])["clipwise"][0]
+        np.testing.assert_allclose(result.probabilities, expected, rtol=0, atol=1e-4)
     assert np.ptp([result.probabilities for result in results], axis=0).max() > 0.03, "the results must differ"
+
+
+def test_vggish_embeds_the_first_patch_of_a_segment_of_one_second(vggish_file: Path) -> None:
+    embedder, waveform = extract_embedder(read_source(vggish_file), 1.0), make_tones()[:16_240]
+    assert embedder.card.window_seconds == len(waveform) / 16_000  # 100 log-mel frames
+    first_patch = keras.saving.load_model(vggish_file)(waveform[None, :15_600])["segments"][:, 0]
+    np.testing.assert_allclose(embedder.network(waveform[None])["embedding"], first_patch, rtol=0, atol=1e-5)
 
 
 def test_the_fingerprint_depends_on_the_weights_alone(tagger_file: Path) -> None:
@@ -92,27 +119,24 @@ def test_the_fingerprint_depends_on_the_weights_alone(tagger_file: Path) -> None
     assert extract_embedder(source, 0.5).card.versions["embedder"] != first.card.versions["embedder"]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "message"),
-    [
-        (0.0, r"`segment_seconds` must be above 0; received: 0.0"),
-        (float("nan"), r"`segment_seconds` must be above 0; received: nan"),
-        (2.0, r"`segment_seconds` must be at most 1, the window of .*tagger.keras; received: 2"),
-    ],
-)
-def test_wrong_segment_lengths_are_refused(tagger_file: Path, seconds: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        extract_embedder(read_source(tagger_file), seconds)
+def test_wrong_segment_lengths_are_refused(tagger_file: Path, vggish_file: Path) -> None:
+    tagger, vggish = read_source(tagger_file), read_source(vggish_file)
+    allowed = r"at least 0.96, the segment of .*vggish.keras, and less than twice as long"
+    for source, seconds, message in (
+        (tagger, 0.0, r"above 0; received: 0.0"),
+        (tagger, float("nan"), r"above 0; received: nan"),
+        (tagger, 2.0, r"at most 1, the window of .*tagger.keras; received: 2"),
+        (vggish, 0.5, rf"{allowed}; received: 0.5"),
+        (vggish, 1.92, rf"{allowed}; received: 1.92"),
+    ):
+        with pytest.raises(ValueError, match=f"`segment_seconds` must be {message}"):
+            extract_embedder(source, seconds)
 
 
-def test_models_without_a_suitable_embedder_are_refused(
-    tagger_file: Path, head_file: Path, vggish_file: Path, tmp_path: Path
-) -> None:
+def test_models_without_a_suitable_embedder_are_refused(tagger_file: Path, head_file: Path, tmp_path: Path) -> None:
     message = r"must map waveform or log_mel to embedding; received: embedding to clipwise, framewise"
     with pytest.raises(ValueError, match=message):
         extract_embedder(read_source(head_file), 1.0)
-    with pytest.raises(ValueError, match=r"`segment_seconds` must be 0.96, the segment of .*vggish.keras; received: 1"):
-        extract_embedder(read_source(vggish_file), 1.0)
     long_target = dataclasses.replace(read_target("float32"), window_seconds=5.0)
     with pytest.raises(ValueError, match=r"`segment_seconds` needs a target without `window_seconds`"):
         export_model(tagger_file, long_target, tmp_path / "x.tflite", segment_seconds=0.5)

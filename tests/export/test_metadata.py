@@ -8,11 +8,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from export.small_models import CLASSES, export_without_usage
+from export.small_models import CLASSES
 
 from checks import run_python
-from kerastag.card import Card
+from kerastag.card import Card, write_card
 from kerastag.edge.runtime import LiteRTModel
+from kerastag.export import read_target
+from kerastag.export.metadata import add_metadata
+from kerastag.export.preparation import prepare_model
+from kerastag.export.source import read_source
+from kerastag.export.tflite import convert_model
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exporting needs TensorFlow")
 CLASSIFY = """
@@ -31,7 +36,11 @@ print(json.dumps({{each.category_name: each.score for each in result.classificat
 
 @pytest.fixture(scope="module")
 def classifier(tagger_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_without_usage(tagger_file, "mediapipe", tmp_path_factory.mktemp("mediapipe") / "tagger.tflite")
+    path = tmp_path_factory.mktemp("mediapipe") / "tagger.tflite"
+    prepared = prepare_model(read_source(tagger_file), read_target("mediapipe"))
+    path.write_bytes(add_metadata(convert_model(prepared), prepared.card, path.stem))
+    write_card(path, prepared.card)
+    return path
 
 
 def test_labels_and_card_are_in_the_zip_archive_at_the_end_of_the_file(classifier: Path) -> None:

@@ -1,6 +1,8 @@
 """Attention heads with two signatures, compared with Keras for every head of the registry, and in a stream."""
 
 import dataclasses
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ from export.small_models import CLASSES, build_model, make_card, needs_quantizer
 from kerastag.card import write_card
 from kerastag.edge import LiteRTModel
 from kerastag.edge.head import WholeHead
-from kerastag.export import Target, export_model, read_target
+from kerastag.export import Target, export_model, parity, read_target
+from kerastag.export.inputs import make_probes
 from kerastag.export.parity import predict_reference
 from kerastag.export.preparation import PreparedModel, prepare_model
-from kerastag.export.probes import make_inputs
 from kerastag.export.source import SourceModel
 from kerastag.export.tflite import convert_model
 from kerastag.models import MODELS
@@ -23,7 +25,13 @@ from kerastag.models import MODELS
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exporting needs TensorFlow")
 SPLIT = dataclasses.replace(read_target("streaming_head"), quantization="none")
 POOLED_FIRST = {"es_average", "es_max", "es_min", "es_max_min"}
-HEADS = sorted(name for name, entry in MODELS.items() if entry.front_end is None)
+# One head of each structure: pooling with a mask, attention over segments, and attention at several layers.
+QUICK = {"feature_average", "feature_attention", "multi_attention", "es_average", "es_max_min"}
+HEADS = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name, entry in MODELS.items()
+    if entry.front_end is None
+]
 
 
 @pytest.fixture(autouse=True)
@@ -35,26 +43,29 @@ def build_source(name: str) -> SourceModel:
     return SourceModel(build_model(name, units=8), make_card("vggish", 9.6, 0.96), Path(f"{name}.keras"))
 
 
-def convert(name: str, path: Path, target: Target = SPLIT) -> tuple[LiteRTModel, PreparedModel]:
-    prepared = prepare_model(build_source(name), target)
-    path.write_bytes(convert_model(prepared))
-    write_card(path, prepared.card)
-    return LiteRTModel(path), prepared
+@functools.cache
+def convert(name: str, split: bool = True) -> tuple[LiteRTModel, PreparedModel]:
+    prepared = prepare_model(build_source(name), dataclasses.replace(SPLIT, split=split))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "head.tflite")
+        path.write_bytes(convert_model(prepared))
+        write_card(path, prepared.card)
+        return LiteRTModel(path), prepared
 
 
-@pytest.mark.parametrize("name", sorted(set(HEADS) - POOLED_FIRST))
-def test_every_head_in_two_parts_predicts_what_keras_predicts(name: str, tmp_path: Path) -> None:
-    model, prepared = convert(name, tmp_path / "head.tflite")
+@pytest.mark.parametrize("name", [each for each in HEADS if each.values[0] not in POOLED_FIRST])
+def test_every_head_in_two_parts_predicts_what_keras_predicts(name: str) -> None:
+    model, prepared = convert(name)
     assert model.split is not None
     assert (model.input, model.shape) == ("embedding", (1, 10, 128))
     assert set(model.outputs) == {"clipwise", "framewise"}
-    for probe, inputs in make_inputs(prepared).items():
+    for probe, inputs in make_probes(prepared).items():
         expected, actual = predict_reference(prepared, inputs), model(inputs)
         for output, value in expected.items():
             np.testing.assert_allclose(actual[output], value, rtol=0, atol=1e-5, err_msg=f"{output} on {probe}")
 
 
-@pytest.mark.parametrize("name", sorted(POOLED_FIRST))
+@pytest.mark.parametrize("name", [each for each in HEADS if each.values[0] in POOLED_FIRST])
 def test_a_model_that_pools_first_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="`split` needs a model with layers that process each segment"):
         convert_model(prepare_model(build_source(name), SPLIT))
@@ -66,9 +77,8 @@ def test_a_model_of_audio_is_refused() -> None:
         prepare_model(source, SPLIT)
 
 
-def test_segment_by_segment_a_split_head_predicts_what_a_whole_head_predicts(tmp_path: Path) -> None:
-    model, _ = convert("feature_attention", tmp_path / "split.tflite")
-    whole, _ = convert("feature_attention", tmp_path / "whole.tflite", dataclasses.replace(SPLIT, split=False))
+def test_segment_by_segment_a_split_head_predicts_what_a_whole_head_predicts() -> None:
+    model, whole = (convert("feature_attention", split)[0] for split in (True, False))
     assert whole.split is None
     assert model.split is not None
     segments = np.random.default_rng(1).integers(-128, 128, (4, 128)).astype(np.float32) / 128
@@ -94,6 +104,7 @@ def test_the_file_holds_its_weights_once_and_the_time_is_that_of_a_segment(
     network = build_model("feature_attention", units=256)
     file = save_model(network, make_card("vggish", 9.6, 0.96), tmp_path / "head.keras")
     monkeypatch.undo()  # the usage is measured in this test
+    monkeypatch.setattr(parity, "_NUM_THREADS", (1,))
     report = export_model(file, read_target("streaming_head"), tmp_path / "head.tflite")
     assert report.size_bytes < 1.1 * network.count_params() + 20_000
     assert "| 0.96 s of audio, 1 thread |" in report.as_markdown()

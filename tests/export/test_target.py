@@ -88,7 +88,7 @@ def test_a_wrong_target_is_an_error_of_one_line(text: str, message: str, tmp_pat
 
 
 def test_the_british_spelling_of_an_older_version_is_read(tmp_path: Path) -> None:
-    assert read_target(write_target(tmp_path, "quantisation = 'float16'")).quantization == "float16"
+    assert read_target(write_target(tmp_path, "quantisation='float16'")).quantization == "float16"
 
 
 def test_a_similar_name_is_suggested_for_an_unknown_target() -> None:

@@ -11,9 +11,9 @@ from export.small_models import CLASSES, make_card, randomize
 from kerastag.card import write_card
 from kerastag.edge.runtime import LiteRTModel
 from kerastag.export import Target, Tolerance
+from kerastag.export.inputs import make_probes
 from kerastag.export.parity import predict_reference
 from kerastag.export.preparation import PreparedModel, prepare_model
-from kerastag.export.probes import make_inputs
 from kerastag.export.saved_model import load_saved_model, write_saved_model
 from kerastag.export.source import SourceModel
 from kerastag.export.tflite import convert_model
@@ -79,7 +79,7 @@ def test_every_system_is_in_a_group() -> None:
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        pytest.param(kind, names, marks=() if kind in ("talnet", "vggish") else pytest.mark.slow, id=kind)
+        pytest.param(kind, names, marks=() if kind == "vggish" else pytest.mark.slow, id=kind)
         for kind, names in group_systems().items()
     ],
 )
@@ -93,7 +93,7 @@ def test_every_system_predicts_in_either_format_what_keras_predicts(
     write_saved_model(prepared, folder)
     runs: dict[str, Any] = {"tflite": LiteRTModel(tflite), "saved_model": load_saved_model(folder, prepared.input_name)}
     tolerance = Tolerance()
-    for probe, inputs in make_inputs(prepared).items():
+    for probe, inputs in make_probes(prepared).items():
         expected = predict_reference(prepared, inputs)
         assert all(np.isfinite(value).all() for value in expected.values())
         for name, run in runs.items():

@@ -3,10 +3,18 @@
 from collections.abc import Mapping
 from functools import partial
 
+import keras
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 State = Mapping[str, np.ndarray]
+
+
+def compute_outputs(path, log_mel):
+    """Compute the outputs of an imported model from log-mel instead of a waveform."""
+    model = keras.saving.load_model(path)
+    outputs = keras.Model(model.get_layer("front_end").output, model.output)(log_mel)
+    return {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
 
 
 def convolve(x, weight, stride=1, groups=1):

@@ -1,5 +1,7 @@
 """PANNs checkpoints: names and shapes of the published ones, outputs in NumPy, and files that are rejected."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -10,8 +12,6 @@ from kerastag.card import Card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.importers import import_panns
 from kerastag.labels import LabelSet
-from kerastag.models.backbones.cnn10 import cnn10
-from kerastag.models.backbones.resnet38 import resnet38
 
 WIDTH = 0.125
 CLASSES = LabelSet.from_names([f"class {index}" for index in range(7)])
@@ -27,9 +27,9 @@ def list_block_shapes(name, inputs, outputs):
     return {**shapes, **list_norm_shapes(f"{name}.bn1", outputs), **list_norm_shapes(f"{name}.bn2", outputs)}
 
 
-def list_panns_shapes(system, width=WIDTH, classes=7):
+def list_panns_shapes(system):
     """Return the names and shapes of PANNs' own classes."""
-    c = [int(channels * width) for channels in (64, 128, 256, 512, 2048)]
+    c = [int(channels * WIDTH) for channels in (64, 128, 256, 512, 2048)]
     shapes = {
         "spectrogram_extractor.stft.conv_real.weight": (513, 1, 1024),
         "spectrogram_extractor.stft.conv_imag.weight": (513, 1, 1024),
@@ -53,11 +53,12 @@ def list_panns_shapes(system, width=WIDTH, classes=7):
         shapes |= list_block_shapes("conv_block_after1", c[3], c[4])
         units = c[4]
     dense = {"fc1.weight": (units, units), "fc1.bias": (units,)}
-    return {**shapes, **dense, "fc_audioset.weight": (classes, units), "fc_audioset.bias": (classes,)}
+    return {**shapes, **dense, "fc_audioset.weight": (7, units), "fc_audioset.bias": (7,)}
 
 
-def make_panns_state(system, **options):
-    state = make_random_state(list_panns_shapes(system, **options))
+@functools.cache
+def make_panns_state(system):
+    state = make_random_state(list_panns_shapes(system))
     state["logmel_extractor.melW"] = FRONT_ENDS["panns"].mel_matrix.astype(np.float32)
     for name in list(state):
         if name.endswith("num_batches_tracked"):
@@ -65,19 +66,8 @@ def make_panns_state(system, **options):
     return state
 
 
-def build_without_front_end(path, build):
-    """Build a model of log-mel with the weights of an imported one."""
-    imported = keras.saving.load_model(path)
-    model = build(7, width=WIDTH)
-    for layer in model.layers:
-        if layer.weights:
-            layer.set_weights(imported.get_layer(layer.name).get_weights())
-    return model
-
-
-@pytest.mark.parametrize("build", [cnn10, pytest.param(resnet38, marks=pytest.mark.slow)])
-def test_the_network_equals_the_published_one_in_numpy(build, tmp_path):
-    system = build.__name__
+@pytest.mark.parametrize("system", ["cnn10", pytest.param("resnet38", marks=pytest.mark.slow)])
+def test_the_network_equals_the_published_one_in_numpy(system, tmp_path):
     state = make_panns_state(system)
     path = import_panns(
         write_torch_zip(tmp_path / "a.pth", state, "model", iteration=pickle_value(5)),
@@ -85,7 +75,7 @@ def test_the_network_equals_the_published_one_in_numpy(build, tmp_path):
         labels=CLASSES,
     )
     log_mel = np.random.default_rng(1).normal(-20, 10, (2, 75, 64)).astype(np.float32)
-    outputs = build_without_front_end(path, build).predict(log_mel, verbose=0)
+    outputs = numpy_networks.compute_outputs(path, log_mel)
     expected = getattr(numpy_networks, system)(log_mel, state)
     assert expected["clipwise"].std() > 0.05  # Were the sigmoid saturated, the comparison could not fail.
     for name, value in expected.items():
@@ -104,7 +94,7 @@ def test_the_stream_and_the_zip_format_contain_the_same_model_and_card(tmp_path)
     assert card.front_end == FRONT_ENDS["panns"].as_dict()
     assert (card.sample_rate, card.seconds_per_frame) == (32_000, 0.16)
     assert first.inputs[0].name == "waveform"
-    assert first.predict(np.zeros((1, 32_000), np.float32), verbose=0)["clipwise"].shape == (1, 7)
+    assert first(np.zeros((1, 32_000), np.float32))["clipwise"].shape == (1, 7)
 
 
 def change_state(state, **changes):
@@ -118,7 +108,10 @@ def change_state(state, **changes):
     ("changes", "message"),
     [
         ({"fc1.bias": None}, r"1 missing: fc1\.bias$"),
-        ({"extra.weight": np.zeros(3, np.float32)}, r"1 unexpected: extra\.weight$"),
+        (
+            {"conv_block5.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)},
+            r"must be a checkpoint of PANNs' CNN10; received: 1 unexpected: conv_block5\.conv1\.weight$",
+        ),
         ({"fc1.bias": np.zeros(3, np.float32)}, r"1 of another shape: fc1\.bias is \(3,\), not \(64,\)$"),
         ({"fc1.bias": np.full(64, np.nan, np.float32)}, r"`fc1\.bias` must be finite; received: nan$"),
         (
@@ -140,14 +133,6 @@ def test_a_missing_unexpected_or_wrong_tensor_is_named_and_nothing_is_written(ch
     assert str(file) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
-
-
-def test_another_architecture_is_rejected(tmp_path):
-    state = change_state(
-        make_panns_state("cnn10"), **{"conv_block5.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)}
-    )
-    with pytest.raises(ValueError, match="must be a checkpoint of PANNs' CNN10; received: 1 unexpected: conv_block5"):
-        import_panns(write_torch_zip(tmp_path / "cnn14.pth", state), tmp_path / "a.keras", labels=CLASSES)
 
 
 def test_labels_must_match_the_number_of_classes(tmp_path):

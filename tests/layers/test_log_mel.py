@@ -114,7 +114,10 @@ def test_invalid_arguments_and_inputs_are_refused():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TFLite is converted on the TensorFlow backend")
-@pytest.mark.parametrize(("name", "transform"), [("panns", "fft"), *((name, "two_step") for name in NAMES)])
+@pytest.mark.parametrize(
+    ("name", "transform"),
+    [pytest.param("panns", "fft", marks=pytest.mark.slow), *((name, "two_step") for name in NAMES)],
+)
 def test_converts_to_builtin_operations(name, transform):
     """The log-mel of speech-like signals, loud and quiet, is within 5e-4 of NumPy, and within 5e-3 in decibels."""
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")

@@ -12,9 +12,7 @@ from checks import (
     compute_gradients,
     compute_outputs,
 )
-from kerastag.layers.average_pooling import AveragePooling
-from kerastag.layers.max_pooling import MaxPooling
-from kerastag.layers.min_pooling import MinPooling
+from kerastag.layers.segment_pooling import AveragePooling, MaxPooling, MinPooling
 
 X = np.random.default_rng(0).standard_normal((3, 5, 4)).astype("float32")
 MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 0, 1], [1, 1, 1, 1, 1]], bool)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from metrics.reference_problem import CLIP_SECONDS, EVENT_F1, SECONDS_PER_FRAME, SEGMENT_F1, make_problem
 
@@ -31,6 +31,7 @@ def tables(draw):
     return EventTable.from_rows([(i, k, a / 10, (a + n) / 10) for i, k, a, n in rows], 2, 2)
 
 
+@settings(max_examples=40)
 @given(tables(), tables())
 def test_segments_are_counted_one_by_one(ground_truth, predicted):
     def active(table, clip, k, second):
@@ -55,6 +56,7 @@ def test_segments_are_counted_one_by_one(ground_truth, predicted):
     ]
 
 
+@settings(max_examples=60)
 @given(tables(), tables())
 def test_as_many_events_match_as_possible(ground_truth, predicted):
     def agree(i, j):

@@ -23,6 +23,10 @@ TAGGERS = {
     "mn": (mn.mn, mn.BACKBONE, 32, 960, 96),
 }
 everyone = pytest.mark.parametrize("name", TAGGERS)
+# ResNet38 and AT-SCA consist of the blocks of CNN10 and of an attention that has tests of its own.
+few = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("resnet38", "at_sca"))) for name in TAGGERS]
+)
 
 
 def build_small(name, **arguments):
@@ -35,7 +39,31 @@ def get_shared(name):
     return randomize_weights(build_small(name))
 
 
-def make_log_mel(name, frames=75, batch=2):
+class Silence(keras.layers.Layer):
+    """Augmentation that leaves nothing."""
+
+    def call(self, inputs, training=False):
+        return inputs * 0 if training else inputs
+
+
+@functools.cache
+def build_augmented(name):
+    return build_small(name, input="waveform", augment=Silence())
+
+
+def get_augmented(name):
+    """Return a model with waveform input and augmentation, with the weights of the shared model."""
+    model = build_augmented(name)
+    model.set_weights(get_shared(name).get_weights())
+    return model
+
+
+def make_waveforms(name, batch=2):
+    sample_rate = FRONT_ENDS[TAGGERS[name][1].front_end].sample_rate
+    return np.random.default_rng(0).uniform(-0.5, 0.5, (batch, sample_rate)).astype(np.float32)
+
+
+def make_log_mel(name, frames=40, batch=2):
     bins = FRONT_ENDS[TAGGERS[name][1].front_end].num_mel_bins
     return np.random.default_rng(0).normal(size=(batch, frames, bins)).astype(np.float32)
 
@@ -45,12 +73,17 @@ def make_log_mel(name, frames=75, batch=2):
     [
         (cnn10.cnn10, {}, 5_219_279),
         (resnet38.resnet38, {}, 73_783_247),
-        (mn.mn, {"width": 0.4}, 983_599),
+        pytest.param(mn.mn, {"width": 0.4}, 983_599, marks=pytest.mark.slow),
         (mn.mn, {"width": 1.0}, 4_876_831),
         (vggish.vggish, {}, 72_141_184),
     ],
 )
-def test_the_number_of_parameters_at_full_width_is_the_published_one(build, arguments, published):
+def test_the_number_of_parameters_at_full_width_is_the_published_one(build, arguments, published, monkeypatch):
+    def make_zeros(self, shape, dtype=None):
+        return np.zeros(shape, "float32")
+
+    for initializer in (keras.initializers.VarianceScaling, keras.initializers.Orthogonal):
+        monkeypatch.setattr(initializer, "__call__", make_zeros)  # millions of random weights take long
     assert sum(int(np.prod(weight.shape)) for weight in build(**arguments).trainable_weights) == published
 
 
@@ -71,20 +104,21 @@ def test_outputs_have_their_shapes_at_any_length(name, frames):
 
 
 @everyone
-def test_batch_equals_items_and_saving_is_exact(name):
-    model = get_shared(name)
-    check_batch_equals_items(model, make_log_mel(name), atol=1e-4, rtol=1e-4)
-    check_layer_saves_exactly(model, make_log_mel(name))
+def test_batch_equals_items(name):
+    check_batch_equals_items(get_shared(name), make_log_mel(name), atol=1e-4, rtol=1e-4)
+
+
+@few
+def test_saving_is_exact(name):
+    check_layer_saves_exactly(get_shared(name), make_log_mel(name))
 
 
 @everyone
 def test_waveform_input_equals_the_front_end_and_log_mel_input(name):
+    waveform = make_waveforms(name, batch=1)
     front_end = FRONT_ENDS[TAGGERS[name][1].front_end]
-    model, body = build_small(name, input="waveform"), get_shared(name)
-    model.set_weights(body.get_weights())
-    waveform = np.random.default_rng(0).uniform(-0.5, 0.5, front_end.sample_rate).astype(np.float32)
-    expected = compute_outputs(body, front_end.compute_log_mel(waveform)[None])
-    got = compute_outputs(model, waveform[None])
+    expected = compute_outputs(get_shared(name), front_end.compute_log_mel(waveform))
+    got = compute_outputs(get_augmented(name), waveform)
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-3, atol=1e-3, err_msg=key)
 
@@ -105,7 +139,7 @@ def test_clips_and_frames_share_the_classifier(name):
     np.testing.assert_array_equal(after["embedding"], before["embedding"])
 
 
-@everyone
+@few
 def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(name):
     exact = get_shared(name)
     expected = compute_outputs(exact, make_log_mel(name))
@@ -114,9 +148,9 @@ def test_half_precision_keeps_front_end_pooling_and_probabilities_in_float32(nam
     for layer in ("front_end", "clipwise", "framewise", "embedding"):
         assert half.get_layer(layer).compute_dtype == "float32", layer
     assert {layer.compute_dtype for layer in half.layers if isinstance(layer, keras.layers.Conv2D)} == {"bfloat16"}
-    model = build_small(name)
-    model.set_weights(exact.get_weights())
-    got = compute_outputs(model, make_log_mel(name))
+    half.set_weights(exact.get_weights())
+    body = keras.Model(half.get_layer("front_end").output, half.output)
+    got = compute_outputs(body, make_log_mel(name))
     for key, value in expected.items():
         assert got[key].dtype == np.float32
         assert np.abs(got[key] - value).mean() < 0.05 * max(1, np.abs(value).mean()), key
@@ -179,8 +213,8 @@ def test_every_trainable_weight_learns(name):
     trained = keras.Model(model.input, model.output["clipwise"])
     before = [weight.numpy() for weight in trained.trainable_weights]
     trained.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", run_eagerly=True)
-    x, y = make_log_mel(name, frames=64, batch=4), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    losses = [float(trained.train_on_batch(x, y)) for _ in range(4)]
+    x, y = make_log_mel(name, frames=32, batch=4), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    losses = [float(trained.train_on_batch(x, y)) for _ in range(3)]
     assert losses[-1] < losses[0]
     unchanged = [
         w.path for w, old in zip(trained.trainable_weights, before, strict=True) if np.array_equal(w.numpy(), old)
@@ -190,34 +224,28 @@ def test_every_trainable_weight_learns(name):
 
 @everyone
 def test_augmentation_comes_before_the_convolutions_and_acts_in_training_only(name):
-    class Silence(keras.layers.Layer):
-        def call(self, inputs, training=False):
-            return inputs * 0 if training else inputs
-
-    plain, augmented = get_shared(name), build_small(name, augment=Silence())
-    augmented.set_weights(plain.get_weights())
-    x = make_log_mel(name)
-    np.testing.assert_array_equal(compute_outputs(plain, x)["clipwise"], compute_outputs(augmented, x)["clipwise"])
+    augmented, waveforms = get_augmented(name), make_waveforms(name)
     for layer in augmented.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
-    silenced = keras.ops.convert_to_numpy(augmented(x, training=True)["clipwise"])
+    predictions = compute_outputs(augmented, waveforms)["clipwise"]
+    assert np.abs(predictions[0] - predictions[1]).max() > 2e-6
+    silenced = keras.ops.convert_to_numpy(augmented(waveforms, training=True)["clipwise"])
     np.testing.assert_allclose(silenced[0], silenced[1], atol=1e-6)
 
 
 @everyone
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_arguments_outside_their_range_are_refused(name):
+    cases = [
         ({"num_classes": 0}, "`num_classes` must be an integer of at least 1; received: 0"),
         ({"width": 0}, r"`width` must be a number in \(0, 100\]; received: 0"),
         ({"input": "audio"}, "`input` must be one of log_mel, waveform; received: 'audio'"),
-        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\); received: 1\.0"),
-    ],
-)
-def test_arguments_outside_their_range_are_refused(name, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        build_small(name, **arguments)
+    ]
+    if name not in ("resnet38", "at_sca"):  # which have the head of CNN10
+        cases.append(({"dropout": 1.0}, r"`dropout` must be in \[0, 1\); received: 1\.0"))
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            build_small(name, **arguments)
 
 
 def test_features_and_head_can_be_built_separately():
@@ -258,25 +286,19 @@ def test_mn_rounds_channels_to_multiples_of_eight_and_down_by_at_most_a_tenth():
         assert 0.9 * channels <= mn.round_channels(channels) <= channels + 8
 
 
-@pytest.mark.parametrize("frames", [96, 300])
-def test_vggish_has_one_segment_per_patch(frames):
-    model = vggish.vggish(3, width=WIDTH, postprocess="pca")
-    outputs = compute_outputs(
-        randomize_weights(model), np.random.default_rng(0).normal(size=(2, frames, 64)).astype(np.float32)
-    )
-    assert outputs["segments"].shape == (2, frames // 96, 128)
-    np.testing.assert_allclose(outputs["embedding"], outputs["segments"].mean(axis=1), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(outputs["clipwise"], outputs["framewise"].mean(axis=1), rtol=1e-5)
-    check_layer_saves_exactly(model, np.ones((1, frames, 64), np.float32))
+def test_vggish_has_one_segment_per_patch():
+    model = randomize_weights(vggish.vggish(3, width=WIDTH, postprocess="pca"))
+    for frames in (96, 300):
+        x = np.random.default_rng(0).normal(size=(2, frames, 64)).astype(np.float32)
+        outputs = compute_outputs(model, x)
+        assert outputs["segments"].shape == (2, frames // 96, 128)
+        np.testing.assert_allclose(outputs["embedding"], outputs["segments"].mean(axis=1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(outputs["clipwise"], outputs["framewise"].mean(axis=1), rtol=1e-5)
+    check_layer_saves_exactly(model, x)
 
 
-def test_vggish_checks_its_arguments_and_quantizes():
+def test_vggish_checks_its_arguments():
     with pytest.raises(ValueError, match="`postprocess` must be one of raw, pca, uint8; received: 'int8'"):
         vggish.vggish(width=WIDTH, postprocess="int8")
     with pytest.raises(ValueError, match="`num_classes` must be an integer of at least 1; received: 0"):
         vggish.vggish(0, width=WIDTH)
-    values = np.linspace(-3, 3, 1001)
-    assert vggish.quantize(values).dtype == np.uint8
-    np.testing.assert_array_equal(vggish.quantize(values), np.uint8((np.clip(values, -2, 2) + 2) * 255 / 4))
-    with pytest.raises(ValueError, match="`embedding` must not contain NaN; received: NaN"):
-        vggish.quantize(np.array([0.0, np.nan]))

@@ -14,7 +14,7 @@ from kerastag.data.splits import Split
 from kerastag.data.synthetic_features import write_synthetic_packs
 from kerastag.fetch import fetch
 from kerastag.labels import LabelSet
-from kerastag.models.cnn10 import cnn10
+from kerastag.models.backbones.cnn10 import cnn10
 from kerastag.models.loading import load_model
 from kerastag.recipes import _synthetic, gl_at
 from kerastag.recipes._evaluation import evaluate_run

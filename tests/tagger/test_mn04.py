@@ -7,8 +7,9 @@ import pytest
 
 from checks import SHARED
 from kerastag import audio
+from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
-from kerastag.tagger import PRESETS, Tagger
+from kerastag.tagger import PRESETS, Tagger, fetch_model
 
 DEMO = ("R9_ZSCveAHg_7s", "speech", "typing", "music")
 TOP_TAGS = {
@@ -37,24 +38,29 @@ def mn04(tmp_path_factory):
 def test_mn04_predicts_what_pytorch_predicts(mn04, name):
     golden = np.load(SHARED / "data/golden/mn04_as.npz")
     path = SHARED / f"data/audio/{name}.wav"
-    np.testing.assert_allclose(mn04.predict(path), golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
+    probabilities = mn04.predict(path)
+    np.testing.assert_allclose(probabilities, golden[f"{name}.probabilities"], rtol=0, atol=1e-4)
     embedding = golden[f"{name}.embedding"]
     assert np.abs(mn04.embed(path) - embedding).max() <= 1e-3 * np.abs(embedding).max()
-    tags = mn04.tag(path, top=len(TOP_TAGS[name]))
+    tags = mn04.select_tags(probabilities, top=len(TOP_TAGS[name]))
     assert {tag.name: pytest.approx(tag.probability, abs=5e-4) for tag in tags} == TOP_TAGS[name]
     assert [tag.name for tag in tags] == list(TOP_TAGS[name])
 
 
 @pytest.mark.real
-def test_a_preset_is_imported_once(mn04, monkeypatch):
+def test_a_preset_is_imported_once_with_its_card(mn04, monkeypatch):
     from kerastag import importers
 
     def fail(*arguments):
         raise AssertionError("imported again")
 
     monkeypatch.setattr(importers, "import_efficientat", fail, raising=False)
-    assert Tagger.load("mn04_as").labels == LabelSet.audioset()
+    assert fetch_model("mn04_as").is_file()
     assert "mn04_as" in PRESETS
+    card = mn04.card
+    assert card.labels == LabelSet.audioset()
+    assert (card.sample_rate, card.seconds_per_frame, card.window_seconds) == (32_000, 0.32, 10.0)
+    assert card.front_end == FRONT_ENDS["efficientat"].as_dict()
 
 
 @pytest.mark.real

@@ -6,36 +6,27 @@ import zipfile
 
 import numpy as np
 import pytest
+from tagger.small_models import save_small_model
 
 from checks import run_python
 from kerastag.card import Card, write_card
-from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 from kerastag.tagger import Tagger
 
 CLASSES = LabelSet(("/m/a", "/m/b", "/m/c"), ("Bark", "Rain", "Speech"))
 
 
-def save_small_model(path, input="waveform", **card):
-    from kerastag.models.backbones.mn import mn
-
-    mn(3, width=0.1, input=input).save(path)
-    front_end = FRONT_ENDS["efficientat"]
-    fields = {"window_seconds": 2.0, "seconds_per_frame": 0.32, "front_end": front_end.as_dict(), **card}
-    write_card(path, Card(CLASSES, front_end.sample_rate, **fields))
-    return path
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    return save_small_model(tmp_path_factory.mktemp("models") / "small.keras")
+    return save_small_model(tmp_path_factory.mktemp("models") / "small.keras", CLASSES)
 
 
 def test_a_keras_file_predicts_what_its_model_predicts(small):
     import keras
 
     waveform = np.random.default_rng(0).normal(0, 0.1, 64_000).astype(np.float32)
-    expected = keras.saving.load_model(small).predict(waveform[None], verbose=0)
+    outputs = keras.saving.load_model(small)(waveform[None])
+    expected = {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
     tagger = Tagger.load(small)
     np.testing.assert_allclose(tagger.predict(waveform, sample_rate=32_000), expected["clipwise"][0], atol=1e-6)
     np.testing.assert_allclose(tagger.embed(waveform, sample_rate=32_000), expected["embedding"][0], atol=1e-5)
@@ -49,7 +40,7 @@ def test_a_keras_file_predicts_what_its_model_predicts(small):
 def test_a_model_of_log_mel_predicts_the_same(small, tmp_path):
     import keras
 
-    path = save_small_model(tmp_path / "log_mel.keras", input="log_mel")
+    path = save_small_model(tmp_path / "log_mel.keras", CLASSES, input="log_mel")
     weights = keras.saving.load_model(small).get_weights()
     model = keras.saving.load_model(path)
     model.set_weights(weights)
@@ -91,12 +82,12 @@ def test_a_model_of_embeddings_is_rejected(tmp_path):
     path = tmp_path / "head.keras"
     keras.Model(inputs, keras.layers.Dense(3)(inputs)).save(path)
     write_card(path, Card(CLASSES, 16_000, 10.0))
-    with pytest.raises(ValueError, match="must have one input, waveform or log_mel, received embeddings"):
+    with pytest.raises(ValueError, match="must have one input, waveform or log_mel; received: embeddings"):
         Tagger.load(path)
 
 
 def test_log_mel_without_a_front_end_is_rejected(tmp_path):
-    path = save_small_model(tmp_path / "bare.keras", input="log_mel", front_end={})
+    path = save_small_model(tmp_path / "bare.keras", CLASSES, input="log_mel", front_end={})
     with pytest.raises(ValueError, match="bare.keras: the card of a model that takes log-mel must have `front_end`"):
         Tagger.load(path)
 
@@ -148,8 +139,3 @@ tags = Tagger.load({os.fspath(lite)!r}).tag(np.zeros(80_000, np.float32), sample
 print(len(tags), [m for m in ("keras", "tensorflow", "scipy", "sklearn") if m in sys.modules])
 """
     assert run_python(code).strip().endswith("3 []")
-
-
-def test_importing_the_tagger_loads_no_framework():
-    code = "import sys, kerastag.tagger; print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
-    assert run_python(code).strip() == "[]"

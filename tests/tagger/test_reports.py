@@ -9,9 +9,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from tagger.small_models import save_small_model
 
-from kerastag.card import Card, write_card
-from kerastag.dsp import FRONT_ENDS
 from kerastag.labels import LabelSet
 from kerastag.tagger import Tagger
 from kerastag.tagger.reports import find_recordings, tag_recordings
@@ -29,14 +28,7 @@ def load_model_once(monkeypatch):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Return the path of a small MN with random weights."""
-    from kerastag.models.backbones.mn import mn
-
-    path = tmp_path_factory.mktemp("models") / "small.keras"
-    mn(3, width=0.1, input="waveform").save(path)
-    front_end = FRONT_ENDS["efficientat"].as_dict()
-    write_card(path, Card(CLASSES, RATE, 2.0, seconds_per_frame=0.32, front_end=front_end))
-    return str(path)
+    return str(save_small_model(tmp_path_factory.mktemp("models") / "small.keras", CLASSES))
 
 
 @pytest.fixture

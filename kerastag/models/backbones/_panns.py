@@ -38,7 +38,7 @@ def apply_conv_block(x: Any, channels: int, *, name: str, pool: bool = True) -> 
 
 
 def average_frequency(x: Any) -> Any:
-    """Average `(batch, frames, bins, channels)` over the bins, in float32."""
+    """Average `(batch, frames, bins, ...)` over the bins, in float32."""
     return ops.mean(ops.cast(x, "float32"), axis=2)
 
 
@@ -56,17 +56,12 @@ def build_max_mean_head(features: Any, num_classes: int, *, dropout: float = 0.5
     embedding = hidden(layers.Dropout(dropout, name="drop_features")(pooled))
     logits = classify(layers.Dropout(dropout, name="drop_hidden")(embedding))
     return {
-        "clipwise": float32_sigmoid("clipwise")(logits),
-        "framewise": float32_sigmoid("framewise")(classify(hidden(features))),
-        "embedding": cast_to_float32("embedding")(embedding),
+        "clipwise": float32_activation("sigmoid", "clipwise")(logits),
+        "framewise": float32_activation("sigmoid", "framewise")(classify(hidden(features))),
+        "embedding": float32_activation("linear", "embedding")(embedding),
     }
 
 
-def float32_sigmoid(name: str) -> keras.layers.Layer:
-    """Return a sigmoid layer that computes in float32 under every dtype policy."""
-    return layers.Activation("sigmoid", dtype="float32", name=name)
-
-
-def cast_to_float32(name: str) -> keras.layers.Layer:
-    """Return a layer that casts to float32 under every dtype policy."""
-    return layers.Activation("linear", dtype="float32", name=name)
+def float32_activation(activation: str, name: str) -> keras.layers.Layer:
+    """Return an activation in float32 under every dtype policy."""
+    return layers.Activation(activation, dtype="float32", name=name)

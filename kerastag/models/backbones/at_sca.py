@@ -30,22 +30,8 @@ def at_sca(
 ) -> keras.Model:
     """Build AT-SCA: CNN10 with a `SpatialChannelAttention` after the pooling of each of its four blocks.
 
-    Args:
-        num_classes: Number of classes, at least 1.
-        width: Factor on the number of channels, in (0, 100].
-        input: Input of the model: `log_mel`, shape `(batch, frames, 64)` with at least 16 frames, or `waveform`,
-            `(batch, samples)` at 32 kHz.
-        dropout: Dropout rate before either dense layer, in [0, 1).
-        block_dropout: Dropout rate after each block, in [0, 1).
-        augment: Layer on the normalized log-mel such as `SpecAugment`; None for none.
-        name: Name of the model.
-
-    Returns:
-        Model with a dict of outputs: `clipwise`, `(batch, num_classes)`, `framewise`,
-        `(batch, frames // 16, num_classes)`, and `embedding`, `(batch, 512 * width)`, float32.
-
-    Raises:
-        ValueError: An argument is outside its range.
+    It takes `(batch, frames, 64)` with at least 16 frames, or waveforms at 32 kHz, and has the output frames and
+    `512 * width` channels of `cnn10`. Arguments and outputs are described in `kerastag.models.backbones`.
 
     >>> at_sca(num_classes=10, width=0.125).output["embedding"].shape
     (None, 64)
@@ -53,10 +39,5 @@ def at_sca(
     Reference: AT-SCA (2020), as described in one sentence by Wang et al. (2021). Deviations: CNN10 as the trunk, the
     place of the attention and its formula are ours, so results do not carry over to the published system.
     """
-    return BACKBONE.build(
-        num_classes,
-        input=input,
-        name=name,
-        features={"width": width, "block_dropout": block_dropout, "augment": augment},
-        head={"dropout": dropout},
-    )
+    head = {"dropout": dropout}
+    return BACKBONE.build(num_classes, input, name, head, width=width, block_dropout=block_dropout, augment=augment)

@@ -23,11 +23,8 @@ class Backbone:
     Args:
         front_end: Name of the front end in `kerastag.dsp.FRONT_ENDS`.
         frames_per_output: Number of log-mel frames per output frame, at least 1.
-        build_features: Function of `(log_mel, **arguments)` from log-mel `(batch, frames, mel_bins)` to features
-            `(batch, output_frames, channels)`.
-        build_head: Function of `(features, num_classes, **arguments)` from these features to a dict of `clipwise`,
-            `(batch, num_classes)`, `framewise`, `(batch, output_frames, num_classes)`, and `embedding`,
-            `(batch, channels)`, all float32.
+        build_features: Function of `(log_mel, **arguments)` that returns `(batch, output_frames, channels)`.
+        build_head: Function of `(features, num_classes, **arguments)` that returns the dict of outputs.
 
     >>> Backbone("panns", 16, lambda log_mel: log_mel, lambda features, num_classes: {}).seconds_per_output
     0.16
@@ -44,25 +41,12 @@ class Backbone:
         front_end = FRONT_ENDS[self.front_end]
         return self.frames_per_output * front_end.hop_length / front_end.sample_rate
 
-    def build(
-        self, num_classes: int, *, input: str, name: str, features: dict[str, Any], head: dict[str, Any]
-    ) -> keras.Model:
-        """Build the model.
-
-        Args:
-            num_classes: Number of classes, at least 1.
-            input: Input of the model, `log_mel` or `waveform`.
-            name: Name of the model.
-            features: Arguments of `build_features`.
-            head: Arguments of `build_head`.
-
-        Returns:
-            Model with a dict of outputs: `clipwise`, `framewise` and `embedding`.
-        """
+    def build(self, num_classes: int, input: str, name: str, head: dict[str, Any], **features: Any) -> keras.Model:
+        """Build the model, given the arguments of `build_head` and of `build_features`."""
         check_integer("num_classes", num_classes)
         inputs, log_mel = build_input(FRONT_ENDS[self.front_end], input)
-        frame_features = self.build_features(log_mel, **features)
-        return keras.Model(inputs, self.build_head(frame_features, num_classes, **head), name=name)
+        outputs = self.build_head(self.build_features(log_mel, **features), num_classes, **head)
+        return keras.Model(inputs, outputs, name=name)
 
 
 def build_input(front_end: FrontEnd, input: str) -> tuple[Any, Any]:

@@ -7,12 +7,7 @@ import keras
 from keras import layers
 
 from kerastag.layers._arguments import check_rate
-from kerastag.models.backbones._panns import (
-    apply_conv_block,
-    average_frequency,
-    build_max_mean_head,
-    normalize_log_mel,
-)
+from kerastag.models.backbones._panns import apply_conv_block, average_frequency, build_max_mean_head, normalize_log_mel
 from kerastag.models.backbones.backbone import Backbone, check_width, scale_channels
 
 CHANNELS = (64, 128, 256, 512)
@@ -57,25 +52,11 @@ def cnn10(
 
         M = mean over frequency of the last block,  h = relu(W1 (max_t M + mean_t M)),  clipwise = sigmoid(W2 h)
 
-    `framewise` is `sigmoid(W2 relu(W1 M_t))` for every output frame t of 16 log-mel frames (0.16 s). The model has
-    5,219,279 trainable parameters at full width and 527 classes.
+    `framewise` is `sigmoid(W2 relu(W1 M_t))` for each of the `frames // 16` output frames (0.16 s). The model takes
+    `(batch, frames, 64)` with at least 16 frames, or waveforms at 32 kHz, and has `512 * width` channels; at full width
+    and with 527 classes it has 5,219,279 trainable parameters.
 
-    Args:
-        num_classes: Number of classes, at least 1.
-        width: Factor on the number of channels, in (0, 100].
-        input: Input of the model: `log_mel`, shape `(batch, frames, 64)` with at least 16 frames, or `waveform`,
-            `(batch, samples)` at 32 kHz.
-        dropout: Dropout rate before either dense layer, in [0, 1).
-        block_dropout: Dropout rate after each block, in [0, 1).
-        augment: Layer on the normalized log-mel such as `SpecAugment`; None for none.
-        name: Name of the model.
-
-    Returns:
-        Model with a dict of outputs: `clipwise`, `(batch, num_classes)`, `framewise`,
-        `(batch, frames // 16, num_classes)`, and `embedding`, `(batch, 512 * width)`, float32.
-
-    Raises:
-        ValueError: An argument is outside its range.
+    Arguments and outputs are described in `kerastag.models.backbones`.
 
     >>> cnn10(num_classes=10, width=0.125).output["framewise"].shape
     (None, None, 10)
@@ -83,10 +64,5 @@ def cnn10(
     Reference: Kong et al., 2020, table 1. Deviation: the dropout after the first dense layer also acts on the input of
     the classifier, as in Wang et al. (2021) it is part of the classifier; predictions are the same.
     """
-    return BACKBONE.build(
-        num_classes,
-        input=input,
-        name=name,
-        features={"width": width, "block_dropout": block_dropout, "augment": augment},
-        head={"dropout": dropout},
-    )
+    head = {"dropout": dropout}
+    return BACKBONE.build(num_classes, input, name, head, width=width, block_dropout=block_dropout, augment=augment)

@@ -1,39 +1,26 @@
 """MN of EfficientAT: Schmid, Koutini and Widmer, "Efficient large-scale audio tagging", 2023."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import layers, ops
 
 from kerastag.layers._arguments import check_rate
 from kerastag.layers.fused_batch_normalization import FusedBatchNormalization
-from kerastag.models.backbones._panns import average_frequency, cast_to_float32, float32_sigmoid
+from kerastag.models.backbones._panns import average_frequency, float32_activation
 from kerastag.models.backbones.backbone import Backbone, check_width
 
 EPSILON = 1e-3
 MOMENTUM = 0.99
 REDUCTION = 4
-FEATURES = 960
 HIDDEN_UNITS = 1280
 
 
-@dataclass(frozen=True)
-class InvertedResidual:
-    """Hyperparameters of an inverted residual block at width 1.
-
-    Args:
-        inputs: Number of input channels.
-        kernel_size: Side of the depthwise kernel.
-        expanded: Number of channels of the depthwise convolution.
-        outputs: Number of output channels.
-        squeeze_excite: Whether the block has squeeze-and-excitation.
-        activation: Name of the activation.
-        stride: Stride of the depthwise convolution.
-    """
+class InvertedResidual(NamedTuple):
+    """Numbers of channels at width 1 and other hyperparameters of an inverted residual block."""
 
     inputs: int
-    kernel_size: int
+    kernel_size: int  # of the depthwise convolution, like the stride
     expanded: int
     outputs: int
     squeeze_excite: bool
@@ -84,12 +71,7 @@ def _apply_inverted_residual(x: Any, block: InvertedResidual, width: float, *, n
     if expanded != channels:
         x = _convolve(x, expanded, 1, activation=block.activation, name=f"{name}_expand")
     x = _convolve(
-        x,
-        None,
-        block.kernel_size,
-        stride=block.stride,
-        activation=block.activation,
-        name=f"{name}_depthwise",
+        x, None, block.kernel_size, activation=block.activation, name=f"{name}_depthwise", stride=block.stride
     )
     if block.squeeze_excite:
         x = _apply_squeeze_excite(x, name=f"{name}_squeeze_excite")
@@ -101,14 +83,12 @@ def _apply_inverted_residual(x: Any, block: InvertedResidual, width: float, *, n
 
 def _convolve(x: Any, channels: int | None, size: int, *, activation: str | None, name: str, stride: int = 1) -> Any:
     """Apply a convolution without bias (depthwise if `channels` is None), batch normalization and the activation."""
-    padding = "same"
     if stride > 1:
         # "same" at stride 2 pads an even input on one side only; the published weights need padding on both sides.
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_padding")(x)
-        padding = "valid"
-    arguments = {"strides": stride, "padding": padding, "use_bias": False, "name": f"{name}_conv"}
-    depthwise = channels is None
-    x = layers.DepthwiseConv2D(size, **arguments)(x) if depthwise else layers.Conv2D(channels, size, **arguments)(x)
+    padding = "same" if stride == 1 else "valid"
+    options = {"strides": stride, "padding": padding, "use_bias": False, "name": f"{name}_conv"}
+    x = (layers.DepthwiseConv2D(size, **options) if channels is None else layers.Conv2D(channels, size, **options))(x)
     x = FusedBatchNormalization(epsilon=EPSILON, momentum=MOMENTUM, name=f"{name}_bn")(x)
     return x if activation is None else layers.Activation(activation, name=f"{name}_{activation}")(x)
 
@@ -119,23 +99,21 @@ def _apply_squeeze_excite(x: Any, *, name: str) -> Any:
     gate = ops.mean(ops.mean(ops.cast(x, "float32"), axis=2, keepdims=True), axis=1, keepdims=True)
     gate = layers.Dense(round_channels(channels // REDUCTION), activation="relu", name=f"{name}_fc1")(gate)
     gate = layers.Dense(channels, name=f"{name}_fc2")(gate)
-    return layers.Multiply(name=f"{name}_scale")([x, float32_sigmoid(f"{name}_gate")(gate)])
+    return layers.Multiply(name=f"{name}_scale")([x, float32_activation("sigmoid", f"{name}_gate")(gate)])
 
 
-def build_head(
-    features: Any, num_classes: int, *, hidden_units: int | None = None, dropout: float = 0.2
-) -> dict[str, Any]:
+def build_head(features: Any, num_classes: int, *, hidden_units: int, dropout: float = 0.2) -> dict[str, Any]:
     """Classify the mean over time by two dense layers, and every frame by the same two."""
     check_rate("dropout", dropout)
-    if hidden_units is None:
-        hidden_units = round_channels(features.shape[-1] * HIDDEN_UNITS / FEATURES)
     hidden = layers.Dense(hidden_units, activation="hard_silu", name="hidden")
     classify = layers.Dense(num_classes, name="classifier")
     embedding = ops.mean(ops.cast(features, "float32"), axis=1)  # (batch, channels)
     return {
-        "clipwise": float32_sigmoid("clipwise")(classify(layers.Dropout(dropout, name="drop")(hidden(embedding)))),
-        "framewise": float32_sigmoid("framewise")(classify(hidden(features))),
-        "embedding": cast_to_float32("embedding")(embedding),
+        "clipwise": float32_activation("sigmoid", "clipwise")(
+            classify(layers.Dropout(dropout, name="drop")(hidden(embedding)))
+        ),
+        "framewise": float32_activation("sigmoid", "framewise")(classify(hidden(features))),
+        "embedding": float32_activation("linear", "embedding")(embedding),
     }
 
 
@@ -155,23 +133,12 @@ def mn(
 
         M = mean over frequency,  clipwise = sigmoid(W2 hswish(W1 mean_t M))
 
-    `framewise` is `sigmoid(W2 hswish(W1 M_t))` for every output frame t of 32 log-mel frames (0.32 s); the embedding is
-    `mean_t M`. Width 0.4 is mn04 (983,599 trainable parameters with 527 classes), 1.0 mn10, 4.0 mn40.
+    `framewise` is `sigmoid(W2 hswish(W1 M_t))` for each of the `ceil(frames / 32)` output frames (0.32 s); the
+    embedding is `mean_t M`, `(batch, 960 * width)` with channels rounded to a multiple of 8. The model takes
+    `(batch, frames, 128)`, or waveforms at 32 kHz. Width 0.4 is mn04 (983,599 trainable parameters with 527 classes),
+    1.0 mn10, 4.0 mn40.
 
-    Args:
-        num_classes: Number of classes, at least 1.
-        width: Factor on the number of channels, which is rounded to a multiple of 8, in (0, 100].
-        input: Input of the model: `log_mel`, shape `(batch, frames, 128)`, or `waveform`, `(batch, samples)` at 32 kHz.
-        dropout: Dropout rate before the classifier, in [0, 1).
-        augment: Layer on the log-mel such as `SpecAugment`; None for none.
-        name: Name of the model.
-
-    Returns:
-        Model with a dict of outputs: `clipwise`, `(batch, num_classes)`, `framewise`,
-        `(batch, ceil(frames / 32), num_classes)`, and `embedding`, `(batch, 960 * width)`, float32.
-
-    Raises:
-        ValueError: An argument is outside its range.
+    Arguments and outputs are described in `kerastag.models.backbones`.
 
     >>> mn(num_classes=10, width=0.4).output["embedding"].shape
     (None, 384)
@@ -180,10 +147,5 @@ def mn(
     `framewise` is ours.
     """
     check_width(width)
-    return BACKBONE.build(
-        num_classes,
-        input=input,
-        name=name,
-        features={"width": width, "augment": augment},
-        head={"hidden_units": round_channels(HIDDEN_UNITS * width), "dropout": dropout},
-    )
+    head = {"hidden_units": round_channels(HIDDEN_UNITS * width), "dropout": dropout}
+    return BACKBONE.build(num_classes, input, name, head, width=width, augment=augment)

@@ -35,13 +35,8 @@ def build_features(
     x = layers.Dropout(block_dropout, name="conv_block1_drop")(x)
     for stage, (blocks, channels, stride) in enumerate(STAGES, start=1):
         for block in range(blocks):
-            x = _apply_basic_block(
-                x,
-                scale_channels(channels, width),
-                halve=stride == 2 and block == 0,
-                dropout=residual_dropout,
-                name=f"layer{stage}_{block}",
-            )
+            halve, name = stride == 2 and block == 0, f"layer{stage}_{block}"
+            x = _apply_basic_block(x, scale_channels(channels, width), halve=halve, dropout=residual_dropout, name=name)
     x = layers.AveragePooling2D(2, name="resnet_pool")(x)
     x = layers.Dropout(block_dropout, name="resnet_drop")(x)
     x = apply_conv_block(x, scale_channels(2048, width), name="conv_block_after1", pool=False)
@@ -54,9 +49,8 @@ def _apply_basic_block(x: Any, channels: int, *, halve: bool, dropout: float, na
     shortcut = x
     if halve:
         x = layers.AveragePooling2D(2, name=f"{name}_pool")(x)
-        shortcut = convolve(
-            x, channels, name=f"{name}_shortcut_conv", bn_name=f"{name}_shortcut_bn", size=1, relu=False
-        )
+        names = {"name": f"{name}_shortcut_conv", "bn_name": f"{name}_shortcut_bn"}
+        shortcut = convolve(x, channels, **names, size=1, relu=False)
     x = convolve(x, channels, name=f"{name}_conv1", bn_name=f"{name}_bn1")
     x = layers.Dropout(dropout, name=f"{name}_drop")(x)
     # With a gamma of zero, every block starts as its shortcut, which makes a deep stack trainable.
@@ -81,26 +75,12 @@ def resnet38(
     """Build ResNet38: 16 residual blocks between two convolution blocks, and the classifier of `cnn10`.
 
     A residual block is `relu(shortcut(x) + bn(conv(dropout(relu(bn(conv(x)))))))`; the first of stages 2 to 4 halves
-    frames and bins by average pooling. An output frame is 32 log-mel frames (0.32 s). The model has 73,783,247
-    trainable parameters at full width and 527 classes.
+    frames and bins by average pooling. The model takes `(batch, frames, 64)` with at least 32 frames, or waveforms at
+    32 kHz, and has `frames // 32` output frames (0.32 s) of `2048 * width` channels; at full width and with 527 classes
+    it has 73,783,247 trainable parameters.
 
-    Args:
-        num_classes: Number of classes, at least 1.
-        width: Factor on the number of channels, in (0, 100].
-        input: Input of the model: `log_mel`, shape `(batch, frames, 64)` with at least 32 frames, or `waveform`,
-            `(batch, samples)` at 32 kHz.
-        dropout: Dropout rate before either dense layer, in [0, 1).
-        block_dropout: Dropout rate after the first block, the stages and the last block, in [0, 1).
-        residual_dropout: Dropout rate inside a residual block, in [0, 1).
-        augment: Layer on the normalized log-mel such as `SpecAugment`; None for none.
-        name: Name of the model.
-
-    Returns:
-        Model with a dict of outputs: `clipwise`, `(batch, num_classes)`, `framewise`,
-        `(batch, frames // 32, num_classes)`, and `embedding`, `(batch, 2048 * width)`, float32.
-
-    Raises:
-        ValueError: An argument is outside its range.
+    Arguments and outputs are described in `kerastag.models.backbones`; `residual_dropout` is the dropout rate inside a
+    residual block, in [0, 1).
 
     >>> resnet38(num_classes=10, width=0.0625).output["embedding"].shape
     (None, 128)
@@ -110,13 +90,11 @@ def resnet38(
     """
     return BACKBONE.build(
         num_classes,
-        input=input,
-        name=name,
-        features={
-            "width": width,
-            "block_dropout": block_dropout,
-            "residual_dropout": residual_dropout,
-            "augment": augment,
-        },
-        head={"dropout": dropout},
+        input,
+        name,
+        {"dropout": dropout},
+        width=width,
+        block_dropout=block_dropout,
+        residual_dropout=residual_dropout,
+        augment=augment,
     )

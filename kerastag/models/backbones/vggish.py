@@ -1,14 +1,13 @@
 """VGGish of Hershey et al., "CNN architectures for large-scale audio classification", 2017."""
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from kerastag.dsp import FRONT_ENDS
 from kerastag.layers._arguments import check_choice, check_integer
 from kerastag.layers.patchwise import Patchwise
-from kerastag.layers.vggish_postprocessor import LARGEST, SMALLEST, STEPS, VGGishPostprocessor
-from kerastag.models.backbones._panns import cast_to_float32, float32_sigmoid
+from kerastag.layers.vggish_postprocessor import VGGishPostprocessor
+from kerastag.models.backbones._panns import float32_activation
 from kerastag.models.backbones.backbone import build_input, check_width, scale_channels
 
 PATCH_FRAMES = 96
@@ -74,13 +73,13 @@ def vggish(
     inputs, log_mel = build_input(FRONT_ENDS[FRONT_END], input)
     raw = Patchwise(build_patch_network(log_mel.shape[-1], width), PATCH_FRAMES, name="patches")(log_mel)
     if postprocess == "raw":
-        segments = cast_to_float32("segments")(raw)
+        segments = float32_activation("linear", "segments")(raw)
     else:
         segments = VGGishPostprocessor(quantize=postprocess == "uint8", name="segments")(raw)
     outputs = {"segments": segments, "embedding": ops.mean(segments, axis=1)}
     if num_classes is not None:
         logits = layers.Dense(num_classes, name="classifier")(layers.ReLU(name="relu")(raw))
-        outputs["framewise"] = float32_sigmoid("framewise")(logits)
+        outputs["framewise"] = float32_activation("sigmoid", "framewise")(logits)
         outputs["clipwise"] = ops.mean(outputs["framewise"], axis=1)
     return keras.Model(inputs, outputs, name=name)
 
@@ -98,24 +97,3 @@ def build_patch_network(num_mel_bins: int, width: float) -> keras.Model:
     for layer in ("fc1_1", "fc1_2"):
         x = layers.Dense(scale_channels(4096, width), activation="relu", name=layer)(x)
     return keras.Model(inputs, layers.Dense(EMBEDDING_SIZE, name="fc2")(x), name="patch_network")
-
-
-def quantize(embedding: np.ndarray) -> np.ndarray:
-    """Quantize a whitened embedding to 8 bits as AudioSet does: `floor((clip(y, -2, 2) + 2) * 255 / 4)`.
-
-    Args:
-        embedding: Float array of any shape.
-
-    Returns:
-        Array of uint8 of the same shape.
-
-    Raises:
-        ValueError: The array contains NaN.
-
-    >>> quantize(np.array([-5.0, 0.0, 2.0]))
-    array([  0, 127, 255], dtype=uint8)
-    """
-    embedding = np.asarray(embedding)
-    if np.isnan(embedding).any():
-        raise ValueError("`embedding` must not contain NaN; received: NaN")
-    return ((np.clip(embedding, SMALLEST, LARGEST) - SMALLEST) * (STEPS / (LARGEST - SMALLEST))).astype(np.uint8)
