@@ -80,7 +80,7 @@ class LocalizationReport:
 
     def format_table(self) -> str:
         """Format the scores as lines of text: one row per group, each share beside its chance level."""
-        rows = [_HEADER]
+        rows: list[tuple[str, ...]] = [_HEADER]
         for group, s in (("all", self.all), ("short", self.short), ("close", self.close)):
             shares = (s.center, s.center_chance, s.center_possible, s.overlap, s.overlap_chance)
             cells = ("-" if math.isnan(share) else f"{share:.3f}" for share in shares)

@@ -112,10 +112,9 @@ def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None =
         raise ValueError("`paths` must hold at least one run folder; received: none")
     from kerastag.training.evaluation import evaluate_predictions
 
-    first, total, rows = None, np.zeros(()), []
+    first, total, rows = load_run(paths[0], data_dir), np.zeros(()), []
     for path in paths:
         run = load_run(path, data_dir)
-        first = first or run
         _check_same_clips(first, run)
         predictions = _predict(run)
         total = total + predictions
@@ -160,7 +159,7 @@ def _evaluate(run: FinishedRun) -> dict[str, Any]:
     from kerastag.training.evaluation import evaluate_predictions, evaluate_streams, predict_evaluation
 
     start = time.perf_counter()
-    if run.recipe.task is None:
+    if run.recipe.compute_scores is not None:
         results = dict(run.recipe.compute_scores(run.config, run.data))
         return {"ensemble": evaluate_predictions(run.data, results.pop("scores")), **results}
     from kerastag.models.loading import load_model
@@ -173,7 +172,7 @@ def _evaluate(run: FinishedRun) -> dict[str, Any]:
         "ensemble": evaluate_predictions(run.data, predictions),
         "last": evaluate_predictions(run.data, last_predictions),
         **evaluate_streams(run.data, predictions),
-        **run.recipe.task.extra_metrics(run.config, run.data, model),
+        **(run.recipe.task.extra_metrics(run.config, run.data, model) if run.recipe.task else {}),
         "seconds": time.perf_counter() - start,
     }
 
@@ -183,6 +182,7 @@ def _predict_ensemble(run: FinishedRun) -> np.ndarray:
     from kerastag.training.evaluation import CheckpointEnsemble, predict_evaluation
     from kerastag.training.trainer import build_models
 
+    assert run.recipe.task is not None
     _, model = build_models(run.recipe.task, run.config, run.data)
     model.compile()
     ensemble = CheckpointEnsemble(model, lambda model: predict_evaluation(model, run.config, run.data))

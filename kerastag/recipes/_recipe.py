@@ -92,6 +92,7 @@ class Recipe:
         if self.task is None:
             from kerastag.training.evaluation import evaluate_scores
 
+            assert self.compute_scores is not None
             return evaluate_scores(folder, self.compute_scores, config, data_dir)
         from kerastag.training.trainer import train
 

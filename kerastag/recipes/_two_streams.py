@@ -70,7 +70,7 @@ class TwoStreamTask(WaveformTask):
     def __init__(self) -> None:
         super().__init__("gl_at")
 
-    def build_model(self, config: TwoStreamConfig, data: RunData) -> Any:
+    def build_model(self, config: Any, data: RunData) -> Any:
         import keras
 
         arguments = backbone_arguments(config.backbone, config, data)
@@ -100,10 +100,10 @@ class TwoStreamTask(WaveformTask):
             initial_weights=alone,
         )
 
-    def card(self, config: TwoStreamConfig, data: RunData) -> Card:
+    def card(self, config: Any, data: RunData) -> Card:
         return waveform_card(config.backbone, data)
 
-    def extra_metrics(self, config: TwoStreamConfig, data: RunData, model: Any) -> Mapping[str, Any]:
+    def extra_metrics(self, config: Any, data: RunData, model: Any) -> Mapping[str, Any]:
         """Compute how well the sub-clips of the classes that are present lie on their events, where these are known."""
         if config.streams != "both" or not data.has_events:
             return {}
@@ -144,7 +144,7 @@ def _load_initial_weights(model: Any, config: TwoStreamConfig) -> None:
     from kerastag.models.weights import copy_weights
     from kerastag.tagger import fetch_model
 
-    path = fetch_model(config.initial_weights)
+    path = fetch_model(str(config.initial_weights))
     skipped = copy_weights(model, path)
     suffix = f", except {', '.join(skipped)}, which have other classes" if skipped else ""
     print(f"initial weights: {path}{suffix}", file=sys.stderr)

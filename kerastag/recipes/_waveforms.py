@@ -63,7 +63,7 @@ class WaveformTask:
         return MODELS[self.backbone].build(**backbone_arguments(self.backbone, config, data))
 
     def batches(self, config: WaveformConfig, data: RunData, sampler: BalancedSampler) -> Batches:
-        samples = round(config.crop_seconds * data.train.packs[0].sample_rate) or None
+        samples = round(config.crop_seconds * data.sample_rate) or None
         return WaveformBatches(data.train, sampler, data.train_rows, samples, config.mixup)
 
     def card(self, config: WaveformConfig, data: RunData) -> Card:
@@ -81,15 +81,13 @@ def backbone_arguments(backbone: str, config: WaveformConfig, data: RunData) -> 
     """
     from kerastag.layers.spec_augment import SpecAugment
 
-    pack, sample_rate = data.train.packs[0], find_front_end(backbone).sample_rate
+    path, sample_rate = data.train.packs[0].path, find_front_end(backbone).sample_rate
     if len(data.train.x_shape) != 2:
+        raise ValueError(f"{path}: must hold waveforms for this system (`kerastag pack audio`); it holds embeddings")
+    if data.sample_rate != sample_rate:
         raise ValueError(
-            f"{pack.path}: must hold waveforms for this system (`kerastag pack audio`); it holds embeddings"
-        )
-    if pack.sample_rate != sample_rate:
-        raise ValueError(
-            f"{pack.path}: must hold waveforms at {sample_rate} Hz, as "
-            f"`kerastag pack audio --sample-rate {sample_rate}` writes them; received: {pack.sample_rate} Hz"
+            f"{path}: must hold waveforms at {sample_rate} Hz, as "
+            f"`kerastag pack audio --sample-rate {sample_rate}` writes them; received: {data.sample_rate} Hz"
         )
     dropout_rates = MODELS[backbone].dropout_rates()
     return {

@@ -60,9 +60,14 @@ class RunData:
         return self.train.x_shape[2]
 
     @property
+    def sample_rate(self) -> int:
+        """Sample rate of packs of waveforms, Hz."""
+        return self.train.packs[0].sample_rate  # type: ignore[attr-defined]
+
+    @property
     def clip_seconds(self) -> float:
         """Length of a stored clip of waveforms, seconds."""
-        return self.train.x_shape[1] / self.train.packs[0].sample_rate
+        return self.train.x_shape[1] / self.sample_rate
 
     @property
     def has_events(self) -> bool:

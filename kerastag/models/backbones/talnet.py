@@ -24,8 +24,8 @@ def build_features(
     x = normalize_log_mel(log_mel, augment)
     for block, (channels, pool) in enumerate(BLOCKS, start=1):
         for part in (1, 2):
-            names = {"name": f"block{block}_conv{part}", "bn_name": f"block{block}_bn{part}"}
-            x = convolve(x, scale_channels(channels, width), **names)
+            name, bn_name = f"block{block}_conv{part}", f"block{block}_bn{part}"
+            x = convolve(x, scale_channels(channels, width), name=name, bn_name=bn_name)
         x = layers.MaxPooling2D(pool, name=f"block{block}_pool")(x)
     x = layers.Reshape((-1, x.shape[2] * x.shape[3]), name="flatten")(x)  # (batch, output_frames, bins * channels)
     x = layers.Dropout(dropout, name="drop")(x)
