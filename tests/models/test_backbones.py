@@ -29,7 +29,7 @@ few = pytest.mark.parametrize(
 )
 
 
-def build_small(name, **arguments):
+def build_small(name, /, **arguments):
     return TAGGERS[name][0](**{"num_classes": 5, "width": WIDTH, **arguments})
 
 
