@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from kerastag.custom.config import CustomConfig
 
 if TYPE_CHECKING:
-    from kerastag.custom.evaluation import evaluate_custom_run
+    from kerastag.custom.report import evaluate_custom_run
     from kerastag.custom.run import train_custom_tagger
 
 __all__ = ["CustomConfig", "evaluate_custom_run", "train_custom_tagger"]
 
 _DEFINING_MODULES = {
-    "evaluate_custom_run": "kerastag.custom.evaluation",
+    "evaluate_custom_run": "kerastag.custom.report",
     "train_custom_tagger": "kerastag.custom.run",
 }
 

@@ -61,11 +61,7 @@ class Clips:
 
 
 def load_clips(config: CustomConfig, sample_rate: int) -> Clips:
-    """List the clips of a run, with their labels and folds.
-
-    Args:
-        config: Configuration of the run.
-        sample_rate: Sample rate of synthetic background, Hz.
+    """List the clips of a run, with their labels and folds; synthetic background has this sample rate.
 
     Raises:
         FileNotFoundError: There is no such folder or list.
@@ -92,12 +88,7 @@ def load_clips(config: CustomConfig, sample_rate: int) -> Clips:
 
 
 def load_waveform(clip: Path | np.ndarray, sample_rate: int, max_seconds: float) -> np.ndarray:
-    """Load a clip as a mono waveform, float32 `(samples,)`, padded with zeros to at least one second.
-
-    Args:
-        clip: An element of `Clips.audio`.
-        sample_rate: Sample rate, Hz.
-        max_seconds: Length above which only the beginning of a recording is loaded, above 0 s.
+    """Load an element of `Clips.audio` as a mono waveform, padded with zeros to at least one second.
 
     Raises:
         ValueError: The file is not audio, or is damaged.
@@ -110,13 +101,7 @@ def load_waveform(clip: Path | np.ndarray, sample_rate: int, max_seconds: float)
 
 
 def synthesize_background(sample_rate: int) -> list[np.ndarray]:
-    """Synthesize silence and faint noise, the same for each call.
-
-    Args:
-        sample_rate: Sample rate, Hz.
-
-    Returns:
-        Waveforms of 5 s, float32.
+    """Synthesize clips of silence and faint noise, the same for each call.
 
     >>> clips = synthesize_background(8000)
     >>> len(clips), clips[1].shape, [f"{clip.std():.4f}" for clip in clips[:3]]

@@ -1,22 +1,11 @@
 """Configuration of a tagger of the user's own sounds."""
 
-import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from kerastag._command import normalize_options
-from kerastag._config_parser import make_config_parser, parse_config, read_toml
 from kerastag.training.config import check_value
 
-__all__ = ["CustomConfig", "parse_arguments"]
-
-_DESCRIPTION = """\
-Train a tagger of your own sounds. A pretrained backbone computes embeddings of every recording, and a head with
-feature-level attention is trained on them. The tagger is evaluated by cross-validation and then trained on all
-recordings.
-"""
+__all__ = ["CustomConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,31 +80,3 @@ class CustomConfig:
         check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
         check_value("folds", self.folds, self.folds == 0 or self.folds >= 3, "0 or at least 3")
         check_value("seeds", self.seeds, min(self.seeds, default=-1) >= 0, "at least one number, none negative")
-
-
-def parse_arguments(argv: Sequence[str]) -> CustomConfig:
-    """Parse the arguments of `kerastag custom`: flags override TOML files, which override the defaults.
-
-    Args:
-        argv: Arguments of the command. `--config` can be given several times.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        FileNotFoundError: There is no such TOML file.
-        ValueError: A flag, a key or a value is not allowed; a TOML file is named.
-    """
-    files, flags = _split_files(normalize_options(argv))
-    parser = make_config_parser("kerastag custom", _DESCRIPTION, CustomConfig, "TOML file; can be given several times.")
-    return CustomConfig(**parse_config(parser, flags, CustomConfig, [(path, read_toml(path)) for path in files]))
-
-
-def _split_files(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config", action="append", default=[], type=Path)
-    try:
-        args, flags = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
-    return args.config, flags

@@ -17,7 +17,7 @@ from kerastag.files import write_atomically
 from kerastag.layers.patchwise import Patchwise
 from kerastag.models.loading import load_model
 
-__all__ = ["KINDS", "Backbone", "Embeddings", "Kind", "embed_clips", "find_frame_features", "load_backbone"]
+__all__ = ["KINDS", "Embeddings", "Kind", "PretrainedBackbone", "embed_clips", "load_backbone"]
 
 Kind = Literal["frames", "seconds"]
 """What a bag consists of: the output frames of the backbone, or its embeddings of seconds."""
@@ -27,7 +27,7 @@ _CACHE_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Backbone:
+class PretrainedBackbone:
     """A pretrained tagger without its classifier.
 
     Attributes:
@@ -36,14 +36,12 @@ class Backbone:
         embedders: For each kind of segments, a model that takes waveforms `(batch, samples)` and predicts embeddings
             `(batch, segments, features)`.
         clip_embedder: Model that predicts the embedding of the whole clip, `(batch, features)`.
-        segment_seconds: Seconds from one segment to the next, by kind.
     """
 
     card: Card
     path: Path
     embedders: dict[Kind, keras.Model]
     clip_embedder: keras.Model
-    segment_seconds: dict[Kind, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,26 +65,14 @@ class Embeddings:
         bags = {kind: [bags[row] for row in rows] for kind, bags in self.bags.items()}
         return Embeddings(bags, self.clip[rows], self.is_readable[rows], self.errors)
 
-    def pad(self, kind: Kind) -> np.ndarray:
-        """Return the bags in one array, `(clips, segments, features)`, with zeros after the last segment of a clip."""
-        bags = self.bags[kind]
-        padded = np.zeros((len(bags), max(map(len, bags)), bags[0].shape[1]), np.float32)
-        for row, bag in zip(padded, bags, strict=True):
-            row[: len(bag)] = bag
-        return padded
 
-
-def load_backbone(path: str | Path) -> Backbone:
-    """Load a tagger as a backbone.
-
-    Args:
-        path: Path of a `.keras` file with a card.
+def load_backbone(path: Path) -> PretrainedBackbone:
+    """Load a tagger, a `.keras` file with a card, as a backbone.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The model has no card, does not take waveforms, or does not predict embeddings.
     """
-    path = Path(path)
     card, model = Card.read(path), load_model(path)
     outputs = getattr(model, "output", None)  # a Sequential that was loaded has none
     if (
@@ -100,44 +86,35 @@ def load_backbone(path: str | Path) -> Backbone:
             f"{model.input_shape} and predicts {names}"
         )
     clip_embedder = keras.Model(model.input, outputs["embedding"])
-    return Backbone(
-        card=card,
-        path=path,
-        embedders={
-            "frames": keras.Model(model.input, find_frame_features(model)),
-            "seconds": _embed_seconds(clip_embedder, card.sample_rate),
-        },
-        clip_embedder=clip_embedder,
-        segment_seconds={"frames": card.seconds_per_frame or 1.0, "seconds": 1.0},
-    )
+    frame_embedder = keras.Model(model.input, _find_frame_features(outputs))
+    second_embedder = _embed_seconds(clip_embedder, card.sample_rate)
+    return PretrainedBackbone(card, path, {"frames": frame_embedder, "seconds": second_embedder}, clip_embedder)
 
 
-def find_frame_features(model: keras.Model) -> Any:
-    """Find the last tensor `(batch, frames, features)` that both outputs of a tagger are computed from.
-
-    Raises:
-        ValueError: `framewise` and `embedding` have no such tensor in common.
-    """
-    framewise, embedding = (list_ancestors(model.output[name]) for name in ("framewise", "embedding"))
+def _find_frame_features(outputs: dict[str, Any]) -> Any:
+    """Find the last tensor `(batch, frames, features)` that both outputs of a tagger are computed from."""
+    framewise, embedding = list_ancestors(outputs["framewise"]), list_ancestors(outputs["embedding"])
     common = [tensor for key, tensor in framewise.items() if key in embedding and len(tensor.shape) == 3]
     if not common:
         raise ValueError("`model` must compute `framewise` and `embedding` from the same frame features")
     return common[-1]
 
 
-def embed_clips(backbone: Backbone, clips: Clips, max_seconds: float, cache_folder: Path) -> Embeddings:
-    """Compute the embeddings of clips, or read them from the cache.
+def _embed_seconds(clip_embedder: keras.Model, sample_rate: int) -> keras.Model:
+    """Build a model of the embedding of each second; a remainder of at least half a second is padded with zeros."""
+    second = keras.Input((sample_rate, 1), name="second")
+    network = keras.Model(second, clip_embedder(ops.squeeze(second, -1)))
+    waveform = keras.Input((None,), name="waveform")
+    padded = ops.pad(waveform, [[0, 0], [0, sample_rate // 2]])
+    return keras.Model(waveform, Patchwise(network, sample_rate, name="seconds")(ops.expand_dims(padded, -1)))
 
-    Args:
-        backbone: Pretrained backbone.
-        clips: Clips to embed. Those that cannot be read are named on standard error.
-        max_seconds: Length above which only the beginning of a recording is used, above 0 s.
-        cache_folder: Folder of the cache, with one file per set of clips.
 
-    Raises:
-        ValueError: None of the recordings can be read.
+def embed_clips(backbone: PretrainedBackbone, clips: Clips, max_seconds: float, cache_folder: Path) -> Embeddings:
+    """Compute the embeddings of clips, or read them from the cache, which has one file per set of clips.
+
+    Clips that cannot be read are named on standard error; if no recording can be read, it is a ValueError.
     """
-    cache_file = cache_folder / f"{_compute_key(backbone, clips, max_seconds)[:32]}.npz"
+    cache_file = cache_folder / f"{_compute_key(backbone, clips, max_seconds)}.npz"
     embeddings = _read_cache(cache_file)
     if embeddings is None:
         embeddings = _compute_embeddings(backbone, clips, max_seconds)
@@ -150,16 +127,7 @@ def embed_clips(backbone: Backbone, clips: Clips, max_seconds: float, cache_fold
     return embeddings
 
 
-def _embed_seconds(clip_embedder: keras.Model, sample_rate: int) -> keras.Model:
-    """Build a model of the embedding of each second; a remainder of at least half a second is padded with zeros."""
-    second = keras.Input((sample_rate, 1), name="second")
-    network = keras.Model(second, clip_embedder(ops.squeeze(second, -1)))
-    waveform = keras.Input((None,), name="waveform")
-    padded = ops.pad(waveform, [[0, 0], [0, sample_rate // 2]])
-    return keras.Model(waveform, Patchwise(network, sample_rate, name="seconds")(ops.expand_dims(padded, -1)))
-
-
-def _compute_embeddings(backbone: Backbone, clips: Clips, max_seconds: float) -> Embeddings:
+def _compute_embeddings(backbone: PretrainedBackbone, clips: Clips, max_seconds: float) -> Embeddings:
     from tqdm import tqdm
 
     frames, seconds = backbone.embedders["frames"], backbone.embedders["seconds"]
@@ -181,7 +149,7 @@ def _compute_embeddings(backbone: Backbone, clips: Clips, max_seconds: float) ->
     return Embeddings(bags, np.stack(clip_embeddings), np.array(is_readable), tuple(errors))
 
 
-def _compute_key(backbone: Backbone, clips: Clips, max_seconds: float) -> str:
+def _compute_key(backbone: PretrainedBackbone, clips: Clips, max_seconds: float) -> str:
     """Compute the hash of everything that embeddings depend on."""
     digest = hashlib.sha256(f"{_CACHE_FORMAT} {max_seconds}".encode())
     digest.update(backbone.path.read_bytes())
@@ -191,7 +159,7 @@ def _compute_key(backbone: Backbone, clips: Clips, max_seconds: float) -> str:
         else:
             status = clip.stat()
             digest.update(f"{clip} {status.st_size} {status.st_mtime_ns}".encode())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
 def _read_cache(file: Path) -> Embeddings | None:

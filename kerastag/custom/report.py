@@ -1,22 +1,29 @@
-"""The results of a run: thresholds, metrics by class, confusions, and the table for people."""
+"""The results of a run: thresholds, metrics by class, confusions, and the tables for people."""
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerastag.custom.clips import Clips
+from kerastag.card import Card
+from kerastag.custom.clips import BACKGROUND, Clips, load_clips, load_waveform
 from kerastag.custom.config import CustomConfig
+from kerastag.custom.tagger import predict_waveforms
 from kerastag.markdown import format_table
 from kerastag.metrics.classification import Metrics, compute_metrics
+from kerastag.models.loading import load_model
+from kerastag.training.report import METRIC_NAMES, format_metrics_row
 from kerastag.training.run_folder import RunFolder
 
 __all__ = [
     "count_confusions",
+    "evaluate_custom_run",
     "find_most_confused",
-    "format_class_table",
     "format_results",
     "save_results",
     "select_thresholds",
@@ -25,89 +32,92 @@ __all__ = [
 _CANDIDATES = np.linspace(0.02, 0.98, 97)
 
 
+def evaluate_custom_run(path: str | Path) -> Metrics:
+    """Evaluate the tagger of a finished run on the recordings that it was trained on, and print its metrics.
+
+    The metrics of the cross-validation, which say more about new recordings, are printed too.
+
+    Args:
+        path: Run folder.
+
+    Returns:
+        Metrics on the recordings that the tagger was trained on.
+
+    Raises:
+        FileNotFoundError: There is no such run, it is not finished, or its recordings do not exist.
+        ValueError: A file of the run is damaged, or its recordings have other classes now.
+    """
+    folder = RunFolder.open(path)
+    saved_metrics = folder.metrics()
+    config = _read_config(folder)
+    card = Card.read(folder.model_path)
+    # Only the user's recordings are evaluated, and all of them, whatever their folds.
+    clips = load_clips(replace(config, background="none", folds=0), card.sample_rate)
+    names = card.labels.names if card.labels else ()
+    if clips.class_names not in (names, tuple(name for name in names if name != BACKGROUND)):
+        raise ValueError(
+            f"{clips.source}: must have the classes of {folder.path}, {', '.join(names)}; received: "
+            f"{', '.join(clips.class_names)}"
+        )
+    waveforms, rows = _load_readable(clips, card.sample_rate, config.max_seconds)
+    predictions = predict_waveforms(load_model(folder.model_path), waveforms)
+    targets = clips.targets[rows]
+    present = np.flatnonzero(targets.any(axis=0))
+    columns = [names.index(clips.class_names[k]) for k in present]
+    metrics = compute_metrics(targets[:, present], predictions[:, columns])
+    saved_name = "cross-validation, at the end of the run" if saved_metrics["folds"] else "at the end of the run"
+    table = [
+        format_metrics_row("model.keras, on the clips that it was trained on", metrics),
+        format_metrics_row(saved_name, saved_metrics["metrics"]),
+    ]
+    print(format_table((f"{len(rows)} clips, {len(present)} classes", *METRIC_NAMES), table))
+    print("\nmodel.keras was trained on these clips: the metrics of new recordings are those of a cross-validation")
+    print(f"run folder: {folder.path}\n{metrics.format_line()}")
+    return metrics
+
+
 def select_thresholds(y_true: np.ndarray, y_score: np.ndarray) -> tuple[float, ...]:
     """Select the threshold of every class that has the best F1; of several, the middle one.
 
-    Args:
-        y_true: Labels, bool `(clips, classes)`.
-        y_score: Probabilities `(clips, classes)` of clips that were held out.
+    Thresholds are in [0.02, 0.98]; that of a class without a positive clip is 0.5.
 
-    Returns:
-        Thresholds in [0.02, 0.98]; 0.5 for a class without a positive clip.
-
-    >>> select_thresholds(np.array([[1], [1], [0]]), np.array([[0.9], [0.8], [0.2]]))
+    >>> select_thresholds(np.array([[True], [True], [False]]), np.array([[0.9], [0.8], [0.2]]))
     (0.51,)
     """
     thresholds = []
-    for is_positive, scores in zip(np.asarray(y_true, bool).T, y_score.T, strict=True):
+    for is_positive, scores in zip(y_true.T, y_score.T, strict=True):
         is_predicted = scores[:, None] >= _CANDIDATES  # (clips, candidates)
         hits = (is_predicted & is_positive[:, None]).sum(axis=0)
         f1 = 2 * hits / np.maximum(1, is_predicted.sum(axis=0) + is_positive.sum())
-        best = np.flatnonzero(f1 == f1.max()) if is_positive.any() else np.array([len(_CANDIDATES) // 2])
+        best = np.flatnonzero(f1 == f1.max())  # all of them without a positive clip
         thresholds.append(round(float(_CANDIDATES[best[len(best) // 2]]), 2))
     return tuple(thresholds)
 
 
 def count_confusions(y_true: np.ndarray, y_score: np.ndarray) -> np.ndarray:
-    """Count for each class what its clips were predicted as.
+    """Count how many clips of the row's class were predicted as the column's class.
 
     A clip is predicted as its most probable class. A clip with several labels is right if that is any of them.
-
-    Args:
-        y_true: Labels, bool `(clips, classes)`.
-        y_score: Probabilities `(clips, classes)`.
-
-    Returns:
-        Number of clips of the row's class that were predicted as the column's, int `(classes, classes)`.
 
     >>> count_confusions(np.eye(2, dtype=bool), np.array([[0.9, 0.1], [0.8, 0.2]])).tolist()
     [[1, 0], [1, 0]]
     """
-    y_true = np.asarray(y_true, bool)
     counts = np.zeros((y_true.shape[1], y_true.shape[1]), int)
     for labels, predicted in zip(y_true, y_score.argmax(axis=1), strict=True):
-        for k in [predicted] if labels[predicted] else np.flatnonzero(labels):
-            counts[k, predicted] += 1
+        true_classes = predicted if labels[predicted] else labels  # a row number, or a mask of rows
+        counts[true_classes, predicted] += 1
     return counts
 
 
-def find_most_confused(counts: np.ndarray, class_names: Sequence[str], max_pairs: int = 8) -> list[str]:
-    """Describe the pairs of classes that are confused most often, one line each.
-
-    Args:
-        counts: Result of `count_confusions`.
-        class_names: Names of the classes.
-        max_pairs: Maximum number of lines.
-    """
+def find_most_confused(counts: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Describe the at most eight pairs of classes that are confused most often, one line each."""
     errors = counts * ~np.eye(len(counts), dtype=bool)
-    order = np.argsort(-errors, axis=None, kind="stable")[:max_pairs]
-    pairs = [divmod(int(i), len(counts)) for i in order]
+    order = np.argsort(-errors, axis=None, kind="stable")[:8]
     return [
         f"{class_names[k]} predicted as {class_names[j]}: {errors[k, j]} of {counts[k].sum()}"
-        for k, j in pairs
+        for k, j in zip(*np.unravel_index(order, errors.shape), strict=True)
         if errors[k, j]
     ]
-
-
-def format_class_table(
-    y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[float], class_names: Sequence[str], metrics: Metrics
-) -> str:
-    """Format the metrics of every class at its threshold as CSV."""
-    y_true = np.asarray(y_true, bool)
-    is_predicted = y_score >= np.array(thresholds)
-    hits, positives, predicted = (array.sum(axis=0) for array in (is_predicted & y_true, y_true, is_predicted))
-    rows = [
-        (
-            name,
-            positives[k],
-            f"{metrics.average_precision[k]:.4f}",
-            thresholds[k],
-            f"{hits[k] / max(1, predicted[k]):.4f}",
-            f"{hits[k] / max(1, positives[k]):.4f}",
-        )
-        for k, name in enumerate(class_names)
-    ]
-    return _format_csv([("class", "clips", "average_precision", "threshold", "precision", "recall"), *rows])
 
 
 def save_results(
@@ -120,23 +130,14 @@ def save_results(
 ) -> dict[str, Any]:
     """Write the results of a run into its folder and return the content of `metrics.json`.
 
-    Args:
-        folder: Folder of the run.
-        config: Configuration of the run.
-        clips: Clips of the run.
-        probabilities: Predictions of the recordings, `(seeds, recordings, classes)`.
-        thresholds: Threshold of every class.
-        results: JSON values: `kinds`, `folds`, `logistic`, `errors`, `embedding_seconds` and `seconds`.
+    `probabilities` are those of the recordings, `(seeds, recordings, classes)`. `results` are JSON values: `kinds`,
+    `folds`, `logistic`, `errors`, `embedding_seconds` and `seconds`.
     """
     y_true = np.tile(clips.targets[clips.recordings], (len(probabilities), 1))
-    y_score = probabilities.reshape(-1, probabilities.shape[-1])
+    y_score = probabilities.reshape(len(y_true), -1)
     present = np.flatnonzero(y_true.any(axis=0))
     names = [clips.class_names[k] for k in present]
     metrics = compute_metrics(y_true[:, present], y_score[:, present], names)
-    counts = count_confusions(y_true, y_score)
-    classes = format_class_table(
-        y_true[:, present], y_score[:, present], [thresholds[int(k)] for k in present], names, metrics
-    )
     content = {
         **results,
         "metrics": metrics.as_dict(),
@@ -144,10 +145,28 @@ def save_results(
         "thresholds": list(thresholds),
         "missing": list(clips.missing),
     }
+    is_predicted = y_score >= np.array(thresholds)
+    hits, positives, predicted = (array.sum(axis=0) for array in (is_predicted & y_true, y_true, is_predicted))
+    classes = [
+        (
+            clips.class_names[k],
+            positives[k],
+            f"{average_precision:.4f}",
+            thresholds[k],
+            f"{hits[k] / max(1, predicted[k]):.4f}",
+            f"{hits[k] / positives[k]:.4f}",
+        )
+        for k, average_precision in zip(present.tolist(), metrics.average_precision, strict=True)
+    ]
+    counts = count_confusions(y_true, y_score)
+    confusions = [(name, *row) for name, row in zip(clips.class_names, counts.tolist(), strict=True)]
     lines = [*_format_scores(config, clips, content), "", *find_most_confused(counts, clips.class_names)]
-    rows = [(name, *row) for name, row in zip(clips.class_names, counts.tolist(), strict=True)]
-    confusion = _format_csv([("", *clips.class_names), *rows])
-    folder.save_metrics(content, classes=classes, table="\n".join(lines) + "\n", confusion_csv=confusion)
+    folder.save_metrics(
+        content,
+        classes=_format_csv([("class", "clips", "average_precision", "threshold", "precision", "recall"), *classes]),
+        table="\n".join(lines) + "\n",
+        confusion_csv=_format_csv([("", *clips.class_names), *confusions]),
+    )
     return content
 
 
@@ -162,29 +181,47 @@ def format_results(folder: RunFolder) -> str:
     return "\n".join([*tables, parts, f"run folder: {folder.path}", metrics.format_line()])
 
 
+def _read_config(folder: RunFolder) -> CustomConfig:
+    names = {field.name for field in fields(CustomConfig)} & folder.config.keys()
+    values: dict[str, Any] = {name: folder.config[name] for name in names}
+    try:
+        return CustomConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder.path}: damaged configuration: {error}") from error
+
+
+def _load_readable(clips: Clips, sample_rate: int, max_seconds: float) -> tuple[list[np.ndarray], list[int]]:
+    """Load the clips that can be read, return them with their row numbers, and name the others on standard error."""
+    waveforms, rows = [], []
+    for row, clip in enumerate(clips.audio):
+        try:
+            waveforms.append(load_waveform(clip, sample_rate, max_seconds))
+            rows.append(row)
+        except (ValueError, OSError) as error:
+            print(f"skipped: {error}", file=sys.stderr)
+    if not rows:
+        raise ValueError(f"{clips.source}: none of {len(clips)} recordings can be read")
+    return waveforms, rows
+
+
 def _format_scores(config: CustomConfig, clips: Clips, content: Mapping[str, Any]) -> list[str]:
     rows = clips.recordings
     summary = (
         f"{len(rows)} clips, {int(clips.targets[rows].any(axis=0).sum())} classes; "
         f"embeddings {content['embedding_seconds']:.0f} s, in all {content['seconds']:.0f} s"
     )
-    if not content["folds"]:
+    scores = content["folds"]
+    if not scores:
         return [summary, "", "no cross-validation: these metrics are of the clips that the tagger was trained on"]
     name = f"attention head, backbone {'fine-tuned' if config.fine_tune else 'frozen'}"
-    numbers = range(1, len(content["kinds"]) + 1)
-    header = ("accuracy" if clips.has_single_labels else "mAP", *(f"fold {number}" for number in numbers), "mean")
-    table = [
-        *(_score_row(f"{name}, seed {seed}", s) for seed, s in zip(config.seeds, content["folds"], strict=True)),
-        _score_row(f"{name}, mean of {len(config.seeds)}", np.mean(content["folds"], axis=0)),
-    ]
+    fold_names = (f"fold {number + 1}" for number in range(len(scores[0])))
+    header = ("accuracy" if clips.has_single_labels else "mAP", *fold_names, "mean")
+    rows_of_scores = {f"{name}, seed {seed}": row for seed, row in zip(config.seeds, scores, strict=True)}
+    rows_of_scores[f"{name}, mean of {len(scores)}"] = np.mean(scores, axis=0)
     if content["logistic"]:
-        table.append(_score_row("logistic regression on whole-clip embeddings", content["logistic"]))
-    table.append(("segments of a bag", *content["kinds"], ""))
-    return [summary, "", format_table(header, table)]
-
-
-def _score_row(name: str, scores: Sequence[float] | np.ndarray) -> tuple[str, ...]:
-    return (name, *(f"{score:.4f}" for score in scores), f"{np.mean(scores):.4f}")
+        rows_of_scores["logistic regression on whole-clip embeddings"] = content["logistic"]
+    table = [(title, *(f"{s:.4f}" for s in (*row, np.mean(row)))) for title, row in rows_of_scores.items()]
+    return [summary, "", format_table(header, [*table, ("segments of a bag", *content["kinds"], "")])]
 
 
 def _format_csv(rows: Iterable[Sequence[object]]) -> str:

@@ -2,26 +2,29 @@
 
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerastag._provenance import package_versions
 from kerastag.card import Card
-from kerastag.custom.clips import Clips, load_clips
+from kerastag.custom.clips import load_clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.cross_validation import cross_validate, evaluate_logistic_regression
-from kerastag.custom.embeddings import Backbone, Kind, embed_clips, load_backbone
+from kerastag.custom.embeddings import PretrainedBackbone, embed_clips, load_backbone
 from kerastag.custom.report import save_results, select_thresholds
-from kerastag.custom.tagger import save_parts
-from kerastag.custom.trainer import TaggerTrainer
+from kerastag.custom.tagger import TaggerTrainer
 from kerastag.fetch import get_cache_folder
 from kerastag.labels import LabelSet
+from kerastag.models.weights import compute_fingerprint
 from kerastag.tagger.presets import fetch_model
 from kerastag.training.devices import enable_determinism
 from kerastag.training.run_folder import RunFolder
 
-__all__ = ["get_run_path", "make_card", "train_custom_tagger"]
+__all__ = ["get_run_path", "train_custom_tagger"]
 
 
 def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
@@ -58,21 +61,36 @@ def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
     clips, embeddings = clips.select(readable), embeddings.select(readable)
 
     trainer = TaggerTrainer(config, backbone, clips, embeddings)
-    validation = cross_validate(trainer) if config.folds else None
-    kind: Kind = validation.best_kind if validation else "frames" if config.segments == "best" else config.segments
-    tagger = trainer.train(kind, np.arange(len(clips)), config.seeds[0])
-    probabilities = validation.probabilities if validation else trainer.predict(tagger, kind, clips.recordings)[None]
+    if config.folds:
+        kinds, scores, probabilities = cross_validate(trainer)
+        logistic_scores = evaluate_logistic_regression(clips, embeddings.clip)
+    else:
+        kinds, scores, logistic_scores = ["frames" if config.segments == "best" else config.segments], [], []
+    kind = Counter(kinds).most_common(1)[0][0]
+    tagger, head = trainer.train(kind, np.arange(len(clips)), config.seeds[0])
+    if not config.folds:
+        probabilities = trainer.predict(tagger, kind, clips.recordings)[None]
     y_true = np.tile(clips.targets[clips.recordings], (len(probabilities), 1))
     thresholds = select_thresholds(y_true, probabilities.reshape(len(y_true), -1))
 
-    card = make_card(config, clips, backbone, kind, thresholds)
+    card = Card(
+        labels=LabelSet.from_names(clips.class_names),
+        sample_rate=backbone.card.sample_rate,
+        window_seconds=backbone.card.window_seconds,
+        seconds_per_frame=(backbone.card.seconds_per_frame or 1.0) if kind == "frames" else 1.0,
+        front_end=backbone.card.front_end,
+        thresholds=thresholds,
+        thresholds_origin="best F1 on held-out clips" if config.folds else "best F1 on the training clips",
+        origin=f"{len(clips)} clips of {clips.source} on {backbone.card.origin or config.model}",
+        versions=package_versions(),
+    )
     folder.save_model(tagger, card)
     if kind == "seconds":
-        save_parts(folder, backbone, trainer.head(kind).model, card)
+        _save_parts(folder, backbone, head.model, card)
     results = {
-        "kinds": validation.kinds if validation else [kind],
-        "folds": validation.scores if validation else [],
-        "logistic": evaluate_logistic_regression(clips, embeddings.clip) if validation else [],
+        "kinds": kinds,
+        "folds": scores,
+        "logistic": logistic_scores,
         "errors": list(embeddings.errors),
         "embedding_seconds": embedding_seconds,
         "seconds": time.perf_counter() - start,
@@ -85,18 +103,20 @@ def get_run_path(config: CustomConfig) -> str:
     return config.run_dir or f"runs/custom/seed_{config.seeds[0]}"
 
 
-def make_card(
-    config: CustomConfig, clips: Clips, backbone: Backbone, kind: Kind, thresholds: tuple[float, ...]
-) -> Card:
-    """Make the card of a tagger that was trained on all clips."""
-    return Card(
-        labels=LabelSet.from_names(clips.class_names),
-        sample_rate=backbone.card.sample_rate,
-        window_seconds=backbone.card.window_seconds,
-        seconds_per_frame=backbone.segment_seconds[kind],
-        front_end=backbone.card.front_end,
-        thresholds=thresholds,
-        thresholds_origin="best F1 on held-out clips" if config.folds else "best F1 on the training clips",
-        origin=f"{len(clips)} clips of {clips.source} on {backbone.card.origin or config.model}",
-        versions=package_versions(),
+def _save_parts(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Model, card: Card) -> None:
+    """Save the two parts of a tagger of seconds, `embedder.keras` and `head.keras`.
+
+    A device runs the embedder once per second. The cards of the two parts have the same fingerprint of the embedder.
+    """
+    embedder = keras.Model(backbone.clip_embedder.input, {"embedding": backbone.clip_embedder.output}, name="embedder")
+    versions = {**card.versions, "embedder": compute_fingerprint(embedder)}
+    embedder_card = Card(
+        labels=None,
+        sample_rate=card.sample_rate,
+        window_seconds=1.0,
+        front_end=card.front_end,
+        origin=card.origin,
+        versions=versions,
     )
+    folder.save_model(embedder, embedder_card, folder.embedder_path)
+    folder.save_model(head, replace(card, versions=versions), folder.head_path)

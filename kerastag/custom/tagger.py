@@ -1,37 +1,211 @@
-"""The tagger: a backbone and a head in one model that takes waveforms."""
+"""The tagger: a backbone and a head in one model that takes waveforms, trained on some of the clips of a run."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import keras
 import numpy as np
 
 from kerastag._keras import flatten_layers
-from kerastag.card import Card
+from kerastag.custom.clips import Clips, load_waveform
 from kerastag.custom.config import CustomConfig
-from kerastag.custom.embeddings import Backbone
-from kerastag.custom.head import fit_model
-from kerastag.custom.memory import Waveforms
-from kerastag.data.batches import BalancedSampler, WaveformBatches
-from kerastag.models.weights import compute_fingerprint
+from kerastag.custom.embeddings import KINDS, Embeddings, Kind, PretrainedBackbone
+from kerastag.data.batches import BalancedSampler, Batches, EmbeddingBatches, WaveformBatches
+from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
+from kerastag.models.embedding_models import feature_attention
 from kerastag.training.config import TrainingConfig
+from kerastag.training.evaluation import predict
 from kerastag.training.optimization import compile_model
 from kerastag.training.outputs import select_training_outputs
-from kerastag.training.run_folder import RunFolder
 from kerastag.training.state import build_optimizer
+from kerastag.training.trainer import make_dataset
 
-__all__ = ["build_tagger", "fine_tune", "predict_waveforms", "save_parts"]
+__all__ = ["AttentionHead", "Bags", "TaggerTrainer", "Waveforms", "predict_waveforms"]
+
+_BATCH_NORM_MOMENTUM = 0.9  # Moving averages over a hundred steps would not converge within a few hundred.
 
 
-def build_tagger(embedder: keras.Model, head: keras.Model) -> keras.Model:
-    """Build a model that takes waveforms from an embedder and a head, which shares their layers.
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """Bags of embeddings in memory, which batches are drawn from like from packs.
 
-    Args:
-        embedder: Model that takes waveforms `(batch, samples)` and predicts embeddings `(batch, segments, features)`.
-        head: Model that takes embeddings and predicts `clipwise` and `framewise`.
-
-    Returns:
-        Model that predicts `clipwise`, `framewise` and `embedding`, the mean of the embeddings, all float32.
+    Attributes:
+        x: Embeddings, float32 `(clips, segments, features)`, with zeros after the last segment of a clip.
+        lengths: Number of segments of every clip, int `(clips,)`.
+        targets: Labels, bool `(clips, classes)`.
     """
+
+    x: np.ndarray
+    lengths: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def pad(cls, bags: Sequence[np.ndarray], targets: np.ndarray) -> "Bags":
+        """Pad bags `(segments, features)` of different lengths."""
+        lengths = np.array([len(bag) for bag in bags])
+        x = np.zeros((len(bags), lengths.max(), bags[0].shape[1]), np.float32)
+        for row, bag in zip(x, bags, strict=True):
+            row[: len(bag)] = bag
+        return cls(x, lengths, targets)
+
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return embeddings, numbers of segments and labels of clips."""
+        return self.x[indices], self.lengths[indices], self.targets[indices]
+
+
+@dataclass(frozen=True, eq=False)
+class Waveforms:
+    """Waveforms of any length in memory, which batches are drawn from like from packs.
+
+    Attributes:
+        waveforms: One array of samples per clip, float32.
+        targets: Labels, bool `(clips, classes)`.
+    """
+
+    waveforms: Sequence[np.ndarray]
+    targets: np.ndarray
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Number of samples of every clip, int `(clips,)`."""
+        return np.array([len(waveform) for waveform in self.waveforms])
+
+    def crops(self, indices: np.ndarray, starts: np.ndarray, samples: int) -> np.ndarray:
+        """Return one part of each of some clips, float32 `(batch, samples)`, with zeros after the end of a clip."""
+        crops = np.zeros((len(indices), samples), np.float32)
+        for crop, index, start in zip(crops, indices, starts, strict=True):
+            part = self.waveforms[index][start : start + samples]
+            crop[: len(part)] = part
+        return crops
+
+
+class AttentionHead:
+    """Feature-level attention over embeddings, which can be trained many times.
+
+    `h_j = sum over segments of q(x)_j u(x)_j` and a classifier of `h`. The head is compiled once, since compiling takes
+    longer than training.
+
+    Attributes:
+        model: Model that takes bags `(batch, segments, features)` and predicts `clipwise` and `framewise`.
+
+    Reference: Kong et al., 2019, equations 20 to 24.
+    """
+
+    def __init__(self, config: CustomConfig, num_classes: int, num_features: int) -> None:
+        self.config = config
+        self.model = feature_attention(
+            num_classes=num_classes,
+            num_features=num_features,
+            units=config.units,
+            depth=config.depth,
+            dropout=config.dropout,
+        )
+        self._trained_model = _compile(self.model, config.steps, config.learning_rate, _BATCH_NORM_MOMENTUM)
+
+    def train(self, bags: Bags, rows: np.ndarray, seed: int) -> None:
+        """Initialize the head and train it on clips; a loss that is not finite is a FloatingPointError."""
+        self._initialize(seed, bags.x[rows])
+        sampler = BalancedSampler(bags.targets[rows], self.config.batch_size, balance=0.0, seed=seed)
+        batches = EmbeddingBatches(bags, sampler, rows, mixup=self.config.mixup)
+        _fit(self._trained_model, batches, self.config.steps, "learning_rate")
+
+    def predict(self, bags: Bags, rows: np.ndarray) -> np.ndarray:
+        """Predict the probabilities of clips, float32 `(rows, classes)`."""
+        return predict(self._trained_model, bags, rows)
+
+    def _initialize(self, seed: int, x: np.ndarray) -> None:
+        """Set all variables to those of a new model and a new optimizer.
+
+        The first normalization starts with the statistics of the embeddings, which a few steps would not reach.
+        """
+        keras.utils.set_random_seed(seed)
+        new_model = keras.models.clone_model(self.model)
+        for variable, new_variable in zip(self.model.variables, new_model.variables, strict=True):
+            variable.assign(new_variable)
+        for variable in self._trained_model.optimizer.variables:  # the learning rate is a schedule, not a variable
+            variable.assign(keras.ops.zeros_like(variable))
+        segments = x[x.any(axis=2)]
+        normalization = next(layer for layer in self.model.layers if isinstance(layer, MaskedBatchNormalization))
+        normalization.moving_mean.assign(segments.mean(axis=0))
+        normalization.moving_variance.assign(segments.var(axis=0))
+
+
+class TaggerTrainer:
+    """Trains taggers on some of the clips of a run, which can all be read, and predicts other clips.
+
+    There is one head for each kind of segments. Every training initializes it.
+    """
+
+    def __init__(
+        self, config: CustomConfig, backbone: PretrainedBackbone, clips: Clips, embeddings: Embeddings
+    ) -> None:
+        self.config, self.backbone, self.clips = config, backbone, clips
+        self.bags = {kind: Bags.pad(embeddings.bags[kind], clips.targets) for kind in KINDS}
+        self._heads: dict[Kind, AttentionHead] = {}
+
+    @cached_property
+    def waveforms(self) -> Waveforms:
+        """Waveforms of all clips, which fine-tuning needs in memory."""
+        sample_rate, max_seconds = self.backbone.card.sample_rate, self.config.max_seconds
+        waveforms = [load_waveform(clip, sample_rate, max_seconds) for clip in self.clips.audio]
+        return Waveforms(waveforms, self.clips.targets)
+
+    def train_head(self, kind: Kind, rows: np.ndarray, seed: int) -> AttentionHead:
+        """Train the head for a kind of segments on clips, and return it."""
+        if kind not in self._heads:
+            num_features = self.bags[kind].x.shape[2]
+            self._heads[kind] = AttentionHead(self.config, len(self.clips.class_names), num_features)
+        self._heads[kind].train(self.bags[kind], rows, seed)
+        return self._heads[kind]
+
+    def train(self, kind: Kind, rows: np.ndarray, seed: int) -> tuple[keras.Model, AttentionHead]:
+        """Train a tagger on clips; return it and its head, which shares its layers, as the backbone does."""
+        head = self.train_head(kind, rows, seed)
+        tagger = _build_tagger(self.backbone.embedders[kind], head.model)
+        if self.config.fine_tune:
+            self._fine_tune(tagger, rows, seed)
+        return tagger, head
+
+    def predict(self, tagger: keras.Model, kind: Kind, rows: np.ndarray) -> np.ndarray:
+        """Predict the probabilities of clips with the tagger that was trained last, float32 `(rows, classes)`."""
+        if self.config.fine_tune:
+            return predict_waveforms(tagger, [self.waveforms.waveforms[row] for row in rows])
+        return self._heads[kind].predict(self.bags[kind], rows)
+
+    def predict_held_out(self, kind: Kind, train_rows: np.ndarray, test_rows: np.ndarray, seed: int) -> np.ndarray:
+        """Train a tagger, predict clips that it was not trained on, and restore the backbone."""
+        embedder = self.backbone.embedders[kind]
+        weights = embedder.get_weights() if self.config.fine_tune else None
+        tagger, _ = self.train(kind, train_rows, seed)
+        probabilities = self.predict(tagger, kind, test_rows)
+        if weights is not None:
+            embedder.set_weights(weights)
+        return probabilities
+
+    def _fine_tune(self, tagger: keras.Model, rows: np.ndarray, seed: int) -> None:
+        """Train all weights of a tagger on random crops of clips, which are as long as the median clip.
+
+        The batch normalizations of the backbone stay as they are: a few hundred clips would spoil their statistics.
+        """
+        for layer in flatten_layers(tagger):
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        steps = self.config.fine_tune_steps
+        model = _compile(tagger, steps, self.config.fine_tune_learning_rate)
+        clips, batch_size = self.waveforms, self.config.fine_tune_batch_size
+        sampler = BalancedSampler(clips.targets[rows], batch_size, balance=0.0, seed=seed)
+        batches = WaveformBatches(clips, sampler, rows, samples=int(np.median(clips.lengths[rows])))
+        _fit(model, batches, steps, "fine_tune_learning_rate")
+
+
+def predict_waveforms(tagger: keras.Model, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    """Predict the probabilities of whole clips, float32 `(clips, classes)`."""
+    predictions = [tagger.predict_on_batch(waveform[None])["clipwise"][0] for waveform in waveforms]
+    return np.stack(predictions).astype(np.float32)
+
+
+def _build_tagger(embedder: keras.Model, head: keras.Model) -> keras.Model:
+    """Build a model of waveforms that predicts `clipwise`, `framewise` and `embedding`, the mean of the embeddings."""
     waveform = keras.Input((None,), name="waveform")
     embeddings = embedder(waveform)
     outputs = {**head(embeddings), "embedding": keras.ops.mean(embeddings, axis=1)}
@@ -41,57 +215,23 @@ def build_tagger(embedder: keras.Model, head: keras.Model) -> keras.Model:
     return keras.Model(waveform, named_outputs, name="custom")
 
 
-def fine_tune(tagger: keras.Model, clips: Waveforms, rows: np.ndarray, config: CustomConfig, seed: int) -> None:
-    """Train all weights of a tagger on random crops of clips, which are as long as the median clip.
-
-    The batch normalizations of the backbone stay as they are: a few hundred clips would spoil their statistics.
-
-    Args:
-        tagger: Model from `build_tagger`.
-        clips: Waveforms.
-        rows: Row numbers of the clips to train on.
-        config: Configuration of the run.
-        seed: Seed of the batches.
-
-    Raises:
-        FloatingPointError: The loss is no longer finite.
-    """
-    for layer in flatten_layers(tagger):
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    model = select_training_outputs(tagger)
-    steps, learning_rate = config.fine_tune_steps, config.fine_tune_learning_rate
-    build_optimizer(compile_model(model, TrainingConfig(steps=steps, learning_rate=learning_rate, schedule="cosine")))
-    sampler = BalancedSampler(clips.targets[rows], config.fine_tune_batch_size, balance=0.0, seed=seed)
-    samples = int(np.median(clips.lengths[rows]))
-    fit_model(model, WaveformBatches(clips, sampler, rows, samples), steps, "fine_tune_learning_rate")
-
-
-def predict_waveforms(tagger: keras.Model, clips: Waveforms, rows: np.ndarray) -> np.ndarray:
-    """Predict the probabilities of whole clips, float32 `(rows, classes)`."""
-    predictions = [tagger.predict_on_batch(clips.waveforms[row][None])["clipwise"][0] for row in rows]
-    return np.stack(predictions).astype(np.float32)
-
-
-def save_parts(folder: RunFolder, backbone: Backbone, head: keras.Model, card: Card) -> None:
-    """Save the two parts of a tagger of seconds, `embedder.keras` and `head.keras`.
-
-    A device runs the embedder once per second. The cards of the two parts have the same fingerprint of the embedder.
-
-    Args:
-        folder: Folder of the run.
-        backbone: Backbone whose embeddings of seconds the head was trained on.
-        head: Model that takes embeddings.
-        card: Card of the tagger.
-    """
-    embedder = keras.Model(backbone.clip_embedder.input, {"embedding": backbone.clip_embedder.output}, name="embedder")
-    versions = {**card.versions, "embedder": compute_fingerprint(embedder)}
-    embedder_card = Card(
-        labels=None,
-        sample_rate=card.sample_rate,
-        window_seconds=backbone.segment_seconds["seconds"],
-        front_end=card.front_end,
-        origin=card.origin,
-        versions=versions,
+def _compile(
+    model: keras.Model, steps: int, learning_rate: float, batch_norm_momentum: float | None = None
+) -> keras.Model:
+    """Return the part of a model that is trained, compiled."""
+    trained_model = select_training_outputs(model)
+    config = TrainingConfig(
+        steps=steps, learning_rate=learning_rate, schedule="cosine", batch_norm_momentum=batch_norm_momentum
     )
-    folder.save_model(embedder, embedder_card, folder.embedder_path)
-    folder.save_model(head, replace(card, versions=versions), folder.head_path)
+    build_optimizer(compile_model(trained_model, config))
+    return trained_model
+
+
+def _fit(model: keras.Model, batches: Batches, steps: int, rate_name: str) -> None:
+    """Train a compiled model; `rate_name` names the field of its learning rate in the error of a loss that diverges."""
+    dataset = make_dataset(batches, 0, steps)
+    history = model.fit(
+        dataset, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[keras.callbacks.TerminateOnNaN()]
+    )
+    if not np.isfinite(history.history["loss"][-1]):
+        raise FloatingPointError(f"the loss is not finite: decrease `{rate_name}`")

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from kerastag.files import write_atomically
-from kerastag.recipes._results import Result
+from kerastag.files import atomic_path
+from kerastag.recipes._results import PUBLISHED_SIZE, Result
 
 __all__ = ["draw_figures"]
 
@@ -22,7 +22,6 @@ _TITLES = {
     "multi_attention": "decision-level multi attention",
     "feature_attention": "feature-level attention",
 }
-_FIGURE_8 = (("es_average",), ("decision_attention", "multi_attention"), ("feature_attention",))
 _FIGURE_9 = ("feature_attention", "multi_attention", "decision_attention", "es_average")
 _MARKERS = (("#1f4e9e", "o"), ("#d1495b", "D"), ("#2a9d5c", "^"), ("#8a6fb0", "s"), ("#c98a1b", "v"), ("#555555", "x"))
 _BARS = "#b9c6d8"
@@ -32,28 +31,36 @@ _MAX_NAMES = 110  # class names that fit under a wide figure
 _DPI = 110
 
 
-def draw_figures(results: Sequence[Result], output: Path, quality: NDArray[np.float64] | None = None) -> list[Path]:
-    """Draw the figures of finished runs.
+def draw_figures(results: Sequence[Result], output: Path, quality: NDArray[np.float64] | None = None) -> None:
+    """Draw the figures of finished runs into a folder: `figure_4.png`, `figure_6.png`, ….
 
     Each shows the systems of the paper where there are runs of them, otherwise the best system: feature-level attention
-    in figure 6, ES average in figure 7, three systems in figure 8.
-
-    Args:
-        results: Results from `read_results`, at least one.
-        output: Folder of `figure_4.png`, `figure_6.png`, ….
-        quality: Fraction of correct labels of each class, `(classes,)`, for figure 7.
-
-    Returns:
-        Paths of the figures.
+    in figure 6, ES average in figure 7, three systems in figure 8. `quality` is the fraction of correct labels of each
+    class, for figure 7.
     """
+    best = max(results, key=Result.mean_map)
+    systems: dict[str, Result] = {}
+    for result in sorted(results, key=_is_other_size):  # the published size first
+        systems.setdefault(result.system, result)
+    decision_level = systems.get("decision_attention") or systems.get("multi_attention")
+    class_wise = [systems.get("es_average"), decision_level, systems.get("feature_attention")]
+    others = systems.keys() - {"random_guess", *_FIGURE_9}
+    names = [*_FIGURE_9, *sorted(others, key=lambda name: (-systems[name].mean_map(), name))]
+    every_class = [systems[name] for name in names if name in systems][: len(_MARKERS)]
     figures = {
         4: _draw_labels_per_clip(results[0]),
-        6: _draw_clips_per_class(_find_result(results, "feature_attention") or _find_best(results)),
-        7: _draw_training_and_evaluation(_find_result(results, "es_average") or _find_best(results), quality),
-        8: _draw_class_wise(_select_for_figure_8(results)),
-        9: _draw_every_class(_select_for_figure_9(results)),
+        6: _draw_clips_per_class(systems.get("feature_attention", best)),
+        7: _draw_training_and_evaluation(systems.get("es_average", best), quality),
+        8: _draw_class_wise([result for result in class_wise if result] or [best]),
+        9: _draw_every_class(every_class or [best]),
     }
-    return [_save(figure, output / f"figure_{number}.png") for number, figure in figures.items()]
+    for number, figure in figures.items():
+        with atomic_path(output / f"figure_{number}.png") as temporary_path:
+            figure.savefig(temporary_path, format="png", dpi=_DPI)
+
+
+def _is_other_size(result: Result) -> bool:
+    return any(result.identity.get(name, value) != value for name, value in PUBLISHED_SIZE.items())
 
 
 def _draw_labels_per_clip(result: Result) -> Figure:
@@ -68,11 +75,8 @@ def _draw_labels_per_clip(result: Result) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=20, integer=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.margins(y=0.1)
-        axes.set(
-            xlabel="classes in a clip",
-            ylabel="clips",
-            title=f"{_SPLITS.get(split, split)}, {sum(counts.values()):,} clips",
-        )
+        title = f"{_SPLITS.get(split, split)}, {sum(counts.values()):,} clips"
+        axes.set(xlabel="classes in a clip", ylabel="clips", title=title)
         _style_axes(axes)
     return figure
 
@@ -87,16 +91,14 @@ def _draw_clips_per_class(result: Result) -> Figure:
     for axes, split in zip(panels, splits, strict=True):
         in_order = np.asarray(counts[split])[order]
         _draw_count_bars(axes, in_order)
-        axes.set(
-            ylabel="clips (log)",
-            title=f"{_SPLITS.get(split, split)}: {in_order.min():,} to {in_order.max():,} clips per class",
-        )
+        title = f"{_SPLITS.get(split, split)}: {in_order.min():,} to {in_order.max():,} clips per class"
+        axes.set(ylabel="clips (log)", title=title)
     average_precision = result.average_precision()[order]
     lowest.vlines(places, 0, average_precision, color=_RED, linewidth=0.7 if len(order) > _MAX_NAMES else 1.5)
     lowest.scatter(places, average_precision, color=_RED, s=6, zorder=3)
     lowest.set(ylim=(0, 1), ylabel="average precision", title=_title_with_map(result))
     _style_axes(lowest)
-    _label_classes(lowest, [result.runs[0].names[k] for k in order], "classes, most training clips first")
+    _label_classes(lowest, [result.names[k] for k in order], "classes, most training clips first")
     return figure
 
 
@@ -109,9 +111,8 @@ def _draw_training_and_evaluation(result: Result, quality: NDArray[np.float64] |
     training = result.training_average_precision()
     if training is not None:
         upper.plot(places, training[order], "--", color="#777777", linewidth=0.9, label="AP, training clips")
-    upper.plot(
-        places, result.average_precision()[order], color=_MARKERS[0][0], linewidth=1.2, label="AP, evaluation clips"
-    )
+    average_precision = result.average_precision()[order]
+    upper.plot(places, average_precision, color=_MARKERS[0][0], linewidth=1.2, label="AP, evaluation clips")
     if quality is not None:
         is_rated = np.isfinite(quality[order])
         upper.plot(places[is_rated], quality[order][is_rated], "+", color=_RED, markersize=5, label="label quality")
@@ -122,7 +123,7 @@ def _draw_training_and_evaluation(result: Result, quality: NDArray[np.float64] |
     _style_axes(upper)
     _draw_count_bars(lower, counts[order])
     lower.set_ylabel("training clips (log)")
-    _label_classes(lower, [result.runs[0].names[k] for k in order], "classes, most training clips first")
+    _label_classes(lower, [result.names[k] for k in order], "classes, most training clips first")
     return figure
 
 
@@ -131,23 +132,17 @@ def _draw_class_wise(results: Sequence[Result]) -> Figure:
     figure = Figure(figsize=(_figure_width(len(order)), 6), layout="constrained")
     axes = figure.subplots()
     for result, (color, _) in zip(results, _MARKERS[len(results) - 1 :: -1], strict=True):
-        last = result is results[-1]
-        axes.plot(
-            result.average_precision()[order],
-            color=color,
-            linewidth=2 if last else 0.9,
-            zorder=3 if last else 2,
-            label=_title_with_map(result),
-        )
+        style = {"linewidth": 2, "zorder": 3} if result is results[-1] else {"linewidth": 0.9, "zorder": 2}
+        axes.plot(result.average_precision()[order], color=color, label=_title_with_map(result), **style)
     axes.set(ylim=(0, 1), ylabel="average precision", title="Class-wise AP on the evaluation clips")
     axes.legend(loc="upper right")
     _style_axes(axes)
-    _label_classes(axes, [results[0].runs[0].names[k] for k in order], f"classes, sorted by {_title(results[-1])}")
+    _label_classes(axes, [results[0].names[k] for k in order], f"classes, sorted by {_title(results[-1])}")
     return figure
 
 
 def _draw_every_class(results: Sequence[Result]) -> Figure:
-    names = results[0].runs[0].names
+    names = results[0].names
     order = np.argsort(-np.nan_to_num(results[0].average_precision(), nan=-1), kind="stable")
     num_columns = int(np.clip(np.ceil(len(names) / 90), 1, 5))
     rows = -(-len(names) // num_columns)
@@ -157,10 +152,8 @@ def _draw_every_class(results: Sequence[Result]) -> Figure:
         part = order[column * rows : (column + 1) * rows]
         places = np.arange(len(part))
         for result, (color, marker) in zip(results, _MARKERS, strict=False):
-            average_precision = result.average_precision()[part]
-            axes.scatter(
-                average_precision, places, s=16, marker=marker, color=color, alpha=0.85, label=_title_with_map(result)
-            )
+            style = {"s": 16, "marker": marker, "color": color, "alpha": 0.85, "label": _title_with_map(result)}
+            axes.scatter(result.average_precision()[part], places, **style)
         axes.set_yticks(places, [_shorten(names[k]) for k in part], fontsize=8)
         axes.set(xlim=(-0.02, 1.02), ylim=(rows - 0.5, -0.5), xlabel="average precision")
         axes.tick_params(axis="x", top=True, labeltop=True)
@@ -171,37 +164,12 @@ def _draw_every_class(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def _select_for_figure_8(results: Sequence[Result]) -> list[Result]:
-    selected = [next(filter(None, (_find_result(results, name) for name in names)), None) for names in _FIGURE_8]
-    return [result for result in selected if result] or [_find_best(results)]
-
-
-def _select_for_figure_9(results: Sequence[Result]) -> list[Result]:
-    systems_of_paper = [result for name in _FIGURE_9 if (result := _find_result(results, name))]
-    systems = {result.system for result in results} - {"random_guess", *_FIGURE_9}
-    others = [result for system in systems if (result := _find_result(results, system))]
-    others.sort(key=lambda result: (-result.values("map").mean(), result.system))
-    return (systems_of_paper + others)[: len(_MARKERS)] or [_find_best(results)]
-
-
-def _find_result(results: Sequence[Result], system: str) -> Result | None:
-    """Return the result of a system, that of the published size if there is one."""
-    candidates = [result for result in results if result.system == system]
-    published = {"units": 1024, "depth": 3, "phi": "sigmoid"}
-    candidates.sort(key=lambda r: any(r.identity.get(key, value) != value for key, value in published.items()))
-    return candidates[0] if candidates else None
-
-
-def _find_best(results: Sequence[Result]) -> Result:
-    return max(results, key=lambda result: result.values("map").mean())
-
-
 def _title(result: Result) -> str:
     return _TITLES.get(result.system, result.system.replace("_", " "))
 
 
 def _title_with_map(result: Result) -> str:
-    return f"{_title(result)}, mAP {result.values('map').mean():.3f}"
+    return f"{_title(result)}, mAP {result.mean_map():.3f}"
 
 
 def _draw_count_bars(axes: Axes, counts: NDArray[np.int64]) -> None:
@@ -220,26 +188,18 @@ def _label_classes(axes: Axes, names: Sequence[str], title: str) -> None:
     """Write the class names under the axis; if they do not all fit, evenly spaced ones."""
     step = -(-len(names) // _MAX_NAMES)
     places = range(0, len(names), step)
-    axes.set_xticks(
-        places, [_shorten(names[place]) for place in places], rotation=90, fontsize=7 if len(names) > 60 else 9
-    )
+    labels = [_shorten(names[place]) for place in places]
+    axes.set_xticks(places, labels, rotation=90, fontsize=7 if len(names) > 60 else 9)
     axes.set_xlim(-0.7, len(names) - 0.3)
-    axes.set_xlabel(title + (f" (every {_format_ordinal(step)} one labeled)" if step > 1 else ""))
+    ordinal = {2: "second", 3: "third"}.get(step, f"{step}th")
+    axes.set_xlabel(title + (f" (every {ordinal} one labeled)" if step > 1 else ""))
 
 
-def _format_ordinal(step: int) -> str:
-    return {2: "second", 3: "third"}.get(step, f"{step}th")
-
-
-def _shorten(name: str, most: int = 34) -> str:
-    return name if len(name) <= most else name[: most - 1].rstrip(" ,") + "…"
+def _shorten(name: str) -> str:
+    return name if len(name) <= 34 else name[:33].rstrip(" ,") + "…"
 
 
 def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(True, axis="y", linewidth=0.5, color="#dddddd")
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    return write_atomically(path, lambda temporary_path: figure.savefig(temporary_path, format="png", dpi=_DPI))

@@ -69,15 +69,10 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper.
+    """A table of a paper; `column` is the title of its first column.
 
-    Attributes:
-        number: Number in the paper.
-        title: Title.
-        column: Title of the first column.
-        rows: Rows in order.
-        any_size: Whether a row without a run of the published size shows runs of other sizes, as small runs on few
-            classes have. A table that compares sizes does not.
+    With `any_size`, a row without a run of the published size shows runs of other sizes, as small runs on few classes
+    have. A table that compares sizes does not.
     """
 
     number: str
@@ -92,13 +87,11 @@ class Paper:
     """The tables of a paper and the runs behind them.
 
     Attributes:
-        title: Title of the paper.
         rows: Runs by name.
         tables: Tables with metrics.
         correlations: Pearson correlation with class-wise AP and its p-value, by what AP is correlated with.
     """
 
-    title: str
     rows: Mapping[str, Row]
     tables: tuple[Table, ...]
     correlations: Mapping[str, tuple[float, float]]
@@ -106,10 +99,7 @@ class Paper:
 
 @cache
 def read_paper(name: str) -> Paper:
-    """Read the tables of a paper.
-
-    Args:
-        name: One of `PAPERS`.
+    """Read the tables of one of `PAPERS`.
 
     >>> read_paper("paper1").rows["units_2048"].published
     PublishedMetrics(map=0.369, mauc=0.969, d_prime=2.64)
@@ -122,19 +112,11 @@ def read_paper(name: str) -> Paper:
         for number, table in content["table"].items()
     )
     correlations = {name: (r, p) for name, (r, p) in content.get("correlation", {}).items()}
-    return Paper(content["title"], rows, tables, correlations)
+    return Paper(rows, tables, correlations)
 
 
 def find_row(name: str, recipe: str | None = None) -> Row:
-    """Find a row of either paper by its name.
-
-    Args:
-        name: Name of the row.
-        recipe: Name of the recipe that the row must belong to, if any.
-
-    Raises:
-        ValueError: There is no such row, or it belongs to another recipe.
-    """
+    """Find a row of either paper by its name; no such row, or one of another recipe than required, is a ValueError."""
     rows = {key: row for paper in PAPERS for key, row in read_paper(paper).rows.items()}
     if name not in rows:
         matches = get_close_matches(name, rows)
@@ -177,8 +159,9 @@ def _read_row(name: str, values: Mapping[str, Any], source: Path) -> Row:
 
 
 def _link(entries: Mapping[str, Any], rows: Mapping[str, Row]) -> tuple[TableRow, ...]:
-    table_rows = []
-    for label, entry in entries.items():
-        match = dict(entry) if isinstance(entry, dict) else {"row": entry}
-        table_rows.append(TableRow(label, rows[match.pop("row")], match))
-    return tuple(table_rows)
+    """Look up the rows of a table, each given by its name or by a dict with its name and further requirements."""
+    matches = {label: entry if isinstance(entry, dict) else {"row": entry} for label, entry in entries.items()}
+    return tuple(
+        TableRow(label, rows[match["row"]], {name: value for name, value in match.items() if name != "row"})
+        for label, match in matches.items()
+    )

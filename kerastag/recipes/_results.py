@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from kerastag.training.run_folder import NOT_IDENTITY, RunFolder
 
-__all__ = ["Result", "Run", "read_results", "read_run"]
+__all__ = ["PUBLISHED_SIZE", "Result", "Run", "read_results", "read_run"]
+
+PUBLISHED_SIZE = {"units": 1024, "depth": 3, "phi": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -31,42 +33,27 @@ class Run:
         return self.folder.config.get("seed")
 
     @property
-    def data(self) -> str:
-        """What the run was trained on: `synthetic`, `balanced` or `full`."""
-        if self.folder.config.get("data_dir") is None:
-            return "synthetic"
-        return "full" if "unbal_train" in self.metrics["class_counts"] else "balanced"
-
-    @property
     def names(self) -> list[str]:
         """Names of the classes."""
         return self.metrics["labels"]["names"]
-
-    @property
-    def evaluated(self) -> str:
-        """What the run was evaluated on: `eval` or `held out`."""
-        return self.metrics.get("evaluated", "eval")
 
     @property
     def training_splits(self) -> list[str]:
         """The packs of the run, except the one that it was evaluated on."""
         return [name for name in self.metrics["class_counts"] if name != self.folder.config.get("eval_pack", "eval")]
 
-    @property
-    def num_training_clips(self) -> int:
-        """Number of clips in those packs, held-out clips included."""
-        return sum(sum(self.metrics["labels_per_clip"].get(name, {}).values()) for name in self.training_splits)
-
     def identity(self) -> dict[str, Any]:
         """Return what distinguishes the run from others, except its seed: system, configuration and data."""
-        config = {name: value for name, value in self.folder.config.items() if name not in (*NOT_IDENTITY, "seed")}
+        config = self.folder.config
+        trained_on = "full" if "unbal_train" in self.metrics["class_counts"] else "balanced"
+        labels_per_clip = [self.metrics["labels_per_clip"].get(name, {}) for name in self.training_splits]
         return {
             "system": self.folder.system,
-            **config,
-            "data": self.data,
-            "balanced_batches": (self.folder.config.get("balance") or 0) > 0,
-            "training_clips": self.num_training_clips,
-            "evaluated": self.evaluated,
+            **{name: value for name, value in config.items() if name not in (*NOT_IDENTITY, "seed")},
+            "data": "synthetic" if config.get("data_dir") is None else trained_on,
+            "balanced_batches": (config.get("balance") or 0) > 0,
+            "training_clips": sum(sum(counts.values()) for counts in labels_per_clip),  # those held out included
+            "evaluated": self.metrics.get("evaluated", "eval"),
         }
 
 
@@ -84,13 +71,15 @@ class Result:
     def system(self) -> str:
         return self.identity["system"]
 
-    def values(self, metric: str, part: str = "ensemble") -> NDArray[np.float64]:
-        """Return a metric of every run that has it.
+    @property
+    def names(self) -> list[str]:
+        return self.runs[0].names
 
-        Args:
-            metric: `map`, `mauc` or `d_prime`.
-            part: `ensemble`, the mean of the checkpoints' predictions, or `last`, the last checkpoint.
-        """
+    def mean_map(self) -> float:
+        return float(self.values("map").mean())
+
+    def values(self, metric: str, part: str = "ensemble") -> NDArray[np.float64]:
+        """Return a metric of the ensemble of checkpoints, or of the `last` one, of every run that has it."""
         values = [(run.metrics.get(part) or {}).get(metric) for run in self.runs]
         return np.array([value for value in values if value is not None], np.float64)
 
@@ -110,13 +99,7 @@ class Result:
 
 
 def read_results(paths: Sequence[str | Path]) -> list[Result]:
-    """Read run folders and group the runs that differ only in their seed.
-
-    Args:
-        paths: Folders of finished runs.
-
-    Returns:
-        Results in the order of their first runs.
+    """Read folders of finished runs and group the runs that differ only in their seed.
 
     Raises:
         FileNotFoundError: A folder or a file in it does not exist.
@@ -158,18 +141,18 @@ def read_run(path: str | Path) -> Run:
         raise FileNotFoundError(f"{path}: no such run folder")
     folder = RunFolder.open(path)
     metrics, file = folder.metrics(), path / "metrics.json"
-    for key in ("ensemble", "class_counts", "labels_per_clip", "labels"):
-        _check_key(file, metrics, key)
-    for key in ("map", "mauc", "d_prime", "average_precision"):
-        _check_key(file, metrics["ensemble"], key, "ensemble.")
-    for key in ("names", "mids"):
-        _check_key(file, metrics["labels"], key, "labels.")
+    keys = ["ensemble", "class_counts", "labels_per_clip", "labels", "labels.names", "labels.mids"]
+    keys += [f"ensemble.{name}" for name in ("map", "mauc", "d_prime", "average_precision")]
+    parts = ["ensemble", "train"] if metrics.get("train") else ["ensemble"]
+    for key in [*keys, *(f"{part}.average_precision" for part in parts)]:
+        values: Any = metrics
+        for name in key.split("."):
+            if not isinstance(values, dict) or name not in values:
+                raise ValueError(f"{file}: key `{key}` is missing")
+            values = values[name]
     lists = {f"class_counts.{name}": counts for name, counts in metrics["class_counts"].items()}
     lists["labels.mids"] = metrics["labels"]["mids"]
-    for part in ("ensemble", "train"):
-        if metrics.get(part):
-            _check_key(file, metrics[part], "average_precision", f"{part}.")
-            lists[f"{part}.average_precision"] = metrics[part]["average_precision"]
+    lists |= {f"{part}.average_precision": metrics[part]["average_precision"] for part in parts}
     num_classes = len(metrics["labels"]["names"])
     for key, values in lists.items():
         if not isinstance(values, list) or len(values) != num_classes:
@@ -179,11 +162,6 @@ def read_run(path: str | Path) -> Run:
     if not run.training_splits:
         raise ValueError(f"{file}: `class_counts` must hold a training split")
     return run
-
-
-def _check_key(path: Path, values: Any, key: str, prefix: str = "") -> None:
-    if not isinstance(values, dict) or key not in values:
-        raise ValueError(f"{path}: key `{prefix}{key}` is missing")
 
 
 def _to_array(values: list[float | None]) -> NDArray[np.float64]:

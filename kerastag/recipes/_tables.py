@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from kerastag.files import write_text
 from kerastag.markdown import format_table
-from kerastag.recipes._papers import PublishedMetrics, Row, Table, TableRow, read_paper
-from kerastag.recipes._results import Result, read_results
+from kerastag.recipes._papers import Table, TableRow, read_paper
+from kerastag.recipes._results import PUBLISHED_SIZE, Result, read_results
 
-__all__ = ["correlate", "make_tables", "read_label_quality", "write_tables"]
+__all__ = ["correlate", "read_label_quality", "write_tables"]
 
-SIZE = ("units", "depth", "phi")
-_PUBLISHED_SIZE = {"units": 1024, "depth": 3, "phi": "sigmoid"}
 _DASH = "–"
 _PAPER_COLUMNS = ["paper mAP", "paper AUC", "paper d′"]
 _COLUMNS = ["mAP", "AUC", "d′", "last checkpoint mAP", "trained on", "runs", "with"]
@@ -44,7 +42,8 @@ def write_tables(runs: Sequence[str | Path], output: str | Path, label_quality: 
 
     results = read_results(runs)
     quality = read_label_quality(label_quality, results[0]) if label_quality else None
-    tables = make_tables(results, quality)
+    tables = {table.number: (table.title, _metrics_lines(table, results)) for table in read_paper("paper1").tables}
+    tables["III"] = ("Pearson correlation with class-wise AP", _correlation_lines(results, quality))
     output = Path(output)
     sections = []
     for number in ("I", "II", "III", "IV", "V", "VI", "VII"):
@@ -55,18 +54,6 @@ def write_tables(runs: Sequence[str | Path], output: str | Path, label_quality: 
     write_text(output / "tables.md", text)
     draw_figures(results, output, quality)
     return text
-
-
-def make_tables(results: Sequence[Result], quality: NDArray[np.float64] | None = None) -> dict[str, tuple[str, Lines]]:
-    """Make the tables of paper 1: title and lines of cells, header first, by number.
-
-    Args:
-        results: Results from `read_results`, at least one.
-        quality: Fraction of correct labels of each class, `(classes,)`, NaN for a class that nobody rated.
-    """
-    tables = {table.number: (table.title, _metrics_lines(table, results)) for table in read_paper("paper1").tables}
-    tables["III"] = ("Pearson correlation with class-wise AP", _correlation_lines(results, quality))
-    return tables
 
 
 def correlate(average_precision: NDArray[np.float64], other: NDArray[Any]) -> tuple[float, float] | None:
@@ -92,14 +79,9 @@ def correlate(average_precision: NDArray[np.float64], other: NDArray[Any]) -> tu
 
 
 def read_label_quality(path: str | Path, result: Result) -> NDArray[np.float64]:
-    """Read AudioSet's label quality file, with the columns `label_id,num_rated,num_true`.
+    """Read the fraction of correct labels of each class of a result from AudioSet's label quality file.
 
-    Args:
-        path: CSV file; other columns and classes are allowed.
-        result: Result whose classes are looked up, by their MID.
-
-    Returns:
-        Fraction of correct labels, `(classes,)` in [0, 1]; NaN for a class that is not listed or was never rated.
+    The columns `label_id,num_rated,num_true` are required. A class that is not listed or was never rated gets NaN.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -111,10 +93,10 @@ def read_label_quality(path: str | Path, result: Result) -> NDArray[np.float64]:
     fractions: dict[str, float] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file, skipinitialspace=True)
-        missing = [name for name in ("label_id", "num_rated", "num_true") if name not in (rows.fieldnames or ())]
-        if missing:
-            columns = ", ".join(rows.fieldnames or ())
-            raise ValueError(f"{path}: column `{missing[0]}` is missing; received: {columns}")
+        columns = rows.fieldnames or ()
+        for name in ("label_id", "num_rated", "num_true"):
+            if name not in columns:
+                raise ValueError(f"{path}: column `{name}` is missing; received: {', '.join(columns)}")
         for row in rows:
             try:
                 num_rated, num_true = float(row["num_rated"]), float(row["num_true"])
@@ -135,7 +117,7 @@ def read_label_quality(path: str | Path, result: Result) -> NDArray[np.float64]:
 def _metrics_lines(table: Table, results: Sequence[Result]) -> Lines:
     lines = [[table.column, *_PAPER_COLUMNS, *_COLUMNS]]
     for entry in table.rows:
-        published = _format_published(entry.row.published)
+        published = [f"{value:.3f}" for value in entry.row.published] if entry.row.published else [_DASH] * 3
         matches = [_format_result(*match) for match in _find_matches(entry, results, table.any_size)]
         lines += [[entry.label, *published, *cells] for cells in matches or [[*[_DASH] * 6, ""]]]
     return lines
@@ -143,33 +125,24 @@ def _metrics_lines(table: Table, results: Sequence[Result]) -> Lines:
 
 def _find_matches(entry: TableRow, results: Sequence[Result], any_size: bool) -> list[tuple[Result, str]]:
     """Find the results of a row, each with the values in which it differs from the row or from the other results."""
-    requirements = _requirements(entry)
-    matches = [result for result in results if not _differences(requirements, result)]
+    config = {name: value for name, value in entry.row.config.items() if name != "train_packs"}
+    size = {**PUBLISHED_SIZE, "depth": 1} if entry.row.recipe == "google_baseline" else PUBLISHED_SIZE
+    requirements = {"system": entry.row.recipe, **size, **config, **entry.match}
+
+    def differences(result: Result) -> list[str]:  # A field that its system does not have is not required.
+        identity = result.identity
+        return [name for name, value in requirements.items() if name in identity and identity[name] != value]
+
+    matches = [result for result in results if not differences(result)]
     if not matches and any_size:
-        matches = [result for result in results if _differences(requirements, result) <= set(SIZE)]
+        matches = [result for result in results if set(differences(result)) <= set(PUBLISHED_SIZE)]
     other_columns = {"system", "data", "training_clips", "balanced_batches", "evaluated"}
     names = dict.fromkeys(name for match in matches for name in match.identity if name not in other_columns)
     varying = [name for name in names if any(m.identity.get(name) != matches[0].identity.get(name) for m in matches)]
-    described = []
-    for match in matches:
-        differing = [name for name in requirements if name in _differences(requirements, match)]
-        shown = dict.fromkeys([*differing, *varying])
-        described.append((match, ", ".join(f"{name} {match.identity.get(name)}" for name in shown)))
-    return described
-
-
-def _requirements(entry: TableRow) -> dict[str, Any]:
-    """Return the values that a run must have to belong to a row of a table."""
-    row: Row = entry.row
-    config = {name: value for name, value in row.config.items() if name != "train_packs"}
-    size = {**_PUBLISHED_SIZE, "depth": 1} if row.recipe == "google_baseline" else _PUBLISHED_SIZE
-    return {"system": row.recipe, **size, **config, **entry.match}
-
-
-def _differences(requirements: dict[str, Any], result: Result) -> set[str]:
-    """Return the requirements that a result does not meet; a field that its system does not have is not required."""
-    identity = result.identity
-    return {name for name, value in requirements.items() if name in identity and identity[name] != value}
+    return [
+        (m, ", ".join(f"{name} {m.identity.get(name)}" for name in dict.fromkeys([*differences(m), *varying])))
+        for m in matches
+    ]
 
 
 def _correlation_lines(results: Sequence[Result], quality: NDArray[np.float64] | None) -> Lines:
@@ -191,10 +164,6 @@ def _format_correlation(result: Result, other: NDArray[Any] | None) -> list[str]
         return ["not given", _DASH]
     correlation = correlate(result.average_precision(), other)
     return [f"{correlation[0]:.3f}", f"{correlation[1]:.3g}"] if correlation else [_DASH, _DASH]
-
-
-def _format_published(metrics: PublishedMetrics | None) -> list[str]:
-    return [f"{value:.3f}" for value in metrics] if metrics else [_DASH] * 3
 
 
 def _format_result(result: Result, difference: str) -> list[str]:

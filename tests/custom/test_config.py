@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from kerastag.custom import CustomConfig
-from kerastag.custom.config import parse_arguments
+from kerastag.custom.__main__ import parse_arguments
 
 
 @pytest.fixture

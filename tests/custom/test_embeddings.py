@@ -11,6 +11,7 @@ from kerastag.card import Card, write_card
 from kerastag.custom import CustomConfig
 from kerastag.custom.clips import load_clips
 from kerastag.custom.embeddings import embed_clips, load_backbone
+from kerastag.custom.tagger import Bags
 from kerastag.labels import LabelSet
 
 
@@ -46,8 +47,8 @@ def test_a_bag_of_seconds_holds_the_embedding_of_each_second(backbone, clips, em
 
 
 @pytest.mark.parametrize("kind", ["frames", "seconds"])
-def test_padded_bags_end_with_zeros(embedded, kind):
-    bags, padded = embedded[1].bags[kind], embedded[1].pad(kind)
+def test_padded_bags_end_with_zeros(embedded, clips, kind):
+    bags, padded = embedded[1].bags[kind], Bags.pad(embedded[1].bags[kind], clips.targets).x
     for bag, row in zip(bags, padded, strict=True):
         np.testing.assert_array_equal(row[: len(bag)], bag)
         assert not row[len(bag) :].any()

@@ -57,6 +57,12 @@ def es(tmp_path):
     return write_run(tmp_path / "es", "es_average")
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Skip the figures, which take most of the time."""
+    monkeypatch.setattr("kerastag.recipes._figures.draw_figures", lambda *_: None)
+
+
 def read_table(output, number):
     with (output / f"table_{number}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -68,6 +74,7 @@ def change(run, file, edit):
     (run / file).write_text(json.dumps(content))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_runs_stand_in_their_rows_and_nowhere_else(tmp_path, capsys):
     runs = [
         write_run(tmp_path / "es", "es_average", 1.0),
@@ -103,6 +110,7 @@ def test_runs_stand_in_their_rows_and_nowhere_else(tmp_path, capsys):
     assert "| JDC | 0.337 | 0.963 | 2.526 | – | – | – | – | – | – |  |" in printed
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_table_ii_distinguishes_data_and_balancing(tmp_path):
     everything = ("bal_train", "unbal_train", "eval")
     runs = [
@@ -120,6 +128,7 @@ def test_table_ii_distinguishes_data_and_balancing(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_seeds_are_averaged_with_their_spread(tmp_path):
     runs = [write_run(tmp_path / str(seed), "es_average", seed=seed) for seed in range(3)]
     maps = [json.loads((run / "metrics.json").read_text())["ensemble"]["map"] for run in runs]
@@ -148,6 +157,7 @@ def test_table_iii_is_pearsons_correlation(es, tmp_path):
     assert (examples["paper PCC"], labels["paper PCC"]) == ("0.169", "0.230")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_without_a_label_quality_file_table_iii_has_no_value_for_it(es, tmp_path):
     main([str(es), "--output", str(tmp_path / "out")])
     assert [row["PCC"] == "not given" for row in read_table(tmp_path / "out", "III")] == [False, True]
@@ -161,8 +171,8 @@ def test_a_correlation_of_too_few_or_constant_values_is_none():
 
 @pytest.mark.parametrize("num_classes", [2, 8, pytest.param(527, marks=pytest.mark.slow)])
 def test_figures_are_drawn_for_any_number_of_classes(tmp_path, num_classes):
-    runs = [write_run(tmp_path / "fa", "feature_attention", 2.0, num_classes)]
-    runs.append(write_run(tmp_path / "jdc", "jdc", 1.0, num_classes, data_dir=None))
+    skills = {"es_average": 1.0, "multi_attention": 1.5, "feature_attention": 2.0, "jdc": 1.0}
+    runs = [write_run(tmp_path / name, name, skill, num_classes) for name, skill in skills.items()]
     assert main([*map(str, runs), "--output", str(tmp_path / "out")]) == 0
     figures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert figures == [f"figure_{number}.png" for number in (4, 6, 7, 8, 9)]
@@ -173,6 +183,7 @@ def test_figures_are_drawn_for_any_number_of_classes(tmp_path, num_classes):
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_small_run_stands_in_the_rows_of_systems_with_its_size(tmp_path):
     run = write_run(tmp_path / "small", "feature_attention", units=64, data_dir=None)
     main([str(run), "--output", str(tmp_path / "out")])
