@@ -183,9 +183,10 @@ def format_results(folder: RunFolder) -> str:
 
 def _read_config(folder: RunFolder) -> CustomConfig:
     names = {field.name for field in fields(CustomConfig)} & folder.config.keys()
-    values: dict[str, Any] = {name: folder.config[name] for name in names}
+    saved = {name: folder.config[name] for name in names}
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
     try:
-        return CustomConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        return CustomConfig(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder.path}: damaged configuration: {error}") from error
 
