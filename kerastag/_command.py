@@ -13,16 +13,10 @@ _EXPECTED_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 
 
 def run_command(name: str, function: Callable[[], int | None], debug: bool = False) -> int:
-    """Run a command and turn its errors into one line on standard error.
+    """Run a command, `name` as it was typed, and return its exit status, or 1 after an error, 130 after an interrupt.
 
-    Args:
-        name: Name of the command as it was typed, such as `"kerastag tag"`.
-        function: The command, which returns its exit status or None for success.
-        debug: Whether errors are raised instead.
-
-    Returns:
-        The exit status: that of `function`, 1 after an error, 130 after an interrupt. A reader of standard output that
-        leaves early, such as `head`, ends the command with status 0.
+    An error becomes one line on standard error, unless `debug` is true. A reader of standard output that leaves early,
+    such as `head`, ends the command with status 0.
     """
     prepare_tensorflow()
     try:

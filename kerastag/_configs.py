@@ -18,17 +18,10 @@ def list_configs(kind: str) -> tuple[str, ...]:
 
 
 def find_config(kind: str, name: str | os.PathLike[str]) -> Path:
-    """Find a TOML file of kerastag by its name, or a TOML file of the user by its path.
+    """Find a TOML file of kerastag by its kind and name, or a TOML file of the user by its path.
 
     A text with a folder or the extension `.toml` is a path first: `feature_attention` is always the file of kerastag,
-    `feature_attention.toml` only where the current folder has no such file.
-
-    Args:
-        kind: `"recipes"` or `"targets"`.
-        name: Name from `list_configs(kind)`, with or without `.toml`, or a path.
-
-    Raises:
-        FileNotFoundError: There is no such file; the message proposes similar names.
+    `feature_attention.toml` only where the current folder has no such file. An error proposes similar names.
     """
     folder = _get_folder(kind)
     path, text = Path(name), os.fspath(name)

@@ -15,8 +15,8 @@ LEVELS = np.array([0.0, 0.1, 0.29, 0.3, 0.45, 0.5, 0.7, 1.0])
 @st.composite
 def draw_cases(draw: st.DrawFn) -> tuple[np.ndarray, float, EventRules]:
     frames, classes = draw(st.integers(0, 40)), draw(st.integers(1, 3))
-    picks = draw(st.lists(st.integers(0, 7), min_size=frames * classes, max_size=frames * classes))
-    probabilities = LEVELS[np.array(picks, int)].reshape(frames, classes)
+    picks = draw(st.binary(min_size=frames * classes, max_size=frames * classes))  # faster than a list of integers
+    probabilities = LEVELS[np.frombuffer(picks, np.uint8) % 8].reshape(frames, classes)
     seconds = draw(st.sampled_from([0.1, 0.25, 1.0]))
     times = st.sampled_from([0.0, 0.2, 0.3, 0.5, 1.0, 2.1])
     rules = EventRules(
@@ -41,7 +41,8 @@ def apply_rules(probabilities: np.ndarray, seconds: float, rules: EventRules, st
     half = max(0, round((rules.smoothing_seconds / seconds - 1) / 2))
     events = []
     for k in range(classes):
-        column = [np.median([probabilities[min(max(i + d, 0), frames - 1), k] for d in range(-half, half + 1)])
+        values = probabilities[:, k].tolist()
+        column = [sorted(values[min(max(i + d, 0), frames - 1)] for d in range(-half, half + 1))[half]
                   for i in range(frames)]  # fmt: skip
         onset = np.broadcast_to(rules.onset_thresholds, classes)[k]
         offset = np.broadcast_to(rules.offset_thresholds, classes)[k]
@@ -76,14 +77,14 @@ def check_equal(actual: list[Event], expected: list[Event]) -> None:
         np.testing.assert_allclose([getattr(e, name) for e in actual], [getattr(e, name) for e in expected], atol=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100)
 @given(draw_cases(), st.sampled_from([0.0, 3.7]))
 def test_events_follow_the_rules(case: tuple[np.ndarray, float, EventRules], start: float) -> None:
     probabilities, seconds, rules = case
     check_equal(find_events(probabilities, seconds, rules, start), apply_rules(probabilities, seconds, rules, start))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100)
 @given(draw_cases(), st.lists(st.integers(1, 7), max_size=40))
 def test_the_tracker_reports_the_same_events_for_any_blocks(
     case: tuple[np.ndarray, float, EventRules], sizes: list[int]

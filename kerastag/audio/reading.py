@@ -53,8 +53,7 @@ def load(
         Waveform `(samples,)`, float32 in [-1, 1].
 
     Raises:
-        FileNotFoundError: There is no such file.
-        OSError: The file cannot be read.
+        FileNotFoundError: There is no such file; also another OSError if it cannot be read.
         ValueError: An argument is out of range; or the file is empty, is not audio, has no samples, a sample rate
             outside the range above, NaN or infinite samples, or 16-bit integers stored as floats.
 

@@ -56,20 +56,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--max-events", type=int, help="Largest number of events (default: 4).")
     parser.add_argument("--max-event-seconds", type=float, help="Length to which events are cut (default: 5).")
     parser.add_argument("--max-overlap", type=int, help="Largest number of simultaneous events (default: 3).")
-    parser.add_argument(
-        "--snr-db",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="Level of events relative to the background (default: 0 20).",
-    )
-    parser.add_argument(
-        "--background-db",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="Level of the background (default: -55 -35).",
-    )
+    for option, text in (
+        ("--snr-db", "Level of events relative to the background (default: 0 20)."),
+        ("--background-db", "Level of the background (default: -55 -35)."),
+    ):
+        parser.add_argument(option, type=float, nargs=2, metavar=("LOW", "HIGH"), help=text)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -143,13 +143,13 @@ class FrontEnd:
         result does not depend on the rest of the batch or on how a stream was split into blocks.
 
         Args:
-            waveform: Float samples in [-1, 1], `(samples,)` or `(batch, samples)`.
+            waveform: Float samples in [-1, 1], `(samples,)` or `(batch, samples)`, at least one sample.
 
         Returns:
             Log-mel spectrogram, `(frames, mel_bins)` or `(batch, frames, mel_bins)`, float32.
 
         Raises:
-            ValueError: The waveform is not float, has no samples, or does not have one or two axes.
+            ValueError: The waveform is not such an array.
         """
         waveform = np.asarray(waveform)
         if waveform.dtype.kind != "f" or waveform.ndim not in (1, 2) or not waveform.shape[-1]:

@@ -54,7 +54,7 @@ class EventTracker:
         self._reset()
 
     def update(self, start_seconds: float, probabilities: np.ndarray | Sequence) -> list[Event]:
-        """Process the next frames and return the events that have begun or ended.
+        """Process the next frames and return the events that have begun or ended, as they became certain.
 
         Where `start_seconds` differs by more than half a frame from the end of the last frame (audio was dropped, or a
         clock was set), every event ends with the last frame, and another one may begin with the next. Refractory time
@@ -63,9 +63,6 @@ class EventTracker:
         Args:
             start_seconds: Time at which the first of the frames begins.
             probabilities: Probabilities in [0, 1] of one frame `(classes,)` or of several `(frames, classes)`.
-
-        Returns:
-            Reports of events, in the order in which they became certain.
 
         Raises:
             ValueError: The probabilities have another shape, or a value is outside [0, 1].

@@ -120,7 +120,6 @@ def save_model(
 
     `front_end` is one of `kerastag.dsp.FRONT_ENDS`. The card has the window of ten seconds of AudioSet's clips.
     """
-    output = check_output_path(output)
     definition = FRONT_ENDS[front_end]
     card = Card(
         labels=labels,
@@ -133,14 +132,13 @@ def save_model(
     with atomic_path(output) as temporary_path:
         model.save(temporary_path)
         write_card(temporary_path, card)
-    return output
+    return Path(output)
 
 
-def check_output_path(output: str | Path) -> Path:
-    """Return the path of an output, or raise unless it is a `.keras` file in a folder that exists."""
+def check_output_path(output: str | Path) -> None:
+    """Raise unless a path is one of a `.keras` file in a folder that exists."""
     output = Path(output)
     if output.suffix != ".keras":
         raise ValueError(f"`output` must end in .keras; received: {output}")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"`output` must be in a folder that exists; received: {output}")
-    return output

@@ -1,5 +1,6 @@
 """Importer of EfficientAT's MN checkpoints."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,17 +46,15 @@ def _list_layers(width: float) -> Iterator[tuple[str, str]]:
     """Yield each Keras layer of an MN with its PyTorch module."""
     yield from _list_convolution("stem", "features.0")
     for index, block in enumerate(BLOCKS, start=1):
-        module, part = f"features.{index}.block", 0
+        modules = (f"features.{index}.block.{part}" for part in itertools.count())
         if round_channels(block.expanded * width) != round_channels(block.inputs * width):
-            yield from _list_convolution(f"block{index}_expand", f"{module}.{part}")
-            part += 1
-        yield from _list_convolution(f"block{index}_depthwise", f"{module}.{part}")
-        part += 1
+            yield from _list_convolution(f"block{index}_expand", next(modules))
+        yield from _list_convolution(f"block{index}_depthwise", next(modules))
         if block.squeeze_excite:
+            module = next(modules)
             for dense in ("fc1", "fc2"):
-                yield f"block{index}_squeeze_excite_{dense}", f"{module}.{part}.conc_se_layers.0.{dense}"
-            part += 1
-        yield from _list_convolution(f"block{index}_project", f"{module}.{part}")
+                yield f"block{index}_squeeze_excite_{dense}", f"{module}.conc_se_layers.0.{dense}"
+        yield from _list_convolution(f"block{index}_project", next(modules))
     yield from _list_convolution("last", f"features.{len(BLOCKS) + 1}")
     yield "hidden", "classifier.2"
     yield "classifier", "classifier.5"

@@ -1,8 +1,8 @@
 """Importer of PANNs' CNN10 and ResNet38 checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -20,11 +20,9 @@ __all__ = ["import_panns"]
 # PANNs compute log-mel with layers of the network, so that a checkpoint contains these too.
 _STFT_BUFFERS = ("spectrogram_extractor.stft.conv_real.weight", "spectrogram_extractor.stft.conv_imag.weight")
 _MEL_BUFFER = "logmel_extractor.melW"
-_MEL_TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
-class _System:
+class _System(NamedTuple):
     title: str
     build: Callable[..., keras.Model]
     backbone: Backbone
@@ -55,7 +53,7 @@ def import_panns(file: str | Path, output: str | Path, *, labels: LabelSet | Non
     _transfer.check_output_path(output)
     with TorchFile(file) as checkpoint:
         tensors = checkpoint.list_tensors()
-        system = _SYSTEMS["resnet38" if any(name.startswith("resnet.") for name in tensors) else "cnn10"]
+        system = _RESNET38 if any(name.startswith("resnet.") for name in tensors) else _CNN10
         modules = {"fc_audioset": "fc_audioset.weight", "conv_block1": "conv_block1.conv1.weight"}
         weights = {module: tensors.get(name) for module, name in modules.items()}
         num_classes, channels = _transfer.count_outputs(checkpoint.path, f"PANNs' {system.title}", weights)
@@ -108,13 +106,10 @@ def _check_front_end(checkpoint: TorchFile, system: _System, tensors: Mapping[st
     received = {name: tensors[name].shape for name in expected if name in tensors}
     _transfer.check_tensors(checkpoint.path, f"PANNs' {system.title} at 32 kHz", expected, received)
     mel_matrix = checkpoint.read(tensors[_MEL_BUFFER])
-    if not np.allclose(mel_matrix, front_end.mel_matrix, rtol=0, atol=_MEL_TOLERANCE):
-        raise ValueError(
-            f"{checkpoint.path}: `{_MEL_BUFFER}` must be the mel filters of PANNs at 32 kHz; received: other filters"
-        )
+    if not np.allclose(mel_matrix, front_end.mel_matrix, rtol=0, atol=1e-5):
+        filters = "the mel filters of PANNs at 32 kHz; received: other filters"
+        raise ValueError(f"{checkpoint.path}: `{_MEL_BUFFER}` must be {filters}")
 
 
-_SYSTEMS = {
-    "cnn10": _System("CNN10", cnn10.cnn10, cnn10.BACKBONE, _list_cnn10_layers),
-    "resnet38": _System("ResNet38", resnet38.resnet38, resnet38.BACKBONE, _list_resnet38_layers),
-}
+_CNN10 = _System("CNN10", cnn10.cnn10, cnn10.BACKBONE, _list_cnn10_layers)
+_RESNET38 = _System("ResNet38", resnet38.resnet38, resnet38.BACKBONE, _list_resnet38_layers)

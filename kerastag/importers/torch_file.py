@@ -7,7 +7,6 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -55,7 +54,7 @@ class TorchFile:
     def __enter__(self) -> "TorchFile":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def list_tensors(self) -> dict[str, Tensor]:
@@ -118,7 +117,7 @@ class TorchFile:
         return self._archive.read(info)
 
     def _read_storage(self, storage: Storage) -> np.ndarray:
-        dtype = _get_dtype(storage)
+        dtype = storage.stored_dtype
         if self._archive is not None:
             data = self._read_member(f"data/{storage.key}", 2**40)
         else:
@@ -155,40 +154,17 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, tuple[int, int]]]:
     system = read_pickle(file)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ValueError("must be little-endian; received: a big-endian file")
-    content = read_pickle(file)
+    storages: dict[str, Storage] = {}
+    content = read_pickle(file, storages)
     keys = read_pickle(file)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("damaged (its list of storages)")
-    item_sizes = _find_item_sizes(content)
     positions = {}
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
         start = file.tell()
-        if key not in item_sizes or not 0 <= count <= (end - start) // item_sizes[key]:
+        if key not in storages or not 0 <= count <= (end - start) // storages[key].stored_dtype.itemsize:
             raise ValueError(f"damaged (storage `{key}`)")
         positions[key] = (start, count)
-        file.seek(start + count * item_sizes[key])
+        file.seek(start + count * storages[key].stored_dtype.itemsize)
     return content, positions
-
-
-def _get_dtype(storage: Storage) -> np.dtype:
-    return np.dtype("<u2" if storage.dtype == "bfloat16" else storage.dtype)
-
-
-def _find_item_sizes(content: Any) -> dict[str, int]:
-    """Return the bytes per element of every storage in the content; each object is visited once."""
-    sizes: dict[str, int] = {}
-    seen: set[int] = set()
-    pending = [content]
-    while pending:
-        item = pending.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, Tensor):
-            sizes[item.storage.key] = _get_dtype(item.storage).itemsize
-        elif isinstance(item, dict):
-            pending.extend(item.values())
-        elif isinstance(item, list | tuple):
-            pending.extend(item)
-    return sizes

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+import numpy as np
+
 __all__ = ["Storage", "Tensor", "read_pickle"]
 
 # NumPy type of each storage class in a little-endian file. NumPy has no bfloat16; its 16 bits are widened.
@@ -35,6 +37,11 @@ class Storage:
     dtype: str
     num_elements: int
 
+    @property
+    def stored_dtype(self) -> np.dtype:
+        """NumPy type of the bytes in the file."""
+        return np.dtype("<u2" if self.dtype == "bfloat16" else self.dtype)
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -57,13 +64,15 @@ class _Skipped:
 _MARK = object()
 
 
-def read_pickle(stream: BinaryIO) -> Any:
+def read_pickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
     """Read one pickle of a binary file as plain objects, in which every tensor is a `Tensor`.
+
+    The storages to which the pickle refers are added to `storages` by their keys.
 
     Raises:
         ValueError: The pickle is damaged, or refers to other things than plain data and tensors.
     """
-    machine = _Machine()
+    machine = _Machine({} if storages is None else storages)
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             if opcode.name == "STOP":
@@ -77,6 +86,7 @@ def read_pickle(stream: BinaryIO) -> Any:
 
 @dataclass
 class _Machine:
+    storages: dict[str, Storage]
     stack: list[Any] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
 
@@ -87,7 +97,7 @@ class _Machine:
             self.stack.append(argument)
         elif opcode in _ACTIONS:
             _ACTIONS[opcode](self, argument)
-        elif opcode not in _IGNORED:
+        elif opcode not in ("PROTO", "FRAME"):
             raise ValueError(f"pickle instruction {opcode} is not allowed in a file of weights")
 
     def pop(self) -> Any:
@@ -168,7 +178,9 @@ class _Machine:
             raise ValueError("must be written by PyTorch 0.4 or later; received: a storage that is a view of another")
         if not isinstance(key, str | int) or not _is_count(num_elements):
             raise ValueError("damaged pickle (a storage without key or length)")
-        self.stack.append(Storage(str(key), _STORAGE_DTYPES[kind], num_elements))
+        storage = Storage(str(key), _STORAGE_DTYPES[kind], num_elements)
+        self.storages[storage.key] = storage
+        self.stack.append(storage)
 
 
 def _is_count(value: Any) -> bool:
@@ -201,8 +213,6 @@ _SKIPPED = {
     *("numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar"),
     *("numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar"),
 }
-
-_IGNORED = {"PROTO", "FRAME"}
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,

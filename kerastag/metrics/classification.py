@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -61,23 +61,18 @@ class Metrics:
         Raises:
             ValueError: A key is missing.
         """
-        values = dict(values)
         if "left_out" in values:  # the name of `skipped_classes` before version 0.1.0
-            values["skipped_classes"] = values["left_out"]
+            values = {**values, "skipped_classes": values["left_out"]}
         try:
-            infinity = math.copysign(math.inf, values["mauc"] - 0.5)
-            return cls(
-                map=values["map"],
-                mauc=values["mauc"],
-                d_prime=infinity if values["d_prime"] is None else values["d_prime"],
-                average_precision=np.array(values["average_precision"], np.float64),  # None becomes NaN
-                auc=np.array(values["auc"], np.float64),
-                num_positives=np.array(values["num_positives"], np.int64),
-                num_clips=values["num_clips"],
-                skipped_classes=tuple(values["skipped_classes"]),
-            )
+            arguments = {field.name: values[field.name] for field in fields(cls)}
         except KeyError as error:
             raise ValueError(f"`values` must have the key `{error.args[0]}`; received: {', '.join(values)}") from None
+        for name, dtype in (("average_precision", np.float64), ("auc", np.float64), ("num_positives", np.int64)):
+            arguments[name] = np.array(arguments[name], dtype)  # None becomes NaN
+        arguments["skipped_classes"] = tuple(arguments["skipped_classes"])
+        if arguments["d_prime"] is None:
+            arguments["d_prime"] = math.copysign(math.inf, arguments["mauc"] - 0.5)
+        return cls(**arguments)
 
 
 def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence[str] | None = None) -> Metrics:

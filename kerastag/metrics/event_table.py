@@ -100,15 +100,9 @@ class EventTable:
 
     @classmethod
     def from_framewise(cls, framewise: np.ndarray, seconds_per_frame: float, rules: EventRules) -> EventTable:
-        """Find the events in framewise probabilities.
+        """Find the events in framewise probabilities in [0, 1], `(clips, frames, classes)`.
 
-        Args:
-            framewise: Probabilities in [0, 1], `(clips, frames, classes)`.
-            seconds_per_frame: Hop from one frame to the next, seconds, above 0.
-            rules: Rules that define an event.
-
-        Raises:
-            ValueError: An argument is out of range, or the thresholds are those of another number of classes.
+        Arguments and errors are those of `kerastag.events.find_events`, which processes each clip.
         """
         framewise = check_framewise(framewise)
         clips = (find_events(frames, seconds_per_frame, rules) for frames in framewise)

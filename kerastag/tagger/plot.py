@@ -82,7 +82,20 @@ def plot_timeline(
     output = check_plot_path(output)
     if not len(classes):
         raise ValueError("`classes` must hold at least one class; received: none")
-    figure = _draw_figure(timeline, list(classes), log_mel, front_end, title)
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    rows_height = 0.5 + 0.34 * len(classes)
+    figure = Figure(figsize=(10, 3.4 + rows_height), layout="constrained")
+    log_mel_axes, class_axes = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, rows_height))
+    _draw_log_mel(figure, log_mel_axes, log_mel, front_end, timeline.duration_seconds)
+    _draw_classes(figure, class_axes, timeline, list(classes))
+    log_mel_axes.set_title(title)
+    class_axes.set_xlim(0, timeline.duration_seconds)
+    class_axes.xaxis.set_major_locator(MaxNLocator(10, steps=(1, 2, 3, 5, 6, 10)))
+    in_minutes = timeline.duration_seconds > 120
+    class_axes.xaxis.set_major_formatter(FuncFormatter(_format_time if in_minutes else lambda x, _: f"{x:g}"))
+    class_axes.set_xlabel("minutes" if in_minutes else "seconds")
     return write_atomically(output, partial(figure.savefig, dpi=150))
 
 
@@ -96,24 +109,6 @@ def check_plot_path(output: str | os.PathLike[str]) -> Path:
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError("plots need matplotlib: pip install 'kerastag[train]'")
     return output
-
-
-def _draw_figure(timeline: Timeline, classes: list[int], log_mel: np.ndarray, front_end: FrontEnd, title: str) -> Any:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    rows_height = 0.5 + 0.34 * len(classes)
-    figure = Figure(figsize=(10, 3.4 + rows_height), layout="constrained")
-    log_mel_axes, class_axes = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, rows_height))
-    _draw_log_mel(figure, log_mel_axes, log_mel, front_end, timeline.duration_seconds)
-    _draw_classes(figure, class_axes, timeline, classes)
-    log_mel_axes.set_title(title)
-    class_axes.set_xlim(0, timeline.duration_seconds)
-    class_axes.xaxis.set_major_locator(MaxNLocator(10, steps=(1, 2, 3, 5, 6, 10)))
-    in_minutes = timeline.duration_seconds > 120
-    class_axes.xaxis.set_major_formatter(FuncFormatter(_format_time if in_minutes else lambda x, _: f"{x:g}"))
-    class_axes.set_xlabel("minutes" if in_minutes else "seconds")
-    return figure
 
 
 def _draw_log_mel(figure: Any, axes: Any, log_mel: np.ndarray, front_end: FrontEnd, seconds: float) -> None:

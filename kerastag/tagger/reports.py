@@ -19,6 +19,8 @@ import numpy as np
 from kerastag import audio
 from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
 from kerastag.bundled import BUNDLED_MODEL
+from kerastag.dsp import FrontEnd
+from kerastag.tagger.plot import check_plot_path, compute_log_mel_overview, plot_timeline
 from kerastag.tagger.results import POOLINGS, Tag, Timeline, check_tag_limits
 from kerastag.tagger.tagger import Tagger
 from kerastag.tagger.windows import Recording
@@ -129,8 +131,6 @@ def _check_options(top: int, threshold: float, format: str, plot: str | None, po
         if value not in choices:
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}; received: {value!r}")
     if plot is not None:
-        from kerastag.tagger.plot import check_plot_path
-
         check_plot_path(plot)
 
 
@@ -163,11 +163,8 @@ def _try_to_tag(tag: Callable[[str], _TaggedRecording], path: str, output: _Term
 def _tag_recording(
     tagger: Tagger, path: str, *, top: int, threshold: float, timeline: bool, plot: str | None, pooling: str
 ) -> _TaggedRecording:
-    source: Recording = path
-    sample_rate = None
-    if path == _STANDARD_INPUT:
-        sample_rate = tagger.card.sample_rate
-        source = audio.read_stream(sys.stdin, sample_rate)
+    sample_rate = tagger.card.sample_rate if path == _STANDARD_INPUT else None
+    source: Recording = path if sample_rate is None else audio.read_stream(sys.stdin, sample_rate)
     name = _make_printable(path)
     if not timeline and plot is None:
         tags = tagger.tag(source, sample_rate=sample_rate, top=top, threshold=threshold, pooling=pooling)
@@ -180,9 +177,6 @@ def _tag_recording(
 
 
 def _plot(tagger: Tagger, source: Recording, timeline: Timeline, tags: Sequence[Tag], title: str, output: str) -> None:
-    from kerastag.dsp import FrontEnd
-    from kerastag.tagger.plot import compute_log_mel_overview, plot_timeline
-
     front_end = FrontEnd.from_dict(dict(tagger.card.front_end))
     blocks = [source] if isinstance(source, np.ndarray) else audio.read_blocks(source, front_end.sample_rate)
     log_mel = compute_log_mel_overview(blocks, front_end, timeline.duration_seconds)

@@ -79,22 +79,14 @@ class Tagger:
 
     @property
     def labels(self) -> LabelSet:
-        """Classes of the model.
-
-        Raises:
-            ValueError: The model has none.
-        """
+        """Classes of the model; a ValueError for a model without any."""
         if self.card.labels is None:
             raise ValueError(f"{self.name}: must have classes; received: a model of embeddings")
         return self.card.labels
 
     @property
     def seconds_per_frame(self) -> float:
-        """Hop from one output frame to the next, seconds.
-
-        Raises:
-            ValueError: The model has no output frames.
-        """
+        """Hop from one output frame to the next, seconds; a ValueError for a model without output frames."""
         return self._predictor.seconds_per_frame
 
     def tag(
@@ -183,8 +175,7 @@ class Tagger:
             Embedding, float32 `(features,)`, or `(segments, features)` where `segment_seconds` is given.
 
         Raises:
-            ValueError: For the same reasons as `tag`, the model has no embedding, or a segment is shorter or longer
-                than the model allows.
+            ValueError: The model has no embedding, does not allow the length, or as in `tag`.
             OSError: The file does not exist or cannot be read.
         """
         windows = self._predictor.predict(source, sample_rate, "embedding", segment_seconds=segment_seconds)

@@ -66,26 +66,19 @@ class WindowPredictor:
     def seconds_per_frame(self) -> float:
         """Hop from one output frame to the next, seconds; a ValueError for a model without output frames."""
         if self._card.seconds_per_frame is None or "framewise" not in self._runtime.outputs:
-            outputs = ", ".join(self._runtime.outputs)
-            raise ValueError(
-                f"{self._name}: must have the output `framewise`, probabilities over time; received: {outputs}"
-            )
+            expected, outputs = "the output `framewise`, probabilities over time", ", ".join(self._runtime.outputs)
+            raise ValueError(f"{self._name}: must have {expected}; received: {outputs}")
         return self._card.seconds_per_frame
 
     def predict(
-        self,
-        source: Recording,
-        sample_rate: int | None,
-        *output_names: str,
-        segment_seconds: float | None = None,
+        self, source: Recording, sample_rate: int | None, *output_names: str, segment_seconds: float | None = None
     ) -> Iterator[tuple[Window, Mapping[str, np.ndarray]]]:
         """Yield each window of a recording with some outputs of the model, or segments without overlap."""
         if missing := [name for name in output_names if name not in self._runtime.outputs]:
             outputs = ", ".join(self._runtime.outputs)
             raise ValueError(f"{self._name}: must have the output `{missing[0]}`; received: {outputs}")
-        if segment_seconds is None:
-            seconds, grid_seconds = self._window_seconds, self._card.seconds_per_frame or 0.0
-        else:
+        seconds, grid_seconds = self._window_seconds, self._card.seconds_per_frame or 0.0
+        if segment_seconds is not None:
             self._check_segment(segment_seconds)
             seconds, grid_seconds = segment_seconds, 0.0
         windows = self._split(self._resample(source, sample_rate), seconds, grid_seconds)

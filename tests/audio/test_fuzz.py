@@ -66,7 +66,7 @@ def without_ffmpeg(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
 
 
-fuzz = functools.partial(settings, max_examples=150, suppress_health_check=list(HealthCheck))
+fuzz = functools.partial(settings, max_examples=100, suppress_health_check=list(HealthCheck))
 
 
 @fuzz()
@@ -76,7 +76,7 @@ def test_random_bytes_load_or_fail_in_one_line(tmp_path, without_ffmpeg, magic, 
 
 
 @pytest.mark.parametrize(("container", "subtype"), KINDS)
-@fuzz(max_examples=60)
+@fuzz(max_examples=30)
 @given(share=st.floats(0, 1))
 def test_truncated_files_load_or_fail_in_one_line(tmp_path, without_ffmpeg, container, subtype, share):
     content = encode_noise(container, subtype)
@@ -85,7 +85,7 @@ def test_truncated_files_load_or_fail_in_one_line(tmp_path, without_ffmpeg, cont
 
 
 @pytest.mark.parametrize(("container", "subtype"), KINDS)
-@fuzz(max_examples=60)
+@fuzz(max_examples=30)
 @given(changes=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 255)), min_size=1, max_size=8))
 def test_random_headers_load_or_fail_in_one_line(tmp_path, without_ffmpeg, container, subtype, changes):
     content = bytearray(encode_noise(container, subtype))
@@ -95,7 +95,7 @@ def test_random_headers_load_or_fail_in_one_line(tmp_path, without_ffmpeg, conta
 
 
 @pytest.mark.parametrize(("container", "subtype"), KINDS)
-@fuzz(max_examples=40)
+@fuzz(max_examples=30)
 @given(position=st.floats(0, 1), noise=st.binary(min_size=1, max_size=500))
 def test_damaged_files_load_or_fail_in_one_line(tmp_path, without_ffmpeg, container, subtype, position, noise):
     content = bytearray(encode_noise(container, subtype))

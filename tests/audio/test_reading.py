@@ -10,7 +10,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.signals import make_sine, write_audio
@@ -75,6 +75,7 @@ def test_the_format_is_detected_from_the_content_not_the_name(tmp_path, clip, na
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
+@settings(max_examples=50)
 @given(block=st.floats(0.003, 3), offset=st.floats(0, 1.9), duration=st.none() | st.floats(0.01, 4))
 def test_concatenated_blocks_equal_the_loaded_waveform(tmp_path_factory, rate, block, offset, duration):
     path = tmp_path_factory.getbasetemp() / f"blocks{rate}.wav"
@@ -124,7 +125,7 @@ def test_hours_are_read_in_constant_memory(tmp_path):
     stream = audio.read_windows(path, 16_000, 10.0, 5.0)
     tracemalloc.start()
     try:
-        for index, window in zip(range(200), stream, strict=False):
+        for index, window in zip(range(60), stream, strict=False):
             assert window.start_seconds == index * 5
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -162,6 +162,7 @@ def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "kerastag fetch: interrupted\n"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_import_and_tag_name_the_sounds_of_real_recordings(tmp_path, capsys):
     model = str(tmp_path / "mn04.keras")

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerastag.dsp import FRONT_ENDS, StreamingLogMel
@@ -17,6 +17,7 @@ def make_noise(samples):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_streamed_frames_are_bit_for_bit_those_of_the_whole_waveform(name, data):
     front_end = FRONT_ENDS[name]
