@@ -6,7 +6,7 @@ The module is a leaf: it imports nothing of kerastag.
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["flatten_layers", "get_adam_averages", "get_averaged_variables", "list_ancestors", "sync_jax_state"]
+__all__ = ["flatten_layers", "get_averaged_variables", "list_ancestors", "sync_jax_state"]
 
 
 def flatten_layers(model: Any) -> Iterable[Any]:
@@ -38,12 +38,6 @@ def get_averaged_variables(optimizer: Any) -> list[Any]:
     # Under mixed_float16 Keras wraps the optimizer, and the wrapper reports that it keeps no averages.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return list(getattr(optimizer, "_model_variables_moving_average", ())) if optimizer.use_ema else []
-
-
-def get_adam_averages(optimizer: Any, variable: Any) -> tuple[Any, Any]:
-    """Return the averages of the gradient and of its square that `keras.optimizers.Adam` keeps for a variable."""
-    index = optimizer._get_variable_index(variable)
-    return optimizer._momentums[index], optimizer._velocities[index]
 
 
 def sync_jax_state(model: Any) -> None:

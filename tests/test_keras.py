@@ -40,16 +40,6 @@ def test_get_averaged_variables_returns_one_average_per_weight(model, wrapped):
     assert _keras.get_averaged_variables(keras.optimizers.Adam()) == []
 
 
-def test_get_adam_averages_returns_two_variables_of_the_shape_of_the_weight(model):
-    optimizer = keras.optimizers.Adam()
-    optimizer.build(model.trainable_variables)
-    for weight in model.trainable_variables:
-        averages = _keras.get_adam_averages(optimizer, weight)
-        assert [tuple(average.shape) for average in averages] == [tuple(weight.shape)] * 2, ADAPT.format(
-            "get_adam_averages"
-        )
-
-
 def test_sync_jax_state_makes_the_weights_current_within_fit(model):
     class Recorder(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -5,17 +5,11 @@ from collections.abc import Collection
 from typing import Any
 
 
-def check_integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Raise a ValueError unless `value` is an integer of at least `minimum`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"`{name}` must be an integer of at least {minimum}; received: {value!r}")
-    return value
-
-
-def check_odd(name: str, value: Any) -> int:
-    """Raise a ValueError unless `value` is an odd integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or value % 2 == 0:
-        raise ValueError(f"`{name}` must be an odd integer of at least 1; received: {value!r}")
+def check_integer(name: str, value: Any, minimum: int = 1, *, odd: bool = False) -> int:
+    """Raise a ValueError unless `value` is an integer of at least `minimum`, with `odd` an odd one."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum or (odd and value % 2 == 0):
+        kind = "an odd integer" if odd else "an integer"
+        raise ValueError(f"`{name}` must be {kind} of at least {minimum}; received: {value!r}")
     return value
 
 

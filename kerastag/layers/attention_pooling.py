@@ -31,7 +31,6 @@ class AttentionPooling(keras.layers.Layer):
     """Sum of the values of the segments, weighted by attention.
 
     `p_t = phi(z_t) / sum over t of phi(z_t)`, `h = sum over t of p_t * u_t`, independently for each feature or class.
-
     With probabilities of the classes as values, this is decision-level attention; with features, feature-level
     attention. Everything is computed in float32.
 

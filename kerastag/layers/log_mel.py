@@ -1,7 +1,5 @@
 """Log-mel spectrogram as a layer of a Keras model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -44,9 +42,7 @@ class LogMel(keras.layers.Layer):
     True
     """
 
-    def __init__(
-        self, front_end: FrontEnd | str | dict[str, Any], transform: str = TRANSFORMS[0], **kwargs: Any
-    ) -> None:
+    def __init__(self, front_end: FrontEnd | str | dict[str, Any], transform: str = "fft", **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.transform = check_choice("transform", transform, TRANSFORMS)
         self.front_end = _parse_front_end(front_end)

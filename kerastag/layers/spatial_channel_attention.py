@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from kerastag.layers._arguments import check_integer, check_odd
+from kerastag.layers._arguments import check_integer
 
 _FEWEST_UNITS = 4
 
@@ -43,8 +43,8 @@ class SpatialChannelAttention(keras.layers.Layer):
     def __init__(self, reduction: int = 16, kernel_size: int = 7, time_kernel_size: int = 3, **kwargs: Any):
         super().__init__(**kwargs)
         self.reduction = check_integer("reduction", reduction)
-        self.kernel_size = check_odd("kernel_size", kernel_size)
-        self.time_kernel_size = check_odd("time_kernel_size", time_kernel_size)
+        self.kernel_size = check_integer("kernel_size", kernel_size, odd=True)
+        self.time_kernel_size = check_integer("time_kernel_size", time_kernel_size, odd=True)
 
     def build(self, input_shape: Any) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:

@@ -10,7 +10,6 @@ import numpy as np
 from kerastag._keras import flatten_layers, get_averaged_variables
 from kerastag.training.config import TrainingConfig
 from kerastag.training.devices import model_scope
-from kerastag.training.fused_adam import FusedAdam
 from kerastag.training.stream_loss import StreamLoss
 
 __all__ = ["averaged_weights", "averaging_steps", "compile_model", "has_finite_averages"]
@@ -45,7 +44,7 @@ def compile_model(model: keras.Model, config: TrainingConfig) -> keras.Model:
         )
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     with model_scope(model):  # an optimizer belongs to the devices on which it is created
-        optimizer = FusedAdam(learning_rate, weight_decay=config.weight_decay or None, **average)
+        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=config.weight_decay or None, **average)
         model.compile(optimizer, StreamLoss(label_smoothing=config.label_smoothing))
     return model
 

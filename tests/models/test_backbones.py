@@ -224,12 +224,12 @@ def test_every_trainable_weight_learns(name):
 
 @everyone
 def test_augmentation_comes_before_the_convolutions_and_acts_in_training_only(name):
-    augmented, waveforms = get_augmented(name), make_waveforms(name)
+    augmented, waveforms = get_augmented(name), make_waveforms(name) * np.array([[1], [1e-3]], np.float32)
     for layer in augmented.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
     predictions = compute_outputs(augmented, waveforms)["clipwise"]
-    assert np.abs(predictions[0] - predictions[1]).max() > 2e-6
+    assert np.abs(predictions[0] - predictions[1]).max() > 1e-4
     silenced = keras.ops.convert_to_numpy(augmented(waveforms, training=True)["clipwise"])
     np.testing.assert_allclose(silenced[0], silenced[1], atol=1e-6)
 
