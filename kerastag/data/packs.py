@@ -199,16 +199,15 @@ class FeaturePack(Pack):
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         indices = _check_indices(indices, len(self), f"{self.path}: ")
-        return self._read_x(indices), self.lengths[indices], self.targets[indices]
-
-    def _read_x(self, indices: np.ndarray) -> np.ndarray:
-        if isinstance(self._x, np.ndarray):
-            return self._x[indices]
         stored_rows = indices if self._stored_rows is None else self._stored_rows[indices]
-        if self._direct_reader is not None:
-            return self._direct_reader.read(stored_rows)
-        unique, inverse = np.unique(stored_rows, return_inverse=True)
-        return self._x[unique][inverse]
+        if isinstance(self._x, np.ndarray):
+            x = self._x[indices]
+        elif self._direct_reader is not None:
+            x = self._direct_reader.read(stored_rows)
+        else:
+            unique, inverse = np.unique(stored_rows, return_inverse=True)
+            x = self._x[unique][inverse]
+        return x, self.lengths[indices], self.targets[indices]
 
     def _select(self, array: np.ndarray) -> np.ndarray:
         return array if self._stored_rows is None else array[self._stored_rows]

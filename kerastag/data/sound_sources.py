@@ -116,7 +116,7 @@ class RecordedSounds:
         """Draw a class, a recording of it, one of its sounds, and an excerpt of at most `max_seconds`."""
         class_index = int(random.integers(len(self.labels)))
         row = int(random.choice(self._rows[class_index]))
-        start, end = self.spans[row][int(random.integers(len(self.spans[row])))]
+        start, end = self.spans[row][random.integers(len(self.spans[row]))]
         seconds = round(min(end - start, max_seconds), 3)
         start = round(start + random.uniform(0, max(0.0, end - start - seconds)), 3)
         return Excerpt(class_index, self.clips.recordings[row].name, row, start, seconds)

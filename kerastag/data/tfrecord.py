@@ -297,8 +297,6 @@ class _Packs:
             self._writers[split] = FeaturePackWriter(
                 self._output / f"{split}.h5",
                 num_classes=self._num_classes,
-                num_segments=NUM_SEGMENTS,
-                num_features=NUM_FEATURES,
                 attributes={"source": self._source.path.name, "split": split, "license": _LICENSE},
                 fingerprint=f"{self._source.fingerprint} skip_corrupt={self._skip_corrupt}",
             )
