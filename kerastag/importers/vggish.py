@@ -57,9 +57,8 @@ def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *
     _transfer.check_tensors(checkpoint, "VGGish", expected, shapes)
     for name, variable in variables.items():
         variable.assign(_convert(checkpoint, name, reader.get_tensor(name)))
-    postprocessor = model.get_layer("segments")
-    postprocessor.means.assign(means)
-    postprocessor.eigen_vectors.assign(eigen_vectors)
+    model.get_layer("segments").means.assign(means)
+    model.get_layer("segments").eigen_vectors.assign(eigen_vectors)
     return _transfer.save_model(
         model,
         output,

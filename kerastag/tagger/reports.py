@@ -94,13 +94,10 @@ def tag_recordings(
 
 
 def find_recordings(path: str) -> list[str]:
-    """List the recordings that a path stands for.
+    """List the recordings that a path stands for: the path itself, or the sorted audio files in a folder and below it.
 
     Args:
-        path: Path of a file of any extension, of a folder, or `-` for standard input.
-
-    Returns:
-        `path` itself, or the sorted paths of the audio files that are not hidden in the folder and those below it.
+        path: Path of a file of any extension, of a folder, whose hidden files are skipped, or `-` for standard input.
 
     Raises:
         FileNotFoundError: There is no such file or folder.

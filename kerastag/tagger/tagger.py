@@ -64,8 +64,7 @@ class Tagger:
         """Load a model file or a preset.
 
         Args:
-            model: Path of a `.keras` or `.tflite` file that contains its card, or one of `PRESETS`, as for
-                `fetch_model`.
+            model: Path of a `.keras` or `.tflite` file with its card, or one of `PRESETS`, as for `fetch_model`.
 
         Raises:
             FileNotFoundError: `model` is neither a file nor a preset.
