@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all, and reading and writing JSON.
+"""Writing files and folders whole or not at all, formatting CSV, and reading and writing JSON.
 
 Everything in kerastag that writes a file goes through this module. The content goes into a temporary file beside the
 target, `.PID.NAME`, which is flushed to disk and then renamed. Whenever the process dies, the target is the old file or
@@ -7,16 +7,19 @@ the new one. A temporary file that a killed process left behind is removed by th
 """
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "atomic_path",
+    "format_csv",
     "read_json",
     "remove_stale_files",
     "temporary_folder",
@@ -100,6 +103,18 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
         ValueError: A number is NaN or infinite.
     """
     return write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def format_csv(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> str:
+    """Format rows as CSV text, with quotes around cells where they are needed.
+
+    >>> print(format_csv([("name", "clips"), ("Speech, male", 3)]), end="")
+    name,clips
+    "Speech, male",3
+    """
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

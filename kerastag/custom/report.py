@@ -1,9 +1,7 @@
 """The results of a run: thresholds, metrics by class, confusions, and the tables for people."""
 
-import csv
-import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from kerastag.card import Card
 from kerastag.custom.clips import BACKGROUND, Clips, load_clips, load_waveform
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.tagger import predict_waveforms
+from kerastag.files import format_csv
 from kerastag.markdown import format_table
 from kerastag.metrics.classification import Metrics, compute_metrics
 from kerastag.models.loading import load_model
@@ -163,9 +162,9 @@ def save_results(
     lines = [*_format_scores(config, clips, content), "", *find_most_confused(counts, clips.class_names)]
     folder.save_metrics(
         content,
-        classes=_format_csv([("class", "clips", "average_precision", "threshold", "precision", "recall"), *classes]),
+        classes=format_csv([("class", "clips", "average_precision", "threshold", "precision", "recall"), *classes]),
         table="\n".join(lines) + "\n",
-        confusion_csv=_format_csv([("", *clips.class_names), *confusions]),
+        confusion_csv=format_csv([("", *clips.class_names), *confusions]),
     )
     return content
 
@@ -223,9 +222,3 @@ def _format_scores(config: CustomConfig, clips: Clips, content: Mapping[str, Any
         rows_of_scores["logistic regression on whole-clip embeddings"] = content["logistic"]
     table = [(title, *(f"{s:.4f}" for s in (*row, np.mean(row)))) for title, row in rows_of_scores.items()]
     return [summary, "", format_table(header, [*table, ("segments of a bag", *content["kinds"], "")])]
-
-
-def _format_csv(rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

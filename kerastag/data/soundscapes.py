@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from kerastag.data.packs import DEFAULT_SAMPLE_RATE
 from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds
 from kerastag.data.soundscape_mixer import BackgroundSource, Soundscape, SoundscapeConfig, SoundscapeMixer, SoundSource
 from kerastag.data.splits import DEFAULT_SPLITS, Split, assign_recordings
-from kerastag.files import write_atomically, write_json, write_text
+from kerastag.files import format_csv, write_atomically, write_json, write_text
 from kerastag.labels import LabelSet
 
 DEFAULT_COUNT = 1000
@@ -260,14 +258,12 @@ def write_soundscapes(
         attributes={**(attributes or {}), "seed": seed, "config": repr(mixer.config)},
         progress=progress,
     )
-    text = io.StringIO()
-    table = csv.writer(text, delimiter="\t", lineterminator="\n")
-    table.writerow(("filename", "onset", "offset", "event_label"))
+    rows = [("filename", "onset", "offset", "event_label")]
     for name, soundscape in zip(names, soundscapes, strict=True):
         for event in soundscape.events:
             label = sounds.labels.names[event.excerpt.class_index]
-            table.writerow([name, f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}", label])
-    write_text(events_file, text.getvalue())
+            rows.append((name, f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}", label))
+    write_text(events_file, format_csv(rows, delimiter="\t"))
     return SoundscapeReport(pack, events_file, count, sum(len(soundscape.events) for soundscape in soundscapes))
 
 

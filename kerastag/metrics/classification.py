@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
+
+from kerastag.files import format_csv
 
 __all__ = ["Metrics", "compute_d_prime", "compute_metrics", "format_class_report"]
 
@@ -162,13 +162,11 @@ def format_class_report(metrics: Metrics, class_names: Sequence[str]) -> str:
     <BLANKLINE>
     """
     _check_class_names(class_names, len(metrics.auc))
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["index", "display_name", "num_positives", "average_precision", "auc"])
+    rows: list[list[Any]] = [["index", "display_name", "num_positives", "average_precision", "auc"]]
     for k, name in enumerate(class_names):
         values = (metrics.average_precision[k], metrics.auc[k])
-        table.writerow([k, name, metrics.num_positives[k], *("" if np.isnan(v) else f"{v:.6f}" for v in values)])
-    return text.getvalue()
+        rows.append([k, name, metrics.num_positives[k], *("" if np.isnan(v) else f"{v:.6f}" for v in values)])
+    return format_csv(rows)
 
 
 def _compute_class_metrics(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """Tables I to VII of paper 1, with the published metrics beside those of finished runs."""
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerastag.files import write_text
+from kerastag.files import format_csv, write_text
 from kerastag.markdown import format_table
 from kerastag.recipes._papers import Table, TableRow, read_paper
 from kerastag.recipes._results import PUBLISHED_SIZE, Result, read_results
@@ -49,7 +48,8 @@ def write_tables(runs: Sequence[str | Path], output: str | Path, label_quality: 
     for number in ("I", "II", "III", "IV", "V", "VI", "VII"):
         title, lines = tables[number]
         sections.append(f"## Table {number}. {title}\n\n{format_table(lines[0], lines[1:])}\n")
-        write_text(output / f"table_{number}.csv", _format_csv(lines))
+        cells = [["" if cell == _DASH else cell for cell in row] for row in lines]
+        write_text(output / f"table_{number}.csv", format_csv(cells))
     text = "\n".join(sections)
     write_text(output / "tables.md", text)
     draw_figures(results, output, quality)
@@ -190,9 +190,3 @@ def _format_spread(values: NDArray[np.float64], digits: int) -> str:
     spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
     mean = round(float(values.mean()), digits) + 0.0  # never "-0.000"
     return f"{mean:.{digits}f}{spread}"
-
-
-def _format_csv(lines: Lines) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([["" if cell == _DASH else cell for cell in row] for row in lines])
-    return text.getvalue()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import sys
@@ -20,6 +18,7 @@ from kerastag import audio
 from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
 from kerastag.bundled import BUNDLED_MODEL
 from kerastag.dsp import FrontEnd
+from kerastag.files import format_csv
 from kerastag.tagger.plot import check_plot_path, compute_log_mel_overview, plot_timeline
 from kerastag.tagger.results import POOLINGS, Tag, Timeline, check_tag_limits
 from kerastag.tagger.tagger import Tagger
@@ -78,7 +77,7 @@ def tag_recordings(
         if format == "json":
             output.write("[")
         elif format == "csv":
-            output.write(_format_rows([["file", *(["seconds"] if timeline else []), "mid", "name", "probability"]]))
+            output.write(format_csv([["file", *(["seconds"] if timeline else []), "mid", "name", "probability"]]))
         try:
             for path in recordings:
                 result = _try_to_tag(tag, path, output)
@@ -216,19 +215,13 @@ def _format_as_csv(result: _TaggedRecording) -> str:
     """Format one row per tag, or per output frame and tag."""
     name, tags, timeline = result
     if timeline is None:
-        return _format_rows([name, tag.mid, tag.name, tag.probability] for tag in _round_tags(tags))
+        return format_csv([name, tag.mid, tag.name, tag.probability] for tag in _round_tags(tags))
     courses = [_round_course(timeline, tag) for tag in tags]
-    return _format_rows(
+    return format_csv(
         [name, round(float(second), 4), tag.mid, tag.name, course[frame]]
         for frame, second in enumerate(timeline.seconds)
         for tag, course in zip(tags, courses, strict=True)
     )
-
-
-def _format_rows(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 _FORMATTERS = {"table": _format_as_table, "json": _format_as_json, "csv": _format_as_csv}

@@ -14,8 +14,6 @@
 | `confusion.csv` | what the clips of each class were predicted as, of `kerastag custom` |
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any
 from kerastag._provenance import package_versions
 from kerastag.card import Card, write_card
 from kerastag.dsp import FRONT_ENDS
-from kerastag.files import read_json, remove_stale_files, write_atomically, write_json, write_text
+from kerastag.files import format_csv, read_json, remove_stale_files, write_atomically, write_json, write_text
 from kerastag.labels import LabelSet
 
 __all__ = ["FORMAT", "RunFolder", "embedding_card"]
@@ -206,11 +204,8 @@ class RunFolder:
     def save_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `log.csv`, one row for each evaluation."""
         columns = ["step", "loss", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints", "seconds"]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.path / "log.csv", text.getvalue())
+        lines = [[row.get(column, "") for column in columns] for row in rows]
+        write_text(self.path / "log.csv", format_csv([columns, *lines]))
 
     def save_metrics(self, metrics: Mapping[str, Any], *, classes: str, table: str, **files: str) -> None:
         """Write the results of a run, `metrics.json` last.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink
+from kerastag.files import format_csv
 
 __all__ = ["CSV_COLUMNS", "CsvSink", "JsonSink", "RotatingFile"]
 
@@ -175,6 +174,4 @@ class CsvSink(_TextSink):
         )
 
     def _write_row(self, values: dict[str, Any]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow([values.get(column) for column in CSV_COLUMNS])
-        self._write(text.getvalue())
+        self._write(format_csv([[values.get(column) for column in CSV_COLUMNS]]).removesuffix("\n"))
