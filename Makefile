@@ -14,7 +14,7 @@ PIP := -m pip install --quiet --no-compile --disable-pip-version-check
 # more than twice as long to import where every process compiles them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow test-legacy soak lint format bench clean distclean
+.PHONY: help demo test test-slow test-legacy soak faults lint format bench clean distclean
 
 help:
 	@echo "make demo         install into $(VENV), train attention and a baseline on synthetic clips, print a table"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-legacy  the tests, and every system in every format, on TensorFlow 2.16 with tensorflow-io and"
 	@echo "                  tflite-runtime (Python 3.11)"
 	@echo "make soak         stream a day of audio as fast as possible: memory, losses, time stamps"
+	@echo "make faults       kill, fill, truncate and damage: a table of what faults do (FAULTS=--quick: fewer tries)"
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       format the code with ruff"
 	@echo "make bench        time a training step and, with FEATURES=features.tar.gz, packing and batches"
@@ -45,6 +46,9 @@ test-legacy: $(LEGACY)/.tfio $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	KERASTAG_SOAK_HOURS=24 $(PY) -m pytest -s tests/edge/test_soak.py
+
+faults: $(VENV)/.dev
+	$(PY) benchmarks/faults $(FAULTS)
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
