@@ -1,25 +1,40 @@
-"""Writing files and folders whole or not at all, formatting CSV, and reading and writing JSON.
+"""Writing files and folders whole or not at all, locks, formatting CSV, and reading and writing JSON.
 
 Everything in kerastag that writes a file goes through this module. The content goes into a temporary file beside the
 target, `.PID.NAME`, which is flushed to disk and then renamed. Whenever the process dies, the target is the old file or
 the new one. A temporary file that a killed process left behind is removed by the next write to the same target, and by
 `remove_stale_files`.
+
+What takes more than one write, such as a pack, a run or a download, holds the lock of its target: `.NAME.lock`, which
+the operating system releases when the process ends, however it ends.
 """
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
 import re
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 __all__ = [
     "atomic_path",
     "format_csv",
+    "hold_lock",
+    "is_temporary",
+    "move_file",
+    "name_full_disk",
     "read_json",
     "remove_stale_files",
     "temporary_folder",
@@ -32,7 +47,11 @@ __all__ = [
 # `.PID.NAME` will become NAME, `.PID-previous.NAME` is the folder that it replaces, and `.PID-files.NAME` is a folder
 # of temporary files for it.
 _TEMPORARY_NAME = re.compile(r"\.(?P<pid>\d{1,9})(?P<kind>|-previous|-files)\.(?P<name>.+)", re.DOTALL)
+_LOCK_NAME = re.compile(r"\..+\.lock", re.DOTALL)
 _LISTED_FOLDERS: set[Path] = set()
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOCKED_BYTE = 1 << 30  # Windows cannot read a locked byte, so that the one after the process number is locked.
+_WAIT_SECONDS = 0.02
 
 
 @contextlib.contextmanager
@@ -53,14 +72,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     temporary_path = _prepare_temporary_path(path)
     try:
-        yield temporary_path
-        if temporary_path.is_dir():
-            _replace_folder(temporary_path, path)
-        else:
-            _flush(temporary_path)
-            if path.is_file():
-                shutil.copymode(path, temporary_path)
-            os.replace(temporary_path, path)
+        with name_full_disk(path):
+            yield temporary_path
+            if temporary_path.is_dir():
+                _replace_folder(temporary_path, path)
+            else:
+                move_file(temporary_path, path)
     finally:
         _remove(temporary_path)
 
@@ -77,6 +94,69 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield folder
     finally:
         _remove(folder)
+
+
+def move_file(source: Path, path: Path) -> None:
+    """Flush a file to disk and rename it to `path`, on the same file system. A file there keeps its permissions."""
+    _flush(source)
+    if path.is_file():
+        shutil.copymode(path, source)
+    os.replace(source, path)
+
+
+@contextlib.contextmanager
+def name_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the error of a full disk into one that names `path` and states what to do.
+
+    >>> with name_full_disk("train.h5"):
+    ...     raise OSError(errno.ENOSPC, "No space left on device")
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 28] the disk is full: make room and run the same command again: 'train.h5'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        message = "the disk is full: make room and run the same command again"
+        raise OSError(error.errno, message, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
+def hold_lock(path: str | os.PathLike[str], *, wait: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Hold the lock of `path`, which one process at a time can hold, while the block runs.
+
+    The lock is the file `.NAME.lock` beside `path`. It is released when the process ends, even if it is killed.
+
+    Args:
+        path: Path of the file or folder that the block writes. Missing parent folders are created.
+        wait: Function to call before waiting for the process that holds the lock, with its description; None raises
+            an error instead of waiting.
+
+    Raises:
+        BlockingIOError: Another process, or another block of this one, holds the lock, and `wait` is None.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(f".{path.name}.lock")
+    file = _acquire_lock(lock_path)
+    if file is None:
+        holder = _describe_holder(lock_path)
+        if wait is None:
+            raise BlockingIOError(f"{path}: is being written by {holder}")
+        wait(holder)
+        while (file := _acquire_lock(lock_path)) is None:
+            time.sleep(_WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        if os.name == "posix":
+            lock_path.unlink(missing_ok=True)  # While it is locked: nobody can hold the lock of the removed file.
+        file.close()
+        if os.name != "posix":  # Windows cannot remove an open file; if another process has opened it, it stays.
+            with contextlib.suppress(OSError):
+                lock_path.unlink()
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
@@ -142,6 +222,11 @@ def remove_stale_files(folder: str | os.PathLike[str]) -> None:
         _remove_if_stale(entry)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether the name of a file or folder is that of a temporary file or of a lock."""
+    return bool(_TEMPORARY_NAME.fullmatch(path.name) or _LOCK_NAME.fullmatch(path.name))
+
+
 def _prepare_temporary_path(path: Path, kind: str = "") -> Path:
     """Return an unused temporary path beside `path`, after removing what killed processes left there for `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +252,37 @@ def _remove_if_stale(entry: Path, name: str | None = None) -> None:
         os.replace(entry, target)
     else:
         _remove(entry)
+
+
+def _acquire_lock(lock_path: Path) -> IO[bytes] | None:
+    """Create or open the file of a lock and lock it; None if it is locked already."""
+    while True:
+        file = lock_path.open("ab", buffering=0)
+        try:
+            if sys.platform == "win32":
+                file.seek(_LOCKED_BYTE)
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.close()
+            return None
+        except OSError:
+            pass  # Some network file systems have no locks: two processes are not noticed there.
+        with contextlib.suppress(OSError):  # On a full disk, the lock is held without the number.
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock_path.stat()):
+                return file
+        file.close()  # The previous holder removed the file after it was opened and before it was locked.
+
+
+def _describe_holder(lock_path: Path) -> str:
+    try:
+        return f"process {int(lock_path.read_text(encoding='ascii'))}"
+    except (OSError, ValueError):  # The holder has not written its number yet, or has just released the lock.
+        return "another process"
 
 
 def _is_running(pid: int) -> bool:
