@@ -181,7 +181,7 @@ def score_events(
         min_seconds=min_seconds,
         max_gap_seconds=max_gap_seconds,
     )
-    if tune is not None and _is_predictions(model):
+    if tune is not None and model.endswith(".npz"):
         raise ValueError("`tune` must be None for predictions, for which `threshold` sets the threshold")
     if tune is not None and Path(tune).resolve() == Path(pack).resolve():
         raise ValueError(f"`tune` must be another pack than the one to score; received: {tune!r}")
@@ -235,20 +235,16 @@ def predict_framewise(
         ValueError: The model has no probabilities over time, or a length is missing or contradicts that in the model.
     """
     name = os.fspath(model)
-    if _is_predictions(name):
+    if name.endswith(".npz"):
         return _read_predictions(Path(name), sub_clip_seconds)
     if isinstance(pack, AudioPack):
         return _predict_waveforms(name, pack, sub_clip_seconds)
     return _predict_embeddings(name, pack, segment_seconds)
 
 
-def _is_predictions(model: str) -> bool:
-    return model.endswith(".npz")
-
-
 def _read_card(model: str) -> Card | None:
     """Read the card of a model; `.keras` files of embeddings and predictions may have none."""
-    if _is_predictions(model):
+    if model.endswith(".npz"):
         return None
     path = fetch_model(model)
     try:

@@ -8,37 +8,17 @@ Traceback (most recent call last):
 FileNotFoundError: sounds.tflite: no such model
 """
 
-from importlib import import_module
-from typing import Any
+from kerastag._lazy import attach
 
-_MODULES = {
-    "Block": "blocks",
-    "BoundedAudioQueue": "blocks",
-    "LiteRTModel": "runtime",
-    "StreamConfig": "config",
-    "StreamStats": "stats",
-    "StreamingResult": "streaming",
-    "StreamingTagger": "streaming",
-    "load_stream_config": "config",
-    "read_clock": "clock",
-    "run_stream": "service",
-}
-
-__all__ = [
-    "Block",
-    "BoundedAudioQueue",
-    "LiteRTModel",
-    "StreamConfig",
-    "StreamStats",
-    "StreamingResult",
-    "StreamingTagger",
-    "load_stream_config",
-    "read_clock",
-    "run_stream",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "blocks": ("Block", "BoundedAudioQueue"),
+        "clock": ("read_clock",),
+        "config": ("StreamConfig", "load_stream_config"),
+        "runtime": ("LiteRTModel",),
+        "service": ("run_stream",),
+        "stats": ("StreamStats",),
+        "streaming": ("StreamingResult", "StreamingTagger"),
+    },
+)

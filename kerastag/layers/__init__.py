@@ -6,7 +6,8 @@ TensorFlow where that is the backend.
 
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+
+from kerastag._lazy import attach
 
 _MODULES = {
     "attention_pooling": ("AttentionPooling",),
@@ -22,19 +23,11 @@ _MODULES = {
     "spec_augment": ("SpecAugment",),
     "vggish_postprocessor": ("VGGishPostprocessor",),
 }
-_MODULE_OF_NAME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted([*_MODULE_OF_NAME, "register_layers"])
+__getattr__, __dir__, __all__ = attach(__name__, _MODULES, ["register_layers"])
 
 
 def register_layers() -> None:
     """Import every layer, so that Keras finds the classes that a `.keras` file names."""
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public layer when it is first used."""
-    if name in _MODULE_OF_NAME:
-        return getattr(import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,8 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
+from kerastag._lazy import attach
+
 _MODULES = {
     "backbones.at_sca": ("at_sca",),
     "backbones.backbone": ("Backbone",),
@@ -36,9 +38,8 @@ _MODULES = {
     "two_stream": ("get_backbone", "gl_at"),
     "weights": ("compute_fingerprint", "copy_weights"),
 }
-_MODULE_OF_NAME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(["MODELS", "ModelEntry", *_MODULE_OF_NAME])
+__getattr__, __dir__, __all__ = attach(__name__, _MODULES, ["MODELS", "ModelEntry"])
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,3 @@ MODELS: Mapping[str, ModelEntry] = {
     "gl_at_at_sca": _gl_at("at_sca", "panns"),
     "gl_at_mn": _gl_at("mn", "efficientat"),
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that Keras loads only where it is needed."""
-    if name in _MODULE_OF_NAME:
-        return getattr(import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,8 +3,7 @@
 Public names are imported when they are first used, so that Keras loads only where it is needed.
 """
 
-from importlib import import_module
-from typing import Any
+from kerastag._lazy import attach
 
 _NAMES_OF_MODULE = {
     "config": ("RunConfig", "TrainingConfig", "checkpoint_steps"),
@@ -16,12 +15,5 @@ _NAMES_OF_MODULE = {
     "task": ("Task",),
     "trainer": ("train",),
 }
-_MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
-__all__ = sorted(_MODULE_OF_NAME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF_NAME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
+__getattr__, __dir__, __all__ = attach(__name__, _NAMES_OF_MODULE)
