@@ -1,12 +1,13 @@
 """What every command of kerastag shares: errors as one line, option spelling, TensorFlow's environment."""
 
 import os
+import re
 import select
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
 
-__all__ = ["hyphenate_options", "normalize_options", "prepare_tensorflow", "run_command"]
+__all__ = ["hyphenate_options", "mask_urls", "normalize_options", "prepare_tensorflow", "run_command"]
 
 # Errors that a user can act on; the type of any other error is a part of its message.
 _EXPECTED_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
@@ -32,12 +33,23 @@ def run_command(name: str, function: Callable[[], int | None], debug: bool = Fal
             return 0
         if debug:
             raise
-        message = " ".join(str(error).split())
+        message = mask_urls(" ".join(str(error).split()))
         if not isinstance(error, _EXPECTED_ERRORS) or not message:
             message = ": ".join(filter(None, [type(error).__name__, message]))
         print(f"{name}: error: {message}", file=sys.stderr)
         return 1
     return status
+
+
+def mask_urls(text: str) -> str:
+    """Replace what may be a secret in the URLs of a text: user and password, to the last `@`, and queries.
+
+    A password whose `/`, `#`, `?` or `@` is not percent-encoded is replaced too, and so is what lies between two URLs.
+
+    >>> mask_urls("cannot open rtsp://me:pa/ss@word@camera/live?token=1")
+    'cannot open rtsp://…@camera/live?…'
+    """
+    return re.sub(r"(://[^\s?#]*)\?\S*", r"\1?…", re.sub(r"://.*@", "://…@", text, flags=re.DOTALL))
 
 
 def normalize_options(arguments: Iterable[str]) -> list[str]:

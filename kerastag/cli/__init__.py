@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-from kerastag._command import hyphenate_options, normalize_options, run_command
+from kerastag._command import hyphenate_options, mask_urls, normalize_options, run_command
 from kerastag._version import __version__
 
 __all__ = ["ALIASES", "VERBS", "build_parser", "main"]
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all verbs."""
-    parser = argparse.ArgumentParser(prog="kerastag", description="Weakly labeled audio tagging.")
+    parser = _Parser(prog="kerastag", description="Weakly labeled audio tagging.")
     parser.add_argument(
         "--version", action="version", version=f"kerastag {__version__}", help="Show the version and exit."
     )
@@ -86,6 +86,13 @@ def _finish(parser: argparse.ArgumentParser) -> None:
         elif isinstance(action, argparse._SubParsersAction):
             for subparser in action.choices.values():
                 _finish(subparser)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser, and the class of the parsers of its verbs, whose messages have no passwords."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(mask_urls(message))
 
 
 class _PrintCompletion(argparse.Action):
