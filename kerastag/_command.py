@@ -4,8 +4,11 @@ import os
 import re
 import select
 import sys
+import warnings
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["hyphenate_options", "mask_urls", "normalize_options", "prepare_tensorflow", "run_command"]
 
@@ -16,12 +19,13 @@ _EXPECTED_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 def run_command(name: str, function: Callable[[], int | None], debug: bool = False) -> int:
     """Run a command, `name` as it was typed, and return its exit status, or 1 after an error, 130 after an interrupt.
 
-    An error becomes one line on standard error, unless `debug` is true. A reader of standard output that leaves early,
-    such as `head`, ends the command with status 0.
+    An error becomes one line on standard error, unless `debug` is true, and so does a warning of kerastag's own classes,
+    which is written once. A reader of standard output that leaves early, such as `head`, ends the command with status 0.
     """
     prepare_tensorflow()
     try:
-        status = function() or 0
+        with _write_warnings_as_lines(name):
+            status = function() or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -81,6 +85,24 @@ def prepare_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+@contextmanager
+def _write_warnings_as_lines(name: str) -> Iterator[None]:
+    """Write each different warning of kerastag's classes as one line on standard error, others as Python does."""
+    lines: set[str] = set()
+
+    def write(message: Warning | str, category: type[Warning], *location: Any) -> None:
+        line = f"{name}: warning: {' '.join(str(message).split())}"
+        if not category.__module__.startswith("kerastag."):
+            show_as_python(message, category, *location)
+        elif line not in lines:
+            lines.add(line)
+            print(line, file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        show_as_python, warnings.showwarning = warnings.showwarning, write
+        yield
 
 
 def _normalize_option(argument: str) -> str:

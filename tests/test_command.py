@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import warnings
 
 import pytest
 
 from checks import run_python
 from kerastag._command import hyphenate_options, normalize_options, prepare_tensorflow, run_command
+from kerastag.audio import AudioWarning
 
 
 def raise_error(error):
@@ -58,6 +60,19 @@ def test_debug_raises_the_error():
 def test_an_interrupt_is_one_line_and_status_130(capsys):
     assert run_command("verb", lambda: raise_error(KeyboardInterrupt()), debug=True) == 130
     assert capsys.readouterr().err == "verb: interrupted\n"
+
+
+def test_each_warning_of_kerastag_is_one_line_and_is_written_once(capsys):
+    def warn():
+        warnings.simplefilter("always")
+        for message in ("a.wav: damaged;\n using 1 s", "b.wav: damaged", "b.wav: damaged"):
+            warnings.warn(message, AudioWarning, stacklevel=1)
+        warnings.warn("something else", UserWarning, stacklevel=1)
+
+    assert run_command("verb", warn) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["verb: warning: a.wav: damaged; using 1 s", "verb: warning: b.wav: damaged"]
+    assert "UserWarning: something else" in lines[2]
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly():

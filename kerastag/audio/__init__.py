@@ -5,7 +5,7 @@ the rest (m4a, webm, video). The content of a file decides which of them decodes
 averaged, and soxr resamples.
 """
 
-from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
+from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files, resolve_listed_path
 from kerastag.audio.levels import MAX_PEAK, Levels, measure_levels
 from kerastag.audio.reading import AudioWindow, load, read_blocks, read_stream, read_windows
 from kerastag.audio.request import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioWarning
@@ -24,4 +24,5 @@ __all__ = [
     "read_blocks",
     "read_stream",
     "read_windows",
+    "resolve_listed_path",
 ]

@@ -9,7 +9,7 @@ FRAMES_PER_READ = 1 << 13  # libsndfile drops a whole read where a file is damag
 
 
 class AudioWarning(UserWarning):
-    """An audio file is damaged or shorter than its header says; what could be decoded is used."""
+    """An audio file is damaged, or a file or folder is not read as one might expect; the rest is used."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ def write_text(folder, text, name="list.csv"):
 
 
 def test_recordings_of_one_folder_per_class_are_listed(tmp_path):
-    touch(tmp_path, "dog/b.ogg", "dog/a.wav", "cat/deep/c.FLAC", "cat/notes.txt", "cat/.d.wav", ".hidden/e.wav")
+    touch(tmp_path, "dog/b.ogg", "dog/a.wav", "cat/deep/c.FLAC", "cat/.d.wav", ".hidden/e.wav")
     clips = read_audio_list(tmp_path)
     assert clips.labels.names == ("cat", "dog")
     assert [r.name for r in clips.recordings] == ["cat/deep/c.FLAC", "dog/a.wav", "dog/b.ogg"]
@@ -127,6 +127,7 @@ def test_missing_and_faulty_folders_and_lists_are_refused(tmp_path):
     (tmp_path / "bytes.csv").write_bytes(b"path,labels\n\xff\xfe.wav,dog\n")
     with pytest.raises(ValueError, match=r"bytes\.csv: not a text file in UTF-8"):
         read_audio_list(tmp_path, tmp_path / "bytes.csv")
+    (tmp_path / "bytes.csv").unlink()
     touch(tmp_path, "dog/a.wav", "b.wav")
     with pytest.raises(ValueError, match=r"b\.wav: must be in the folder of its class"):
         read_audio_list(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from tagger.small_models import save_small_model
 
+from kerastag.audio import AudioWarning
 from kerastag.labels import LabelSet
 from kerastag.tagger import Tagger
 from kerastag.tagger.reports import find_recordings, tag_recordings
@@ -33,18 +34,21 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with two recordings, a damaged one, a hidden one and a text file."""
+    """Return a folder with two recordings, a damaged one and a hidden one."""
     noise = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
     (tmp_path / "below").mkdir()
     soundfile.write(tmp_path / "b.wav", noise, RATE)
     soundfile.write(tmp_path / "below" / "a.FLAC", noise[:RATE], RATE, format="FLAC")
     soundfile.write(tmp_path / "._b.wav", noise, RATE)
     (tmp_path / "c.ogg").write_text("hello")
-    (tmp_path / "notes.txt").write_text("hello")
     return tmp_path
 
 
 def test_a_folder_stands_for_its_sorted_recordings(folder):
+    (folder / "notes.txt").write_text("hello")
+    with pytest.warns(AudioWarning, match=r"1 file passed over: 1 \.txt"):
+        find_recordings(str(folder))
+    (folder / "notes.txt").unlink()
     assert find_recordings(str(folder)) == [str(folder / name) for name in ("b.wav", "below/a.FLAC", "c.ogg")]
     assert find_recordings("-") == ["-"]
     (folder / "empty").mkdir()
