@@ -5,7 +5,7 @@ import struct
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import IO
 
 import numpy as np
@@ -40,6 +40,8 @@ def decode_with_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[t
         log.seek(0)
         messages = log.read(10_000).decode(errors="replace").strip().splitlines() or ["no samples"]
     message = re.sub(r"^\[.*?\] |file:", "", messages[0]).replace(str(request.path), request.name)
+    if lacks_audio_track(messages):
+        raise ValueError(f"{request.name}: no audio track")
     if not has_samples:
         raise ValueError(
             f"{request.name}: must be audio with at least one sample; received: content that neither libsndfile "
@@ -51,6 +53,11 @@ def decode_with_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[t
             AudioWarning,
             stacklevel=2,
         )
+
+
+def lacks_audio_track(messages: Iterable[str]) -> bool:
+    """Return whether ffmpeg failed because what it was to decode, such as the stream of a camera, has only video."""
+    return any("matches no streams" in message for message in messages)
 
 
 def _read_au_blocks(pipe: IO[bytes], offset_seconds: float) -> Generator[tuple[int, np.ndarray], None, bool]:
