@@ -19,8 +19,9 @@ _EXPECTED_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 def run_command(name: str, function: Callable[[], int | None], debug: bool = False) -> int:
     """Run a command, `name` as it was typed, and return its exit status, or 1 after an error, 130 after an interrupt.
 
-    An error becomes one line on standard error, unless `debug` is true, and so does a warning of kerastag's own classes,
-    which is written once. A reader of standard output that leaves early, such as `head`, ends the command with status 0.
+    An error becomes one line on standard error, unless `debug` is true, and so does a warning of kerastag's own
+    classes, which is written once. A reader of standard output that leaves early, such as `head`, ends the command with
+    status 0.
     """
     prepare_tensorflow()
     try:
