@@ -48,7 +48,7 @@ __all__ = [
 # of temporary files for it.
 _TEMPORARY_NAME = re.compile(r"\.(?P<pid>\d{1,9})(?P<kind>|-previous|-files)\.(?P<name>.+)", re.DOTALL)
 _LOCK_NAME = re.compile(r"\..+\.lock", re.DOTALL)
-_LISTED_FOLDERS: set[Path] = set()
+_LEFTOVERS: dict[Path, dict[str, list[Path]]] = {}  # temporary files in the folders that were listed, by target
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCKED_BYTE = 1 << 30  # Windows cannot read a locked byte, so that the one after the process number is locked.
 _WAIT_SECONDS = 0.02
@@ -232,20 +232,23 @@ def _prepare_temporary_path(path: Path, kind: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent.resolve()
     # Listing the folder for every new file would take quadratic time where a folder gets many.
-    if path.exists() or folder not in _LISTED_FOLDERS:
-        _LISTED_FOLDERS.add(folder)
-        for entry in list(path.parent.iterdir()):
-            if entry.name.startswith(".") and entry.name.endswith(f".{path.name}"):
-                _remove_if_stale(entry, path.name)
+    if path.exists() or folder not in _LEFTOVERS:
+        leftovers: dict[str, list[Path]] = {}
+        for entry in path.parent.iterdir():
+            if match := _TEMPORARY_NAME.fullmatch(entry.name):
+                leftovers.setdefault(match["name"], []).append(entry)
+        _LEFTOVERS[folder] = leftovers  # Complete from the start, since other threads read it.
+    for entry in _LEFTOVERS[folder].pop(path.name, ()):
+        _remove_if_stale(entry)
     temporary_path = path.with_name(f".{os.getpid()}{kind}.{path.name}")
     _remove(temporary_path)
     return temporary_path
 
 
-def _remove_if_stale(entry: Path, name: str | None = None) -> None:
-    """Remove a temporary file of a process that has ended; with `name`, only if it is for the target of that name."""
+def _remove_if_stale(entry: Path) -> None:
+    """Remove a temporary file of a process that has ended."""
     match = _TEMPORARY_NAME.fullmatch(entry.name)
-    if match is None or name not in (None, match["name"]) or _is_running(int(match["pid"])):
+    if match is None or _is_running(int(match["pid"])):
         return
     target = entry.with_name(match["name"])
     if match["kind"] == "-previous" and not target.exists():  # the process died between the two renames

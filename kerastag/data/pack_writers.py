@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
+import math
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 import h5py
 import numpy as np
@@ -30,12 +33,14 @@ from kerastag.data.packs import (
     read_lengths,
     to_bytes_array,
 )
-from kerastag.files import atomic_path
+from kerastag.files import atomic_path, hold_lock, name_full_disk, read_json, write_json
 
 _FORMAT_VERSION = 1
 _CHUNK_ROWS = 1024
 _BLOCK_CLIPS = 32  # clips decoded, then written: 20 MB of ten-second clips at 32 kHz
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BLOCK_BYTES = 1 << 24  # rows copied into the HDF5 file at a time
+_CHECKPOINT = "checkpoint.json"
+_CHECKPOINT_SECONDS = 5.0  # A checkpoint waits for the disk.
 
 
 class _Stream(io.FileIO):
@@ -45,9 +50,6 @@ class _Stream(io.FileIO):
     """
 
     write_error: OSError | None = None
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "r+b" if path.is_file() else "w+b")
 
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
@@ -66,32 +68,51 @@ class _Stream(io.FileIO):
             return size or 0
 
 
-class _PackWriter:
-    """Base class of the writers, whose files can be resumed.
+class _Column(NamedTuple):
+    """A dataset: the shape of a row, the type, the number of rows per chunk and further options."""
 
-    Rows are written to `NAME.partial`, which is renamed when it is complete. A checkpoint makes the rows so far survive
-    a kill: the next writer with the same fingerprint continues after them. `_restore` restores what a subclass passed
-    to `_save_checkpoint`; the constructor calls it, so that a subclass sets its attributes before. `columns` holds the
-    shape of a row, the type, the number of rows per chunk and further options of every dataset, by key.
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    chunk_rows: int
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def row_bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+class _PackWriter:
+    """Base class of the writers, which can be resumed.
+
+    HDF5 cannot: a kill while it updates its index leaves a file that is damaged, or that holds the rows of other clips.
+    So rows are appended to plain files in the folder `NAME.partial`, one per column. A checkpoint flushes them to disk
+    and then replaces `checkpoint.json`, which holds the number of rows and the digests of the files up to there. The
+    next writer with the same fingerprint continues after these rows, once their digests match; if they do not, it
+    starts again. The HDF5 file is written at the end, in one go and whole or not at all, from the plain files.
+
+    `_restore` restores what a subclass passed to `_save_checkpoint`; the constructor calls it, so that a subclass sets
+    its attributes before.
     """
 
-    def __init__(self, path: Path, columns: dict[str, Any], fingerprint: str | None) -> None:
+    def __init__(self, path: Path, columns: dict[str, _Column], fingerprint: str | None) -> None:
         self.path, self.partial = path, path.with_name(path.name + ".partial")
-        self._columns, self._fingerprint, self._has_checkpoint = columns, fingerprint, False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = _Stream(self.partial)
-        self._file = self._resume() or self._create()
+        self._columns, self._fingerprint, self._num_rows = columns, fingerprint, 0
+        self._has_checkpoint = False
+        with ExitStack() as stack:
+            stack.enter_context(hold_lock(path))
+            if not self._resume():
+                self._start()
+            self._lock = stack.pop_all()
 
     def close(self) -> None:
-        """Close the file without finishing it. A partial file stays if it has a checkpoint."""
-        with suppress(OSError, RuntimeError):  # An unfinished file is of no further use, nor are its errors.
-            self._file.close()
-        self._stream.close()
+        """Close the files without finishing the pack. They stay if there is a checkpoint."""
+        self._close_files()
         if not self._has_checkpoint:
-            self.partial.unlink(missing_ok=True)
+            shutil.rmtree(self.partial, ignore_errors=True)
+        self._lock.close()
 
     def __len__(self) -> int:
-        return len(self._file[next(iter(self._columns))])
+        return self._num_rows
 
     def __enter__(self) -> Self:
         return self
@@ -99,89 +120,124 @@ class _PackWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _restore(self, file: h5py.File, state: dict[str, Any]) -> None:
-        raise NotImplementedError(f"{type(self).__name__} must define `_restore(file, state)`")
+    def _restore(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define `_restore(state)`")
 
     def _append_rows(self, *columns: np.ndarray) -> None:
-        start = len(self)
-        with self._explain_write_errors():
-            for key, values in zip(self._columns, columns, strict=True):
-                self._file[key].resize(start + len(values), axis=0)
-                self._file[key][start:] = values
+        with name_full_disk(self.partial):
+            for (key, column), values in zip(self._columns.items(), columns, strict=True):
+                content = np.ascontiguousarray(values, column.dtype).reshape(-1).view(np.uint8).data
+                self._files[key].write(content)
+                self._digests[key].update(content)
+        self._num_rows += len(columns[0])
 
     def _save_checkpoint(self, **state: Any) -> None:
         """Make the rows so far survive a kill, together with `state`, which holds JSON values."""
-        state = {"fingerprint": self._fingerprint, "rows": len(self), **state}
-        with self._explain_write_errors():
-            if "state" in self._file:
-                del self._file["state"]
-            self._file["state"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
-            self._file.flush()
-        self._has_checkpoint = self._fingerprint is not None
-
-    def _finish(self, attributes: Mapping[str, Any], **names: Sequence[str]) -> None:
-        """Write lists of names and the attributes, and rename the file."""
-        with self._explain_write_errors():
-            if "state" in self._file:
-                del self._file["state"]
-            for key, values in names.items():
-                if values:
-                    self._file[key] = list(values)
-            self._file.attrs.update({**attributes, "format_version": _FORMAT_VERSION, "kerastag_version": __version__})
-            self._file.close()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        self.partial.replace(self.path)
+        if self._fingerprint is None:
+            return
+        with name_full_disk(self.partial):
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+            types = {key: column.dtype.str for key, column in self._columns.items()}
+            digests = {key: digest.hexdigest() for key, digest in self._digests.items()}
+            state = {"fingerprint": self._fingerprint, "rows": len(self), "types": types, "digests": digests, **state}
+            write_json(self.partial / _CHECKPOINT, state)
+        self._has_checkpoint = True
 
     @contextmanager
-    def _explain_write_errors(self) -> Iterator[None]:
-        """Turn a failed write, a full disk above all, into an error of one line."""
-        try:
-            yield
-        except (OSError, RuntimeError):
-            if self._stream.write_error is None:
-                raise
-        if (error := self._stream.write_error) is not None:
-            reason = "the disk is full" if error.errno in _FULL_DISK else error.strerror
-            message = f"{reason}: make room and run the same command again"
-            raise OSError(error.errno, message, str(self.partial)) from error
+    def _write_file(self, **names: Sequence[str]) -> Iterator[h5py.File]:
+        """Yield a new HDF5 file, to which the block copies the rows, and put it in its place."""
+        with name_full_disk(self.partial):
+            for file in self._files.values():
+                file.flush()
+        with atomic_path(self.path) as temporary_path, _Stream(temporary_path, "w+") as stream:
+            try:
+                with h5py.File(stream, "w") as pack:
+                    yield pack
+                    for key, values in names.items():
+                        if values:
+                            pack[key] = [_to_utf8(value) for value in values]
+                    pack.attrs.update({"format_version": _FORMAT_VERSION, "kerastag_version": __version__})
+            except (OSError, RuntimeError):
+                if stream.write_error is None:
+                    raise
+            if stream.write_error is not None:
+                raise stream.write_error
+        self._has_checkpoint = False
 
-    def _create(self) -> h5py.File:
-        self._stream.truncate(0)
-        file = h5py.File(self._stream, "w")
+    def _copy_rows(
+        self, file: h5py.File, order: np.ndarray | None = None, on_block: Callable[..., object] | None = None
+    ) -> None:
+        """Create the datasets from the plain files, with the rows in another order on request, in constant memory."""
+        rows = [
+            np.memmap(self._files[key].name, column.dtype, "r", shape=(len(self), *column.shape))
+            for key, column in self._columns.items()
+        ]
         for key, (shape, dtype, chunk_rows, options) in self._columns.items():
             sizes = {"maxshape": (None, *shape), "chunks": (chunk_rows, *shape)}
-            file.create_dataset(key, (0, *shape), dtype, **sizes, **options)
-        return file
+            file.create_dataset(key, (len(self), *shape), dtype, **sizes, **options)
+        step = max(1, _BLOCK_BYTES // sum(column.row_bytes for column in self._columns.values()))
+        for start in range(0, len(self), step):
+            block = slice(start, min(start + step, len(self)))
+            values = [column[block if order is None else order[block]] for column in rows]
+            for key, column_values in zip(self._columns, values, strict=True):
+                file[key][block] = column_values
+            if on_block is not None:
+                on_block(*values)
 
-    def _resume(self) -> h5py.File | None:
+    def _resume(self) -> bool:
+        """Open the files of an interrupted writer and return True, or return False if they are of no use."""
+        self._files: dict[str, BinaryIO] = {}
+        self._digests: dict[str, Any] = {}
         if self._fingerprint is None:
-            return None
-        file = None
+            return False
+        columns = dict(self._columns)
         try:
-            file = h5py.File(self._stream, "r+")
-            state = json.loads(file["state"][:].tobytes())
+            state = read_json(self.partial / _CHECKPOINT)
             if state["fingerprint"] != self._fingerprint:
                 raise ValueError("the rows come from another source")
-            for key in self._columns:
-                if len(file[key]) < state["rows"]:
-                    raise ValueError("rows are missing")
-                file[key].resize(state["rows"], axis=0)
-            self._restore(file, state)
-        except Exception:  # A kill can leave anything behind; the rows can always be read again from their source.
-            if file is not None:
+            for key, column in self._columns.items():
+                self._columns[key] = column._replace(dtype=np.dtype(state["types"][key]))
+                self._open_file(key, "r+b")
+                self._digests[key] = _hash_start(self._files[key], state["rows"] * self._columns[key].row_bytes)
+                if self._digests[key].hexdigest() != state["digests"][key]:
+                    raise ValueError("rows are damaged")
+                self._files[key].truncate()
+            self._restore(state)
+        except Exception:  # A kill or a full disk can leave anything behind; the rows can always be read again.
+            self._close_files()
+            self._columns = columns
+            return False
+        self._num_rows, self._has_checkpoint = state["rows"], True
+        return True
+
+    def _start(self) -> None:
+        if self.partial.is_dir():
+            shutil.rmtree(self.partial)
+        self.partial.unlink(missing_ok=True)  # written by version 0.1.0
+        self.partial.mkdir()
+        for key in self._columns:
+            self._open_file(key, "w+b")
+            self._digests[key] = hashlib.sha256()
+
+    def _open_file(self, key: str, mode: str) -> None:
+        # The type is in the name: a column whose type changes gets a new file, and the checkpoint keeps the old one.
+        path = self.partial / f"{key}.{self._columns[key].dtype.str[1:]}"
+        self._files[key] = cast(BinaryIO, path.open(mode))
+
+    def _close_files(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):  # What cannot be written any more is not in the checkpoint either.
                 file.close()
-            return None
-        self._has_checkpoint = True
-        return file
 
 
 class FeaturePackWriter(_PackWriter):
     """Writer of a pack of embeddings, batch by batch.
 
-    The pack is written to `NAME.h5.partial` and renamed by `finish`. After `checkpoint`, a writer with the same
-    `fingerprint` continues from the partial file, once its rows match their digest: its source continues after
-    `resumed_files` files. A partial file that does not match is started again.
+    The rows are collected in the folder `NAME.h5.partial`, from which `finish` writes the pack. After `checkpoint`, a
+    writer with the same `fingerprint` continues from there, once the rows match their digests: its source continues
+    after `resumed_files` files. A folder that does not match is started again. One process at a time can write a pack.
 
     Args:
         path: Path of the pack to write.
@@ -190,11 +246,11 @@ class FeaturePackWriter(_PackWriter):
         num_features: Number of features of a segment, at least 1.
         dtype: Type of the stored embeddings: `uint8` or `float32`.
         attributes: Attributes to store: source, license, class names and the like.
-        fingerprint: Text that identifies the source of the rows; a partial file with another one is started again.
-            None never resumes.
+        fingerprint: Text that identifies the source of the rows; rows of another one are not used. None never resumes.
 
     Raises:
         ValueError: An argument is out of range.
+        BlockingIOError: Another process is writing the pack.
     """
 
     def __init__(
@@ -215,13 +271,13 @@ class FeaturePackWriter(_PackWriter):
             raise ValueError(f"`dtype` must be uint8 or float32; received: {self._dtype}")
         self.skipped: list[str] = []
         self._shape, self._num_classes = (num_segments, num_features), num_classes
-        self._attributes, self._digest = dict(attributes or {}), _PackDigest()
+        self._attributes = dict(attributes or {})
         self._sources: list[tuple[str, int]] = []  # name of each finished source file, and the row at which it ends
-        columns: dict[str, Any] = {
-            "x": (self._shape, self._dtype, 64, {}),
-            "num_segments": ((), np.uint8, _CHUNK_ROWS, {}),
-            "y": ((num_classes,), bool, _CHUNK_ROWS, {"compression": "gzip", "compression_opts": 1}),
-            "video_id_list": ((), "S11", _CHUNK_ROWS, {}),
+        columns = {
+            "x": _Column(self._shape, self._dtype, 64),
+            "num_segments": _Column((), np.dtype(np.uint8), _CHUNK_ROWS),
+            "y": _Column((num_classes,), np.dtype(bool), _CHUNK_ROWS, {"compression": "gzip", "compression_opts": 1}),
+            "video_id_list": _Column((), np.dtype("S11"), _CHUNK_ROWS),
         }
         super().__init__(Path(path), columns, fingerprint)
         self.resumed_files = len(self._sources)
@@ -262,10 +318,9 @@ class FeaturePackWriter(_PackWriter):
                 f"`num_segments` must be in [1, {self._shape[0]}]; "
                 f"received: {num_segments.min()} to {num_segments.max()}"
             )
-        if ids.dtype.itemsize > self._file["video_id_list"].dtype.itemsize:
+        if ids.dtype.itemsize > self._columns["video_id_list"].dtype.itemsize:
             self._widen_ids(ids.dtype)
         self._append_rows(x, num_segments, targets, ids)
-        self._digest.update(x, num_segments, targets, ids)
 
     def mark_file_end(self, name: str, rows: int) -> None:
         """Record that the source file `name` ends after `rows` rows of the pack."""
@@ -273,44 +328,43 @@ class FeaturePackWriter(_PackWriter):
 
     def checkpoint(self) -> None:
         """Make the rows of all finished source files survive a kill. Call it between files."""
-        self._save_checkpoint(digest=self._digest.hexdigest(), skipped=self.skipped, sources=self._sources)
+        self._save_checkpoint(skipped=self.skipped, sources=self._sources)
 
     def finish(self) -> str:
         """Complete the pack, with its clips sorted by the names of their source files, and return its digest."""
         if not len(self):
             raise ValueError(f"{self.path}: no clip to write")
-        names = [name for name, _ in self._sources]
-        if names != sorted(names):
-            with self._explain_write_errors():
-                self._sort_source_files()
-        digest = self._digest.hexdigest()
-        self._finish({**self._attributes, "format": "kerastag features", "digest": digest}, skipped=self.skipped)
-        return digest
+        digest = _PackDigest()
+        with self._write_file(skipped=self.skipped) as file:
+            self._copy_rows(file, self._sort_rows(), digest.update)
+            file.attrs.update({**self._attributes, "format": "kerastag features", "digest": digest.hexdigest()})
+        return digest.hexdigest()
 
-    def _restore(self, file: h5py.File, state: dict[str, Any]) -> None:
-        digest = _digest_rows(file, state["rows"])
-        if state["digest"] != digest.hexdigest():
-            raise ValueError("rows are damaged")
-        self.skipped, self._digest = state["skipped"], digest
-        self._sources = [(name, rows) for name, rows in state["sources"]]
+    def _restore(self, state: dict[str, Any]) -> None:
+        sources = [(name, rows) for name, rows in state["sources"]]
+        self.skipped, self._sources = state["skipped"], sources
 
     def _widen_ids(self, dtype: np.dtype) -> None:
-        with self._explain_write_errors():
-            names = self._file["video_id_list"][:].astype(dtype)
-            del self._file["video_id_list"]
-            self._file.create_dataset("video_id_list", data=names, maxshape=(None,), chunks=(_CHUNK_ROWS,))
+        key = "video_id_list"
+        column, old_file = self._columns[key], self._files[key]
+        self._columns[key] = column._replace(dtype=dtype)
+        with name_full_disk(self.partial):
+            self._open_file(key, "w+b")
+            old_file.seek(0)
+            while content := old_file.read(_CHUNK_ROWS * column.row_bytes):
+                self._files[key].write(np.frombuffer(content, column.dtype).astype(dtype).tobytes())
+            old_file.close()
+            self._files[key].seek(0)
+        self._digests[key] = _hash_start(self._files[key], len(self) * dtype.itemsize)
 
-    def _sort_source_files(self) -> None:
-        """Copy the rows into a new partial file, source file by source file in the order of their names."""
+    def _sort_rows(self) -> np.ndarray | None:
+        """Return the rows in the order of the names of their source files; None if they are in this order."""
+        names = [name for name, _ in self._sources]
+        if names == sorted(names):
+            return None
         starts = [0, *(rows for _, rows in self._sources[:-1])]
         spans = sorted((name, start, stop) for (name, stop), start in zip(self._sources, starts, strict=True))
-        unsorted_file, unsorted_stream = self._file, self._stream
-        with atomic_path(self.partial) as temporary_path, unsorted_stream, unsorted_file:
-            self._stream = _Stream(temporary_path)
-            self._file, self._digest = self._create(), _PackDigest()
-            for batch in _group_spans(((start, stop) for _, start, stop in spans), SCAN_ROWS):
-                parts = ([unsorted_file[key][start:stop] for start, stop in batch] for key in self._columns)
-                self.append(*map(np.concatenate, parts))
+        return np.concatenate([np.arange(start, stop) for _, start, stop in spans])
 
 
 def compute_digest(path: str | os.PathLike[str]) -> str:
@@ -388,17 +442,22 @@ def _digest_rows(file: h5py.File, num_rows: int) -> _PackDigest:
     return digest
 
 
-def _group_spans(spans: Iterable[tuple[int, int]], rows: int) -> Iterator[list[tuple[int, int]]]:
-    """Group spans of rows into lists of about `rows` rows each."""
-    group: list[tuple[int, int]] = []
-    for start, stop in spans:
-        for begin in range(start, stop, rows):
-            group.append((begin, min(begin + rows, stop)))
-            if sum(b - a for a, b in group) >= rows:
-                yield group
-                group = []
-    if group:
-        yield group
+def _hash_start(file: BinaryIO, size: int) -> Any:
+    """Return the SHA-256 of the first bytes of a file, and leave its position after them."""
+    digest = hashlib.sha256()
+    while size:
+        block = file.read(min(size, 1 << 20))
+        if not block:
+            raise ValueError("rows are missing")
+        digest.update(block)
+        size -= len(block)
+    file.seek(file.tell())  # A file that is read and written needs a seek in between.
+    return digest
+
+
+def _to_utf8(text: str) -> str:
+    """Escape what HDF5 cannot store of a file name: NUL characters and bytes that are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 @dataclass(frozen=True)
@@ -556,17 +615,20 @@ class _AudioPackWriter(_PackWriter):
     ) -> None:
         self._recordings, self._samples, self._attributes = recordings, samples, attributes
         self.num_processed, self._truncated, self._skipped = 0, 0, list[str]()
-        id_bytes = max(len(recording.name.encode()) for recording in recordings.recordings)
-        columns: dict[str, Any] = {
-            "audio_name": ((), f"S{id_bytes}", _CHUNK_ROWS, {}),
-            "waveform": ((samples,), np.int16, 1, {}),  # One row per chunk: training reads rows in random order.
-            "target": ((len(recordings.labels),), bool, _CHUNK_ROWS, {}),
-            "num_samples": ((), np.int32, _CHUNK_ROWS, {}),
+        self._state: dict[str, Any] | None = None  # of the next checkpoint; None while rows are appended
+        self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
+        id_bytes = max(len(os.fsencode(recording.name)) for recording in recordings.recordings)
+        columns = {
+            "audio_name": _Column((), np.dtype(f"S{id_bytes}"), _CHUNK_ROWS),
+            "waveform": _Column((samples,), np.dtype(np.int16), 1),  # Training reads rows in random order.
+            "target": _Column((len(recordings.labels),), np.dtype(bool), _CHUNK_ROWS),
+            "num_samples": _Column((), np.dtype(np.int32), _CHUNK_ROWS),
         }
         super().__init__(path, columns, fingerprint)
 
     def append(self, recordings: Sequence[Recording], waveforms: Sequence[np.ndarray | str]) -> None:
         """Append the next recordings of the list; an error message instead of a waveform skips one."""
+        self._state = None
         clips = [(r, w) for r, w in zip(recordings, waveforms, strict=True) if not isinstance(w, str)]
         self._skipped += [w for w in waveforms if isinstance(w, str)]
         stored = np.zeros((len(clips), self._samples), np.int16)
@@ -577,10 +639,13 @@ class _AudioPackWriter(_PackWriter):
             stored[row, : lengths[row]] = convert_to_int16(waveform[: self._samples])
             targets[row, list(recording.labels)] = True
             self._truncated += len(waveform) > self._samples
-        names = np.array([recording.name.encode() for recording, _ in clips], self._columns["audio_name"][1])
+        names = np.array([os.fsencode(recording.name) for recording, _ in clips], self._columns["audio_name"].dtype)
         self._append_rows(names, stored, targets, lengths)
         self.num_processed += len(recordings)
-        self._save_checkpoint(done=self.num_processed, cut=self._truncated, skipped=self._skipped)
+        self._state = {"done": self.num_processed, "cut": self._truncated, "skipped": self._skipped}
+        if time.monotonic() >= self._next_checkpoint:
+            self._save_checkpoint(**self._state)
+            self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
 
     def finish(self) -> AudioPackReport:
         """Complete the pack, and raise a ValueError if no recording can be read."""
@@ -590,9 +655,18 @@ class _AudioPackWriter(_PackWriter):
             )
         labels, missing = self._recordings.labels, self._recordings.missing
         classes = {"class_names": json.dumps(list(labels.names)), "class_mids": json.dumps(list(labels.mids))}
-        attributes = {**self._attributes, **classes, "format": "kerastag audio"}
-        self._finish(attributes, missing=missing, skipped=self._skipped)
+        with self._write_file(missing=missing, skipped=self._skipped) as file:
+            self._copy_rows(file)
+            file.attrs.update({**self._attributes, **classes, "format": "kerastag audio"})
+        self._state = None
         return AudioPackReport(self.path, clips, len(labels), self._truncated, missing, tuple(self._skipped))
 
-    def _restore(self, file: h5py.File, state: dict[str, Any]) -> None:
+    def close(self) -> None:
+        """Close the files, after a checkpoint of all clips so far if the pack is not finished."""
+        if self._state is not None:
+            with suppress(OSError):
+                self._save_checkpoint(**self._state)
+        super().close()
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.num_processed, self._truncated, self._skipped = state["done"], state["cut"], state["skipped"]

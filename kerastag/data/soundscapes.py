@@ -20,7 +20,7 @@ from kerastag.data.packs import DEFAULT_SAMPLE_RATE
 from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds
 from kerastag.data.soundscape_mixer import BackgroundSource, Soundscape, SoundscapeConfig, SoundscapeMixer, SoundSource
 from kerastag.data.splits import DEFAULT_SPLITS, Split, assign_recordings
-from kerastag.files import format_csv, write_atomically, write_json, write_text
+from kerastag.files import format_csv, hold_lock, write_atomically, write_json, write_text
 from kerastag.labels import LabelSet
 
 DEFAULT_COUNT = 1000
@@ -203,7 +203,7 @@ def write_soundscapes(
 ) -> SoundscapeReport:
     """Write a pack of soundscapes `SPLIT.h5` and the event table `SPLIT.tsv`, in the format of DCASE.
 
-    An interrupted call is resumed by the same call.
+    An interrupted call is resumed by the same call. One process at a time can write a split.
 
     Args:
         sounds: Source of the events.
@@ -225,6 +225,7 @@ def write_soundscapes(
     Raises:
         ValueError: An argument is out of range.
         OSError: The disk is full.
+        BlockingIOError: Another process is writing the split.
     """
     if not audio.MIN_SAMPLE_RATE <= sample_rate <= audio.MAX_SAMPLE_RATE:
         allowed = f"[{audio.MIN_SAMPLE_RATE}, {audio.MAX_SAMPLE_RATE}] Hz"
@@ -245,25 +246,27 @@ def write_soundscapes(
             write_json(path.with_suffix(".jams"), _make_jams(soundscapes[i], names[i], mixer))
         return waveform
 
-    # The old table is removed before the new pack exists: a pack with another's table would give wrong metrics.
-    events_file.unlink(missing_ok=True)
-    clips = tuple(Recording(folder / name, name, s.labels) for name, s in zip(names, soundscapes, strict=True))
-    pack_waveforms(
-        AudioList(clips, sounds.labels, (), split),
-        make_waveform,
-        pack,
-        sample_rate=sample_rate,
-        clip_seconds=mixer.config.soundscape_seconds,
-        fingerprint=hashlib.sha256(repr((soundscapes, sample_rate, with_audio, with_jams)).encode()).hexdigest(),
-        attributes={**(attributes or {}), "seed": seed, "config": repr(mixer.config)},
-        progress=progress,
-    )
-    rows = [("filename", "onset", "offset", "event_label")]
-    for name, soundscape in zip(names, soundscapes, strict=True):
-        for event in soundscape.events:
-            label = sounds.labels.names[event.excerpt.class_index]
-            rows.append((name, f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}", label))
-    write_text(events_file, format_csv(rows, delimiter="\t"))
+    # The lock of the pack is held by its writer; this one is of the table and the recordings, too.
+    with hold_lock(folder / split):
+        # The old table is removed before the new pack exists: a pack with another's table would give wrong metrics.
+        events_file.unlink(missing_ok=True)
+        clips = tuple(Recording(folder / name, name, s.labels) for name, s in zip(names, soundscapes, strict=True))
+        pack_waveforms(
+            AudioList(clips, sounds.labels, (), split),
+            make_waveform,
+            pack,
+            sample_rate=sample_rate,
+            clip_seconds=mixer.config.soundscape_seconds,
+            fingerprint=hashlib.sha256(repr((soundscapes, sample_rate, with_audio, with_jams)).encode()).hexdigest(),
+            attributes={**(attributes or {}), "seed": seed, "config": repr(mixer.config)},
+            progress=progress,
+        )
+        rows = [("filename", "onset", "offset", "event_label")]
+        for name, soundscape in zip(names, soundscapes, strict=True):
+            for event in soundscape.events:
+                label = sounds.labels.names[event.excerpt.class_index]
+                rows.append((name, f"{event.onset_seconds:.3f}", f"{event.offset_seconds:.3f}", label))
+        write_text(events_file, format_csv(rows, delimiter="\t"))
     return SoundscapeReport(pack, events_file, count, sum(len(soundscape.events) for soundscape in soundscapes))
 
 

@@ -1,11 +1,11 @@
 """Packs of embeddings: rows in any order, files that are not packs, and writers that are interrupted."""
 
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import tracemalloc
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -228,6 +228,33 @@ def test_long_names_widen_the_column(tmp_path):
     assert verify_digest(tmp_path / "pack.h5") == digest
 
 
+def test_a_writer_is_resumed_after_a_long_name(tmp_path):
+    x, num_segments, targets, _ = make_rows(4)
+    names = [b"short", b"longer than eleven", b"text", b"x" * 40]
+    options = {"num_classes": CLASSES, "num_features": FEATURES, "fingerprint": "the source"}
+    for name in ("resumed.h5", "whole.h5"):
+        for stop in (2, 3, 4) if name == "resumed.h5" else (4,):
+            with FeaturePackWriter(tmp_path / name, **options) as writer:
+                for i in range(len(writer), stop):
+                    one = slice(i, i + 1)
+                    writer.append(x[one], num_segments[one], targets[one], names[one])
+                    if i < 2:
+                        writer.checkpoint()  # After each of the two first names, and not after the longest one.
+                if stop == 4:
+                    assert writer.finish()
+    assert (tmp_path / "resumed.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_two_writers_of_one_pack_are_refused(tmp_path):
+    options = {"num_classes": CLASSES, "num_features": FEATURES}
+    with FeaturePackWriter(tmp_path / "pack.h5", **options):
+        with pytest.raises(BlockingIOError, match=rf"pack\.h5: is being written by process {os.getpid()}"):
+            FeaturePackWriter(tmp_path / "pack.h5", **options)
+        with FeaturePackWriter(tmp_path / "other.h5", **options):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_writer_refuses_arrays_that_do_not_fit(rows, tmp_path):
     x, num_segments, targets, ids = (column[:3] for column in rows)
     with FeaturePackWriter(tmp_path / "pack.h5", num_classes=CLASSES, num_features=FEATURES) as writer:
@@ -265,8 +292,8 @@ KILLED = """
 
 
 @pytest.fixture(scope="module")
-def partial_file(tmp_path_factory):
-    """Return the partial file of a writer that was killed after a checkpoint of three of five source files."""
+def partial_folder(tmp_path_factory):
+    """Return the partial folder of a writer that was killed after a checkpoint of three of five source files."""
     target = tmp_path_factory.mktemp("killed") / "pack.h5"
     script = textwrap.dedent(KILLED).format(
         paths=[str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/data")], target=str(target)
@@ -276,15 +303,34 @@ def partial_file(tmp_path_factory):
     return target.with_name("pack.h5.partial")
 
 
-@pytest.mark.parametrize("damage", ["none", "other source", "rows changed", "not HDF5"])
-def test_a_killed_writer_is_resumed_at_its_checkpoint(rows, partial_file, tmp_path, damage):
-    target = tmp_path / "pack.h5"
-    partial = Path(shutil.copy(partial_file, tmp_path))
-    if damage == "rows changed":
-        with h5py.File(partial, "a") as file:
-            file["x"][3, 0, 0] ^= 1
-    if damage == "not HDF5":
-        partial.write_bytes(b"torn")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "none",
+        "other source",
+        "row changed",
+        "rows missing",
+        "no checkpoint",
+        "torn checkpoint",
+        "file of 0.1.0",
+    ],
+)
+def test_a_killed_writer_is_resumed_at_its_checkpoint(rows, partial_folder, tmp_path, damage):
+    target, partial = tmp_path / "pack.h5", tmp_path / "pack.h5.partial"
+    shutil.copytree(partial_folder, partial)
+    if damage == "row changed":
+        content = bytearray((partial / "y.b1").read_bytes())
+        content[7] ^= 1
+        (partial / "y.b1").write_bytes(content)
+    if damage == "rows missing":
+        os.truncate(partial / "x.u1", 299 * 10 * FEATURES)
+    if damage == "no checkpoint":
+        (partial / "checkpoint.json").unlink()
+    if damage == "torn checkpoint":
+        (partial / "checkpoint.json").write_text('{"fingerprint": "the so')
+    if damage == "file of 0.1.0":
+        shutil.rmtree(partial)
+        partial.write_bytes(b"HDF5")
     fingerprint = "another source" if damage == "other source" else "the source"
     with FeaturePackWriter(target, num_classes=CLASSES, num_features=FEATURES, fingerprint=fingerprint) as writer:
         assert writer.resumed_files == (3 if damage == "none" else 0)
@@ -293,6 +339,7 @@ def test_a_killed_writer_is_resumed_at_its_checkpoint(rows, partial_file, tmp_pa
         digest = writer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["pack.h5"]
     assert verify_digest(target) == digest == write_pack(tmp_path / "whole.h5", rows)
+    assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
 def test_clips_of_unsorted_source_files_are_sorted(rows, tmp_path):
@@ -305,6 +352,7 @@ def test_clips_of_unsorted_source_files_are_sorted(rows, tmp_path):
             writer.checkpoint()
         digest = writer.finish()
     assert digest == write_pack(tmp_path / "sorted.h5", rows)
+    assert (tmp_path / "pack.h5").read_bytes() == (tmp_path / "sorted.h5").read_bytes()
     assert verify_digest(tmp_path / "pack.h5") == digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.h5", "sorted.h5"]
 

@@ -1,0 +1,146 @@
+"""Packs whose process is killed at every write, flush, rename and removal, once whole and once torn, and is run again.
+
+A checkpoint follows every block, so that all of them are met. The final files must have the same bytes as those of an
+undisturbed process, and nothing else may be left.
+"""
+
+import io
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerastag.data import pack_writers
+from kerastag.data.audio_lists import AudioList, Recording
+from kerastag.data.pack_writers import FeaturePackWriter, pack_waveforms
+from kerastag.data.sound_sources import SyntheticSounds
+from kerastag.data.soundscape_mixer import SoundscapeConfig
+from kerastag.data.soundscapes import write_soundscapes
+from kerastag.labels import LabelSet
+
+_RATE = 1_000
+
+
+def run(quick: bool) -> Iterator[tuple[str, int, int, str]]:
+    """Kill the writers of every kind of pack; `quick` tries every seventh moment."""
+    pack_writers._CHECKPOINT_SECONDS, pack_writers._BLOCK_CLIPS, pack_writers._BLOCK_BYTES = 0, 2, 1000
+    for kind, write in {"audio": _pack_audio, "features": _pack_features, "soundscapes": _make_soundscapes}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            yield _kill_everywhere(kind, write, Path(folder), step=7 if quick else 1)
+
+
+def _pack_audio(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    waveforms = random.uniform(-1, 1, (7, 900)).astype(np.float32)
+    clips = tuple(Recording(Path(f"{i}.wav"), f"{i}.wav", (i % 2,)) for i in range(len(waveforms)))
+    recordings = AudioList(clips, LabelSet.from_names(["even", "odd"]), (), "synthetic")
+    options = {"sample_rate": _RATE, "clip_seconds": 1.0, "fingerprint": "", "progress": False}
+    pack_waveforms(recordings, lambda i: f"{i}.wav: damaged" if i == 3 else waveforms[i], folder / "a.h5", **options)
+
+
+def _pack_features(folder: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12, 10, 8)).astype(np.uint8)
+    names = ["c", "a", "d", "b"]  # A tar has its files in any order.
+    with FeaturePackWriter(folder / "f.h5", num_classes=3, num_features=8, fingerprint="") as writer:
+        for i in range(writer.resumed_files, 4):
+            ids = [f"a longer name {i}" if i == 2 else f"{row}" for row in range(3)]
+            writer.append(x[3 * i : 3 * i + 3], [10, 10, 10], np.eye(3, dtype=bool), ids)
+            writer.mark_file_end(names[i], len(writer))
+            writer.checkpoint()
+        writer.finish()
+
+
+def _make_soundscapes(folder: Path) -> None:
+    config = SoundscapeConfig(soundscape_seconds=0.5, max_event_seconds=0.3)
+    options = {"sample_rate": _RATE, "config": config, "progress": False, "with_audio": True, "with_jams": True}
+    write_soundscapes(SyntheticSounds(), folder, "eval", 5, **options)
+
+
+def _kill_everywhere(kind: str, write: Callable[[Path], Any], folder: Path, step: int) -> tuple[str, int, int, str]:
+    undisturbed, killed = folder / "undisturbed", folder / "killed"
+    undisturbed.mkdir()
+    _call_in_child(lambda: write(undisturbed), None)
+    expected = _read_all(undisturbed)
+    tries, reasons = 0, []
+    for torn in (False, True):
+        for kill_at in range(1, 100_000, step):
+            shutil.rmtree(killed, ignore_errors=True)
+            killed.mkdir()
+            status = _call_in_child(lambda: write(killed), _Killer(kill_at, torn))
+            if status == 0:  # It has fewer writes.
+                break
+            tries += 1
+            moment = f"{'torn ' if torn else ''}write {kill_at}"
+            if status != -signal.SIGKILL or (status := _call_in_child(lambda: write(killed), None)) != 0:
+                reasons.append(f"{moment}: status {status}")
+            elif _read_all(killed) != expected:
+                reasons.append(f"{moment}: other files")
+    return f"kill -9 at a write of {kind}", tries, len(reasons), "; ".join(reasons[:3])
+
+
+def _read_all(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+class _Killer:
+    """Replaces what writes to the disk by functions that count, and that kill the process at the right number."""
+
+    def __init__(self, kill_at: int, torn: bool) -> None:
+        self._count, self._kill_at, self._torn = 0, kill_at, torn
+
+    def install(self) -> None:
+        for name in ("fsync", "replace", "unlink", "rmdir", "mkdir"):
+            setattr(os, name, self._wrap(getattr(os, name)))
+        killer, path_open, stream_write = self, Path.open, pack_writers._Stream.write
+
+        class CountedFile(io.FileIO):
+            def write(self, data: Any) -> int:
+                killer.step(lambda half: super(CountedFile, self).write(half), data)
+                return super().write(data)
+
+        def open_counted(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+            is_column = mode in ("w+b", "r+b")
+            return io.BufferedRandom(CountedFile(path, mode)) if is_column else path_open(path, mode, *args, **kwargs)
+
+        def write_counted(stream: Any, data: Any) -> int:
+            killer.step(lambda half: stream_write(stream, half), data)
+            return stream_write(stream, data)
+
+        Path.open, pack_writers._Stream.write = open_counted, write_counted
+
+    def step(self, write: Callable[[Any], Any] | None = None, data: Any = None) -> None:
+        """Count a write, and kill the process if it is the right one; a torn write leaves its first half."""
+        self._count += 1
+        if self._count == self._kill_at:
+            if write is not None and self._torn:
+                write(memoryview(data).cast("B")[: memoryview(data).nbytes // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.step()
+            return function(*args, **kwargs)
+
+        return call
+
+
+def _call_in_child(function: Callable[[], Any], killer: _Killer | None) -> int:
+    """Call a function in a forked process, and return its exit status, negative for a signal."""
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = 1
+    try:
+        if killer is not None:
+            killer.install()
+        function()
+        status = 0
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        os._exit(status)
