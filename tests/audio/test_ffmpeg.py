@@ -64,7 +64,7 @@ def test_a_video_without_an_audio_stream_is_rejected(tmp_path):
     path = tmp_path / "silent.mp4"
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=duration=1:size=32x32", path]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    with pytest.raises(ValueError, match=r"silent\.mp4: must be audio with at least one sample"):
+    with pytest.raises(ValueError, match=r"silent\.mp4: no audio track"):
         audio.load(path, 16_000)
 
 
