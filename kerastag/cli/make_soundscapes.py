@@ -56,6 +56,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--max-events", type=int, help="Largest number of events (default: 4).")
     parser.add_argument("--max-event-seconds", type=float, help="Length to which events are cut (default: 5).")
     parser.add_argument("--max-overlap", type=int, help="Largest number of simultaneous events (default: 3).")
+    parser.add_argument(
+        "--max-other-sounds",
+        type=int,
+        metavar="N",
+        help="Largest number of synthetic sounds of no class: noises, tones, speech-like and others (default: 0).",
+    )
+    parser.add_argument("--empty-share", type=float, help="Share of the soundscapes without events (default: 0).")
     for option, text in (
         ("--snr-db", "Level of events relative to the background (default: 0 20)."),
         ("--background-db", "Level of the background (default: -55 -35)."),

@@ -9,6 +9,7 @@ _NAMES_OF_MODULE = {
     "audio_lists": ("AudioList", "Recording", "read_audio_list"),
     "batches": ("BalancedSampler", "Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"),
     "hausdorff": ("compute_hausdorff_distances",),
+    "other_sounds": ("OtherSounds",),
     "pack_writers": (
         "AudioPackReport",
         "FeaturePackWriter",

@@ -28,7 +28,7 @@ class Excerpt:
     """A part of a recording, or a synthetic sound.
 
     Attributes:
-        class_index: Class of the sound; -1 for a background.
+        class_index: Class of the sound; -1 for a background and for a sound of no class.
         source: Name of the recording or of the synthetic class.
         number: Number of the recording in its list, or seed of the synthetic sound.
         start_seconds: Start within the recording, seconds.
@@ -72,6 +72,7 @@ class Soundscape:
         background: Background recording; None for noise.
         noise_exponent: Exponent of the frequency with which the power of the noise falls: 1 is pink, 2 is brown.
         noise_seed: Seed of the noise.
+        other_sounds: Sounds of no class.
     """
 
     events: tuple[SoundscapeEvent, ...]
@@ -79,6 +80,7 @@ class Soundscape:
     background: Excerpt | None
     noise_exponent: float
     noise_seed: int
+    other_sounds: tuple[SoundscapeEvent, ...] = ()
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -99,6 +101,8 @@ class SoundscapeConfig:
         snr_db: Smallest and largest power of an event relative to the background, dB, in [-60, 60].
         background_db: Smallest and largest power of the background relative to full scale, dB, in [-90, -20].
         noise_exponents: Smallest and largest exponent of the background noise, in [0, 3]: 1 is pink, 2 is brown.
+        max_other_sounds: Largest number of sounds of no class, at least 0.
+        empty_share: Share of the soundscapes without events, in [0, 1].
 
     Raises:
         ValueError: An argument is out of range.
@@ -112,6 +116,8 @@ class SoundscapeConfig:
     snr_db: tuple[float, float] = (0.0, 20.0)
     background_db: tuple[float, float] = (-55.0, -35.0)
     noise_exponents: tuple[float, float] = (1.0, 2.0)
+    max_other_sounds: int = 0
+    empty_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("soundscape_seconds", "max_event_seconds"):
@@ -120,6 +126,10 @@ class SoundscapeConfig:
         for name in ("min_events", "max_overlap"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"`{name}` must be at least 1; received: {value}")
+        if self.max_other_sounds < 0:
+            raise ValueError(f"`max_other_sounds` must be at least 0; received: {self.max_other_sounds}")
+        if not 0 <= self.empty_share <= 1:
+            raise ValueError(f"`empty_share` must be in [0, 1]; received: {self.empty_share}")
         if self.max_events < self.min_events:
             expected = f"at least `min_events` ({self.min_events})"
             raise ValueError(f"`max_events` must be {expected}; received: {self.max_events}")
@@ -158,9 +168,10 @@ class SoundscapeMixer:
         seed: Seed, a non-negative integer.
         split: Name of the split; different splits have different soundscapes.
         background: Source of the background; None for noise between pink and brown.
+        other_sounds: Source of the sounds of no class; may be None if `config.max_other_sounds` is 0.
 
     Raises:
-        ValueError: `seed` is negative.
+        ValueError: `seed` is negative, or a source is missing.
 
     >>> from kerastag.data import SoundscapeConfig, SoundscapeMixer, SyntheticSounds
     >>> mixer = SoundscapeMixer(SyntheticSounds(), SoundscapeConfig(soundscape_seconds=2.0), seed=0, split="train")
@@ -176,10 +187,14 @@ class SoundscapeMixer:
         seed: int = 0,
         split: str = "",
         background: BackgroundSource | None = None,
+        other_sounds: BackgroundSource | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f"`seed` must be at least 0; received: {seed}")
-        self.sounds, self.config, self.background = sounds, config or SoundscapeConfig(), background
+        self.sounds, self.config = sounds, config or SoundscapeConfig()
+        self.background, self.other_sounds = background, other_sounds
+        if other_sounds is None and self.config.max_other_sounds:
+            raise ValueError("`other_sounds` must be a source of sounds if `max_other_sounds` is above 0")
         self._key = (seed, int.from_bytes(split.encode()))
 
     def compose(self, number: int) -> Soundscape:
@@ -192,12 +207,16 @@ class SoundscapeMixer:
                     events.append(event)
                     break
         background = self.background.draw(random, config.soundscape_seconds) if self.background else None
+        # A generator of its own, so that the events are the same with and without other sounds.
+        random_of_others = generator(*self._key, number, 1)
+        is_empty = random_of_others.random() < config.empty_share
         return Soundscape(
-            tuple(sorted(events, key=lambda event: event.onset_seconds)),
+            () if is_empty else tuple(sorted(events, key=lambda event: event.onset_seconds)),
             random.uniform(*config.background_db),
             background,
             random.uniform(*config.noise_exponents),
             int(random.integers(2**63)),
+            self._draw_other_sounds(random_of_others),
         )
 
     def render(self, soundscape: Soundscape, sample_rate: int) -> np.ndarray:
@@ -205,9 +224,11 @@ class SoundscapeMixer:
         samples = round(self.config.soundscape_seconds * MIX_SAMPLE_RATE)
         level = 10 ** (soundscape.background_db / 20)
         mix = level * self._make_background(soundscape, samples)
-        for event in soundscape.events:
+        for event in (*soundscape.events, *soundscape.other_sounds):
             first = round(event.onset_seconds * MIX_SAMPLE_RATE)
-            waveform = _fade(self.sounds.load_waveform(event.excerpt))[: samples - first]
+            source = self.sounds if event.excerpt.class_index >= 0 else self.other_sounds
+            assert source is not None
+            waveform = _fade(source.load_waveform(event.excerpt))[: samples - first]
             mix[first : first + len(waveform)] += level * 10 ** (event.snr_db / 20) * _normalize_power(waveform)
         if sample_rate != MIX_SAMPLE_RATE:
             mix = soxr.resample(_limit_peak(mix), MIX_SAMPLE_RATE, sample_rate, quality="HQ")
@@ -225,6 +246,17 @@ class SoundscapeMixer:
             if self._fits(event, others):
                 return event
         return None
+
+    def _draw_other_sounds(self, random: np.random.Generator) -> tuple[SoundscapeEvent, ...]:
+        """Draw sounds of no class, of any length that fits in, without regard to each other and to the events."""
+        if self.other_sounds is None:
+            return ()
+        config, events = self.config, []
+        for _ in range(random.integers(config.max_other_sounds + 1)):
+            excerpt = self.other_sounds.draw(random, config.soundscape_seconds)
+            onset = random.uniform(0, config.soundscape_seconds - excerpt.seconds)
+            events.append(SoundscapeEvent(excerpt, math.floor(onset * 1000) / 1000, random.uniform(*config.snr_db)))
+        return tuple(events)
 
     def _fits(self, event: SoundscapeEvent, others: list[SoundscapeEvent]) -> bool:
         onset, offset = event.onset_seconds, event.offset_seconds

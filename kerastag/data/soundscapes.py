@@ -15,6 +15,7 @@ import soundfile
 from kerastag import audio
 from kerastag._version import __version__
 from kerastag.data.audio_lists import AudioList, Recording, read_audio_list
+from kerastag.data.other_sounds import OtherSounds
 from kerastag.data.pack_writers import pack_waveforms
 from kerastag.data.packs import DEFAULT_SAMPLE_RATE
 from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds
@@ -232,7 +233,8 @@ def write_soundscapes(
         raise ValueError(f"`sample_rate` must be in {allowed}; received: {sample_rate}")
     if count < 1:
         raise ValueError(f"`count` must be at least 1; received: {count} for {split}")
-    mixer = SoundscapeMixer(sounds, config, seed=seed, split=split, background=background)
+    other_sounds = OtherSounds() if config is not None and config.max_other_sounds else None
+    mixer = SoundscapeMixer(sounds, config, seed=seed, split=split, background=background, other_sounds=other_sounds)
     soundscapes = [mixer.compose(i) for i in range(count)]
     names = [f"{split}_{i:06d}.wav" for i in range(count)]
     folder = Path(folder)

@@ -8,6 +8,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kerastag.data.other_sounds import OtherSounds
 from kerastag.data.sound_sources import SyntheticSounds
 from kerastag.data.soundscape_mixer import (
     MIX_SAMPLE_RATE,
@@ -144,3 +145,28 @@ def test_a_configuration_out_of_range_is_refused(arguments, message):
     assert message in str(raised.value)
     with pytest.raises(ValueError, match="`seed` must be at least 0; received: -1"):
         SoundscapeMixer(Tones(), seed=-1)
+
+
+def test_other_sounds_change_no_event_and_some_soundscapes_have_only_them():
+    config = SoundscapeConfig(soundscape_seconds=3.0, max_other_sounds=2, empty_share=0.4)
+    plain = SoundscapeMixer(Tones(), SoundscapeConfig(soundscape_seconds=3.0), seed=1)
+    mixer = SoundscapeMixer(Tones(), config, seed=1, other_sounds=OtherSounds())
+    soundscapes, references = [mixer.compose(i) for i in range(200)], [plain.compose(i) for i in range(200)]
+    is_empty = [not soundscape.events for soundscape in soundscapes]
+    assert 0.3 < np.mean(is_empty) < 0.5
+    assert {len(soundscape.other_sounds) for soundscape in soundscapes} == {0, 1, 2}
+    for soundscape, reference in zip(soundscapes, references, strict=True):
+        assert soundscape.events in ((), reference.events)
+        assert soundscape.labels == tuple(sorted({event.excerpt.class_index for event in soundscape.events}))
+        assert all(event.onset_seconds >= 0 and event.offset_seconds <= 3.001 for event in soundscape.other_sounds)
+    number = next(i for i, s in enumerate(soundscapes) if s.events and s.other_sounds)
+    difference = mixer.render(soundscapes[number], 16_000) - plain.render(references[number], 16_000)
+    assert np.abs(difference).max() > 1e-4
+
+
+def test_other_sounds_need_a_source():
+    with pytest.raises(ValueError, match="`other_sounds` must be a source of sounds"):
+        SoundscapeMixer(Tones(), SoundscapeConfig(max_other_sounds=1))
+    for name, value in (("max_other_sounds", -1), ("empty_share", 1.5)):
+        with pytest.raises(ValueError, match=f"`{name}` must be .*received: {value}"):
+            SoundscapeConfig(**{name: value})
