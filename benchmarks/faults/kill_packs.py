@@ -28,11 +28,11 @@ _RATE = 1_000
 
 
 def run(quick: bool) -> Iterator[tuple[str, int, int, str]]:
-    """Kill the writers of every kind of pack; `quick` tries every seventh moment."""
+    """Kill the writers of every kind of pack; `quick` tries every twelfth moment."""
     pack_writers._CHECKPOINT_SECONDS, pack_writers._BLOCK_CLIPS, pack_writers._BLOCK_BYTES = 0, 2, 1000
     for kind, write in {"audio": _pack_audio, "features": _pack_features, "soundscapes": _make_soundscapes}.items():
         with tempfile.TemporaryDirectory() as folder:
-            yield _kill_everywhere(kind, write, Path(folder), step=7 if quick else 1)
+            yield _kill_everywhere(kind, write, Path(folder), step=12 if quick else 1)
 
 
 def _pack_audio(folder: Path) -> None:

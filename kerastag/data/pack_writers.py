@@ -170,19 +170,17 @@ class _PackWriter:
         self, file: h5py.File, order: np.ndarray | None = None, on_block: Callable[..., object] | None = None
     ) -> None:
         """Create the datasets from the plain files, with the rows in another order on request, in constant memory."""
-        rows = [
-            np.memmap(self._files[key].name, column.dtype, "r", shape=(len(self), *column.shape))
-            for key, column in self._columns.items()
-        ]
         for key, (shape, dtype, chunk_rows, options) in self._columns.items():
             sizes = {"maxshape": (None, *shape), "chunks": (chunk_rows, *shape)}
             file.create_dataset(key, (len(self), *shape), dtype, **sizes, **options)
         step = max(1, _BLOCK_BYTES // sum(column.row_bytes for column in self._columns.values()))
         for start in range(0, len(self), step):
             block = slice(start, min(start + step, len(self)))
-            values = [column[block if order is None else order[block]] for column in rows]
-            for key, column_values in zip(self._columns, values, strict=True):
-                file[key][block] = column_values
+            values = []
+            for key, column in self._columns.items():  # Mapped again for every block, to release the memory.
+                rows = np.memmap(self._files[key].name, column.dtype, "r", shape=(len(self), *column.shape))
+                values.append(rows[block if order is None else order[block]])
+                file[key][block] = values[-1]
             if on_block is not None:
                 on_block(*values)
 
