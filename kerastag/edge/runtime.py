@@ -61,7 +61,7 @@ class LiteRTModel:
     first model is loaded.
 
     The attributes are `card`, the card in the file; `input` and `shape`, name and shape of the input; `length`, the
-    size of its second axis; `outputs` and `output_shapes`, names of the outputs and their shapes by name; and `split`,
+    size of its second axis, or None for a waveform of any length, where `shape` is that of one window; `outputs` and `output_shapes`, names of the outputs and their shapes by name; and `split`,
     the `SplitHead` of a file that holds one, else None.
 
     Args:
@@ -101,6 +101,8 @@ class LiteRTModel:
             received = f"{np.dtype(detail['dtype']).name} of shape {self.shape}"
             raise ValueError(f"{self.path}: the input must be float32 with a batch size of 1; received: {received}")
         self.length: int | None = self.shape[1]
+        if detail["shape_signature"][1:].tolist() == [-1]:
+            self.shape, self.length = (1, round(self.card.window_seconds * self.card.sample_rate)), None
         output_details = self._runner.get_output_details()
         is_tagger = len(output_details) == 1 and not output_details.keys() & set(MODEL_OUTPUTS)
         self._file_names = {"clipwise" if is_tagger else name: name for name in output_details}
@@ -117,7 +119,7 @@ class LiteRTModel:
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """Process clips of shape (batch, ...), and return the outputs by name, one row per clip."""
-        if batch.shape[1:] != self.shape[1:]:
+        if batch.shape[1:] != self.shape[1:] and (self.length is not None or batch.ndim != 2):
             raise ValueError(f"{self.path}: `{self.input}` must have shape {self.shape}; received: {batch.shape}")
         outputs = [self._runner(**{self.input: clip[None]}) for clip in batch]
         return {

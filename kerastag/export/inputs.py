@@ -104,7 +104,10 @@ def make_probes(prepared: PreparedModel) -> dict[str, np.ndarray]:
         return {name: each[None].astype(np.float32) for name, each in embeddings.items()}
     waveforms = _make_waveforms(prepared.card.sample_rate, prepared.num_samples)
     waveforms = {name: (np.rint(32_767 * each) / 32_768).astype(np.float32) for name, each in waveforms.items()}
-    return {name: _compute_inputs(each[None], prepared) for name, each in waveforms.items()}
+    probes = {name: _compute_inputs(each[None], prepared) for name, each in waveforms.items()}
+    if prepared.any_length:
+        probes |= {f"{name}, short": probe[:, : prepared.num_samples // 3] for name, probe in probes.items()}
+    return probes
 
 
 def _select_evenly(count: int) -> np.ndarray:

@@ -28,10 +28,11 @@ class PreparedModel(NamedTuple):
         network: Network to write.
         reference: Network as it was trained, in float32.
         input_name: Name of the input: `"waveform"`, `"log_mel"` or `"embedding"`.
-        input_shape: Shape of the input, without the batch axis.
+        input_shape: Shape of the input for one window, without the batch axis.
         card: Card of the file.
         front_end_layers: Names of the `LogMel` layers in `network`.
         split: Whether the file has two signatures, for streaming.
+        any_length: Whether the file takes a waveform of any length.
     """
 
     network: keras.Model
@@ -41,6 +42,7 @@ class PreparedModel(NamedTuple):
     card: Card
     front_end_layers: tuple[str, ...]
     split: bool
+    any_length: bool = False
 
     @property
     def num_samples(self) -> int:
@@ -65,7 +67,9 @@ def prepare_model(source: SourceModel, target: Target) -> PreparedModel:
     reference, network = (_select_outputs(each, target, source) for each in (reference, network))
     front_end_layers = tuple(layer.name for layer in flatten_layers(network) if isinstance(layer, LogMel))
     shape = _compute_input_shape(source, input_name, card)
-    return PreparedModel(network, reference, input_name, shape, card, front_end_layers, target.split)
+    return PreparedModel(
+        network, reference, input_name, shape, card, front_end_layers, target.split, target.any_length
+    )
 
 
 def _replace_input(network: keras.Model, input_name: str, transform: str, source: SourceModel) -> keras.Model:

@@ -75,6 +75,7 @@ class Target:
         smallest_weights: Number of weights, at least 0; layers with fewer stay in float16 where others have 8 bits, and
             in float32 where others have 16.
         window_seconds: Length of a clip in seconds; 0 takes the length from the card.
+        any_length: Whether the file takes a waveform of any length, instead of one clip.
         outputs: Names of the outputs to keep, of those that the model has.
         metadata: `"mediapipe"` adds the metadata that MediaPipe's `AudioClassifier` needs.
         runtime: `"tflite_runtime"` uses only the operations that tflite-runtime 2.14 supports.
@@ -97,6 +98,7 @@ class Target:
     keep_float: tuple[str, ...] = ()
     smallest_weights: int = 0
     window_seconds: float = 0.0
+    any_length: bool = False
     outputs: tuple[str, ...] = ("clipwise", "framewise", "embedding", "segments")
     metadata: str = "none"
     runtime: str = "current"
@@ -125,8 +127,11 @@ class Target:
             except re.error as error:
                 message = f"`keep_float` must hold regular expressions; received: {pattern!r} ({error})"
                 raise ValueError(message) from None
-        if not isinstance(self.split, bool):
-            raise ValueError(f"`split` must be true or false; received: {self.split!r}")
+        for name in ("split", "any_length"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be true or false; received: {getattr(self, name)!r}")
+        if self.any_length and (self.format, self.input, self.quantization) != ("tflite", "waveform", "none"):
+            raise ValueError("`any_length` must be false, except for a TFLite file in float32 that takes a waveform")
         if self.split and (self.format != "tflite" or self.needs_recordings):
             raise ValueError(f"`split` must be false with {self.format} and {self.quantization}; received: true")
         if self.format == "saved_model" and self.quantization != "none":

@@ -1,4 +1,4 @@
-"""Conversion of a network of a fixed input shape to a TFLite file with builtin operations only."""
+"""Conversion of a network to a TFLite file with builtin operations only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kerastag.layers.segment_pooling import SegmentPooling
 
 __all__ = ["Endpoints", "convert_functions", "convert_model", "lower_operation_versions"]
 
-Endpoints = dict[str, tuple[Callable[[Any], Any], str, tuple[int, ...]]]
+Endpoints = dict[str, tuple[Callable[[Any], Any], str, tuple[int | None, ...]]]
 """For each signature: a function of one tensor, the name of its input, and the shape of the input without the batch."""
 _NUM_AXES = 3  # batch, segments, values
 _CAST = 53  # number of the builtin operation
@@ -40,7 +40,8 @@ def convert_model(prepared: PreparedModel) -> bytes:
     """
     network, name, shape = prepared.network, prepared.input_name, prepared.input_shape
     if not prepared.split:
-        return convert_functions({"serving_default": (lambda x: network(x, training=False), name, shape)})
+        sizes = (None,) if prepared.any_length else shape
+        return convert_functions({"serving_default": (lambda x: network(x, training=False), name, sizes)})
     head, pool, num_values = _split_attention_head(network)
     segment, bag = SPLIT_SIGNATURES
     return convert_functions(

@@ -47,6 +47,7 @@ def test_the_bundled_targets_have_their_tolerances() -> None:
         "mediapipe",
         "tflite_runtime",
         "streaming_head",
+        "any_length",
     }
     assert expected <= set(NAMES)
     assert read_target("float32").tolerance == Tolerance(
@@ -74,6 +75,8 @@ def test_reading_a_target_loads_no_framework() -> None:
         ("smallest_weights = 0.5", r"`smallest_weights` must be an integer from 0; received: 0.5"),
         ("keep_float = '('", r"`keep_float` must be a list of strings; received: '\('"),
         ("keep_float = ['(']", r"`keep_float` must hold regular expressions; received: '\('"),
+        ("any_length = 1", r"`any_length` must be true or false; received: 1"),
+        ("any_length = true", r"`any_length` must be false, except for a TFLite file in float32 that takes a waveform"),
         ("[tolerance]\nclipwise = 2", r"`tolerance.clipwise` must be in \[0, 1\]; received: 2"),
         ("[tolerance]\nloud = 1", r"keys must be among clipwise, .*; received: `tolerance.loud`"),
         ("tolerance = 1", r"`tolerance` must be a table; received: 1"),
