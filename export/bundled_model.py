@@ -187,8 +187,8 @@ Ten-second soundscapes that `kerastag make-soundscapes` mixes from the recording
 20 dB above background noise, and up to three synthetic sounds of no class: noises, hums, tones, rings, clicks,
 speech-like and music-like sounds. Four tenths have no event. The weak labels of {num_train:,} soundscapes of folds 1
 to 4 train MN from scratch for {mn_steps:,} steps of {batch_size} clips, then both streams for {steps:,} steps
-(seed {seed}). Thresholds were selected on {num_valid} soundscapes of held-out recordings of these folds, for the best F1
-of segments, and raised until each class was claimed in at most {MAX_CLAIMS} of {num_other:,} clips of other sounds.
+(seed {seed}). Thresholds were selected on {num_valid} soundscapes of held-out recordings of these folds, for the best
+F1 of segments, and raised until each class was claimed in at most {MAX_CLAIMS} of {num_other:,} clips of other sounds.
 
 ESC-10 was collected from freesound.org by K. J. Piczak (*ESC: Dataset for Environmental Sound Classification*, 2015)
 and is licensed under CC BY 3.0; its README credits every recording.
