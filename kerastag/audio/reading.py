@@ -127,16 +127,18 @@ def read_windows(
     return _split_into_windows(read_blocks(source, sample_rate), sample_rate, length, hop)
 
 
-def read_stream(stream: IO[Any], sample_rate: int) -> np.ndarray:
+def read_stream(stream: IO[Any] | None, sample_rate: int) -> np.ndarray:
     """Read an audio file from a stream that cannot seek, such as `sys.stdin`, as a mono waveform.
 
     The bytes go to a temporary file first, because most formats cannot be decoded without seeking. Waveform and errors
     are those of `load`; messages call the file `standard input`.
 
     Args:
-        stream: Binary file object, or a text file object over a binary one.
+        stream: Binary file object, or a text file object over a binary one; None for a closed one.
         sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
     """
+    if stream is None:
+        raise ValueError("standard input: must be an audio file; received: a closed descriptor")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "stream")
         with path.open("wb") as file:

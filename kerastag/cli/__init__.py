@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
 
-from kerastag._command import hyphenate_options, mask_urls, normalize_options, run_command
+from kerastag._command import flush_or_discard, hyphenate_options, mask_urls, normalize_options, run_command
 from kerastag._version import __version__
 
 __all__ = ["ALIASES", "VERBS", "build_parser", "main"]
@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = ALIASES[argv[0]]
         print(f"kerastag {argv[0]}: warning: this verb is now called {verb}", file=sys.stderr)
         argv[0] = verb
-    args = build_parser().parse_args(argv)
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit:
+        flush_or_discard()  # The reader of the help text may have left.
+        raise
     debug = args.debug if "debug" in args else "--debug" in args.arguments
     return run_command(f"kerastag {args.verb}", lambda: _import_verb(args.verb).run(args), debug=debug)
 

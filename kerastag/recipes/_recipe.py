@@ -66,9 +66,9 @@ class Recipe:
                 self.run_synthetic(self, config, self.open_folder(config))
             else:
                 self.print_results(self.run(config, Path(config.data_dir)), self.open_folder(config))
-        except KeyboardInterrupt:
-            print(f"kerastag train {self.name}: interrupted; repeat the command to resume the run", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note("repeat the command to resume the run")
+            raise
         return 0
 
     def open_folder(self, config: Any) -> RunFolder:

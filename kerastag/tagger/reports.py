@@ -122,6 +122,8 @@ class _TaggedRecording(NamedTuple):
 
 
 def _check_options(top: int, threshold: float, format: str, plot: str | None, pooling: str) -> None:
+    if sys.stdout is None:
+        raise ValueError("standard output must be open; received: a closed descriptor")
     check_tag_limits(top, threshold)
     for name, value, choices in (("format", format, _FORMATTERS), ("pooling", pooling, POOLINGS)):
         if value not in choices:

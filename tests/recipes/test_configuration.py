@@ -153,7 +153,7 @@ def test_an_invalid_flag_is_one_line(capsys, argv, names):
 @pytest.mark.parametrize(
     "error",
     [
-        *(ValueError("`a`\n  is wrong"), FileNotFoundError("b"), OSError(28, "no space"), FloatingPointError("nan")),
+        *(ValueError("`a`\n  is wrong"), FileNotFoundError("b"), OSError("no space"), FloatingPointError("nan")),
         KeyError("a bug"),
     ],
 )
