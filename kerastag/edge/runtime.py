@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kerastag._native_logs import hide_native_logs
 from kerastag.card import Card
 from kerastag.edge.head import SPLIT_SIGNATURES, SplitHead
 
@@ -61,8 +62,9 @@ class LiteRTModel:
     first model is loaded.
 
     The attributes are `card`, the card in the file; `input` and `shape`, name and shape of the input; `length`, the
-    size of its second axis, or None for a waveform of any length, where `shape` is that of one window; `outputs` and `output_shapes`, names of the outputs and their shapes by name; and `split`,
-    the `SplitHead` of a file that holds one, else None.
+    size of its second axis, or None for a waveform of any length, where `shape` is that of one window; `outputs` and
+    `output_shapes`, names of the outputs and their shapes by name; and `split`, the `SplitHead` of a file that holds
+    one, else None.
 
     Args:
         path: Path of the file. The file has one signature with one float32 input, `waveform` (1, samples), `log_mel`
@@ -164,8 +166,9 @@ def _load_interpreter(path: Path, num_threads: int | None, required_package: str
             "something else. `kerastag export --target tflite_runtime` writes a file for both"
         )
     try:
-        interpreter = interpreter_class(model_path=os.fspath(path), num_threads=num_threads)
-        interpreter.allocate_tensors()
+        with hide_native_logs():
+            interpreter = interpreter_class(model_path=os.fspath(path), num_threads=num_threads)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:  # The file is damaged, or holds an operation that is not supported.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: damaged, or not a model that {package} can run ({reason})") from None

@@ -1,6 +1,5 @@
 """The target `any_length`, whose file takes recordings of any length, as Keras does."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -29,4 +28,4 @@ def test_a_recording_of_any_length_gives_what_keras_gives(tmp_path: Path, monkey
         timeline = tagger.predict_timeline(waveform[:num_samples], sample_rate=32_000)
         np.testing.assert_allclose(timeline.clipwise, expected.clipwise, atol=1e-5)
         np.testing.assert_allclose(timeline.framewise, expected.framewise, atol=1e-5)
-    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    assert not [name for name in tmp_path.iterdir() if name.name.startswith(".")]
