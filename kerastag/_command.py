@@ -14,8 +14,6 @@ from typing import Any
 
 from kerastag._native_logs import silence_tensorflow
 
-from kerastag._native_logs import silence_tensorflow
-
 __all__ = [
     "escape_control_characters",
     "flush_or_discard",
