@@ -4,17 +4,15 @@ A checkpoint follows every block, so that all of them are met. The final files m
 undisturbed process, and nothing else may be left.
 """
 
-import io
-import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _kills import Killer, call_in_child
 
 from kerastag.data import pack_writers
 from kerastag.data.audio_lists import AudioList, Recording
@@ -65,19 +63,19 @@ def _make_soundscapes(folder: Path) -> None:
 def _kill_everywhere(kind: str, write: Callable[[Path], Any], folder: Path, step: int) -> tuple[str, int, int, str]:
     undisturbed, killed = folder / "undisturbed", folder / "killed"
     undisturbed.mkdir()
-    _call_in_child(lambda: write(undisturbed), None)
+    call_in_child(lambda: write(undisturbed))
     expected = _read_all(undisturbed)
     tries, reasons = 0, []
     for torn in (False, True):
         for kill_at in range(1, 100_000, step):
             shutil.rmtree(killed, ignore_errors=True)
             killed.mkdir()
-            status = _call_in_child(lambda: write(killed), _Killer(kill_at, torn))
+            status = call_in_child(lambda: write(killed), Killer(kill_at, torn))
             if status == 0:  # It has fewer writes.
                 break
             tries += 1
             moment = f"{'torn ' if torn else ''}write {kill_at}"
-            if status != -signal.SIGKILL or (status := _call_in_child(lambda: write(killed), None)) != 0:
+            if status != -signal.SIGKILL or (status := call_in_child(lambda: write(killed))) != 0:
                 reasons.append(f"{moment}: status {status}")
             elif _read_all(killed) != expected:
                 reasons.append(f"{moment}: other files")
@@ -86,61 +84,3 @@ def _kill_everywhere(kind: str, write: Callable[[Path], Any], folder: Path, step
 
 def _read_all(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
-
-
-class _Killer:
-    """Replaces what writes to the disk by functions that count, and that kill the process at the right number."""
-
-    def __init__(self, kill_at: int, torn: bool) -> None:
-        self._count, self._kill_at, self._torn = 0, kill_at, torn
-
-    def install(self) -> None:
-        for name in ("fsync", "replace", "unlink", "rmdir", "mkdir"):
-            setattr(os, name, self._wrap(getattr(os, name)))
-        killer, path_open, stream_write = self, Path.open, pack_writers._Stream.write
-
-        class CountedFile(io.FileIO):
-            def write(self, data: Any) -> int:
-                killer.step(lambda half: super(CountedFile, self).write(half), data)
-                return super().write(data)
-
-        def open_counted(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-            is_column = mode in ("w+b", "r+b")
-            return io.BufferedRandom(CountedFile(path, mode)) if is_column else path_open(path, mode, *args, **kwargs)
-
-        def write_counted(stream: Any, data: Any) -> int:
-            killer.step(lambda half: stream_write(stream, half), data)
-            return stream_write(stream, data)
-
-        Path.open, pack_writers._Stream.write = open_counted, write_counted
-
-    def step(self, write: Callable[[Any], Any] | None = None, data: Any = None) -> None:
-        """Count a write, and kill the process if it is the right one; a torn write leaves its first half."""
-        self._count += 1
-        if self._count == self._kill_at:
-            if write is not None and self._torn:
-                write(memoryview(data).cast("B")[: memoryview(data).nbytes // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def _wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.step()
-            return function(*args, **kwargs)
-
-        return call
-
-
-def _call_in_child(function: Callable[[], Any], killer: _Killer | None) -> int:
-    """Call a function in a forked process, and return its exit status, negative for a signal."""
-    if pid := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    status = 1
-    try:
-        if killer is not None:
-            killer.install()
-        function()
-        status = 0
-    except Exception as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    finally:
-        os._exit(status)

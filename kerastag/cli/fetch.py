@@ -19,6 +19,6 @@ def run(args: argparse.Namespace) -> None:
 
     if args.name is None:
         for name, file in FILES.items():
-            print(f"{name:26} {file.base_url}{file.file_name}")
+            print(f"{name:26} {file.base_url}{file.file_name} ({file.check})")
         return
     print(fetch(args.name, from_file=args.from_file))
