@@ -11,7 +11,7 @@ from kerastag._version import __version__
 from kerastag.bundled import BUNDLED_MODEL, resolve_model_path
 from kerastag.card import Card
 
-__all__ = ["PRESETS", "fetch_model"]
+__all__ = ["PRESETS", "fetch_model", "find_tagger_weights"]
 
 _EFFICIENTAT = ("mn04_as", "mn05_as", "mn10_as", "mn20_as", "mn30_as", "mn40_as", "mn40_as_ext")
 # The function of `kerastag.importers` for each preset, and the public files that it reads.
@@ -53,6 +53,12 @@ def fetch_model(model: str | os.PathLike[str]) -> Path:
     if not Path(name).is_file():
         raise FileNotFoundError(f"`model` must be a file or one of {', '.join(PRESETS)}; received: {name!r}")
     return Path(name)
+
+
+def find_tagger_weights(model: str) -> str | None:
+    """Return the name of the public file that holds the weights of a published tagger; None for any other model."""
+    importer, files = _SOURCES.get(model, ("", ()))
+    return files[0] if importer in ("import_efficientat", "import_panns") else None
 
 
 def _import_preset(preset: str) -> Path:

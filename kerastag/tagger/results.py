@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerastag.labels import LabelSet
+from kerastag.tagger.windows import Window
 
-__all__ = ["POOLINGS", "Tag", "Timeline", "WindowPooling", "check_tag_limits"]
+__all__ = ["POOLINGS", "Tag", "Timeline", "WindowFrames", "WindowPooling", "check_tag_limits"]
 
 POOLINGS = ("max", "mean")
 """Ways of pooling the windows of a long recording."""
@@ -47,6 +48,15 @@ class Timeline(NamedTuple):
     def edges(self) -> np.ndarray:
         """Start of each frame and end of the last one, seconds, `(frames + 1,)`."""
         return np.append(self.seconds, self.duration_seconds)
+
+
+class WindowFrames(NamedTuple):
+    """Output frames of one window that no earlier window has; the arrays are those of a `Timeline`."""
+
+    window: Window
+    clipwise: np.ndarray
+    probabilities: np.ndarray
+    framewise: np.ndarray
 
 
 class WindowPooling:

@@ -14,7 +14,7 @@ from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel, Runtime, get_single
 from kerastag.events import limit_framewise
 from kerastag.labels import LabelSet
 from kerastag.tagger.presets import fetch_model
-from kerastag.tagger.results import Tag, Timeline, WindowPooling, check_tag_limits
+from kerastag.tagger.results import Tag, Timeline, WindowFrames, WindowPooling, check_tag_limits
 from kerastag.tagger.windows import Recording, Window, WindowPredictor
 
 __all__ = ["Tagger"]
@@ -141,23 +141,41 @@ class Tagger:
         `kerastag.events.limit_framewise`. Arguments and errors are those of `tag`; a model without probabilities over
         time is a ValueError, too.
         """
-        frame_seconds = self.seconds_per_frame
-        clipwise, parts, num_frames, partial_frame = WindowPooling(pooling), [], 0, None
+        clipwise, parts = WindowPooling(pooling), []
+        for frames in self.predict_frames(source, sample_rate=sample_rate):
+            clipwise.add(frames.clipwise, frames.window.new_seconds)
+            parts.append(np.stack([frames.probabilities, frames.framewise]))
+        probabilities, framewise = np.concatenate(parts, axis=1)
+        seconds = self.seconds_per_frame * np.arange(len(probabilities))
+        duration_seconds = frames.window.end_seconds
+        return Timeline(seconds, probabilities, clipwise.value, self.labels, duration_seconds, framewise)
+
+    def predict_frames(self, source: Recording, *, sample_rate: int | None = None) -> Iterator[WindowFrames]:
+        """Predict what `predict_timeline` does window by window, in memory that does not grow with the recording.
+
+        Yields:
+            For each window, its probabilities and the output frames that follow those of the windows before.
+        """
+        frame_seconds, num_frames = self.seconds_per_frame, 0
+        frames: WindowFrames | None = None
         for window, outputs in self.predict_windows(source, "clipwise", "framewise", sample_rate=sample_rate):
-            clipwise.add(outputs["clipwise"], window.new_seconds)
+            if frames is not None:
+                yield frames
             first = round(window.start_seconds / frame_seconds)
             length = (window.end_seconds - window.start_seconds) / frame_seconds
             framewise = outputs["framewise"][: math.ceil(length - 1e-6)]
-            frames = np.stack([limit_framewise(framewise, outputs["clipwise"]), framewise])
-            whole_frames = frames[:, : math.floor(length + 1e-6)]
-            # A frame that ends with its window comes from less audio than the same frame of the next window.
-            parts.append(whole_frames[:, num_frames - first :])
-            partial_frame = frames[:, whole_frames.shape[1] :]
-            num_frames = max(num_frames, first + whole_frames.shape[1])
-            duration_seconds = window.end_seconds
-        probabilities, framewise = np.concatenate([*parts, partial_frame], axis=1)
-        seconds = frame_seconds * np.arange(len(probabilities))
-        return Timeline(seconds, probabilities, clipwise.value, self.labels, duration_seconds, framewise)
+            num_whole = math.floor(length + 1e-6)
+            new, partial = slice(num_frames - first, num_whole), slice(num_whole, None)
+            num_frames = max(num_frames, first + num_whole)
+            limited = limit_framewise(framewise, outputs["clipwise"])
+            frames = WindowFrames(window, outputs["clipwise"], limited[new], framewise[new])
+        # A frame that ends with its window comes from less audio than the same frame of the next window, so that only
+        # the last one is used.
+        assert frames is not None  # for the type checker: every recording has a window
+        probabilities = np.concatenate([frames.probabilities, limited[partial]])
+        yield frames._replace(
+            probabilities=probabilities, framewise=np.concatenate([frames.framewise, framewise[partial]])
+        )
 
     def embed(
         self, source: Recording, *, sample_rate: int | None = None, segment_seconds: float | None = None
