@@ -34,15 +34,17 @@ def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     def warn_unreadable(error: OSError) -> None:
         warnings.warn(f"{error.filename}: cannot be read ({error.strerror})", AudioWarning, stacklevel=2)
 
-    identities = {str(root): (_identify(root),)}  # of every folder on the way from the root
+    identities: dict[str, tuple[tuple[int, int], ...]] = {
+        str(root): (_identify(root),)
+    }  # of every folder on the way from the root
     for parent, folders, names in os.walk(root, onerror=warn_unreadable, followlinks=True):
         ancestors = identities.pop(parent)
         names = [name for name in names if not name.startswith(".")]
         for name in [name for name in folders if not name.startswith(".")]:
-            path = os.path.join(parent, name)  # noqa: PTH118
-            identity = _identify(Path(path))
+            subfolder = os.path.join(parent, name)  # noqa: PTH118
+            identity = _identify(Path(subfolder))
             if identity not in ancestors:
-                identities[path] = (*ancestors, identity)
+                identities[subfolder] = (*ancestors, identity)
         folders[:] = [name for name in folders if os.path.join(parent, name) in identities]  # noqa: PTH118
         relative = Path(parent).relative_to(root)
         for path in (relative / name for name in names):

@@ -1,21 +1,33 @@
-"""Decoding with libsndfile: WAV, FLAC, Ogg (Vorbis and Opus), MP3 and more, as far as a file is not damaged."""
+"""Decoding with libsndfile: WAV, FLAC, Ogg (Vorbis and Opus), MP3 and more, to the end of the file."""
 
 import contextlib
-import io
+import math
 import os
-import struct
+import re
+import tempfile
+import threading
 import warnings
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Generator, Iterator
+from typing import IO, BinaryIO
 
 import numpy as np
 import soundfile
 
 from kerastag.audio.request import FRAMES_PER_READ, AudioWarning, Request
+from kerastag.audio.sections import (
+    UNKNOWN_FRAMES,
+    Section,
+    find_first_section,
+    find_next_section,
+    is_complete_ogg,
+    is_padding,
+    read_pcm_length,
+)
 
-_MAX_MISSING_SECONDS = 0.05  # The header of an MP3 may be a frame off; a file that lacks more than this is truncated.
-_MAX_OGG_PAGE_BYTES = 65_307
+_MAX_MISSING_SECONDS = 0.05  # The header of an MP3 may be a frame off.
+_MAX_UNREAD_MP3_SECONDS = 0.25  # Encoders add frames at the end, which the number of frames in the header leaves out.
 _MP3_PREROLL_FRAMES = 16 * 1152
+_MPG123_LINE = re.compile(rb"(\[[^\]\n]*libmpg123[^\]\n]*\]|Note: |Warning: )")
 
 
 class DecodingError(Exception):
@@ -23,49 +35,167 @@ class DecodingError(Exception):
 
 
 def decode_with_libsndfile(request: Request) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the sample rate of a file in Hz and samples `(frames, channels)`, float32, and warn if it ends too early.
+    """Yield the sample rate of a file in Hz and the requested samples `(frames, channels)`, float32.
+
+    One warning names a file that is damaged, truncated, or longer than its header says.
 
     Raises:
         DecodingError: libsndfile cannot decode the file; raised before the first block, so another decoder may try.
     """
-    with request.path.open("rb") as opened, _UnnamedFile(opened.fileno(), "rb", closefd=False) as unnamed:
-        header_frames = _read_wav_frames(unnamed)
+    with request.path.open("rb", buffering=0) as file:
+        yield from _Decoder(file, request).decode()  # type: ignore[arg-type]
+
+
+class _Decoder:
+    """A decoder of one section of a file after the other. Positions count the frames that were decoded or skipped."""
+
+    def __init__(self, file: BinaryIO, request: Request) -> None:
+        self._file, self._request = file, request
+        self._section = find_first_section(file)
+        self._sound_file = self._open_first()
+        self._set_rate(self._sound_file.samplerate)
+        self._position = self._section_frames = 0
+        self._damaged_at: float | None = None
+
+    def decode(self) -> Iterator[tuple[int, np.ndarray]]:
         try:
-            file = _SequentialSoundFile(unnamed)
+            self._seek()
+            first_position, is_last = self._position, False
+            while not is_last:
+                has_failed = yield from self._decode_section()
+                is_last = self._position >= self._end or not self._open_next(has_failed)
+            if self._position == first_position and self._start < self._header_frames < UNKNOWN_FRAMES:
+                raise DecodingError("damaged before the first sample")
+            self._warn()
+        finally:
+            self._sound_file.close()
+
+    def _open_first(self) -> soundfile.SoundFile:
+        try:
+            sound_file = _open(self._section)
+            length = read_pcm_length(self._file, sound_file.format, self._section)
+            if length is not None and length.section is not None:
+                sound_file.close()
+                self._section = length.section
+                sound_file = _open(self._section)
         except soundfile.LibsndfileError as error:
             # This is the message for an MP3 without a whole frame, although the file is open by now.
             no_frame = "does not exist" in error.error_string
             raise DecodingError("no whole frame" if no_frame else error.error_string.rstrip(".")) from None
-        with file:
-            if not file.frames:
-                raise DecodingError("no samples")
-            start = position = round(request.offset_seconds * file.samplerate)
-            for block in _read_blocks(file, start, request.compute_max_frames(file.samplerate)):
-                position += len(block)
-                yield file.samplerate, block
-            if position == start and start < file.frames:
-                raise DecodingError("damaged before the first sample")
-            header_frames = max(header_frames, file.frames)
-            used = f"using the first {position / file.samplerate:.2f} s"
-            if header_frames - position > _MAX_MISSING_SECONDS * file.samplerate:
-                total = f"the {header_frames / file.samplerate:.2f} s in its header"
-                warnings.warn(f"{request.name}: truncated or damaged; {used} of {total}", AudioWarning, stacklevel=2)
-            if file.format == "OGG" and not _is_complete_ogg(unnamed):
-                message = f"{request.name}: truncated, its Ogg stream has no end; {used}"
-                warnings.warn(message, AudioWarning, stacklevel=2)
+        if not sound_file.frames:
+            raise DecodingError("no samples")
+        self._header_frames = sound_file.frames
+        if length is not None and length.available:
+            self._header_frames = sound_file.frames * length.declared // length.available
+        return sound_file
 
+    def _set_rate(self, rate: int) -> None:
+        self._rate = rate
+        self._start = round(self._request.offset_seconds * rate)
+        self._end = self._start + (self._request.compute_max_frames(rate) or math.inf)
 
-class _UnnamedFile(io.FileIO):
-    """A file without a name, so that soundfile cannot use its extension.
-
-    Seeking to a position before the beginning, as damaged headers ask for, leaves the file where it is.
-    """
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    def _seek(self) -> None:
+        """Go to the start of the request, or a little before it. Where that fails, all before it is decoded."""
+        # After a seek, an MP3 is silent until the frames that it refers back to have passed, and an Ogg file may be at
+        # another position (libsndfile 1.2.2, in the last page).
+        file = self._sound_file
+        position = self._start - (_MP3_PREROLL_FRAMES if file.format == "MP3" else 0)
+        if file.format == "OGG" or not 0 < position < file.frames:
+            return
         try:
-            return super().seek(offset, whence)
-        except OSError:  # libsndfile notices from the result that the position is another one
-            return self.tell()
+            with _hide_mpg123_lines(self._section):
+                file.seek(position)
+        except soundfile.LibsndfileError:
+            file.close()
+            self._section.seek(0)
+            self._sound_file = _open(self._section)
+        else:
+            self._position = self._section_frames = position
+
+    def _decode_section(self) -> Generator[tuple[int, np.ndarray], None, bool]:
+        """Yield the blocks of a section until its end or the end of the request; return whether damage has ended it."""
+        has_failed = False
+        while not has_failed and self._position < self._end:
+            size = int(min(FRAMES_PER_READ, self._end - self._position))
+            block = np.full((size, self._sound_file.channels), np.nan, np.float32)
+            try:
+                with _hide_mpg123_lines(self._section):
+                    block = self._sound_file.read(out=block)
+            except soundfile.LibsndfileError:  # The samples before the damage are in the block.
+                has_failed = True
+                block = block[: np.isnan(block[:, 0]).argmax()]
+            if not len(block):
+                break
+            skipped = min(len(block), max(0, self._start - self._position))
+            self._position += len(block)
+            self._section_frames += len(block)
+            if skipped < len(block):
+                yield self._rate, block[skipped:]
+        return has_failed
+
+    def _open_next(self, has_failed: bool) -> bool:
+        """Open what follows a section, if it can be decoded."""
+        format_name = self._sound_file.format
+        self._sound_file.close()
+        unread_bytes = self._section.end - self._section.file_position
+        read_bytes = self._section.file_position - self._section.start
+        unread_seconds = unread_bytes * self._section_frames / self._rate / max(1, read_bytes)
+        if format_name == "MP3" and not has_failed and unread_seconds < _MAX_UNREAD_MP3_SECONDS:
+            return False
+        expected_frame = self._section.first_frame + self._section_frames
+        section: Section | None = self._section
+        while section is not None:
+            section = find_next_section(self._file, section, format_name, self._section_frames)
+            self._section_frames = 0
+            if section is None:
+                break
+            try:
+                self._sound_file = _open(section)
+            except soundfile.LibsndfileError:
+                has_failed = True
+                continue
+            if section.first_frame:  # a part of a FLAC stream
+                has_failed = section.first_frame > expected_frame
+                # The first samples of this frame may have been decoded already.
+                self._start = max(self._start, self._position)
+                self._position -= max(0, expected_frame - section.first_frame)
+            elif format_name != "MP3" or not has_failed:
+                self._add_stream()
+            if has_failed and format_name != "OGG":
+                self._note_damage()
+            self._section = section
+            return True
+        is_sound = unread_seconds > _MAX_MISSING_SECONDS and self._header_frames >= UNKNOWN_FRAMES
+        if (has_failed or is_sound) and not is_padding(self._file, self._section.file_position, self._section.end):
+            self._note_damage()
+        return False
+
+    def _note_damage(self) -> None:
+        if self._damaged_at is None:
+            self._damaged_at = self._position / self._rate
+
+    def _add_stream(self) -> None:
+        """Take the rate of the next stream of a file and the number of frames in its header into account."""
+        ratio = self._sound_file.samplerate / self._rate
+        self._position = round(self._position * ratio)
+        self._header_frames = round(self._header_frames * ratio) + self._sound_file.frames
+        self._set_rate(self._sound_file.samplerate)
+
+    def _warn(self) -> None:
+        format_name, is_whole = self._sound_file.format, self._position < self._end
+        seconds, header_seconds = self._position / self._rate, self._header_frames / self._rate
+        is_known = self._header_frames < UNKNOWN_FRAMES
+        if self._damaged_at is not None:
+            problem = f"damaged at {self._damaged_at:.2f} s; using the {seconds:.2f} s that could be decoded"
+        elif is_whole and is_known and header_seconds - seconds > _MAX_MISSING_SECONDS:
+            problem = f"truncated or damaged; using {seconds:.2f} s of the {header_seconds:.2f} s in its header"
+        elif is_known and seconds - header_seconds > _MAX_MISSING_SECONDS:
+            problem = f"longer than the {header_seconds:.2f} s in its header; using {seconds:.2f} s"
+        elif is_whole and format_name == "OGG" and not is_complete_ogg(self._file):
+            problem = f"truncated, its Ogg stream has no end; using {seconds:.2f} s"
+        else:
+            return
+        warnings.warn(f"{self._request.name}: {problem}", AudioWarning, stacklevel=2)
 
 
 class _SequentialSoundFile(soundfile.SoundFile):
@@ -78,42 +208,45 @@ class _SequentialSoundFile(soundfile.SoundFile):
         return False
 
 
-def _read_blocks(file: soundfile.SoundFile, start: int, max_frames: int | None) -> Iterator[np.ndarray]:
-    """Yield blocks `(frames, channels)` from frame `start` until the end or the first damage."""
-    # After a seek, an MP3 is silent until the frames that it refers back to have passed, and an Ogg file may be at
-    # another position (libsndfile 1.2.2, in the last page). So decoding starts earlier, for Ogg at the beginning.
-    preroll = min(start, {"MP3": _MP3_PREROLL_FRAMES, "OGG": start}.get(file.format, 0))
-    with contextlib.suppress(soundfile.LibsndfileError):  # the caller warns of what is missing at the end
-        if start > preroll:
-            file.seek(min(start, file.frames) - preroll)
-        size = FRAMES_PER_READ if max_frames is None or preroll else min(FRAMES_PER_READ, max_frames)
-        while len(block := file.read(size, dtype="float32", always_2d=True)):
-            skipped = min(preroll, len(block))
-            preroll -= skipped
-            if skipped < len(block):
-                yield block[skipped:]
+def _open(section: Section) -> soundfile.SoundFile:
+    with _hide_mpg123_lines(section):
+        return _SequentialSoundFile(section)
 
 
-def _is_complete_ogg(file: IO[bytes]) -> bool:
-    """Return whether the last page of an Ogg file is marked as the end of its stream."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_OGG_PAGE_BYTES))
-    _, page, rest = file.read().rpartition(b"OggS")
-    return bool(page and len(rest) > 1 and rest[1] & 4)
+_hiding_lock = threading.Lock()
+_hiding: list[tuple[int, IO[bytes]]] = []  # a copy of standard error and what replaces it, while something is hidden
+_num_hiding = 0
 
 
-def _read_wav_frames(file: IO[bytes]) -> int:
-    """Read the number of frames from a WAV header, which libsndfile limits to those that exist; 0 if unknown."""
-    frame_bytes = 0
-    if (header := file.read(12))[:4] == b"RIFF" and header[8:] == b"WAVE":
-        while len(chunk := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", chunk)
-            if name == b"data":
-                file.seek(0)
-                is_streamed = size >= 0x7FFF_0000  # the length was unknown when the header was written
-                return 0 if is_streamed or not frame_bytes else size // frame_bytes
-            body = file.read(min(size, 16))
-            if name == b"fmt " and len(body) >= 14:
-                frame_bytes = struct.unpack_from("<H", body, 12)[0]
-            file.seek(size - len(body) + size % 2, os.SEEK_CUR)
-    file.seek(0)
-    return 0
+@contextlib.contextmanager
+def _hide_mpg123_lines(section: Section) -> Iterator[None]:
+    """Keep what mpg123, the MP3 decoder in libsndfile, writes about damage off standard error.
+
+    It writes to file descriptor 2, and libsndfile has no option against it. While it runs, in any number of threads, a
+    temporary file replaces this descriptor. What else was written there is passed on when the last thread is done,
+    milliseconds later.
+    """
+    global _num_hiding
+    if not section.is_mpeg:
+        yield
+        return
+    with _hiding_lock:
+        _num_hiding += 1
+        if _num_hiding == 1:
+            with contextlib.suppress(OSError):  # Standard error is closed.
+                _hiding.append((os.dup(2), tempfile.TemporaryFile(buffering=0)))  # noqa: SIM115
+                os.dup2(_hiding[0][1].fileno(), 2)
+    try:
+        yield
+    finally:
+        with _hiding_lock:
+            _num_hiding -= 1
+            if not _num_hiding and _hiding:
+                descriptor, file = _hiding.pop()
+                os.dup2(descriptor, 2)
+                os.close(descriptor)
+                with file:
+                    file.seek(0)
+                    for line in file:
+                        if not _MPG123_LINE.match(line):
+                            os.write(2, line)

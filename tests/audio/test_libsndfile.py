@@ -18,9 +18,7 @@ def test_a_truncated_file_is_decoded_as_far_as_possible_with_a_warning(tmp_path,
     path = write_audio(tmp_path / "clip", noise, 16_000, container, subtype)
     whole = audio.load(path, 16_000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(
-        audio.AudioWarning, match=r"clip: truncated or damaged; using the first 2\.\d\d s of the 5\.00 s"
-    ):
+    with pytest.warns(audio.AudioWarning, match=r"clip: truncated or damaged; using 2\.\d\d s of the 5\.00 s"):
         part = audio.load(path, 16_000)
     assert 30_000 < len(part) <= 40_000
     np.testing.assert_array_equal(part[:30_000], whole[:30_000])
