@@ -1,12 +1,15 @@
-"""Every use of Keras's private API, which may change with any release; `tests/test_keras.py` notices.
+"""Every use of Keras's private API, which may change with any release; `tests/test_keras.py` notices."""
 
-The module is a leaf: it imports nothing of kerastag.
-"""
-
+import json
+import shutil
+import zipfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-__all__ = ["flatten_layers", "get_averaged_variables", "list_ancestors", "sync_jax_state"]
+from kerastag.files import atomic_path
+
+__all__ = ["flatten_layers", "get_averaged_variables", "list_ancestors", "save_model", "sync_jax_state"]
 
 
 def flatten_layers(model: Any) -> Iterable[Any]:
@@ -44,3 +47,38 @@ def sync_jax_state(model: Any) -> None:
     """Bring the variables of a model up to date within `fit` on the JAX backend."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Save a model as a `.keras` file, with the same bytes for the same model.
+
+    Keras stores the time, and addresses in memory as the numbers of objects that are used several times.
+    """
+    model.save(path)
+    with (
+        atomic_path(path) as temporary_path,
+        zipfile.ZipFile(path) as source,
+        zipfile.ZipFile(temporary_path, "w") as target,
+    ):
+        for member in source.infolist():
+            new_member = zipfile.ZipInfo(member.filename)
+            new_member.file_size = member.file_size
+            if member.filename in ("config.json", "metadata.json"):
+                content = json.loads(source.read(member))
+                content.pop("date_saved", None)
+                _renumber_shared_objects(content, {})
+                target.writestr(new_member, json.dumps(content))
+            else:
+                with source.open(member) as old, target.open(new_member, "w") as new:
+                    shutil.copyfileobj(old, new)
+
+
+def _renumber_shared_objects(value: Any, numbers: dict[int, int]) -> None:
+    """Give shared objects numbers in the order of their first use."""
+    if isinstance(value, dict):
+        if isinstance(number := value.get("shared_object_id"), int):
+            value["shared_object_id"] = numbers.setdefault(number, len(numbers))
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _renumber_shared_objects(item, numbers)

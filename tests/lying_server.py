@@ -84,8 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
         server, behavior = self.server, self.server.behavior
         server.requests.append(dict(self.headers))
         body, start, headers = server.body, 0, {}
-        asked = self.headers.get("Range", "").removeprefix("bytes=").removesuffix("-")
-        is_resumed = bool(asked) and self.headers.get("If-Range") == server.etag
+        requested = self.headers.get("Range", "").removeprefix("bytes=").removesuffix("-")
+        is_resumed = bool(requested) and self.headers.get("If-Range") == server.etag
         is_first = len(server.requests) == 1
         if behavior == "missing":
             return self.send_error(404)
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         if behavior == "compressed":
             body, headers = gzip.compress(body), {"Content-Encoding": "gzip"}
         if is_resumed and behavior != "no resume":
-            start = int(asked)
+            start = int(requested)
             headers = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
             if behavior == "part of the beginning":
                 return self._send(206, body[: len(body) - start], {"Content-Range": f"bytes 0-{start - 1}/{len(body)}"})

@@ -1,5 +1,7 @@
 """The private API of Keras that kerastag relies on: each test names the function of `kerastag._keras` to adapt."""
 
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -51,3 +53,24 @@ def test_sync_jax_state_makes_the_weights_current_within_fit(model):
     before = model.get_weights()
     model.fit(np.ones((4, 3)), np.ones((4, 2)), batch_size=4, verbose=0, callbacks=[recorder])
     assert not np.array_equal(recorder.weights[1], before[1]), ADAPT.format("sync_jax_state")
+
+
+def test_a_saved_model_has_the_same_bytes_at_any_time(tmp_path):
+    def build():
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4,))
+        shared = keras.layers.Dense(4, name="shared", kernel_regularizer=keras.regularizers.L2(0.1))
+        return keras.Model(inputs, keras.layers.Activation(keras.layers.ReLU())(shared(shared(inputs))))
+
+    model = build()
+    for name, model_of_file in (("a.keras", model), ("b.keras", build())):
+        _keras.save_model(model_of_file, tmp_path / name)
+    assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes(), ADAPT.format("save_model")
+    loaded = keras.saving.load_model(tmp_path / "a.keras")
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert "date_saved" not in archive.read("metadata.json").decode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]

@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import numpy as np
 
 from kerastag._provenance import package_versions
 from kerastag.card import Card
-from kerastag.custom.clips import load_clips
+from kerastag.custom.clips import Clips, load_clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.cross_validation import cross_validate, evaluate_logistic_regression
 from kerastag.custom.embeddings import PretrainedBackbone, embed_clips, load_backbone
@@ -50,6 +51,11 @@ def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
     if folder.is_finished:
         print(f"{folder.path}: already finished; its metrics are shown again", file=sys.stderr)
         return folder.metrics()
+    with folder.lock():
+        return _train(config, folder, clips, backbone_path)
+
+
+def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path: Path) -> dict[str, Any]:
     if clips.missing:
         print(f"missing: {len(clips.missing)} recordings: {', '.join(clips.missing)}", file=sys.stderr)
     enable_determinism()

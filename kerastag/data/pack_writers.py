@@ -525,7 +525,8 @@ def pack_audio(
             return str(error)
 
     samples = round(clip_seconds * sample_rate)
-    digest = hashlib.sha256(f"{_FORMAT_VERSION} {sample_rate} {samples} {recordings.labels}".encode())
+    settings = f"{_FORMAT_VERSION} {sample_rate} {samples} {skip_corrupt} {recordings.labels}"
+    digest = hashlib.sha256(settings.encode())
     for recording in recordings.recordings:
         with suppress(OSError):  # A file that has vanished raises an error when it is loaded.
             status = recording.path.stat()

@@ -19,7 +19,7 @@ from kerastag.export.saved_model import find_next_version, load_saved_model, wri
 from kerastag.export.source import extract_embedder, read_source
 from kerastag.export.target import Target
 from kerastag.export.tflite import convert_model, lower_operation_versions
-from kerastag.files import atomic_path, temporary_folder, write_json
+from kerastag.files import atomic_path, hold_lock, temporary_folder, write_json
 
 __all__ = ["export_model"]
 
@@ -66,7 +66,7 @@ def export_model(
         source = extract_embedder(source, segment_seconds)
     prepared = prepare_model(source, target)
     clips = None if evaluation is None else PackInputs(evaluation, prepared)
-    with temporary_folder(output) as folder:
+    with hold_lock(output), temporary_folder(output) as folder:
         temporary_path = folder / output.name
         run: Run
         if target.format == "saved_model":
@@ -81,7 +81,7 @@ def export_model(
         path = output / str(find_next_version(output)) if target.format == "saved_model" else output
         with atomic_path(path) as replacement:
             temporary_path.rename(replacement)
-    write_json(output.with_name(f"{output.name.removesuffix('.tflite')}.parity.json"), report.as_dict())
+        write_json(output.with_name(f"{output.name.removesuffix('.tflite')}.parity.json"), report.as_dict())
     return report
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastag._keras import save_model as save_keras_model
 from kerastag._version import __version__
 from kerastag.card import Card, write_card
 from kerastag.dsp import FRONT_ENDS
@@ -130,7 +131,7 @@ def save_model(
         **card_fields,
     )
     with atomic_path(output) as temporary_path:
-        model.save(temporary_path)
+        save_keras_model(model, temporary_path)
         write_card(temporary_path, card)
     return Path(output)
 

@@ -89,14 +89,15 @@ class Recipe:
         if folder.is_finished:
             print(f"{folder.path}: already finished; its metrics are shown again", file=sys.stderr)
             return folder.metrics()
-        if self.task is None:
-            from kerastag.training.evaluation import evaluate_scores
+        with folder.lock():
+            if self.task is None:
+                from kerastag.training.evaluation import evaluate_scores
 
-            assert self.compute_scores is not None
-            return evaluate_scores(folder, self.compute_scores, config, data_dir)
-        from kerastag.training.trainer import train
+                assert self.compute_scores is not None
+                return evaluate_scores(folder, self.compute_scores, config, data_dir)
+            from kerastag.training.trainer import train
 
-        return train(folder, self.task, config, data_dir)
+            return train(folder, self.task, config, data_dir)
 
     @staticmethod
     def print_results(metrics: Mapping[str, Any], folder: RunFolder) -> None:

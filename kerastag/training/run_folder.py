@@ -15,14 +15,25 @@
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kerastag._keras import save_model
 from kerastag._provenance import package_versions
 from kerastag.card import Card, write_card
 from kerastag.dsp import FRONT_ENDS
-from kerastag.files import format_csv, read_json, remove_stale_files, write_atomically, write_json, write_text
+from kerastag.files import (
+    format_csv,
+    hold_lock,
+    is_temporary,
+    read_json,
+    remove_stale_files,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from kerastag.labels import LabelSet
 
 __all__ = ["FORMAT", "RunFolder", "embedding_card"]
@@ -76,7 +87,7 @@ class RunFolder:
         remove_stale_files(path)
         if (path / "config.json").exists() or (path / "settings.json").exists():
             _check_same_run(cls.open(path), system, values)
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and not all(is_temporary(entry) for entry in path.iterdir()):
             raise ValueError(f"{path}: `run_dir` must be a run folder or an empty folder; it holds other files")
         write_json(path / "config.json", {"format": FORMAT, "system": system, **values})
         write_json(path / "versions.json", package_versions())
@@ -106,6 +117,13 @@ class RunFolder:
         if version == 0:
             system, values = _upgrade(system, values)
         return cls(path, system, values)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return a context in which no other process can train in the folder.
+
+        Entering it raises a BlockingIOError if another process trains there.
+        """
+        return hold_lock(self.path / "config.json")
 
     @property
     def is_finished(self) -> bool:
@@ -196,7 +214,7 @@ class RunFolder:
         """Write a model with its card, `model.keras` by default."""
 
         def write(temporary_path: Path) -> None:
-            model.save(temporary_path)
+            save_model(model, temporary_path)
             write_card(temporary_path, card)
 
         write_atomically(path or self.model_path, write)

@@ -110,6 +110,25 @@ def test_a_partial_pack_of_other_files_is_started_again(tree, tmp_path, monkeypa
         assert (pack.rows([0])[0] == round(0.5 * 32767)).all()
 
 
+def test_a_partial_pack_without_the_corrupt_files_is_not_resumed_if_they_are_errors(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack_writers, "_BLOCK_CLIPS", 1)
+    (tree / "cat/aa.wav").write_bytes(b"bad")
+    load = audio.load
+
+    def load_until_interrupted(path, *arguments, **options):
+        if path.name == "d.wav":
+            raise KeyboardInterrupt
+        return load(path, *arguments, **options)
+
+    monkeypatch.setattr(audio, "load", load_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack_tree(tree, tmp_path / "train.h5", skip_corrupt=True)
+    monkeypatch.setattr(audio, "load", load)
+    assert (tmp_path / "train.h5.partial/checkpoint.json").exists()
+    with pytest.raises(ValueError, match=r"aa\.wav"):
+        pack_tree(tree, tmp_path / "train.h5")
+
+
 def test_a_full_disk_gives_an_error_of_one_line(tree, tmp_path, limit_file_size, capsys):
     soundfile.write(tree / "dog/long.wav", np.random.default_rng(0).uniform(-1, 1, 20 * 16_000), 16_000)
     limit_file_size(100_000)

@@ -1,6 +1,7 @@
 """Tests of the run folder: what it holds, when it is the same run, and folders of the format before version 0.1."""
 
 import json
+import os
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_a_run_killed_while_its_first_file_was_written_starts_again(tmp_path):
     (tmp_path / ".4194305.config.json").write_text('{"half')  # no process has this number
     RunFolder.create(tmp_path, "es_min", TrainingConfig())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "versions.json"]
+
+
+@pytest.mark.parametrize("name", [f".{os.getpid()}.config.json", ".config.json.lock", f".{os.getppid()}-files.model"])
+def test_a_folder_with_temporary_files_alone_is_empty(tmp_path, name):
+    (tmp_path / name).write_text("half")
+    assert not RunFolder.create(tmp_path, "es_min", TrainingConfig()).is_finished
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", "es_min", TrainingConfig())
+    message = rf"run/config\.json: is being written by process {os.getpid()}"
+    with folder.lock(), pytest.raises(BlockingIOError, match=message), RunFolder.open(tmp_path / "run").lock():
+        pass
+    with folder.lock():
+        pass
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.json", "versions.json"]
 
 
 @pytest.mark.parametrize(
