@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
+import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from kerastag.files import atomic_path, write_bytes
 from kerastag.labels import LabelSet
@@ -26,7 +29,14 @@ MEMBER = "kerastag.json"
 _SAVED_MODEL_FOLDER = "assets.extra"
 _DEFAULT_THRESHOLD = 0.1
 _FORMAT = 1
-_MAX_BYTES = 16 * 2**20
+_MAX_BYTES = 4 * 2**20
+_MIN_SECONDS, _MAX_SECONDS = 0.001, 3600
+_MIN_SAMPLE_RATE, _MAX_SAMPLE_RATE = 1_000, 1_000_000
+_HINT = (
+    "; kerastag reads the .tflite files of `kerastag export`; of other projects, `kerastag import` converts the "
+    "checkpoints of PANNs, EfficientAT and VGGish"
+)
+_DIGEST = "sha256"  # key of the digest of the bytes before the archive of a `.tflite` file
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,9 @@ class Card:
 
     Args:
         labels: Classes in the order of the outputs; None for a model that only computes embeddings.
-        sample_rate: Sample rate of the waveform that the model takes, above 0 Hz.
-        window_seconds: Length of one clip, above 0 s.
-        seconds_per_frame: Distance from one output frame to the next, above 0 s; None for a model without output
+        sample_rate: Sample rate of the waveform that the model takes, 1,000 to 1,000,000 Hz.
+        window_seconds: Length of one clip, 0.001 to 3600 s.
+        seconds_per_frame: Distance from one output frame to the next, 0.001 to 3600 s; None for a model without output
             frames.
         front_end: Fields of the `FrontEnd`, from its `as_dict`.
         thresholds: Probability in [0, 1] from which a class counts as present, one per class; None is 0.1 for each.
@@ -66,23 +76,32 @@ class Card:
     def __post_init__(self) -> None:
         if self.labels is not None and not isinstance(self.labels, LabelSet):
             raise ValueError(f"`labels` must be a LabelSet or None; received: {type(self.labels).__name__}")
-        if not isinstance(self.sample_rate, int) or isinstance(self.sample_rate, bool) or self.sample_rate < 1:
-            raise ValueError(f"`sample_rate` must be an integer above 0; received: {self.sample_rate!r}")
-        _check_seconds("window_seconds", self.window_seconds)
-        if self.seconds_per_frame is not None:
-            _check_seconds("seconds_per_frame", self.seconds_per_frame)
+        rate = self.sample_rate
+        if not isinstance(rate, int) or not _MIN_SAMPLE_RATE <= rate <= _MAX_SAMPLE_RATE:
+            allowed = f"an integer from {_MIN_SAMPLE_RATE:,} to {_MAX_SAMPLE_RATE:,}"
+            raise ValueError(f"`sample_rate` must be {allowed}; received: {rate!r}")
+        for name in ("window_seconds", "seconds_per_frame"):
+            value = getattr(self, name)
+            if value is None and name == "seconds_per_frame":
+                continue
+            if not _is_number(value) or not _MIN_SECONDS <= value <= _MAX_SECONDS:
+                allowed = f"a number of seconds from {_MIN_SECONDS} to {_MAX_SECONDS}"
+                raise ValueError(f"`{name}` must be {allowed}; received: {value!r}")
         for name in ("thresholds_origin", "origin"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"`{name}` must be text; received: {getattr(self, name)!r}")
         for name in ("front_end", "versions"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"`{name}` must be a dictionary; received: {getattr(self, name)!r}")
+        for key, value in self.versions.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise ValueError(f"`versions` must map names to text; received: {value!r} for {key!r}")
         names = () if self.labels is None else self.labels.names
         values = (_DEFAULT_THRESHOLD,) * len(names) if self.thresholds is None else tuple(self.thresholds)
         if len(values) != len(names):
             raise ValueError(f"`thresholds` must be one per class, {len(names)}; received: {len(values)}")
         for name, value in zip(names, values, strict=True):
-            if isinstance(value, bool | str) or value is None or not 0 <= value <= 1:
+            if not _is_number(value) or not 0 <= value <= 1:
                 raise ValueError(f"`thresholds` must be in [0, 1]; received: {value!r} for {name}")
         object.__setattr__(self, "thresholds", tuple(float(value) for value in values))
 
@@ -103,11 +122,12 @@ class Card:
         """Create a card from the result of `as_dict`.
 
         Raises:
-            ValueError: A key is missing or unknown, or a value is out of range.
+            ValueError: A key is missing or unknown, or a value is of another type or out of range.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"`values` must be a dictionary; received: {type(values).__name__}")
         rest = dict(values)
+        rest.pop(_DIGEST, None)
         if rest.pop("format", None) != _FORMAT:
             raise ValueError(f"`format` must be {_FORMAT}; received: {values.get('format')!r}")
         fields = {name.name for name in dataclasses.fields(cls)}
@@ -119,8 +139,9 @@ class Card:
         if not isinstance(thresholds, list):
             raise ValueError(f"`thresholds` must be a list; received: {type(thresholds).__name__}")
         if labels is not None:
-            if not isinstance(labels, Mapping) or labels.keys() != {"mids", "names"}:
-                raise ValueError("`labels` must be a dictionary of `mids` and `names`")
+            is_valid = isinstance(labels, Mapping) and labels.keys() == {"mids", "names"}
+            if not is_valid or not all(isinstance(value, list) for value in labels.values()):
+                raise ValueError("`labels` must be a dictionary of the lists `mids` and `names`")
             labels = LabelSet(tuple(labels["mids"]), tuple(labels["names"]))
         return cls(**{**rest, "labels": labels})
 
@@ -136,15 +157,30 @@ class Card:
             ValueError: The model has no card, or a damaged one.
         """
         path = Path(path)
-        content = _read_content(path)
+        content, digest = _read_content(path)
         try:
-            return cls.from_dict(json.loads(content))
-        except (ValueError, TypeError, RecursionError) as error:
+            values = json.loads(content)
+            card = cls.from_dict(values)
+            if card.front_end:
+                from kerastag.dsp import FrontEnd  # NumPy, which reading other cards does not need
+
+                FrontEnd.from_dict(dict(card.front_end))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: damaged card `{MEMBER}`: {error}") from None
+        # Cards before version 0.2 have no digest.
+        if digest is not None and values.get(_DIGEST, digest) != digest:
+            raise ValueError(
+                f"{path}: damaged: `{_DIGEST}` of its card must be that of the bytes of the model, {digest[:12]}…; "
+                f"received: {str(values[_DIGEST])[:12]}…; export the model or copy the file again"
+            )
+        return card
 
 
 def write_card(path: str | Path, card: Card) -> None:
     """Write a card into a model, in place of the previous one, atomically.
+
+    In a `.tflite` file the card gets the SHA-256 of the bytes of the model, which `Card.read` compares with them: an
+    interpreter may crash on a model with one changed byte, or compute something else.
 
     Args:
         path: Path of a `.keras` file, of a `.tflite` file, or of a SavedModel folder.
@@ -155,18 +191,22 @@ def write_card(path: str | Path, card: Card) -> None:
         ValueError: The path is neither a zip archive, nor a `.tflite` file, nor a SavedModel.
     """
     path = Path(path)
-    content = json.dumps(card.as_dict(), ensure_ascii=False, indent=1).encode()
+    values = card.as_dict()
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
             raise ValueError(f"{path}: must be a SavedModel; received: a folder without saved_model.pb")
-        write_bytes(path / _SAVED_MODEL_FOLDER / MEMBER, content)
+        write_bytes(path / _SAVED_MODEL_FOLDER / MEMBER, _format_json(values))
         return
     _require_file(path)
     with path.open("rb") as source:
-        is_zip = zipfile.is_zipfile(source)
-        source.seek(4)
-        if not is_zip and source.read(4) != b"TFL3":
+        is_zip, is_tflite = zipfile.is_zipfile(source), _is_tflite(source)
+        if not is_zip and not is_tflite:
             raise ValueError(f"{path}: must be a .keras or .tflite file; received: another format")
+        if is_tflite:
+            values[_DIGEST] = _compute_digest(
+                source, _find_archive(source) if is_zip else os.fstat(source.fileno()).st_size
+            )
+        content = _format_json(values)
         with atomic_path(path) as temporary_path, temporary_path.open("w+b") as target:
             if is_zip:
                 _copy_zip(source, target, content)
@@ -181,8 +221,9 @@ def _copy_zip(source: BinaryIO, target: BinaryIO, content: bytes) -> None:
     """Copy a zip archive and the bytes before it, with the card as its last member."""
     with zipfile.ZipFile(source) as archive:
         members = archive.infolist()
+        start = _find_archive(source)
         source.seek(0)
-        target.write(source.read(min((member.header_offset for member in members), default=0)))
+        target.write(source.read(start))
         with zipfile.ZipFile(target, "w") as new_archive:
             for member in members:
                 if member.filename != MEMBER:
@@ -197,25 +238,68 @@ def _require_file(path: Path) -> None:
         raise FileNotFoundError(f"{path}: no such file")
 
 
-def _read_content(path: Path) -> bytes:
-    if path.is_dir():
-        if not (card := path / _SAVED_MODEL_FOLDER / MEMBER).is_file():
-            raise ValueError(f"{path}: has no card ({_SAVED_MODEL_FOLDER}/{MEMBER})")
-        return card.read_bytes()
-    _require_file(path)
+def _read_content(path: Path) -> tuple[bytes, str | None]:
+    """Read the card of a model, and compute the digest of the bytes that the card of a `.tflite` file describes."""
+    hint = ""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if MEMBER not in archive.namelist():
-                raise ValueError(f"{path}: has no card (no `{MEMBER}` inside)")
-            if archive.getinfo(MEMBER).file_size > _MAX_BYTES:
-                raise ValueError(
-                    f"{path}: card `{MEMBER}` must have at most {_MAX_BYTES} bytes; received: a larger one"
-                )
-            return archive.read(MEMBER)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: has no card, or is damaged ({error})") from None
+        if path.is_dir():
+            card = path / _SAVED_MODEL_FOLDER / MEMBER
+            if not card.is_file():
+                raise ValueError(f"has no card ({_SAVED_MODEL_FOLDER}/{MEMBER})")
+            with card.open("rb") as file:
+                return _read_limited(file), None
+        _require_file(path)
+        with path.open("rb") as source:
+            is_tflite = _is_tflite(source)
+            hint = _HINT if is_tflite else ""
+            with zipfile.ZipFile(source) as archive:
+                if MEMBER not in archive.namelist():
+                    raise ValueError(f"has no card (no `{MEMBER}` inside){hint}")
+                member = archive.getinfo(MEMBER)
+                # The size in the archive may be wrong. The other methods unpack all of a member at once.
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"card `{MEMBER}` must be stored or deflated; received: another method")
+                with archive.open(member) as file:
+                    content = _read_limited(file)
+            return content, _compute_digest(source, _find_archive(source)) if is_tflite else None
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: has no card, or is damaged ({error}){hint}") from None
 
 
-def _check_seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be a number of seconds above 0; received: {value!r}")
+def _read_limited(file: IO[bytes]) -> bytes:
+    content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"card `{MEMBER}` must have at most {_MAX_BYTES} bytes; received: a larger one")
+    return content
+
+
+def _is_tflite(file: BinaryIO) -> bool:
+    file.seek(4)
+    return file.read(4) == b"TFL3"
+
+
+def _find_archive(file: BinaryIO) -> int:
+    """Return the position of the first member of a zip archive, where the bytes before the archive end."""
+    with zipfile.ZipFile(file) as archive:
+        return min((member.header_offset for member in archive.infolist()), default=0)
+
+
+def _compute_digest(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size > 0 and (block := file.read(min(size, 2**20))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest()
+
+
+def _format_json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, ensure_ascii=False, indent=1).encode()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -17,6 +17,15 @@ _CHOICES = {
     "mel_norm": ("none", "slaney"),
     "log": ("natural", "decibel"),
 }
+# A card that is damaged or hostile must not ask for gigabytes.
+_MAXIMA = {
+    "sample_rate": 1_000_000,
+    "window_length": 32_768,
+    "hop_length": 1_000_000,
+    "fft_length": 32_768,
+    "num_mel_bins": 512,
+}
+_MAX_NUMBER = 1e30  # below the largest float32
 _FRAMES_PER_BLOCK = 128  # The spectra of a block fit in the cache of a core, and memory does not grow with the length.
 
 
@@ -37,14 +46,15 @@ class FrontEnd:
 
     Args:
         name: Name of the front end, for the card of a model.
-        sample_rate: Sample rate of the waveform, Hz.
+        sample_rate: Sample rate of the waveform, 1 to 1,000,000 Hz.
         window_length: Length of the Hann window, samples.
-        hop_length: Distance from one frame to the next, samples.
+        hop_length: Distance from one frame to the next, 1 to 1,000,000 samples.
         fft_length: Length to which the windowed frame is padded with zeros, an even number of samples, at least
-            `window_length`.
-        num_mel_bins: Number of mel bands, above 0.
+            `window_length` and at most 32,768.
+        num_mel_bins: Number of mel bands, 1 to 512.
         min_hz: Lower edge of the first band, Hz, at least 0.
-        max_hz: Upper edge of the last band, Hz, at most half of `sample_rate`.
+        max_hz: Upper edge of the last band, Hz, at most half of `sample_rate`, and more than
+            `sample_rate / fft_length` above `min_hz`.
         floor: Number above 0 that is added before a natural logarithm, or the smallest value of which decibels are
             taken.
         padding: Samples of reflection at either end, 0 to `window_length // 2`. `window_length // 2` centers frame t on
@@ -88,21 +98,29 @@ class FrontEnd:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in ("sample_rate", "window_length", "hop_length", "fft_length", "num_mel_bins"):
-            _require(_is_integer(getattr(self, field)) and getattr(self, field) > 0, self, field, "a positive integer")
+        _require(isinstance(self.name, str), self, "name", "text")
+        for field, maximum in _MAXIMA.items():
+            is_valid = _is_integer(getattr(self, field)) and 0 < getattr(self, field) <= maximum
+            _require(is_valid, self, field, f"an integer from 1 to {maximum:,}")
         for field, choices in _CHOICES.items():
-            _require(getattr(self, field) in choices, self, field, f"one of {', '.join(choices)}")
+            value = getattr(self, field)
+            _require(isinstance(value, str) and value in choices, self, field, f"one of {', '.join(choices)}")
+        for field in ("min_hz", "max_hz", "floor", "preemphasis", "shift", "scale"):
+            value = getattr(self, field)
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            _require(is_number and abs(value) < _MAX_NUMBER, self, field, "a finite number")
+        _require(isinstance(self.periodic_window, bool), self, "periodic_window", "true or false")
         fft_fits = self.fft_length >= self.window_length and self.fft_length % 2 == 0
         _require(fft_fits, self, "fft_length", f"even and at least {self.window_length}, the window length")
         padding_fits = _is_integer(self.padding) and 0 <= self.padding <= self.window_length // 2
         _require(padding_fits, self, "padding", f"an integer from 0 to {self.window_length // 2}, half the window")
         _require(0 <= self.preemphasis <= 1, self, "preemphasis", "in [0, 1]")
         _require(0 <= self.min_hz < self.max_hz, self, "min_hz", f"in [0, {self.max_hz}), below `max_hz`")
-        nyquist = self.sample_rate / 2
+        nyquist, bin_hz = self.sample_rate / 2, self.sample_rate / self.fft_length
         _require(self.max_hz <= nyquist, self, "max_hz", f"at most {nyquist:g} Hz, half the sample rate")
-        _require(0 < self.floor < np.inf, self, "floor", "above 0")
-        _require(0 < abs(self.scale) < np.inf, self, "scale", "other than 0")
-        _require(abs(self.shift) < np.inf, self, "shift", "finite")
+        _require(self.max_hz - self.min_hz > bin_hz, self, "max_hz", f"more than {bin_hz:g} Hz, a bin, above `min_hz`")
+        _require(self.floor > 0, self, "floor", "above 0")
+        _require(self.scale != 0, self, "scale", "other than 0")
 
     @property
     def frames_per_second(self) -> float:
@@ -242,9 +260,6 @@ class MelFilterbank:
         """
         rising, falling = self._rising, self._falling
         bins = np.flatnonzero((rising + falling).any(axis=1))
-        if not len(bins):
-            length = self._front_end.fft_length
-            raise ValueError(f"`fft_length` must be so large that a mel band has a bin; received: {length}")
         rises = rising[bins].any(axis=1)
         interval = np.where(rises, rising[bins].argmax(axis=1), falling[bins].argmax(axis=1) + 1)
         intervals, starts, widths = np.unique(interval, return_index=True, return_counts=True)
