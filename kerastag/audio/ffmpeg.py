@@ -1,21 +1,21 @@
 """Decoding with the `ffmpeg` program, for the formats that libsndfile does not support (m4a, webm, video)."""
 
+import math
 import re
 import struct
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Generator, Iterable, Iterator
 from typing import IO
 
 import numpy as np
 
-from kerastag.audio.request import FRAMES_PER_READ, AudioWarning, Request
+from kerastag.audio.request import FRAMES_PER_READ, Request
 
 # Audio containers only: playlists, image sequences and scripts would make ffmpeg open other files.
 _FFMPEG_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,aac,ac3,eac3,amr,ape,wv,tta,ogg,mp3,wav,w64,flac,"
-    "aiff,au,caf"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,aac,ac3,eac3,dts,amr,ape,wv,tta,ogg,mp3,wav,w64,"
+    "flac,aiff,au,caf"
 )
 _AU_FLOAT32 = 6
 
@@ -33,7 +33,7 @@ def decode_with_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[t
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as process:
             assert process.stdout is not None  # for the type checker: it is a pipe
             try:
-                has_samples = yield from _read_au_blocks(process.stdout, request.offset_seconds)
+                has_samples = yield from _read_au_blocks(process.stdout, request)
             finally:
                 process.kill()  # a caller that stops early need not wait for the rest; after the end, a no-op
         log_size = log.tell()
@@ -48,11 +48,7 @@ def decode_with_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[t
             f"({reason}) nor ffmpeg ({message}) can decode"
         )
     if log_size:
-        warnings.warn(
-            f"{request.name}: damaged; using the samples that ffmpeg could decode ({message})",
-            AudioWarning,
-            stacklevel=2,
-        )
+        request.warn(f"damaged; using the samples that ffmpeg could decode ({message})")
 
 
 def lacks_audio_track(messages: Iterable[str]) -> bool:
@@ -60,8 +56,8 @@ def lacks_audio_track(messages: Iterable[str]) -> bool:
     return any("matches no streams" in message for message in messages)
 
 
-def _read_au_blocks(pipe: IO[bytes], offset_seconds: float) -> Generator[tuple[int, np.ndarray], None, bool]:
-    """Yield the sample rate and `(frames, channels)` from the offset on; return whether there was any sample at all."""
+def _read_au_blocks(pipe: IO[bytes], request: Request) -> Generator[tuple[int, np.ndarray], None, bool]:
+    """Yield the sample rate and the requested `(frames, channels)`; return whether there was any sample at all."""
     header = pipe.read(24)
     if len(header) < 24:
         return False
@@ -69,14 +65,14 @@ def _read_au_blocks(pipe: IO[bytes], offset_seconds: float) -> Generator[tuple[i
     if magic != b".snd" or encoding != _AU_FLOAT32 or not channels:
         return False
     pipe.read(data_start - 24)
-    frames_to_skip, has_samples = round(offset_seconds * sample_rate), False
+    position, start = 0, round(request.offset_seconds * sample_rate)
+    end = start + (request.compute_max_frames(sample_rate) or math.inf)
     frame_bytes = 4 * channels
-    while data := pipe.read(FRAMES_PER_READ * frame_bytes):
+    while position < end and (data := pipe.read(int(min(FRAMES_PER_READ, end - position)) * frame_bytes)):
         whole_frames = data[: len(data) - len(data) % frame_bytes]
         block = np.frombuffer(whole_frames, ">f4").astype(np.float32).reshape(-1, channels)
-        has_samples = has_samples or len(block) > 0
-        skipped = min(frames_to_skip, len(block))
-        frames_to_skip -= skipped
+        skipped = min(len(block), max(0, start - position))
+        position += len(block)
         if len(block) > skipped:
             yield sample_rate, block[skipped:]
-    return has_samples
+    return position > 0

@@ -6,14 +6,13 @@ import os
 import re
 import tempfile
 import threading
-import warnings
 from collections.abc import Generator, Iterator
 from typing import IO, BinaryIO
 
 import numpy as np
 import soundfile
 
-from kerastag.audio.request import FRAMES_PER_READ, AudioWarning, Request
+from kerastag.audio.request import FRAMES_PER_READ, Request
 from kerastag.audio.sections import (
     UNKNOWN_FRAMES,
     Section,
@@ -195,7 +194,7 @@ class _Decoder:
             problem = f"truncated, its Ogg stream has no end; using {seconds:.2f} s"
         else:
             return
-        warnings.warn(f"{self._request.name}: {problem}", AudioWarning, stacklevel=2)
+        self._request.warn(problem)
 
 
 class _SequentialSoundFile(soundfile.SoundFile):

@@ -1,5 +1,8 @@
 """Reading audio files as mono waveforms: whole, in blocks, in overlapping windows, or from a stream."""
 
+import contextlib
+import dataclasses
+import itertools
 import os
 import shutil
 import stat
@@ -11,6 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import soxr
 
+from kerastag.audio.channels import ChannelMixer, compute_energies
 from kerastag.audio.ffmpeg import decode_with_ffmpeg
 from kerastag.audio.levels import check_samples, measure_levels
 from kerastag.audio.libsndfile import DecodingError, decode_with_libsndfile
@@ -37,17 +41,21 @@ def load(
     *,
     offset_seconds: float = 0.0,
     duration_seconds: float | None = None,
+    channel: str | int = "mean",
 ) -> np.ndarray:
     """Load an audio file as a mono waveform.
 
-    A file that is damaged, or ends before its header says, gives what can be decoded and an `AudioWarning`. Float files
-    may exceed [-1, 1]; they are not clipped. An offset into an Ogg file decodes everything before it.
+    A file that is damaged, or shorter or longer than its header says, gives all that can be decoded and an
+    `AudioWarning`. Channels that cancel each other in their mean give an `AudioWarning` too. Float files may exceed
+    [-1, 1]; they are not clipped. An offset into an Ogg file decodes everything before it.
 
     Args:
         path: Path of the file, of any format, sample rate and number of channels; its extension does not matter.
         sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
         offset_seconds: Position at which to start, at least 0 s.
         duration_seconds: Longest duration to read, at least one sample; None reads to the end.
+        channel: What to make of several channels: their `"mean"`; `"left"`, `"right"` or the number of one, from 1; or
+            the `"loudest"`, for which the file is decoded twice.
 
     Returns:
         Waveform `(samples,)`, float32 in [-1, 1].
@@ -64,7 +72,9 @@ def load(
     ...     audio.load(file.name, 16_000).shape
     (16000,)
     """
-    blocks = read_blocks(path, sample_rate, offset_seconds=offset_seconds, duration_seconds=duration_seconds)
+    blocks = read_blocks(
+        path, sample_rate, offset_seconds=offset_seconds, duration_seconds=duration_seconds, channel=channel
+    )
     return np.concatenate(list(blocks))
 
 
@@ -75,6 +85,7 @@ def read_blocks(
     *,
     offset_seconds: float = 0.0,
     duration_seconds: float | None = None,
+    channel: str | int = "mean",
 ) -> Iterator[np.ndarray]:
     """Read an audio file as a mono waveform in blocks, in constant memory.
 
@@ -86,8 +97,9 @@ def read_blocks(
         block_seconds: Length of a block, at least one sample; the last one may be shorter.
         offset_seconds: Position at which to start, seconds.
         duration_seconds: Longest duration to read, seconds, or None.
+        channel: What to make of several channels, as in `load`.
     """
-    request = Request(Path(path), os.fspath(path), sample_rate, offset_seconds, duration_seconds)
+    request = Request(Path(path), str(path), sample_rate, offset_seconds, duration_seconds, channel)
     block_samples = convert_to_samples("block_seconds", block_seconds, sample_rate)
     return _split_into_blocks(_read(request), block_samples)
 
@@ -97,6 +109,7 @@ def read_windows(
     sample_rate: int,
     window_seconds: float,
     hop_seconds: float | None = None,
+    channel: str | int = "mean",
 ) -> Iterator[AudioWindow]:
     """Read overlapping windows of one length from an audio file or a waveform, in constant memory.
 
@@ -109,6 +122,7 @@ def read_windows(
         window_seconds: Length of a window, at least one sample.
         hop_seconds: Distance from the start of a window to the start of the next, at least one sample; None is
             `window_seconds`.
+        channel: What to make of several channels of a file, as in `load`.
 
     Raises:
         ValueError: An argument is out of range; also for the same reasons as in `load` and `measure_levels`.
@@ -124,18 +138,20 @@ def read_windows(
     if isinstance(source, np.ndarray):
         measure_levels(source)
         return _split_into_windows(iter([source.astype(np.float32, copy=False)]), sample_rate, length, hop)
-    return _split_into_windows(read_blocks(source, sample_rate), sample_rate, length, hop)
+    return _split_into_windows(read_blocks(source, sample_rate, channel=channel), sample_rate, length, hop)
 
 
-def read_stream(stream: IO[Any] | None, sample_rate: int) -> np.ndarray:
-    """Read an audio file from a stream that cannot seek, such as `sys.stdin`, as a mono waveform.
+@contextlib.contextmanager
+def spool_stream(stream: IO[Any] | None) -> Iterator[os.PathLike[str]]:
+    """Yield the path of a temporary file with the bytes of a stream that cannot seek, such as `sys.stdin`.
 
-    The bytes go to a temporary file first, because most formats cannot be decoded without seeking. Waveform and errors
-    are those of `load`; messages call the file `standard input`.
+    Most formats cannot be decoded without seeking. As text, and so in messages, the path is `standard input`.
 
     Args:
         stream: Binary file object, or a text file object over a binary one; None for a closed one.
-        sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
+
+    Raises:
+        ValueError: The stream is None.
     """
     if stream is None:
         raise ValueError("standard input: must be an audio file; received: a closed descriptor")
@@ -143,7 +159,32 @@ def read_stream(stream: IO[Any] | None, sample_rate: int) -> np.ndarray:
         path = Path(folder, "stream")
         with path.open("wb") as file:
             shutil.copyfileobj(getattr(stream, "buffer", stream), file)
-        return np.concatenate(list(_read(Request(path, "standard input", sample_rate))))
+        yield _StandardInput(path)
+
+
+def read_stream(stream: IO[Any] | None, sample_rate: int, *, channel: str | int = "mean") -> np.ndarray:
+    """Read an audio file from a stream that cannot seek as a mono waveform; `spool_stream` does so in constant memory.
+
+    Waveform and errors are those of `load`; messages call the file `standard input`.
+
+    Args:
+        stream: Binary file object, or a text file object over a binary one; None for a closed one.
+        sample_rate: Sample rate of the waveform, 1,000 to 1,000,000 Hz.
+        channel: What to make of several channels, as in `load`.
+    """
+    with spool_stream(stream) as path:
+        return load(path, sample_rate, channel=channel)
+
+
+class _StandardInput(os.PathLike[str]):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return os.fspath(self._path)
+
+    def __str__(self) -> str:
+        return "standard input"
 
 
 def _split_into_blocks(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -193,31 +234,46 @@ def _read(request: Request) -> Iterator[np.ndarray]:
 
 
 def _resample(parts: Iterator[tuple[int, np.ndarray]], sample_rate: int) -> Iterator[np.ndarray]:
-    resampler = None
-    for file_rate, part in parts:
+    """Resample parts of any sample rates; a chained Ogg file may have several."""
+    for file_rate, group in itertools.groupby(parts, key=lambda part: part[0]):
         if file_rate == sample_rate:
-            yield part
+            yield from (samples for _, samples in group)
             continue
-        resampler = resampler or soxr.ResampleStream(file_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        yield resampler.resample_chunk(part)
-    if resampler:
+        resampler = soxr.ResampleStream(file_rate, sample_rate, 1, dtype="float32", quality="HQ")
+        yield from (resampler.resample_chunk(samples) for _, samples in group)
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _mix_to_mono(request: Request) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the sample rate of the file and checked mono samples, from the offset on, for at least the duration."""
-    count = 0
+    mixer = ChannelMixer(_find_loudest_channel(request) if request.channel == "loudest" else request.channel)
+    seconds = request.offset_seconds
     for file_rate, block in _decode(request):
-        if not count:
-            check_sample_rate(file_rate, f"{request.name}: sample rate")
-        max_frames = request.compute_max_frames(file_rate)
-        block = block if max_frames is None else block[: max_frames - count]
-        position = round(request.offset_seconds * file_rate) + count
-        check_samples(block, f"{request.name}: samples", position, file_rate)
-        count += len(block)
-        yield file_rate, block.mean(axis=1, dtype=np.float32)
-        if count == max_frames:
-            return
+        check_sample_rate(file_rate, f"{request.name}: sample rate")
+        check_samples(block, f"{request.name}: samples", round(seconds * file_rate), file_rate)
+        seconds += len(block) / file_rate
+        try:
+            mono = mixer.mix(block)
+        except ValueError as error:
+            raise ValueError(f"{request.name}: {error}") from None
+        yield file_rate, mono
+    if mixer.has_cancelled:
+        share = mixer.num_cancelled / mixer.num_frames
+        problem = (
+            f"its channels cancel each other in {100 * share:.0f} % of the time, where their mean is silent or weak"
+        )
+        request.warn(f"{problem}; choose a `channel`, such as left or loudest")
+
+
+def _find_loudest_channel(request: Request) -> int:
+    """Find the number of the channel with the largest energy, from 1, by decoding the file once more."""
+    energies = np.zeros(1)
+    for _, block in _decode(dataclasses.replace(request, warns=False)):
+        if block.shape[1] == 1:
+            break
+        block_energies = compute_energies(block)
+        energies = energies + block_energies if len(energies) == len(block_energies) else block_energies
+    return int(energies.argmax()) + 1
 
 
 def _decode(request: Request) -> Iterator[tuple[int, np.ndarray]]:

@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 
+from kerastag.audio.channels import parse_channel
+
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 1_000_000
-FRAMES_PER_READ = 1 << 13  # libsndfile drops a whole read where a file is damaged, so reads are short
+FRAMES_PER_READ = 1 << 13  # a fraction of a second
 
 
 class AudioWarning(UserWarning):
@@ -14,13 +17,15 @@ class AudioWarning(UserWarning):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Arguments of one read, and the name of the file in messages."""
+    """Arguments of one read, the name of the file in messages, and whether there are warnings."""
 
     path: Path
     name: str
     sample_rate: int
     offset_seconds: float = 0.0
     duration_seconds: float | None = None
+    channel: str | int = "mean"
+    warns: bool = True
 
     def __post_init__(self) -> None:
         check_sample_rate(self.sample_rate, "`sample_rate`")
@@ -28,6 +33,12 @@ class Request:
             raise ValueError(f"`offset_seconds` must be at least 0; received: {self.offset_seconds}")
         if self.duration_seconds is not None:
             convert_to_samples("duration_seconds", self.duration_seconds, self.sample_rate)
+        parse_channel(self.channel)
+
+    def warn(self, problem: str) -> None:
+        """Warn of a problem of the file."""
+        if self.warns:
+            warnings.warn(f"{self.name}: {problem}", AudioWarning, stacklevel=3)
 
     @property
     def max_samples(self) -> int | None:

@@ -1,0 +1,85 @@
+"""Mixing the channels of a recording or a stream to one."""
+
+import numpy as np
+
+__all__ = ["ChannelMixer", "parse_channel"]
+
+_NUMBERS = {"left": 1, "right": 2}
+_MIN_VARIANCE = 1e-8  # -80 dB of full scale; the channels of a quiet room may well cancel each other
+_MIN_RATIO = 0.01  # -20 dB
+_MIN_SHARE = 0.1
+_DECAY_PER_BLOCK = 0.99
+
+
+def parse_channel(channel: str | int) -> str | int:
+    """Return `"mean"`, `"loudest"` or the number of a channel, from 1.
+
+    >>> parse_channel("right"), parse_channel("3"), parse_channel("mean")
+    (2, 3, 'mean')
+    """
+    if channel in ("mean", "loudest"):
+        return channel
+    number = _NUMBERS.get(str(channel)) or (int(channel) if str(channel).isdecimal() else 0)
+    if number < 1:
+        raise ValueError(
+            f"`channel` must be mean, left, right, loudest or a number of a channel from 1; received: {channel!r}"
+        )
+    return number
+
+
+class ChannelMixer:
+    """A mixer of blocks of channels to mono, which detects channels that cancel each other.
+
+    A recording of one channel has only this one to choose. The loudest channel is that of the recent blocks.
+
+    Args:
+        channel: `"mean"`, `"left"`, `"right"`, `"loudest"` or the number of a channel, from 1.
+
+    Attributes:
+        num_frames: Number of frames so far.
+        num_cancelled: Number of frames in blocks whose mean is at least 20 dB weaker than their loudest channel.
+
+    >>> mixer = ChannelMixer()
+    >>> sine = np.sin(np.arange(8_000))
+    >>> float(np.abs(mixer.mix(np.stack([sine, -sine], axis=1))).max()), mixer.has_cancelled
+    (0.0, True)
+    """
+
+    def __init__(self, channel: str | int = "mean") -> None:
+        self._channel = parse_channel(channel)
+        self._energies = np.zeros(1)
+        self.num_frames = self.num_cancelled = 0
+
+    def mix(self, block: np.ndarray) -> np.ndarray:
+        """Mix samples `(frames, channels)` to `(frames,)`, float32."""
+        num_channels = block.shape[1]
+        if num_channels == 1:
+            return block[:, 0]
+        if isinstance(self._channel, int):
+            if self._channel > num_channels:
+                expected = f"must be at most the number of channels, {num_channels}"
+                raise ValueError(f"`channel` {expected}; received: {self._channel}")
+            return np.ascontiguousarray(block[:, self._channel - 1])
+        if self._channel == "loudest":
+            energies = compute_energies(block)
+            same = len(energies) == len(self._energies)
+            self._energies = energies + (_DECAY_PER_BLOCK * self._energies if same else 0)
+            return np.ascontiguousarray(block[:, self._energies.argmax()])
+        mono = block.mean(axis=1, dtype=np.float32)
+        if len(block):
+            loudest = float(compute_energies(block).max()) / len(block)
+            has_cancelled = loudest > _MIN_VARIANCE and float(mono.var()) < _MIN_RATIO * loudest
+            self.num_cancelled += len(block) if has_cancelled else 0
+            self.num_frames += len(block)
+        return mono
+
+    @property
+    def has_cancelled(self) -> bool:
+        """Whether the channels cancel each other in a tenth of the frames or more."""
+        return self.num_cancelled > 0 and self.num_cancelled >= _MIN_SHARE * self.num_frames
+
+
+def compute_energies(block: np.ndarray) -> np.ndarray:
+    """Compute the sum of the squares of every channel without its mean, `(channels,)`."""
+    centered = block - block.mean(axis=0, dtype=np.float64)
+    return np.einsum("fc,fc->c", centered, centered, dtype=np.float64)
