@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> None:
 
     overrides = {name: value for name, value in vars(args).items() if name in StreamConfig.__dataclass_fields__}
     if "output" in overrides:
-        overrides["output"] = [output for outputs in overrides["output"] for output in outputs.split(",")]
+        # A comma in a password or in the name of a file is not followed by a kind of output.
+        parts = (re.split(r",(?=\w+:|\w*(?:,|$))", outputs) for outputs in overrides["output"])
+        overrides["output"] = [output for outputs in parts for output in outputs]
     with warnings.catch_warnings():
         warnings.simplefilter("always", AudioWarning)
         warnings.showwarning = lambda message, *_: _log(str(message))

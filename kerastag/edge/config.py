@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -11,9 +12,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from kerastag._command import mask_urls
 from kerastag.bundled import BUNDLED_MODEL
 
 __all__ = ["StreamConfig", "load_stream_config"]
+
+_HOUR, _DAY = 3_600.0, 86_400.0
+# Smallest and largest value of each number. Larger ones would take memory that no device has.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "threshold": (0.0, 1.0),
+    "off_threshold": (0.0, 1.0),
+    "top": (1, 10_000),
+    "smoothing_seconds": (0.0, 60.0),
+    "min_seconds": (0.0, _HOUR),
+    "max_gap_seconds": (0.0, _DAY),
+    "refractory_seconds": (0.0, _DAY),
+    "hop_seconds": (0.001, _HOUR),
+    "threads": (1, 256),
+    "rate": (1_000, 1_000_000),
+    "channels": (1, 64),
+    "queue_seconds": (0.1, _HOUR),
+    "timeout_seconds": (0.1, _HOUR),
+    "silence_hours": (0.0, 10_000.0),
+    "stats": (0.0, 1e9),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +55,7 @@ class StreamConfig:
         threshold: Probability in [0, 1] at which an event begins; by default the thresholds of the model.
         off_threshold: Probability in [0, 1] below which an event ends, at most the threshold; by default half of it.
         thresholds: Thresholds of single classes, by name or identifier.
-        smoothing_seconds: Length of the median filter over time, seconds, at least 0.
+        smoothing_seconds: Length of the median filter over time, seconds, 0 to 60.
         min_seconds: Duration of the shortest event, seconds, at least 0.
         max_gap_seconds: Duration of the longest pause within an event, seconds, at least 0.
         refractory_seconds: Minimum time between two events of a class, seconds, at least 0.
@@ -46,7 +68,15 @@ class StreamConfig:
         encoding: Encoding of raw PCM, named as by arecord -f.
         rate: Sample rate of raw PCM or requested from a microphone, Hz; by default 16000 or the rate of the model.
         channels: Number of channels of raw PCM or requested from a microphone, at least 1.
-        queue_seconds: Duration of the audio that can wait before the oldest is dropped, seconds, above 0.
+        queue_seconds: Duration of the audio that can wait before the oldest is dropped, seconds, at least 0.1.
+        timeout_seconds: Time without audio after which the source is lost, seconds, at least 0.1: its events end,
+            and the outputs get its state.
+        silence_hours: Duration of digital silence after which the source is reported as silent, hours; 0 disables it.
+        mqtt_ca_file: Path of the certificates of the authorities to trust, for mqtts outputs; by default those of the
+            system.
+        mqtt_client_certificate: Path of the certificate by which mqtts outputs identify themselves.
+        mqtt_client_key: Path of the key of this certificate, if it is another file.
+        mqtt_server_name: Name that the certificate of the broker must have; by default that in the URL.
         stats: Interval at which speed, losses, latency and memory are printed, seconds; 0, or the flag
             without a value, prints them only at the end.
 
@@ -75,6 +105,12 @@ class StreamConfig:
     rate: int | None = None
     channels: int = 1
     queue_seconds: float = 10.0
+    timeout_seconds: float = 10.0
+    silence_hours: float = 1.0
+    mqtt_ca_file: str | None = None
+    mqtt_client_certificate: str | None = None
+    mqtt_client_key: str | None = None
+    mqtt_server_name: str | None = None
     stats: float | None = None
 
     def __post_init__(self) -> None:
@@ -86,15 +122,21 @@ class StreamConfig:
             raise ValueError(f"`model` must be the path of a .tflite file or {BUNDLED_MODEL}; received: {self.model!r}")
         if not self.output:
             raise ValueError("`output` must have at least one output; received: none")
-        if self.top < 1:
-            raise ValueError(f"`top` must be at least 1; received: {self.top}")
-        probabilities = {"threshold": self.threshold, "off_threshold": self.off_threshold}
-        probabilities |= {f"thresholds.{name}": value for name, value in self.thresholds.items()}
-        for name, probability in probabilities.items():
-            if probability is not None and not 0 <= probability <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1]; received: {probability:g}")
-        if self.stats is not None and not self.stats >= 0:
-            raise ValueError(f"`stats` must be at least 0 seconds; received: {self.stats:g}")
+        for name, (low, high) in _LIMITS.items():
+            _check_range(name, getattr(self, name), low, high)
+        for name, probability in self.thresholds.items():
+            _check_range(f"thresholds.{name}", probability, 0.0, 1.0)
+        targets = (output if isinstance(output, str) else str(output.get("to", "")) for output in self.output)
+        if self.mqtt_options and not any(target.startswith("mqtts:") for target in targets):
+            raise ValueError(f"`mqtt_{next(iter(self.mqtt_options))}` must be used with an output mqtts://HOST/TOPIC")
+
+    @property
+    def mqtt_options(self) -> dict[str, str]:
+        """The options of every `mqtts` output that does not set them itself."""
+        prefix = "mqtt_"
+        fields = (field.name for field in dataclasses.fields(self) if field.name.startswith(prefix))
+        values = {name.removeprefix(prefix): getattr(self, name) for name in fields}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def load_stream_config(path: str | None, overrides: Mapping[str, Any]) -> StreamConfig:
@@ -112,7 +154,7 @@ def load_stream_config(path: str | None, overrides: Mapping[str, Any]) -> Stream
     try:
         return StreamConfig(**{**values, **overrides})
     except ValueError as error:
-        raise ValueError(f"{path}: {error}" if path and not overrides else str(error)) from None
+        raise ValueError(mask_urls(f"{path}: {error}" if path and not overrides else str(error))) from None
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -120,7 +162,7 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such configuration file")
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Also of numbers with thousands of digits, and of deep nesting.
         raise ValueError(f"{path}: not a TOML file: {error}") from None
     names = [field.name for field in dataclasses.fields(StreamConfig)]
     for key in sorted(values.keys() - set(names)):
@@ -148,13 +190,34 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         expected = f"one of {', '.join(typing.get_args(kind))}"
     elif origin is not None:
         if isinstance(value, Mapping) and all(_has_type(number, float) for number in value.values()):
-            return dict(value)
+            return {key: _convert_to_float(number) for key, number in value.items()}
         expected = "a table of numbers"
     else:
         if _has_type(value, kind):
-            return float(value) if kind is float else value
+            return _convert_to_float(value) if kind is float else value
         expected = {float: "a number", int: "an integer", str: "a string", bool: "true or false"}[kind]
-    raise ValueError(f"`{name}` must be {expected}; received: {value!r}")
+    raise ValueError(f"`{name}` must be {expected}; received: {_format_value(value)}")
+
+
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise ValueError(f"`{name}` must be in [{low:.10g}, {high:.10g}]; received: {_format_value(value)}")
+
+
+def _convert_to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _format_value(value: Any) -> str:
+    """Format a value, which may be huge or have a password, for a message."""
+    try:
+        text = mask_urls(f"{value:g}" if isinstance(value, float) else repr(value))
+    except ValueError:  # Python does not convert integers with thousands of digits.
+        return "a number with thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _has_type(value: Any, kind: type) -> bool:

@@ -78,6 +78,12 @@ class StreamingMode(ABC):
             self._due = self._first + ((self.position - self._first) // self.hop_rows + 1) * self.hop_rows
             self._reset()
 
+    def pause(self) -> Iterator[Prediction]:
+        """Yield the prediction of the audio that is left where a source is lost; later ones do not repeat it."""
+        for prediction in self.finish():
+            self._due += self.hop_rows
+            yield prediction
+
     def finish(self) -> Iterator[Prediction]:
         """Yield the last prediction, at the end of the stream, if audio is left."""
         has_audio = self._buffer.count_audio(self._buffer.capacity) > 0

@@ -7,15 +7,17 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import FrameType
 
 from kerastag.edge.blocks import Block, BoundedAudioQueue
 from kerastag.edge.clock import read_clock
 from kerastag.edge.config import StreamConfig
+from kerastag.edge.monitor import SourceMonitor
 from kerastag.edge.rows import InvalidSamplesError
 from kerastag.edge.sinks import SinkContext, SinkGroup, open_sinks
-from kerastag.edge.sinks.sink import create_event_report, create_result_report
+from kerastag.edge.sinks.sink import SourceReport, create_event_report, create_result_report
 from kerastag.edge.sources import PcmFormat, Source, is_microphone, open_source
 from kerastag.edge.stats import format_stats
 from kerastag.edge.streaming import StreamingResult, StreamingTagger
@@ -25,8 +27,9 @@ from kerastag.labels import LabelSet
 __all__ = ["StreamService", "SystemdNotifier", "run_stream"]
 
 _RAW_SAMPLE_RATE = 16_000
-# Delay from which on audio counts as missing. A network may delay it; its source is only given up after ten seconds.
+# Delay from which on audio counts as missing. A network may delay it by more than the timeout of its source.
 _MICROPHONE_GAP_SECONDS, _NETWORK_GAP_SECONDS = 2.0, 15.0
+_INVALID_LOG_SECONDS = 3_600.0  # Samples that are not audio are reported at most once in this time.
 
 
 def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
@@ -47,7 +50,9 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
         mode=config.mode,
         hop_seconds=config.hop_seconds,
         num_threads=config.threads,
-        gap_seconds=_MICROPHONE_GAP_SECONDS if is_microphone(config.source) else _NETWORK_GAP_SECONDS,
+        gap_seconds=_MICROPHONE_GAP_SECONDS
+        if is_microphone(config.source)
+        else max(_NETWORK_GAP_SECONDS, 1.5 * config.timeout_seconds),
     )
     names = config.classes or tagger.labels.names
     classes = list(dict.fromkeys(_get_class_index(tagger.labels, "classes", name) for name in names))
@@ -59,6 +64,7 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
         pcm=PcmFormat(config.encoding, config.rate or _RAW_SAMPLE_RATE, config.channels),
         microphone_rate=config.rate,
         channels=config.channels,
+        timeout_seconds=config.timeout_seconds,
         log=log,
     )
     try:
@@ -67,7 +73,9 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
             log=log,
             classes=tuple(tagger.labels.names[k] for k in classes) if config.classes else (),
             model=tagger.card.origin,
-            delay_seconds=frames + rules.smoothing_seconds + rules.min_seconds + rules.max_gap_seconds + 1.0,
+            delay_seconds=frames + rules.smoothing_seconds + rules.min_seconds + 1.0,
+            is_live=source.live,
+            mqtt_options=config.mqtt_options,
         )
         sinks = open_sinks(config.output, context)
         StreamService(tagger, tracker, classes, source, sinks, config, log).run()
@@ -78,10 +86,11 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
 class StreamService:
     """The loop of a stream.
 
-    A live source has its own thread, which passes blocks to the tagger through a bounded queue; any other source is
-    asked for the next block when the tagger has processed the last one. `SIGTERM` and `SIGINT` end the stream: audio
-    that was captured is still tagged, and events that go on are reported as ended. `SIGHUP` reopens output files. The
-    outputs are closed at the end; the source is not.
+    The source has its own thread, which passes blocks to the tagger through a bounded queue. When it is full, a live
+    source loses its oldest audio, and any other one waits. A source that gives no audio for `timeout_seconds` is lost:
+    events that go on are reported as ended, and the outputs get its state. `SIGTERM` and `SIGINT` end the stream, like
+    an error of the source: audio that was captured is still tagged, and events that go on are reported as ended.
+    `SIGHUP` reopens output files. The outputs are closed at the end; the source is not.
     """
 
     def __init__(
@@ -98,7 +107,11 @@ class StreamService:
         self._tagger, self._tracker, self._classes = tagger, tracker, list(classes)
         self._source, self._sinks, self._config, self._log = source, sinks, config, log
         self._notifier = notifier or SystemdNotifier(os.environ)
-        self._must_reopen = self._is_invalid = False
+        self._must_reopen = False
+        self._state = "" if source.live else "listening"
+        self._monitor = SourceMonitor(self._state, config.timeout_seconds, 3_600 * config.silence_hours)
+        self._invalid_blocks, self._invalid_log_time = 0, -_INVALID_LOG_SECONDS
+        self._source_error: Exception | None = None
         self._started_at: float | None = None
         self._onset_times: dict[str, float] = {}  # By class, of the events that go on.
 
@@ -119,6 +132,10 @@ class StreamService:
         is_ready, stats_time = False, read_clock()
         with contextlib.closing(self._capture_blocks()) as blocks:
             for block in blocks:
+                if block is None:
+                    self._monitor.add_timeout()
+                    self._update_state()
+                    continue
                 if not is_ready:
                     self._notifier.send_ready()
                     is_ready = True
@@ -132,20 +149,48 @@ class StreamService:
                     self._sinks.reopen()
         self._write_results(self._tagger.flush())
         self._write_events(self._tracker.flush())
+        if self._source_error is not None:
+            raise self._source_error
 
     def _process_block(self, block: Block) -> None:
         try:
             results = self._tagger.feed_block(block)
         except InvalidSamplesError as error:
-            if not self._is_invalid:
-                self._log(f"{self._source.name}: {error}; such blocks count as lost")
-            self._is_invalid = True
+            self._log_invalid(error)
+            self._monitor.add_invalid(block.seconds)
+            self._update_state()
             return
-        self._is_invalid = False
+        self._monitor.add_audio(block.samples, block.seconds)
+        self._update_state()
         if self._sinks.needs_audio and len(block.samples):
             stats = self._tagger.compute_stats()
             self._sinks.write_audio(block.samples, block.sample_rate, stats.audio_seconds + stats.lost_seconds)
         self._write_results(results)
+
+    def _update_state(self) -> None:
+        """Report the state of the source if it has changed; where the source is lost, end the events that go on."""
+        previous, self._state = self._state, self._monitor.state
+        if self._state == previous:
+            return
+        if self._state == "lost":
+            self._write_results(self._tagger.pause())
+            self._write_events(self._tracker.flush())
+        stats, live = self._tagger.compute_stats(), self._source.live
+        seconds, moment = stats.audio_seconds + stats.lost_seconds, time.time() if live else None
+        self._sinks.write_source(SourceReport(self._state, self._source.name, seconds, moment))
+        message = {
+            "lost": f"no audio for {self._config.timeout_seconds:g} s; the source is lost, and its events have ended",
+            "silent": f"only digital silence for {self._config.silence_hours:g} h; it may be muted",
+            "listening": "listening again" if previous else "",
+        }[self._state]
+        if message:
+            self._log(f"{self._source.name}: {message}")
+
+    def _log_invalid(self, error: InvalidSamplesError) -> None:
+        self._invalid_blocks += 1
+        if read_clock() - self._invalid_log_time >= _INVALID_LOG_SECONDS:
+            self._log(f"{self._source.name}: {error}; such blocks count as lost ({self._invalid_blocks} so far)")
+            self._invalid_log_time = read_clock()
 
     def _write_results(self, results: Sequence[StreamingResult]) -> None:
         labels, live = self._tagger.labels, self._source.live
@@ -164,30 +209,27 @@ class StreamService:
                 self._onset_times[report.mid] = time
             self._sinks.write_event(report._replace(time=time))
 
-    def _capture_blocks(self) -> Generator[Block, None, None]:
-        if not self._source.live:
-            yield from self._source
-            return
-        queue, errors = BoundedAudioQueue(self._config.queue_seconds), []
+    def _capture_blocks(self) -> Generator[Block | None, None, None]:
+        """Yield the blocks of the source, and None whenever nothing has come for the timeout."""
+        queue = BoundedAudioQueue(self._config.queue_seconds, waits=not self._source.live)
 
         def fill_queue() -> None:
             try:
                 for block in self._source:
                     queue.put(block)
-            except Exception as error:  # The main thread raises it again.
-                errors.append(error)
+            except Exception as error:  # The main thread raises it again, after the last results.
+                self._source_error = error
             finally:
                 queue.close()
 
         thread = threading.Thread(target=fill_queue, name="capture", daemon=True)
         thread.start()
         try:
-            yield from queue
+            yield from queue.read(self._config.timeout_seconds)
         finally:
             self._source.stop()
+            queue.close()
             thread.join()
-        if errors:
-            raise errors[0]
 
     @contextlib.contextmanager
     def _handle_signals(self) -> Generator[None, None, None]:

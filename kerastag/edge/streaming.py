@@ -197,6 +197,13 @@ class StreamingTagger:
         self._invalid_seconds = Fraction(0)
         return results
 
+    def pause(self) -> list[StreamingResult]:
+        """Return the results of the audio that waits for more, because its source is lost; the stream can continue."""
+        start_time = time.perf_counter()
+        results = self._create_results(self._pause(), start_time)
+        self._busy_seconds += time.perf_counter() - start_time
+        return results
+
     def flush(self) -> list[StreamingResult]:
         """End the stream, and return its last results; the next block starts a new stream at second 0."""
         start_time = time.perf_counter()
@@ -287,6 +294,10 @@ class StreamingTagger:
         for rows in self._rows.flush():
             yield from self._mode.add(rows[: max(0, end - self._mode.position)])
         self._rows = None
+
+    def _pause(self) -> Iterator[Prediction]:
+        yield from self._end_stretch(round(self._elapsed_rows))
+        yield from self._mode.pause()
 
     def _finish(self) -> Iterator[Prediction]:
         yield from self._end_stretch(math.ceil(self._elapsed_rows))

@@ -67,6 +67,39 @@ def test_one_thread_can_put_while_another_gets():
     assert queue.dropped_seconds == 0
 
 
+def test_a_queue_that_waits_drops_nothing_and_can_be_closed_while_it_is_full():
+    queue = BoundedAudioQueue(0.1, waits=True)
+    errors = []
+
+    def write():
+        try:
+            for value in range(100):
+                queue.put(create_block(60, value=value))
+        except ValueError as error:
+            errors.append(str(error))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reader = queue.read(5.0)
+    assert [float(next(reader).samples[0]) for _ in range(50)] == list(range(50))
+    queue.close()
+    writer.join(timeout=30)
+    assert not writer.is_alive()
+    assert errors == ["`put`: the queue is closed"]
+    left = [float(block.samples[0]) for block in reader]
+    assert left == list(range(50, 50 + len(left)))
+    assert queue.dropped_seconds == 0
+
+
+def test_reading_yields_none_at_each_timeout_until_the_queue_is_closed():
+    queue = BoundedAudioQueue(1.0)
+    reader = queue.read(0.01)
+    assert [next(reader), next(reader)] == [None, None]
+    queue.put(create_block(1))
+    queue.close()
+    assert len(list(reader)) == 1
+
+
 def test_the_capacity_must_be_above_zero():
     for capacity in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="`capacity_seconds` must be above 0"):

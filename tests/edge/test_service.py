@@ -31,7 +31,7 @@ def generate_tones(seconds=6.0):
 
 
 class FakeSource:
-    """A source of blocks; with a gate, it waits at the end until it is stopped."""
+    """A source of blocks, errors, and seconds to wait; with a gate, it waits at the end until it is stopped."""
 
     def __init__(self, blocks, live=False, gate=None):
         self.name, self.live, self.blocks, self.gate = "blocks", live, blocks, gate
@@ -41,6 +41,9 @@ class FakeSource:
         for block in self.blocks:
             if isinstance(block, Exception):
                 raise block
+            if isinstance(block, float):
+                self.stopped.wait(block)
+                continue
             yield block
         if self.gate is not None:
             self.gate.set()
@@ -61,6 +64,7 @@ class CollectingSink(Sink):
 
     def __init__(self):
         self.results, self.events, self.ends, self.closed = [], [], [], False
+        self.log: list[str] = []  # Events and states in their order.
         self.delay_seconds = 0.0
 
     def write_result(self, report):
@@ -69,6 +73,10 @@ class CollectingSink(Sink):
 
     def write_event(self, report):
         self.events.append((report.name, report.state, round(report.onset_seconds, 1)))
+        self.log.append(f"{report.name} {report.state}")
+
+    def write_source(self, report):
+        self.log.append(f"{report.state} {round(report.seconds, 1)}")
 
     def write_audio(self, samples, sample_rate, end_seconds):
         self.ends.append(end_seconds)
@@ -173,9 +181,73 @@ def test_blocks_that_are_not_audio_count_as_lost(loud_model):
     service, sink, _ = create_service(loud_model, FakeSource(blocks), lines.append)
     service.run()
     assert service._tagger.compute_stats().lost_seconds == pytest.approx(0.3)
-    assert [line.rsplit(";", 1)[1] for line in lines] == [" such blocks count as lost"] * 2
+    assert [line.rsplit(";", 1)[1] for line in lines] == [" such blocks count as lost (1 so far)"]
     assert sink.results[-1].end_seconds == pytest.approx(6.0, abs=0.05)
     assert [event for event in sink.events if event[0] == "Rain"] == EVENTS[2:]
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_source_that_is_lost_ends_its_events_and_continues(loud_model, live):
+    lines = []
+    blocks = split_blocks(generate_tones())
+    source = FakeSource([*blocks[:35], 0.7, *blocks[35:]], live)  # while the low tone goes on
+    service, sink, _ = create_service(loud_model, source, lines.append, timeout_seconds=0.3)
+    service.run()
+    first = ["listening 0.1"] if live else []
+    assert sink.log[: len(first) + 4] == [*first, "Bark begin", "Bark end", "lost 3.5", "listening 3.6"]
+    assert sink.log[len(first) + 4 :] == ["Bark begin", "Bark end", "Rain begin", "Rain end"]
+    # The tone up to the loss is one event, the rest of it another one.
+    assert [round(onset, 1) for name, state, onset in sink.events if (name, state) == ("Bark", "begin")] == [2.0, 3.5]
+    assert lines == [
+        "blocks: no audio for 0.3 s; the source is lost, and its events have ended",
+        "blocks: listening again",
+    ]
+    assert service._tagger.compute_stats().audio_seconds == pytest.approx(6.0)
+
+
+def test_an_event_that_began_right_before_the_loss_is_reported(loud_model):
+    blocks = split_blocks(generate_tones())
+    gate = threading.Event()
+    source = FakeSource(blocks[:23], True, gate)  # 0.3 s of the low tone, less than a hop
+    service, sink, _ = create_service(loud_model, source, timeout_seconds=0.2)
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    while "lost 2.3" not in sink.log:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    assert sink.log == ["listening 0.1", "Bark begin", "Bark end", "lost 2.3"]
+    source.stop()
+    thread.join(20)
+    assert len(sink.log) == 4
+
+
+def test_a_live_source_that_never_starts_is_lost(loud_model):
+    service, sink, notifier = create_service(loud_model, FakeSource([0.3], True), timeout_seconds=0.1)
+    service.run()
+    assert sink.log == ["lost 0.0"]
+    assert notifier.lines == ["STOPPING=1"]
+
+
+def test_hours_of_digital_silence_are_reported(loud_model):
+    lines = []
+    silence = [Block(np.zeros(1_600, np.float32), RATE)] * 30
+    source = FakeSource([*split_blocks(generate_tones(1.0)), *silence, *split_blocks(generate_tones(1.0))], True)
+    service, sink, _ = create_service(loud_model, source, lines.append, silence_hours=2.0 / 3_600)
+    service.run()
+    assert sink.log == ["listening 0.1", "silent 3.0", "listening 4.1"]
+    assert lines == ["blocks: only digital silence for 0.000555556 h; it may be muted", "blocks: listening again"]
+
+
+def test_a_source_of_blocks_that_are_not_audio_is_lost_and_writes_one_line(loud_model):
+    lines = []
+    invalid = Block(np.full(1_600, np.nan, np.float32), RATE)
+    alternating = [each for block in split_blocks(generate_tones(4.0)) for each in (block, invalid)]
+    source = FakeSource([*alternating, *[invalid] * 12], True)
+    service, sink, _ = create_service(loud_model, source, lines.append, timeout_seconds=1.0)
+    service.run()
+    assert [line for line in sink.log if line.startswith("l")] == ["listening 0.1", "lost 7.9"]
+    assert lines[0].endswith("such blocks count as lost (1 so far)")
+    assert lines[1:] == ["blocks: no audio for 1 s; the source is lost, and its events have ended"]
 
 
 @pytest.mark.parametrize("live", [False, True])
@@ -184,6 +256,7 @@ def test_a_source_that_fails_ends_the_stream_with_its_error(loud_model, live):
     service, sink, notifier = create_service(loud_model, source)
     with pytest.raises(OSError, match="gone"):
         service.run()
+    assert sink.events == EVENTS[:2]
     assert sink.closed
     assert notifier.lines[-1] == "STOPPING=1"
 
@@ -229,8 +302,8 @@ def test_thresholds_classes_and_rules_select_events(loud_model, recording, tmp_p
     ("fields", "message"),
     [
         ({"thresholds": {"Bar": 0.5}}, "`thresholds` must be one of 3 classes; received: 'Bar'; did you mean 'Bark'"),
-        ({"smoothing_seconds": -1.0}, "`smoothing_seconds` must be at least 0"),
-        ({"queue_seconds": 0.0, "realtime": True}, "`capacity_seconds` must be above 0"),
+        ({"smoothing_seconds": -1.0}, r"`smoothing_seconds` must be in \[0, 60\]; received: -1"),
+        ({"queue_seconds": 0.0}, r"`queue_seconds` must be in \[0.1, 3600\]; received: 0"),
     ],
 )
 def test_invalid_values_are_refused(loud_model, recording, fields, message):

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink, SourceReport
 
 __all__ = ["SinkContext", "SinkGroup", "open_sinks"]
 
 _REPORTS = ("all", "results", "events")
+_MAX_NUMBER = 2**63
 _RECOVERY_WRITES = 10  # Number of successful writes in a row after which a sink counts as working again.
 _SINK_CLASSES = {
     "json": ("text", "JsonSink"),
@@ -41,19 +42,23 @@ class SinkContext:
         classes: Names of the selected classes; empty if all classes are selected.
         model: Name of the model.
         delay_seconds: Maximum time from the onset of an event to its report, seconds.
+        is_live: Whether the source is live, and so not listening before its first audio.
+        mqtt_options: Options of every `mqtts` output that does not set them itself.
     """
 
     log: Callable[[str], None] = print
     classes: tuple[str, ...] = ()
     model: str = ""
     delay_seconds: float = 15.0
+    is_live: bool = False
+    mqtt_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class SinkGroup:
     """A group of sinks that is used like one.
 
-    A sink that fails is reported once, and stops neither the others nor the stream. Only `BrokenPipeError` is raised:
-    it means that the reader of standard output is gone.
+    A sink that fails, with an exception of any type, is reported once, and stops neither the others nor the stream.
+    Only `BrokenPipeError` is raised: it means that the reader of standard output is gone.
     """
 
     def __init__(self, log: Callable[[str], None] = print) -> None:
@@ -62,7 +67,7 @@ class SinkGroup:
         self._successes: dict[int, int] = {}  # Number of successful writes in a row, of each sink that has failed.
 
     def add(self, sink: Sink, report: str = "all") -> None:
-        """Add a sink that gets `"results"`, `"events"`, or `"all"`."""
+        """Add a sink that gets `"results"`, `"events"`, or `"all"`; each gets changes of the state of the source."""
         self._sinks.append((sink, report))
 
     @property
@@ -79,6 +84,10 @@ class SinkGroup:
         for sink, selected in self._sinks:
             if selected != "results":
                 self._call(sink, sink.write_event, report)
+
+    def write_source(self, report: SourceReport) -> None:
+        for sink, _ in self._sinks:
+            self._call(sink, sink.write_source, report)
 
     def write_audio(self, samples: np.ndarray, sample_rate: int, end_seconds: float) -> None:
         for sink, _ in self._sinks:
@@ -100,9 +109,10 @@ class SinkGroup:
             method(*arguments)
         except BrokenPipeError:
             raise
-        except OSError as error:
+        except Exception as error:
             if id(sink) not in self._successes:
-                self._log(f"{sink.name}: {error}; the stream continues without this output until it works again")
+                reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+                self._log(f"{sink.name}: {reason}; the stream continues without this output until it works again")
             self._successes[id(sink)] = 0
         else:
             if id(sink) in self._successes:
@@ -156,13 +166,16 @@ def _open_sink(address: Any, options: dict[str, Any], context: SinkContext) -> S
         )
     module, class_name = _SINK_CLASSES[kind]
     sink_class = getattr(import_module(f"kerastag.edge.sinks.{module}"), class_name)
+    if kind == "mqtts":
+        options = {**context.mqtt_options, **options}
     _check_options(kind, sink_class, options)
     if kind == "terminal":
         return sink_class(**options)
     if kind == "record":
         return sink_class(target, context.log, **{"delay_seconds": context.delay_seconds, **options})
     if module == "mqtt":
-        return sink_class(address, context.classes, context.log, context.model, **options)
+        state = "lost" if context.is_live else "listening"
+        return sink_class(address, context.classes, context.log, context.model, state, **options)
     return sink_class(target, **options)
 
 
@@ -179,4 +192,7 @@ def _check_options(kind: str, sink_class: Callable[..., Sink], options: Mapping[
         type_name = allowed[name].split(" | ")[0]  # The annotation is a string in these modules.
         types, description = _OPTION_TYPES[type_name]
         if not isinstance(value, types) or (isinstance(value, bool) and type_name != "bool"):
-            raise ValueError(f"`{name}` of {kind} must be {description}; received: {value!r}")
+            received = type(value).__name__ if name == "password" else repr(value)[:200]
+            raise ValueError(f"`{name}` of {kind} must be {description}; received: {received}")
+        if isinstance(value, int | float) and not abs(value) < _MAX_NUMBER:  # Also NaN.
+            raise ValueError(f"`{name}` of {kind} must be finite, of at most 64 bits; received: another number")

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -16,7 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kerastag._version import __version__
-from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink
+from kerastag.edge.monitor import SOURCE_STATES
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink, SourceReport
 
 __all__ = ["MqttSink", "create_discovery_messages", "create_slugs"]
 
@@ -28,24 +31,38 @@ _CLOSE_SECONDS = 2.0
 _MIN_PROBABILITY_CHANGE = 0.05  # A smaller change of a probability is not published.
 _MAX_SENSORS = 64
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_MAX_TOPIC_BYTES = 1_000
+_WRONG_NAME_CODES = (62, 64)  # Of OpenSSL, for a certificate with another host name or IP address.
 
 
 class MqttSink(Sink):
     """A sink that publishes results and events to an MQTT broker, and announces selected classes to Home Assistant.
 
-    `BASE/status` is `online` or `offline` (the broker publishes the latter if this process dies); `BASE/event` and
-    `BASE/result` are JSON; for each selected class `BASE/CLASS/state` is `ON` or `OFF` and `BASE/CLASS/probability` a
-    number, both retained. A broker that is down does not stop the stream: up to 1,000 events are queued, the connection
-    is retried with pauses from one second to a minute, and states are published again when it is back.
+    `BASE/status` is `online` or `offline` (the broker publishes the latter if this process dies), and `BASE/source` is
+    `listening`, `lost` or `silent`; `BASE/event` and `BASE/result` are JSON; for each selected class `BASE/CLASS/state`
+    is `ON` or `OFF` and `BASE/CLASS/probability` a number. All but events and results are retained. In Home Assistant
+    the classes are unavailable while the stream is offline or its source is lost.
+
+    A broker that is down does not stop the stream: the connection is retried with pauses from one second to a minute,
+    and states are published again when it is back. Up to 1,000 events are queued; newer ones are dropped, counted and
+    reported. Results are not queued.
+
+    The broker remembers what was announced to Home Assistant. At each connection, announcements of this device for
+    classes that are no longer selected are read and removed. Streams need a topic each: two on one host with the same
+    topic stay connected, but are one device.
 
     Args:
         url: `mqtt://HOST[:PORT]/BASE`, or `mqtts://...` for TLS; the default of `BASE` is `kerastag`.
         classes: Names of the selected classes, each of which becomes two sensors; empty for no sensors.
         log: Function that takes one line of text for the user.
         model: Name of the model, which Home Assistant shows.
+        source_state: State of the source before the first report of it.
         username: User name for the broker; by default that of the URL or `KERASTAG_MQTT_USERNAME`.
         password: Password for the broker; by default that of the URL or `KERASTAG_MQTT_PASSWORD`. It is never printed.
         ca_file: Path of the certificates of the authorities to trust, for `mqtts`; by default those of the system.
+        client_certificate: Path of the certificate by which this client identifies itself, for `mqtts`.
+        client_key: Path of the key of `client_certificate`, if it is another file.
+        server_name: Name that the certificate of the broker must have, for `mqtts`; by default the host of the URL.
         discovery_prefix: Topic prefix that Home Assistant subscribes to; empty to announce nothing.
         device_id: Unique identifier of this device, of letters, digits, `_` and `-`; by default made from the host name
             and `BASE`.
@@ -55,7 +72,7 @@ class MqttSink(Sink):
     Raises:
         ImportError: paho-mqtt is not installed.
         ValueError: An argument is out of range.
-        FileNotFoundError: `ca_file` does not exist.
+        FileNotFoundError: A file does not exist.
     """
 
     def __init__(
@@ -64,10 +81,14 @@ class MqttSink(Sink):
         classes: Sequence[str] = (),
         log: Callable[[str], None] = print,
         model: str = "",
+        source_state: str = "lost",
         *,
         username: str | None = None,
         password: str | None = None,
         ca_file: str | None = None,
+        client_certificate: str | None = None,
+        client_key: str | None = None,
+        server_name: str | None = None,
         discovery_prefix: str = "homeassistant",
         device_id: str | None = None,
         device_name: str | None = None,
@@ -79,7 +100,7 @@ class MqttSink(Sink):
             classes = ()
         host = socket.gethostname()
         self.name = f"mqtt {address.host}:{address.port}"
-        self._log, self._publishes_results = log, results
+        self._log, self._publishes_results, self._source_state = log, results, source_state
         self._base = address.base
         self._slugs = create_slugs(classes)
         self._active_classes: set[str] = set()
@@ -87,15 +108,28 @@ class MqttSink(Sink):
         device_id = device_id or f"kerastag_{hashlib.sha1(f'{host}/{address.base}'.encode()).hexdigest()[:10]}"
         if not re.fullmatch(r"[A-Za-z0-9_-]+", device_id):
             raise ValueError(f"`device_id` must be letters, digits, _ and -; received: {device_id!r}")
+        if re.search(r"[#+\0]", discovery_prefix):
+            raise ValueError(f"`discovery_prefix` must be a topic without + and #; received: {discovery_prefix!r}")
         device_name = device_name or f"kerastag {host}"
-        self._discovery_messages = (
-            list(create_discovery_messages(discovery_prefix, self._base, self._slugs, device_id, device_name, model))
-            if discovery_prefix
-            else []
-        )
-        self._is_down = False
+        self._subscriptions = [f"{self._base}/status"]
+        self._discovery_messages: dict[str, str] = {}  # By topic.
+        if discovery_prefix:
+            self._subscriptions.append(f"{discovery_prefix}/+/{device_id}/+/config")
+            self._discovery_messages = {
+                topic: json.dumps(config)
+                for topic, config in create_discovery_messages(
+                    discovery_prefix, self._base, self._slugs, device_id, device_name, model
+                )
+            }
+        self._is_down = self._is_closing = self._was_removed = False
+        self._waiting = self._dropped = 0  # Events since the connection broke: queued and not.
         self._lock = threading.Lock()
-        self._client = self._create_client(address, device_id, username, password, ca_file)
+        self._ca_file = ca_file
+        self._may_need_certificate = address.tls and client_certificate is None  # Until there is a connection.
+        tls_context = _create_tls_context(address, ca_file, client_certificate, client_key, server_name)
+        # A client ID of its own for each process: the broker disconnects an older client with the same one.
+        client_id = f"{device_id}_{secrets.token_hex(4)}"
+        self._client = self._create_client(address, client_id, username, password, tls_context)
 
     def write_result(self, report: ResultReport) -> None:
         if self._publishes_results:
@@ -110,13 +144,31 @@ class MqttSink(Sink):
     def write_event(self, report: EventReport) -> None:
         with self._lock:
             (self._active_classes.add if report.state == "begin" else self._active_classes.discard)(report.name)
-        self._client.publish(f"{self._base}/event", json.dumps(report.as_dict()), qos=1)
-        if self._client.is_connected():  # Otherwise the state is published when it is connected.
+        is_connected = self._client.is_connected()
+        message = self._client.publish(f"{self._base}/event", json.dumps(report.as_dict()), qos=1)
+        if is_connected:  # Otherwise the state is published when it is connected.
             self._publish_state(self._client, report.name)
+        if message.rc == self._queue_is_full:
+            if not self._dropped:
+                self._log(f"{self.name}: {MAX_QUEUED_MESSAGES} messages are queued; newer events are dropped")
+            with self._lock:
+                self._dropped += 1
+        elif is_connected:
+            self._report_dropped()
+        else:
+            with self._lock:
+                self._waiting += 1
+
+    def write_source(self, report: SourceReport) -> None:
+        self._source_state = report.state
+        if self._client.is_connected():
+            self._client.publish(f"{self._base}/source", report.state, retain=True)
 
     def close(self) -> None:
         """Publish that this device is offline, wait up to two seconds for unsent messages, and disconnect."""
+        self._is_closing = True
         if self._client.is_connected():
+            self._client.publish(f"{self._base}/source", "lost", retain=True)
             message = self._client.publish(f"{self._base}/status", "offline", retain=True)
             deadline = time.monotonic() + _CLOSE_SECONDS
             with contextlib.suppress(RuntimeError):  # The connection broke just now: the broker publishes it.
@@ -124,29 +176,34 @@ class MqttSink(Sink):
                     time.sleep(0.01)
         self._client.disconnect()
         self._client.loop_stop()
+        if self._waiting:
+            self._log(f"{self.name}: {self._waiting} events were not sent, as the broker was down at the end")
+        self._report_dropped()
 
     def _create_client(
-        self, address: _BrokerAddress, device_id: str, username: str | None, password: str | None, ca_file: str | None
+        self,
+        address: _BrokerAddress,
+        client_id: str,
+        username: str | None,
+        password: str | None,
+        tls_context: ssl.SSLContext | None,
     ) -> Any:
         try:
             from paho.mqtt import client as paho
         except ImportError as error:
             raise ImportError("mqtt needs the package paho-mqtt: pip install 'kerastag[mqtt]'") from error
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=device_id)
+        self._queue_is_full = paho.MQTT_ERR_QUEUE_SIZE
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=client_id)
         username = username or address.username or os.environ.get(USERNAME_VARIABLE)
         if username:
             client.username_pw_set(username, password or address.password or os.environ.get(PASSWORD_VARIABLE))
-        if ca_file and not os.path.isfile(ca_file):  # noqa: PTH113
-            raise FileNotFoundError(f"{ca_file}: no such file (`ca_file`)")
-        if address.tls:
-            client.tls_set(ca_certs=ca_file)
-        elif ca_file:
-            raise ValueError("`ca_file` must be used with mqtts://; received: mqtt://")
+        if tls_context is not None:
+            client.tls_set_context(tls_context)
         client.max_queued_messages_set(MAX_QUEUED_MESSAGES)
         client.reconnect_delay_set(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         client.will_set(f"{self._base}/status", "offline", qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_connect_fail = self._on_connect_fail
+        client.on_connect_fail, client.on_message = self._on_connect_fail, self._on_message
         client.connect_async(address.host, address.port, _KEEPALIVE_SECONDS)
         client.loop_start()
         return client
@@ -162,21 +219,60 @@ class MqttSink(Sink):
             return
         if self._is_down:
             self._log(f"{self.name}: is back")
-        self._is_down = False
-        for topic, config in self._discovery_messages:
-            client.publish(topic, json.dumps(config), retain=True)
+        self._is_down = self._may_need_certificate = False
+        with self._lock:
+            self._waiting = 0
+        self._report_dropped()
+        for topic, config in self._discovery_messages.items():
+            client.publish(topic, config, retain=True)
+        client.publish(f"{self._base}/source", self._source_state, retain=True)
         client.publish(f"{self._base}/status", "online", retain=True)
         self._published.clear()
         for name in self._slugs:
             self._publish_state(client, name)
+        client.subscribe([(topic, 0) for topic in self._subscriptions])
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        """Remove what an earlier stream has announced, and repeat what another client has removed."""
+        if self._is_closing:
+            return
+        config = self._discovery_messages.get(message.topic)
+        if message.topic == self._subscriptions[0]:
+            if message.payload == b"offline":  # By the broker, for an earlier connection that it believed alive.
+                client.publish(message.topic, "online", retain=True)
+        elif config is None and message.retain and message.payload:
+            client.publish(message.topic, None, retain=True)
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # It is not one of ours.
+                state_topic = json.loads(message.payload)["state_topic"]
+                if re.fullmatch(re.escape(self._base) + "/[a-z0-9_]+/(state|probability)", state_topic):
+                    client.publish(state_topic, None, retain=True)
+        elif config is not None and not message.payload:
+            client.publish(message.topic, config, retain=True)
+            if not self._was_removed:
+                self._log(f"{self.name}: another client has removed sensors of this stream, which are announced again")
+            self._was_removed = True
+
+    def _report_dropped(self) -> None:
+        with self._lock:
+            count, self._dropped = self._dropped, 0
+        if count:
+            self._log(f"{self.name}: {count} events were dropped while {MAX_QUEUED_MESSAGES} older ones were queued")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._report_failure(f"connection lost ({reason})")
+            hint = "; it may require `client_certificate`" if self._may_need_certificate else ""
+            self._report_failure(f"connection lost ({reason}{hint})")
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
-        # paho calls this from the handler of the exception.
-        self._report_failure(f"cannot be reached ({sys.exception() or 'unknown reason'})")
+        error = sys.exception()  # paho calls this from the handler of the exception.
+        if isinstance(error, ssl.SSLCertVerificationError):
+            if error.verify_code in _WRONG_NAME_CODES:
+                remedy = "`server_name` can be the name in its certificate"
+            else:
+                remedy = f"`ca_file` must be the certificate of its authority; received: {self._ca_file}"
+            self._report_failure(f"has a certificate that is not trusted ({error.verify_message}; {remedy})")
+            return
+        self._report_failure(f"cannot be reached ({error or 'unknown reason'})")
 
     def _report_failure(self, failure: str) -> None:
         if not self._is_down:
@@ -195,22 +291,81 @@ class _BrokerAddress:
     """The parts of the URL of a broker."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        scheme, _, rest = url.partition("://")
+        authority = re.split("[/?#]", rest)[0]
+        login, _, host = authority.rpartition("@")
+        topic = rest[len(authority) :]
         try:
-            port = parts.port
+            parts = urlsplit(f"//{host}")
+            self.host, port = parts.hostname or "", parts.port
         except ValueError:
-            port = -1
-        self.tls = parts.scheme == "mqtts"
-        self.host = parts.hostname or ""
-        self.port = port or _DEFAULT_PORTS.get(parts.scheme, 0)
-        self.base = unquote(url.partition("://")[2].partition("/")[2]).strip("/") or "kerastag"
-        self.username = unquote(parts.username) if parts.username else None
-        self.password = unquote(parts.password) if parts.password else None
-        if not self.host or not 0 < self.port < 65_536 or re.search(r"[#+?\0]", self.base):
-            safe_url = re.sub(r"//.*@", "//…@", url)
+            self.host, port = "", None
+        self.tls = scheme == "mqtts"
+        self.port = port or _DEFAULT_PORTS.get(scheme, 0)
+        self.base = unquote(topic).strip("/") or "kerastag"
+        username, _, password = login.partition(":")
+        self.username, self.password = unquote(username) or None, unquote(password) or None
+        # An @ in the topic may be the end of a password with a slash.
+        is_topic = not re.search(r"[@?#]", topic) and not re.search(r"[#+?\0]", self.base)
+        if not self.host or not self.port or not is_topic or len(self.base.encode()) > _MAX_TOPIC_BYTES:
             raise ValueError(
-                f"`output` must be mqtt://HOST[:PORT]/TOPIC, without + and # in the topic; received: {safe_url!r}"
+                "`output` must be mqtt://HOST[:PORT]/TOPIC, without + and # in the topic, with user and password "
+                "percent-encoded (/ as %2F, ? as %3F, # as %23, @ as %40) or better in the environment variables "
+                f"{USERNAME_VARIABLE} and {PASSWORD_VARIABLE}; received: {scheme[:5]}://…"
             )
+
+
+class _TLSContext(ssl.SSLContext):
+    """A TLS context that expects a certificate with a given name, whatever the host is."""
+
+    server_name: str | None = None
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        if self.server_name is not None:
+            options["server_hostname"] = self.server_name
+        return super().wrap_socket(*arguments, **options)
+
+
+def _create_tls_context(
+    address: _BrokerAddress,
+    ca_file: str | None,
+    client_certificate: str | None,
+    client_key: str | None,
+    server_name: str | None,
+) -> _TLSContext | None:
+    files = {"ca_file": ca_file, "client_certificate": client_certificate, "client_key": client_key}
+    for name, value in {**files, "server_name": server_name}.items():
+        if value is not None and not address.tls:
+            raise ValueError(f"`{name}` must be used with mqtts://; received: mqtt://")
+        if name in files and value is not None and not os.path.isfile(value):  # noqa: PTH113
+            raise FileNotFoundError(f"{value}: no such file (`{name}`)")
+    if client_key is not None and client_certificate is None:
+        raise ValueError(f"`client_key` must be used with `client_certificate`; received: {client_key!r} alone")
+    if not address.tls:
+        return None
+    context = _TLSContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.server_name = server_name
+    try:
+        if ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(ca_file)
+    except ssl.SSLError as error:
+        raise ValueError(f"{ca_file}: `ca_file` must be certificates in PEM format ({error})") from None
+    if client_certificate is not None:
+        try:
+            context.load_cert_chain(client_certificate, client_key, password=_refuse_encrypted_key)
+        except (ssl.SSLError, ValueError) as error:
+            raise ValueError(
+                f"{client_certificate}: `client_certificate` must be a certificate in PEM format with its key, which "
+                f"may be in `client_key` ({error})"
+            ) from None
+    return context
+
+
+def _refuse_encrypted_key() -> str:
+    """Prevent OpenSSL from asking for the password of a key at the terminal."""
+    raise ValueError("the key is encrypted")
 
 
 def create_slugs(names: Sequence[str]) -> dict[str, str]:
@@ -233,13 +388,20 @@ def create_slugs(names: Sequence[str]) -> dict[str, str]:
 def create_discovery_messages(
     prefix: str, base: str, slugs: Mapping[str, str], device_id: str, device_name: str, model: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the topics and contents of Home Assistant's discovery messages: two sensors per class, of one device."""
+    """Yield the topics and contents of Home Assistant's discovery messages, of one device.
+
+    There are two sensors per class, and one for the state of the source.
+    """
     device = {"identifiers": [device_id], "name": device_name, "manufacturer": "kerastag", "model": model}
     shared = {
-        "availability_topic": f"{base}/status",
         "device": {**device, "sw_version": __version__},
         "origin": {"name": "kerastag", "sw_version": __version__},
     }
+    status = {"topic": f"{base}/status"}  # By default `online` means available.
+    source = {"topic": f"{base}/source", "payload_available": "listening", "payload_not_available": "lost"}
+    # Digital silence is no reason to be unavailable: some microphones give it while nothing happens.
+    source["value_template"] = "{{ 'lost' if value == 'lost' else 'listening' }}"
+    available = {"availability": [status, source], "availability_mode": "all"}
     state = {"device_class": "sound", "payload_on": "ON", "payload_off": "OFF"}
     probability = {"state_class": "measurement", "suggested_display_precision": 2, "icon": "mdi:ear-hearing"}
     for name, slug in slugs.items():
@@ -247,7 +409,16 @@ def create_discovery_messages(
             ("binary_sensor", "state", name, "", state),
             ("sensor", "probability", f"{name} probability", "_probability", probability),
         ):
-            sensor_id = f"{device_id}_{slug}{suffix}"
-            config = {"name": title, "unique_id": sensor_id, "object_id": sensor_id}
+            config: dict[str, Any] = {"name": title, **_create_ids(component, f"{device_id}_{slug}{suffix}")}
             config["state_topic"] = f"{base}/{slug}/{topic}"
-            yield f"{prefix}/{component}/{device_id}/{slug}{suffix}/config", {**config, **options, **shared}
+            config |= {**options, **available, **shared}
+            yield f"{prefix}/{component}/{device_id}/{slug}{suffix}/config", config
+    diagnostic: dict[str, Any] = {"name": "Source", **_create_ids("sensor", f"{device_id}_source"), **shared}
+    diagnostic |= {"state_topic": f"{base}/source", "device_class": "enum", "options": list(SOURCE_STATES)}
+    diagnostic |= {"entity_category": "diagnostic", "icon": "mdi:microphone-question", "availability": [status]}
+    yield f"{prefix}/sensor/{device_id}/source/config", diagnostic
+
+
+def _create_ids(component: str, unique_id: str) -> dict[str, str]:
+    entity = re.sub(r"[^a-z0-9]+", "_", unique_id.lower()).strip("_")
+    return {"unique_id": unique_id, "default_entity_id": f"{component}.{entity}"}

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import io
 import math
+import os
 import re
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from kerastag.edge.sinks.sink import EventReport, Sink
+from kerastag.edge.sinks.sink import EventReport, Sink, SourceReport
 from kerastag.files import remove_stale_files, write_bytes
 
 __all__ = ["RECORDING_FORMATS", "RecorderSink"]
@@ -22,22 +23,26 @@ __all__ = ["RECORDING_FORMATS", "RecorderSink"]
 RECORDING_FORMATS = ("flac", "wav")
 """Formats of recordings."""
 _NAME_PATTERN = "????-??-??T??-??-??.???Z_*"
+_MAX_SECONDS = 3_600.0
+# The limits of FLAC, and of memory: the recorder buffers more than a minute.
+_MAX_CHANNELS, _MAX_FLAC_RATE = 8, 655_350
 
 
 class RecorderSink(Sink):
     """A sink that records each event, or several overlapping events, with the seconds before and after.
 
-    Samples are stored as they come, with their rate and channels, in 16 bits. Files are written whole or not at all.
-    The name of a file is the time of its first sample in UTC (for a stream that is not live, counted from 1970) and the
-    class of its first event: `2026-11-22T20-31-05.120Z_Bark.flac`. When the recordings exceed the quota, the oldest
-    ones are deleted. If the disk is full, the recording is lost and the stream continues.
+    Samples are stored as they come, with their rate and channels, in 16 bits; more than eight channels are averaged,
+    and FLAC above 655,350 Hz becomes WAV. Files are written whole or not at all. The name of a file is the time of its
+    first sample in UTC (for a stream that is not live, counted from 1970) and the class of its first event:
+    `2026-11-22T20-31-05.120Z_Bark.flac`; a number follows where the name exists. When the recordings exceed the quota,
+    those that were written first are deleted. If the disk is full, the recording is lost and the stream continues.
 
     Args:
         folder: Folder of the recordings; it is created if it does not exist.
         log: Function that takes one line of text for the user.
-        before_seconds: Duration that is recorded before the onset, seconds, at least 0.
-        after_seconds: Duration that is recorded after the end, seconds, at least 0.
-        longest_seconds: Duration of the longest recording, seconds, above 0; longer events are cut.
+        before_seconds: Duration that is recorded before the onset, seconds, 0 to 3,600.
+        after_seconds: Duration that is recorded after the end, seconds, 0 to 3,600.
+        longest_seconds: Duration of the longest recording, seconds, above 0, at most 3,600; longer events are cut.
         delay_seconds: Maximum time from the onset of an event to its report, seconds.
         quota_megabytes: Maximum size of all recordings, megabytes, above 0.
         format: `"flac"` or `"wav"`.
@@ -58,9 +63,13 @@ class RecorderSink(Sink):
         format: str = "flac",
     ) -> None:
         for name, value in (("before_seconds", before_seconds), ("after_seconds", after_seconds)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be at least 0; received: {value!r}")
-        for name, value in (("longest_seconds", longest_seconds), ("quota_megabytes", quota_megabytes)):
+            if not 0 <= value <= _MAX_SECONDS:
+                raise ValueError(f"`{name}` must be from 0 to {_MAX_SECONDS:g}; received: {value!r}")
+        if not 0 < longest_seconds <= _MAX_SECONDS:
+            raise ValueError(
+                f"`longest_seconds` must be above 0, at most {_MAX_SECONDS:g}; received: {longest_seconds!r}"
+            )
+        for name, value in (("delay_seconds", delay_seconds), ("quota_megabytes", quota_megabytes)):
             if not 0 < value < math.inf:
                 raise ValueError(f"`{name}` must be above 0; received: {value!r}")
         if format not in RECORDING_FORMATS:
@@ -80,6 +89,8 @@ class RecorderSink(Sink):
             path.unlink()
 
     def write_audio(self, samples: np.ndarray, sample_rate: int, end_seconds: float) -> None:
+        if samples.ndim == 2 and samples.shape[1] > _MAX_CHANNELS:
+            samples = samples.mean(axis=1, dtype=np.float32)
         if self._recording is not None and not self._buffer.is_continued_by(samples, sample_rate, end_seconds):
             self._finish()
         self._buffer.add(samples, sample_rate, end_seconds)
@@ -102,6 +113,10 @@ class RecorderSink(Sink):
             if self._buffer.end_seconds >= self._recording.end_seconds:
                 self._finish()
 
+    def write_source(self, report: SourceReport) -> None:
+        if report.state == "lost" and self._recording is not None:
+            self._finish()
+
     def close(self) -> None:
         if self._recording is not None:
             self._finish()
@@ -114,26 +129,38 @@ class RecorderSink(Sink):
         samples, rate, start_seconds = self._buffer.extract(recording.start_seconds, end_seconds)
         if not len(samples):
             return
-        file_name = _format_file_name(recording.started_at + start_seconds, recording.class_name, self._format)
-        path = self._folder / file_name
+        format = "wav" if rate > _MAX_FLAC_RATE else self._format
+        path = self._create_path(recording.started_at + start_seconds, recording.class_name, format)
         try:
             encoded = io.BytesIO()  # The errors of libsndfile do not say that a disk is full.
-            soundfile.write(encoded, samples, rate, format=self._format.upper(), subtype="PCM_16")
+            soundfile.write(encoded, samples, rate, format=format.upper(), subtype="PCM_16")
             write_bytes(path, encoded.getvalue())
             self._enforce_quota(path)
-        except OSError as error:
-            self._log(f"{self.name}: {path.name} could not be written ({error.strerror}); the stream continues")
+        except (OSError, soundfile.SoundFileError) as error:
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            self._log(f"{self.name}: {path.name} could not be written ({reason}); the stream continues")
+
+    def _create_path(self, seconds: float, class_name: str, format: str) -> Path:
+        """Return a path that does not exist yet: an earlier stream from a pipe had the same times."""
+        path = self._folder / _format_file_name(seconds, class_name, format)
+        stem, number = path.stem, 1
+        while path.exists():
+            number += 1
+            path = path.with_name(f"{stem}_{number}.{format}")
+        return path
 
     def _enforce_quota(self, newest: Path) -> None:
-        """Delete the oldest recordings, by their names, but neither the newest one nor other files."""
-        paths = sorted(path for end in RECORDING_FORMATS for path in self._folder.glob(f"{_NAME_PATTERN}.{end}"))
-        sizes = {path: path.stat().st_size for path in paths}
-        total = sum(sizes.values())
-        for path in paths:
-            if total <= self._quota_bytes or path == newest:
+        """Delete the recordings that were written first, but neither the newest one nor other files."""
+        paths = [path for end in RECORDING_FORMATS for path in self._folder.glob(f"{_NAME_PATTERN}.{end}")]
+        statuses = {path: path.stat() for path in paths}
+        total = sum(status.st_size for status in statuses.values())
+        # Not by name: the clock may have been wrong, and the times of a stream that is not live begin in 1970.
+        for path in sorted(paths, key=lambda path: (statuses[path].st_mtime_ns, path)):
+            if total <= self._quota_bytes:
                 return
-            path.unlink()
-            total -= sizes[path]
+            if path != newest:
+                path.unlink()
+                total -= statuses[path].st_size
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""The interface of an output, and the reports it gets: class names, times of day and plain JSON values."""
+"""The interface of an output, and the reports that it gets: class names, times of day and plain JSON values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from kerastag.edge.streaming import StreamingResult
 from kerastag.events import Event
 from kerastag.labels import LabelSet
 
-__all__ = ["EventReport", "ResultReport", "Sink", "TagReport", "create_event_report", "create_result_report"]
+__all__ = [
+    "EventReport",
+    "ResultReport",
+    "Sink",
+    "SourceReport",
+    "TagReport",
+    "create_event_report",
+    "create_result_report",
+]
 
 
 class TagReport(NamedTuple):
@@ -67,6 +75,20 @@ class EventReport(NamedTuple):
         values["peak_probability"] = round(self.peak_probability, 4)
         values["mean_probability"] = round(self.mean_probability, 4)
         return values
+
+
+class SourceReport(NamedTuple):
+    """A source whose state has changed."""
+
+    state: str  # One of `kerastag.edge.monitor.SOURCE_STATES`.
+    name: str  # Of the source, without secrets.
+    seconds: float  # Of the stream, at which the state changed.
+    time: float | None  # Time of day, seconds since 1970; None if the stream is not live.
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values: dict[str, Any] = {"type": "source", "state": self.state, **_format_time(self.time)}
+        return values | {"name": self.name, "seconds": round(self.seconds, 3)}
 
 
 def create_result_report(
@@ -132,6 +154,9 @@ class Sink:
 
     def write_event(self, report: EventReport) -> None:
         """Write an event."""
+
+    def write_source(self, report: SourceReport) -> None:
+        """Write a change of the state of the source."""
 
     def write_audio(self, samples: np.ndarray, sample_rate: int, end_seconds: float) -> None:
         """Write a block of shape (samples,) or (samples, channels) that ends at this second of the stream."""

@@ -8,29 +8,35 @@ import sys
 import time
 from typing import TextIO
 
-from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink, TagReport
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink, SourceReport, TagReport
 
 __all__ = ["TerminalSink"]
 
 _SYMBOLS = "●○█·"  # Begin of an event, its end, the filled part of a bar, the empty part.
 _ASCII_SYMBOLS = "*o#-"
 _NAME_WIDTH = 28
+_MAX_EVENTS = 1_000
 
 
 class TerminalSink(Sink):
     """A sink that draws the last result as bars, and the last events below it; without a terminal, one line per event.
 
+    It also shows when the source is lost, silent or listening again.
+
     Args:
-        events: Maximum number of ended events to show, at least 0.
+        events: Maximum number of ended events to show, 0 to 1,000.
         stream: Stream to draw to; None is standard output.
     """
 
     name = "terminal"
 
     def __init__(self, *, events: int = 8, stream: TextIO | None = None) -> None:
-        if events < 0:
-            raise ValueError(f"`events` must be at least 0; received: {events!r}")
-        self._stream = stream or sys.stdout
+        if not 0 <= events <= _MAX_EVENTS:
+            raise ValueError(f"`events` must be from 0 to {_MAX_EVENTS}; received: {events!r}")
+        output = stream or getattr(sys.stdout, "stream", sys.stdout)  # without escapes of control characters
+        if output is None:
+            raise ValueError("`output` must be a file, as standard output is closed; received: terminal")
+        self._stream: TextIO = output
         self._is_terminal = self._stream.isatty()
         symbols = _SYMBOLS
         try:
@@ -42,6 +48,7 @@ class TerminalSink(Sink):
         self._ended_events: collections.deque[EventReport] = collections.deque(maxlen=events)
         self._tags: tuple[TagReport, ...] = ()
         self._end_seconds = self._lost_seconds = 0.0
+        self._source_state = "listening"
         self._drawn_lines = 0
 
     def write_result(self, report: ResultReport) -> None:
@@ -62,10 +69,19 @@ class TerminalSink(Sink):
             self._ended_events.append(report)
         self._draw()
 
+    def write_source(self, report: SourceReport) -> None:
+        has_changed, self._source_state = report.state != self._source_state, report.state
+        if self._is_terminal:
+            self._draw()
+        elif has_changed:
+            self._stream.write(f"! {_format_moment(report.time, report.seconds)}  source {report.state}\n")
+            self._stream.flush()
+
     def _draw(self) -> None:
         columns, rows = shutil.get_terminal_size()
         lost = f", {self._lost_seconds:.1f} s lost" if self._lost_seconds else ""
-        lines = [f"processed {_format_duration(self._end_seconds)}{lost}"]
+        state = "" if self._source_state == "listening" else f", source {self._source_state}"
+        lines = [f"processed {_format_duration(self._end_seconds)}{lost}{state}"]
         lines += [*(self._format_bar(tag, columns) for tag in self._tags), ""]
         lines += map(self._format_event, [*reversed(self._active_events.values()), *reversed(self._ended_events)])
         lines = [line[: columns - 1] for line in lines[: rows - 1]]
@@ -82,14 +98,17 @@ class TerminalSink(Sink):
         return f"{symbol} {tag.name[:_NAME_WIDTH]:{_NAME_WIDTH}} {bar} {tag.probability:5.3f}"
 
     def _format_event(self, report: EventReport) -> str:
-        if report.time is None:
-            time_text = _format_duration(report.onset_seconds)
-        else:
-            time_text = time.strftime("%H:%M:%S", time.localtime(report.time))
+        time_text = _format_moment(report.time, report.onset_seconds)
         symbol, duration = self._begin, ""
         if report.offset_seconds is not None:
             symbol, duration = self._end, f"{report.offset_seconds - report.onset_seconds:6.1f} s"
         return f"{symbol} {time_text}  {report.name:{_NAME_WIDTH}} {report.peak_probability:5.3f} {duration}".rstrip()
+
+
+def _format_moment(time_of_day: float | None, stream_seconds: float) -> str:
+    if time_of_day is None:
+        return _format_duration(stream_seconds)
+    return time.strftime("%H:%M:%S", time.localtime(time_of_day))
 
 
 def _format_duration(seconds: float) -> str:

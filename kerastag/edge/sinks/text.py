@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink
+from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink, SourceReport
 from kerastag.files import format_csv
 
 __all__ = ["CSV_COLUMNS", "CsvSink", "JsonSink", "RotatingFile"]
@@ -17,6 +17,7 @@ __all__ = ["CSV_COLUMNS", "CsvSink", "JsonSink", "RotatingFile"]
 CSV_COLUMNS = ("type", "time", "start_seconds", "end_seconds", "name", "mid", "probability")
 """Columns of a CSV file."""
 _MAX_MEGABYTES, _KEPT_FILES = 10.0, 5
+_LARGEST_MEGABYTES, _MOST_KEPT_FILES = 1e6, 1_000
 
 
 class RotatingFile:
@@ -29,9 +30,8 @@ class RotatingFile:
     Args:
         path: Path of the file.
         header: First line of a new file.
-        max_megabytes: Maximum size of a file, megabytes, above 0.
-        kept_files: Number of older files to keep, at least 0.
-
+        max_megabytes: Maximum size of a file, megabytes, above 0, at most a million.
+        kept_files: Number of older files to keep, 0 to 1,000.
     """
 
     def __init__(
@@ -42,10 +42,11 @@ class RotatingFile:
         max_megabytes: float = _MAX_MEGABYTES,
         kept_files: int = _KEPT_FILES,
     ) -> None:
-        if not max_megabytes > 0:
-            raise ValueError(f"`max_megabytes` must be above 0; received: {max_megabytes!r}")
-        if kept_files < 0:
-            raise ValueError(f"`kept_files` must be at least 0; received: {kept_files!r}")
+        if not 0 < max_megabytes <= _LARGEST_MEGABYTES:
+            allowed = f"above 0, at most {_LARGEST_MEGABYTES:g}"
+            raise ValueError(f"`max_megabytes` must be {allowed}; received: {max_megabytes!r}")
+        if not 0 <= kept_files <= _MOST_KEPT_FILES:
+            raise ValueError(f"`kept_files` must be from 0 to {_MOST_KEPT_FILES}; received: {kept_files!r}")
         self.name = os.fspath(path)
         self._path = Path(path)
         self._header = header
@@ -114,6 +115,8 @@ class _TextSink(Sink):
         self._file: RotatingFile | None = None
         if target != "-":
             self._file = RotatingFile(target, self._header, max_megabytes=max_megabytes, kept_files=kept_files)
+        elif sys.stdout is None:
+            raise ValueError("`output` must be a file, as standard output is closed; received: -")
         elif self._header:
             self._write(self._header)
 
@@ -134,10 +137,10 @@ class _TextSink(Sink):
 
 
 class JsonSink(_TextSink):
-    """A sink that writes each result and each event as a JSON object on one line.
+    """A sink that writes each result, event and change of the source as a JSON object on one line.
 
-    An event looks like `{"type": "event", "state": "begin", "name": "Bark", ...}`. The arguments are those of
-    `RotatingFile`.
+    An event looks like `{"type": "event", "state": "begin", "name": "Bark", ...}`, a source that is lost like
+    `{"type": "source", "state": "lost", ...}`. The arguments are those of `RotatingFile`.
     """
 
     def write_result(self, report: ResultReport) -> None:
@@ -146,12 +149,16 @@ class JsonSink(_TextSink):
     def write_event(self, report: EventReport) -> None:
         self._write(json.dumps(report.as_dict(), ensure_ascii=False))
 
+    def write_source(self, report: SourceReport) -> None:
+        self._write(json.dumps(report.as_dict(), ensure_ascii=False))
+
 
 class CsvSink(_TextSink):
     """A sink that writes each tag of a result and each event as one row with the columns `CSV_COLUMNS`.
 
     The type is `result`, `begin` or `end`. The probability of an event is its maximum; the end of an event that goes
-    on is empty. The arguments are those of `RotatingFile`.
+    on is empty. A row of a change of the source has the type `listening`, `lost` or `silent`, and no name. The
+    arguments are those of `RotatingFile`.
     """
 
     _header = ",".join(CSV_COLUMNS)
@@ -172,6 +179,10 @@ class CsvSink(_TextSink):
                 "probability": values["peak_probability"],
             }
         )
+
+    def write_source(self, report: SourceReport) -> None:
+        values = report.as_dict()
+        self._write_row({"type": report.state, "time": values.get("time"), "start_seconds": values["seconds"]})
 
     def _write_row(self, values: dict[str, Any]) -> None:
         self._write(format_csv([[values.get(column) for column in CSV_COLUMNS]]).removesuffix("\n"))

@@ -10,12 +10,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from typing import IO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from kerastag._command import mask_urls
+from kerastag.audio.ffmpeg import lacks_audio_track
 from kerastag.edge.blocks import Block
 from kerastag.edge.sources.pcm import InterruptibleReader, PcmFormat, SourceLostError, read_pcm_blocks
 
-__all__ = ["FfmpegSession", "is_live_url", "is_url", "remove_secrets"]
+__all__ = ["FfmpegSession", "check_url", "is_live_url", "is_url", "remove_secrets"]
 
 _TIMEOUT_SECONDS = 10.0
 # By default ffmpeg reads up to 5 MB before its first sample, which takes minutes with a slow radio station.
@@ -31,18 +33,40 @@ def is_url(source: str) -> bool:
 
 def is_live_url(url: str) -> bool:
     """Return whether the scheme of a URL, such as that of a camera, says that the source has no end."""
-    return urlsplit(url).scheme.lower() in _LIVE_SCHEMES
+    return url.partition("://")[0].lower() in _LIVE_SCHEMES
+
+
+def check_url(url: str) -> None:
+    """Raise an error for a URL in which a part of the password may count as the path.
+
+    >>> check_url("rtsp://admin:pa/ss@camera/live")
+    Traceback (most recent call last):
+    ValueError: `source` must be a URL in which /, ?, # and @ of user, password and path are percent-encoded (%2F, %3F,
+    %23, %40); received: rtsp://…
+    """
+    scheme, authority, rest = _split_url(url)
+    if "@" in rest and ":" in (authority + rest).rpartition("@")[0]:
+        raise ValueError(
+            "`source` must be a URL in which /, ?, # and @ of user, password and path are percent-encoded "
+            f"(%2F, %3F, %23, %40); received: {scheme}://…"
+        )
 
 
 def remove_secrets(url: str) -> str:
-    """Return a URL without user, password and query, for messages.
+    """Return a URL for messages: without user, password and query, and without a path that has values, as some cameras.
 
     >>> remove_secrets("rtsp://admin:secret@camera:554/live?token=1")
     'rtsp://camera:554/live'
     """
+    scheme, authority, rest = _split_url(url)
+    path = re.split("[?#]", rest)[0]
+    return f"{scheme}://{authority.rpartition('@')[2]}{'/…' if '=' in path else path}"
+
+
+def _split_url(url: str) -> tuple[str, str, str]:
     scheme, rest = url.split("://", 1)
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    authority = re.split("[/?#]", rest)[0]
+    return scheme, authority, rest[len(authority) :]
 
 
 class FfmpegSession:
@@ -53,6 +77,7 @@ class FfmpegSession:
     """
 
     def __init__(self, url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, live: bool = False) -> None:
+        check_url(url)
         self.name = remove_secrets(url)
         program = shutil.which("ffmpeg")
         if program is None:
@@ -105,13 +130,23 @@ class FfmpegSession:
     def _collect_messages(self, pipe: IO[bytes]) -> None:
         with contextlib.suppress(ValueError, OSError):  # The pipe is closed while it is read.
             for line in pipe:
-                self._messages.append(line[:500].decode(errors="replace").strip())
+                self._messages.append(self._mask(line.decode(errors="replace").strip())[:500])
 
     def _format_message(self) -> str:
-        """Return the last message of ffmpeg without what a log must not contain."""
+        """Return the last message of ffmpeg."""
         if not self._messages:
             return ""
-        line = re.sub(r"^\[.*?\] ", "", self._messages[-1]).replace(self._url, self.name)
-        if password := urlsplit(self._url).password:
-            line = line.replace(password, "…").replace(unquote(password), "…")
+        if lacks_audio_track(self._messages):
+            return ": no audio track"
+        line = re.sub(r"^\[.*?\] ", "", self._messages[-1])
         return f" (ffmpeg: {line})"
+
+    def _mask(self, line: str) -> str:
+        """Return a message of ffmpeg without what a log must not contain."""
+        _, authority, rest = _split_url(self._url)
+        user = authority.rpartition("@")[0]
+        secrets = {user, user.partition(":")[2], rest.partition("?")[2], rest if "=" in rest else ""}
+        line = mask_urls(line.replace(self._url, self.name))
+        for secret in sorted({*secrets, *map(unquote, secrets)} - {""}, key=len, reverse=True):
+            line = line.replace(secret, "…")
+        return line

@@ -8,6 +8,7 @@ import math
 import os
 import select
 import struct
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -43,7 +44,7 @@ ENCODINGS = tuple(_LAYOUTS)
 """Encodings of a raw stream, named as by `arecord -f`."""
 
 _MAX_CHANNELS = 64
-_TIMEOUT_SECONDS = 10.0
+_MAX_HEADER_BYTES = 1 << 20
 _WAV_ENCODINGS = {(1, 8): "U8", (1, 16): "S16_LE", (1, 24): "S24_3LE", (1, 32): "S32_LE", (3, 32): "FLOAT_LE"}
 _EXTENSIBLE = 0xFFFE
 _OTHER_FORMATS = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF", b".snd": "AU", b"RF64": "RF64"}
@@ -100,7 +101,7 @@ def read_pcm_blocks(read: Callable[[int], bytes], raw_format: PcmFormat, name: s
     are stamped with the time at which they come.
 
     Raises:
-        ValueError: The stream begins like a compressed file, or with a WAV header that is not of PCM.
+        ValueError: The stream begins like a compressed file, or with a WAV header that is not of PCM or above 1 MiB.
     """
     prefix = read(12)
     pcm, remaining = raw_format, math.inf
@@ -125,13 +126,19 @@ def read_pcm_blocks(read: Callable[[int], bytes], raw_format: PcmFormat, name: s
 
 def _read_wav_header(read: Callable[[int], bytes], name: str) -> tuple[PcmFormat, float]:
     """Read the chunks before the samples, and return the format and the bytes of samples, infinite if unknown."""
-    pcm = None
+    pcm, header_bytes = None, 0
     while len(chunk := read(8)) == 8:
         kind, size = struct.unpack("<4sI", chunk)
         if kind == b"data":
             if pcm is None:
                 break
             return pcm, math.inf if size >= 0x7FFF_0000 or not size else size
+        header_bytes += 8 + size
+        if header_bytes > _MAX_HEADER_BYTES:
+            raise ValueError(
+                f"{name}: WAV header: the chunks before the samples must have at most {_MAX_HEADER_BYTES} bytes; "
+                f"received: {header_bytes}"
+            )
         body = read(size + size % 2)
         if kind == b"fmt ":
             pcm = _parse_wav_format(body, name)
@@ -163,10 +170,11 @@ class SourceLostError(OSError):
 class InterruptibleReader:
     """A reader of a file descriptor that another thread can stop, and that detects when nothing comes.
 
-    Closing the reader does not close the descriptor. `timeout_seconds` is the maximum time to wait for the next byte.
+    Closing the reader does not close the descriptor. `timeout_seconds` is the maximum time to wait for the next byte;
+    None waits forever.
     """
 
-    def __init__(self, descriptor: int, timeout_seconds: float) -> None:
+    def __init__(self, descriptor: int, timeout_seconds: float | None) -> None:
         self._descriptor = descriptor
         self._timeout_seconds = timeout_seconds
         self._wake_reader, self._wake_writer = os.pipe()  # A byte in this pipe ends the waiting.
@@ -214,49 +222,29 @@ class StandardInputSource:
     nobody waits: the stream drops the oldest audio and counts it.
 
     Raises:
-        ValueError: The descriptor is a terminal. While iterating: the bytes are neither PCM nor WAV, or end before the
-            first sample.
+        ValueError: The descriptor is a terminal, or closed. While iterating: the bytes are neither PCM nor WAV, or end
+            before the first sample.
     """
 
     name = "standard input"
 
-    def __init__(
-        self,
-        pcm: PcmFormat,
-        log: Callable[[str], None],
-        *,
-        realtime: bool = False,
-        descriptor: int = 0,
-        timeout_seconds: float = _TIMEOUT_SECONDS,
-    ) -> None:
+    def __init__(self, pcm: PcmFormat, *, realtime: bool = False, descriptor: int = 0) -> None:
+        # A file that was opened since the start may have the number of a descriptor that was closed.
+        if descriptor == 0 and sys.stdin is None:
+            raise ValueError("standard input: must be a pipe of raw PCM or WAV; received: a closed descriptor")
         if os.isatty(descriptor):
             raise ValueError("standard input: must be a pipe of raw PCM or WAV; received: a terminal")
         self.live = realtime
         self._pcm = pcm
-        self._log = log
-        self._reader = InterruptibleReader(descriptor, timeout_seconds)
+        self._reader = InterruptibleReader(descriptor, None)
 
     def __iter__(self) -> Iterator[Block]:
         is_empty = True
-        for block in read_pcm_blocks(self._read_patiently, self._pcm, self.name, self.live):
+        for block in read_pcm_blocks(self._reader.read, self._pcm, self.name, self.live):
             is_empty = False
             yield block
         if is_empty and not self._reader.stopped:
             raise ValueError("standard input: must have at least one sample; received: none")
-
-    def _read_patiently(self, size: int) -> bytes:
-        is_silent = False
-        while True:
-            try:
-                data = self._reader.read(size)
-            except SourceLostError as error:
-                if not is_silent:
-                    self._log(f"{self.name}: {error}; still waiting")
-                is_silent = True
-                continue
-            if is_silent:
-                self._log(f"{self.name}: continues")
-            return data
 
     def stop(self) -> None:
         self._reader.stop()

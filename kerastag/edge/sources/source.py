@@ -53,6 +53,7 @@ def open_source(
     pcm: PcmFormat | None = None,
     microphone_rate: int | None = None,
     channels: int = 1,
+    timeout_seconds: float = 10.0,
     log: Callable[[str], None] = print,
 ) -> Source:
     """Open a source.
@@ -65,6 +66,7 @@ def open_source(
         pcm: Format of standard input without a WAV header; None is 16 bits, 16 kHz, one channel.
         microphone_rate: Sample rate to request from a microphone instead of `sample_rate`, Hz.
         channels: Number of channels to request from a microphone, at least 1.
+        timeout_seconds: Time without audio after which a microphone or a URL is reopened, seconds, above 0.
         log: Function that takes one line of text for the user, such as that the source is lost or back.
 
     Raises:
@@ -87,16 +89,17 @@ def open_source(
             raise ValueError(f"`source` must name a device after mic: (a name or a number); received: {source!r}")
         device = int(name) if re.fullmatch(r"\d+", name) else name or None
         rate = microphone_rate or sample_rate
-        return ReopeningSource(functools.partial(MicrophoneSession, device, rate, channels, log), log)
+        session = functools.partial(MicrophoneSession, device, rate, channels, log, timeout_seconds)
+        return ReopeningSource(session, log)
     if source == "-":
-        return StandardInputSource(pcm or PcmFormat(), log, realtime=realtime)
+        return StandardInputSource(pcm or PcmFormat(), realtime=realtime)
     from kerastag.edge.sources.ffmpeg import FfmpegSession, is_live_url, is_url
 
     if not is_url(source):
         return RecordingSource(source, sample_rate, realtime=realtime)
     if realtime or is_live_url(source):
-        return ReopeningSource(functools.partial(FfmpegSession, source, live=True), log)
-    return FfmpegSession(source)
+        return ReopeningSource(functools.partial(FfmpegSession, source, timeout_seconds, live=True), log)
+    return FfmpegSession(source, timeout_seconds)
 
 
 class RecordingSource:

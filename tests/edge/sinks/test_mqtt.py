@@ -10,10 +10,11 @@ import time
 
 import pytest
 from edge.models import wait_for
-from edge.sinks.reports import create_event, create_result
+from edge.sinks.reports import MOMENT, create_event, create_result
 
 from kerastag.edge.sinks import mqtt
 from kerastag.edge.sinks.mqtt import MqttSink, create_discovery_messages, create_slugs
+from kerastag.edge.sinks.sink import SourceReport
 
 paho = pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -130,7 +131,7 @@ def test_results_events_states_and_availability_are_published(broker):
     late.close()
 
 
-def test_home_assistant_discovers_one_device_with_two_sensors_per_class(broker):
+def test_home_assistant_discovers_one_device_with_two_sensors_per_class_and_one_of_the_source(broker):
     sink = create_sink(broker, device_id="ear", device_name="Kitchen ear")
     subscriber = Subscriber(broker)
     wait_for(lambda: subscriber.get_last("homeassistant/sensor/ear/rain_heavy_probability/config"))
@@ -141,21 +142,92 @@ def test_home_assistant_discovers_one_device_with_two_sensors_per_class(broker):
         ("binary_sensor", "ear", "rain_heavy", "config"),
         ("sensor", "ear", "dog_bark_probability", "config"),
         ("sensor", "ear", "rain_heavy_probability", "config"),
+        ("sensor", "ear", "source", "config"),
     }
     bark = configs["binary_sensor", "ear", "dog_bark", "config"]
     assert bark["state_topic"] == "home/kitchen/dog_bark/state"
     assert (bark["device_class"], bark["payload_on"], bark["payload_off"]) == ("sound", "ON", "OFF")
     probability = configs["sensor", "ear", "dog_bark_probability", "config"]
     assert probability["state_topic"] == "home/kitchen/dog_bark/probability"
-    assert {config["availability_topic"] for config in configs.values()} == {"home/kitchen/status"}
+    source = configs.pop(("sensor", "ear", "source", "config"))
+    assert (source["state_topic"], source["entity_category"]) == ("home/kitchen/source", "diagnostic")
+    assert (source["device_class"], source["options"]) == ("enum", ["listening", "lost", "silent"])
+    assert source["availability"] == [{"topic": "home/kitchen/status"}]
+    for config in configs.values():  # unavailable while the stream is offline or the source is lost
+        assert config["availability_mode"] == "all"
+        assert [topic["topic"] for topic in config["availability"]] == ["home/kitchen/status", "home/kitchen/source"]
+        assert config["availability"][1]["payload_not_available"] == "lost"
+    # `object_id` is ignored since Home Assistant 2026.4.
+    assert not any("object_id" in config for config in configs.values())
+    assert bark["default_entity_id"] == "binary_sensor.ear_dog_bark"
+    assert probability["default_entity_id"] == "sensor.ear_dog_bark_probability"
     assert {json.dumps(config["device"]) for config in configs.values()} == {json.dumps(bark["device"])}
     assert (bark["device"]["name"], bark["device"]["model"]) == ("Kitchen ear", "mn04")
     assert len({config["unique_id"] for config in configs.values()}) == 4
     sink.close()
     subscriber.close()
     later = Subscriber(broker)  # the messages are retained
-    wait_for(lambda: sum(topic.startswith("homeassistant/") and retained for topic, _, retained in later.messages) == 4)
+    wait_for(lambda: sum(topic.startswith("homeassistant/") and retained for topic, _, retained in later.messages) == 5)
     later.close()
+
+
+def get_retained(broker):
+    """Return the retained messages of a broker by topic."""
+    subscriber = Subscriber(broker)
+    subscriber.client.publish("end", "")  # after them
+    wait_for(lambda: ("end", "", False) in subscriber.messages)
+    subscriber.close()
+    return {topic: payload for topic, payload, retained in subscriber.messages if retained}
+
+
+def test_classes_that_are_no_longer_selected_are_removed_from_home_assistant(broker):
+    url = f"mqtt://127.0.0.1:{broker.port}/ear"
+    MqttSink(f"mqtt://127.0.0.1:{broker.port}/other", ("Dog bark",), device_id="other").close()
+    earlier = MqttSink(url, CLASSES, device_id="ear")
+    wait_for(lambda: get_retained(broker).get("ear/dog_bark/state") == "OFF")
+    earlier.close()
+    assert "homeassistant/binary_sensor/ear/dog_bark/config" in get_retained(broker)
+    later = MqttSink(url, ("Rain, heavy",), device_id="ear")
+    wait_for(lambda: not any("/dog_bark" in topic for topic in get_retained(broker) if "/ear/" in topic))
+    topics = set(get_retained(broker))
+    assert "ear/dog_bark/state" not in topics
+    assert {"ear/rain_heavy/state", "homeassistant/binary_sensor/ear/rain_heavy/config"} <= topics
+    assert "homeassistant/sensor/ear/source/config" in topics
+    later.close()
+
+
+def test_the_state_of_the_source_is_retained_and_lost_before_the_first_audio(broker):
+    sink = create_sink(broker)
+    wait_for(lambda: get_retained(broker).get("home/kitchen/source") == "lost")
+    for state in ("listening", "lost", "silent"):
+        sink.write_source(SourceReport(state, "mic", 1.0, MOMENT))
+        wait_for(lambda state=state: get_retained(broker).get("home/kitchen/source") == state)
+    sink.close()
+    assert get_retained(broker)["home/kitchen/source"] == "lost"
+    assert get_retained(broker)["home/kitchen/status"] == "offline"
+
+
+def test_two_streams_with_one_topic_stay_connected_and_are_online(broker):
+    lines = []
+    first = create_sink(broker, lines)
+    wait_for(first._client.is_connected)
+    second = MqttSink(f"mqtt://127.0.0.1:{broker.port}/home/kitchen", ("Speech",), lines.append)
+    # The second removes what the first has announced, which the first repeats.
+    wait_for(lambda: lines)
+    removed = "another client has removed sensors of this stream, which are announced again"
+    names = ("dog_bark", "rain_heavy", "speech")
+    device = next(iter(first._discovery_messages)).split("/")[2]
+    topics = {f"homeassistant/binary_sensor/{device}/{name}/config" for name in names}
+    wait_for(lambda: topics <= set(get_retained(broker)))
+    time.sleep(0.3)
+    assert first._client.is_connected()
+    assert second._client.is_connected()
+    second.close()
+    wait_for(lambda: get_retained(broker)["home/kitchen/status"] == "online")  # the first one still is
+    first.close()
+    wait_for(lambda: get_retained(broker)["home/kitchen/status"] == "offline")
+    assert set(lines) == {f"mqtt 127.0.0.1:{broker.port}: {removed}"}
+    assert len(lines) <= 2  # at most one of each
 
 
 def test_a_broker_that_comes_back_gets_all_events(start, tmp_path):
@@ -207,15 +279,25 @@ def test_an_absent_broker_is_reported_once_and_the_queue_is_limited(start, monke
     wait_for(lambda: subscriber.get_last("home/kitchen/status") == "online")  # although the queue was full
     wait_for(lambda: subscriber.get_last("home/kitchen/dog_bark/state") == "ON")
     wait_for(lambda: any(name.startswith("homeassistant/") for name, _, _ in subscriber.messages))
-    wait_for(lambda: len(lines) == 2)
-    assert "cannot be reached ([Errno 111] Connection refused); it is retried, and up to 20 messages are" in lines[0]
+    wait_for(lambda: len(lines) == 4)
+    name = f"mqtt 127.0.0.1:{broker.port}"
+    refused = f"{name}: cannot be reached ([Errno 111] Connection refused); it is retried, and up to 20 messages are"
+    assert sum(line.startswith(refused) for line in lines[:2]) == 1
+    assert f"{name}: 20 messages are queued; newer events are dropped" in lines[:2]
+    assert lines[2:] == [f"{name}: is back", f"{name}: 10 events were dropped while 20 older ones were queued"]
+    sink.write_event(create_event("Dog bark", 30.0))
+    wait_for(lambda: len(subscriber.get_payloads("home/kitchen/event")) == 21)
+    events = [json.loads(payload)["onset_seconds"] for payload in subscriber.get_payloads("home/kitchen/event")]
+    assert events == [*range(20), 30]
     sink.close()
     subscriber.close()
     broker.kill()
     gone = create_sink(broker, lines)
+    gone.write_event(create_event("Dog bark"))
     began = time.monotonic()
     gone.close()
     assert time.monotonic() - began < 5
+    assert lines[-1] == f"{name}: 1 events were not sent, as the broker was down at the end"
 
 
 def test_a_password_is_sent_and_never_printed(start, tmp_path, monkeypatch):
@@ -248,47 +330,117 @@ def test_a_password_is_sent_and_never_printed(start, tmp_path, monkeypatch):
     assert not any("secret" in line for line in lines)
 
 
+class Authority:
+    """A certificate authority, made with openssl, that issues certificates."""
+
+    def __init__(self, folder):
+        program = shutil.which("openssl")
+        if program is None:
+            pytest.skip("needs the program openssl")
+        self.program, self.folder, self.certificate = program, folder, folder / "authority.pem"
+        self.run("req", "-x509", *self.create_key("authority"), "-subj", "/CN=test", "-out", self.certificate)
+
+    def create_key(self, name):
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
+
+    def run(self, *arguments):
+        subprocess.run([self.program, *arguments], check=True, capture_output=True, cwd=self.folder)
+
+    def issue(self, name, alternative):
+        """Return the paths of a certificate for a host name or an address, and of its key."""
+        self.run("req", *self.create_key(name), "-subj", f"/CN={name}", "-out", f"{name}.csr")
+        (self.folder / f"{name}.ext").write_text(f"subjectAltName={alternative}")
+        authority = ["-CA", self.certificate, "-CAkey", "authority.key", "-CAcreateserial", "-days", "2"]
+        self.run("x509", "-req", "-in", f"{name}.csr", *authority, "-extfile", f"{name}.ext", "-out", f"{name}.pem")
+        (self.folder / f"{name}.key").chmod(0o644)
+        return str(self.folder / f"{name}.pem"), str(self.folder / f"{name}.key")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def try_to_connect(broker, **options):
+    """Return the first message of a sink, or nothing if it connects."""
+    lines = []
+    sink = MqttSink(f"mqtts://127.0.0.1:{broker.port}/tls", (), lines.append, **options)
+    wait_for(lambda: sink._client.is_connected() or lines)
+    sink.close()
+    return lines[0].partition(": ")[2] if lines else ""
+
+
 # paho leaves the socket of a failed handshake to the garbage collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_tls_checks_the_certificate(start, tmp_path):
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("needs the program openssl")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    subprocess.run([program, *new, *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    key.chmod(0o644)
+def test_tls_checks_the_authority_and_the_name_in_the_certificate(start, authority):
+    certificate, key = authority.issue("broker", "DNS:broker.home")
     broker = start("allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
-    lines = []
-    url = f"mqtts://127.0.0.1:{broker.port}/tls"
-    trusting = MqttSink(url, (), lines.append, ca_file=str(certificate))
-    wait_for(lambda: trusting._client.is_connected())
-    trusting.close()
-    assert not lines
-    untrusting = MqttSink(url, (), lines.append)
-    wait_for(lambda: lines)
-    assert "CERTIFICATE_VERIFY_FAILED" in lines[0]
-    untrusting.close()
-    with pytest.raises(FileNotFoundError, match="gone.pem: no such file"):
-        MqttSink(url, (), lines.append, ca_file="gone.pem")
+    ca_file = str(authority.certificate)
+    assert not try_to_connect(broker, ca_file=ca_file, server_name="broker.home")
+    message = try_to_connect(broker, ca_file=ca_file)
+    assert message.startswith("has a certificate that is not trusted (IP address mismatch")
+    assert "`server_name` can be the name in its certificate" in message
+    message = try_to_connect(broker, server_name="broker.home")
+    assert "`ca_file` must be the certificate of its authority; received: None" in message
+    message = try_to_connect(broker, ca_file=certificate, server_name="broker.home")
+    assert f"`ca_file` must be the certificate of its authority; received: {certificate}" in message
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_broker_can_require_a_client_certificate(start, authority):
+    certificate, key = authority.issue("localhost", "IP:127.0.0.1")
+    client_certificate, client_key = authority.issue("client", "DNS:client")
+    files = [f"certfile {certificate}", f"keyfile {key}", f"cafile {authority.certificate}"]
+    broker = start("allow_anonymous true", *files, "require_certificate true", "tls_version tlsv1.2")
+    options = {"ca_file": str(authority.certificate), "client_certificate": client_certificate}
+    assert not try_to_connect(broker, **options, client_key=client_key)
+    assert "it may require `client_certificate`" in try_to_connect(broker, ca_file=options["ca_file"])
+
+
+def test_files_for_tls_are_checked_at_the_start(tmp_path, authority):
+    certificate, key = authority.issue("other", "DNS:other")
+    text, encrypted = tmp_path / "text.pem", tmp_path / "encrypted.key"
+    text.write_text("hello")
+    authority.run("ec", "-in", key, "-aes256", "-passout", "pass:secret", "-out", encrypted)
+    for options, message in (
+        ({"ca_file": "gone.pem"}, r"gone.pem: no such file \(`ca_file`\)"),
+        ({"ca_file": str(text)}, "text.pem: `ca_file` must be certificates in PEM format"),
+        ({"client_certificate": "gone.pem"}, r"gone.pem: no such file \(`client_certificate`\)"),
+        (
+            {"client_certificate": certificate},
+            "other.pem: `client_certificate` must be a certificate in PEM format with",
+        ),
+        ({"client_certificate": certificate, "client_key": str(encrypted)}, "the key is encrypted"),
+        ({"client_key": key}, "`client_key` must be used with `client_certificate`"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            MqttSink("mqtts://127.0.0.1:1/tls", **options)
+    with pytest.raises(ValueError, match="`server_name` must be used with mqtts://; received: mqtt://"):
+        MqttSink("mqtt://127.0.0.1:1/tls", server_name="other")
 
 
 def test_an_invalid_url_is_refused_without_printing_its_password():
-    for url in ("://", ":///topic", "://host:0x/topic", "://host:70000/topic", "://me:secret@host/a/#"):
-        with pytest.raises(ValueError, match=r"`output` must be mqtt://HOST\[:PORT\]/TOPIC") as error_info:
+    urls = ["://", ":///topic", "://host:0x/topic", "://host:70000/topic", "://me:secret@host/a/#", "://[secret/x"]
+    urls += [f"://me:{password}@host/topic" for password in ("1/secret", "1#secret", "1?secret", "secret/x", "secret#")]
+    for url in urls:
+        with pytest.raises(
+            ValueError, match=r"`output` must be mqtt://HOST\[:PORT\]/TOPIC.*received: mqtt"
+        ) as error_info:
             MqttSink(f"mqtt{url}")
         assert "secret" not in str(error_info.value)
+        assert "percent-encoded" in str(error_info.value)
 
 
 def test_too_many_classes_are_not_announced(broker):
     lines = []
     sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", [f"class {n}" for n in range(65)], lines.append)
     assert lines == ["mqtt: no sensors for Home Assistant: at most 64 classes; received: 65"]
-    assert not sink._discovery_messages
+    assert [topic.split("/")[3] for topic in sink._discovery_messages] == ["source"]
     sink.close()
     with pytest.raises(ValueError, match="`device_id` must be letters, digits, _ and -; received: 'a/b'"):
         create_sink(broker, device_id="a/b")
+    with pytest.raises(ValueError, match=r"`discovery_prefix` must be a topic without \+ and #; received: 'a/#'"):
+        create_sink(broker, discovery_prefix="a/#")
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
@@ -302,4 +454,4 @@ def test_discovery_topics_are_distinct():
     slugs = create_slugs(names)
     assert len(set(slugs.values())) == 3
     topics = [topic for topic, _ in create_discovery_messages("ha", "base", slugs, "ear", "Ear", "model")]
-    assert len(topics) == len(set(topics)) == 6
+    assert len(topics) == len(set(topics)) == 7

@@ -174,8 +174,11 @@ def test_on_a_full_disk_a_recording_is_lost_and_the_stream_continues(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("before_seconds", -1.0, "must be at least 0; received: -1.0"),
-        ("longest_seconds", 0.0, "must be above 0; received: 0.0"),
+        ("before_seconds", -1.0, "must be from 0 to 3600; received: -1.0"),
+        ("after_seconds", 1e308, "must be from 0 to 3600; received: 1e[+]308"),
+        ("longest_seconds", 0.0, "must be above 0, at most 3600; received: 0.0"),
+        ("delay_seconds", float("nan"), "must be above 0; received: nan"),
+        ("quota_megabytes", float("inf"), "must be above 0; received: inf"),
         ("format", "mp3", "must be one of flac, wav; received: 'mp3'"),
     ],
 )

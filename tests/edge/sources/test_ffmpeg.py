@@ -4,13 +4,14 @@ import http.server
 import io
 import shutil
 import socket
+import subprocess
 import threading
 
 import numpy as np
 import pytest
 import soundfile
 
-from kerastag.edge.sources.ffmpeg import FfmpegSession, is_live_url, is_url, remove_secrets
+from kerastag.edge.sources.ffmpeg import FfmpegSession, check_url, is_live_url, is_url, remove_secrets
 from kerastag.edge.sources.pcm import SourceLostError
 from kerastag.edge.sources.source import ReopeningSource
 
@@ -73,9 +74,14 @@ def test_urls_are_distinguished_from_paths_and_named_without_passwords():
     assert not any(map(is_url, ("C:/music/a.wav", "a.wav")))
     assert is_live_url("RTSP://camera")
     assert not is_live_url("https://radio/a.mp3")
-    assert remove_secrets("rtsp://admin:p@ss@camera:554/live?user=a") == "rtsp://camera:554/live"
-    assert remove_secrets("https://radio/a.mp3") == "https://radio/a.mp3"
-    assert remove_secrets("http://radio") == "http://radio"
+    for url, name in (
+        ("rtsp://admin:p@ss@camera:554/live?user=a", "rtsp://camera:554/live"),
+        ("rtsp://camera/user=me&password=secret&channel=1", "rtsp://camera/…"),
+        ("https://radio/@channel/a.mp3#part", "https://radio/@channel/a.mp3"),
+        ("http://radio", "http://radio"),
+    ):
+        check_url(url)
+        assert remove_secrets(url) == name
 
 
 @needs_ffmpeg
@@ -120,9 +126,9 @@ def test_the_error_contains_the_message_of_ffmpeg_and_not_the_password(server):
     message = r"http://127.*/gone: ffmpeg ended with status \d+ \(ffmpeg: .*404"
     with pytest.raises(SourceLostError, match=message) as error_info:
         list(session)
-    session._messages.append("the password s/cret of s%2Fcret@host is wrong")
-    session._url = "http://user:s%2Fcret@host/"
-    assert session._format_message() == " (ffmpeg: the password … of …@host is wrong)"
+    session._url = "http://user:s%2Fcret@host/?token=abc"
+    message = "[tcp @ 0x1] the password s/cret of s%2Fcret at host is wrong, and so is token=abc"
+    assert session._mask(message) == "[tcp @ 0x1] the password … of … at host is wrong, and so is …"
     session.close()
     assert "secret" not in str(error_info.value)
 
@@ -139,6 +145,17 @@ def test_a_missing_server_and_a_missing_ffmpeg_are_errors(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match=r"rtsp://camera/live: needs the program ffmpeg on the PATH"):
         FfmpegSession("rtsp://user:secret@camera/live")
+
+
+@needs_ffmpeg
+def test_a_camera_without_sound_has_no_audio_track(tmp_path):
+    video = tmp_path / "video.ts"
+    create = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=duration=1:size=64x64", "-c:v", "mpeg2video"]
+    subprocess.run([*create, video], check=True, stdin=subprocess.DEVNULL)
+    session = FfmpegSession(f"file://{video}")
+    with pytest.raises(SourceLostError, match=r"video.ts: ffmpeg ended with status \d+: no audio track$"):
+        list(session)
+    session.close()
 
 
 @needs_ffmpeg
