@@ -96,6 +96,7 @@ class Tagger:
         threshold: float = 0.0,
         sample_rate: int | None = None,
         pooling: str = "max",
+        channel: str | int = "mean",
     ) -> list[Tag]:
         """Return the most probable tags of a recording.
 
@@ -105,6 +106,7 @@ class Tagger:
             threshold: Lowest probability of a tag, in [0, 1].
             sample_rate: Sample rate of the waveform, Hz; None for a file.
             pooling: `"max"` or `"mean"` over the windows of a recording.
+            channel: What to make of several channels of a file, as in `kerastag.audio.load`.
 
         Returns:
             Tags in descending order of probability.
@@ -115,7 +117,9 @@ class Tagger:
             OSError: The file does not exist or cannot be read.
         """
         check_tag_limits(top, threshold)
-        return self.select_tags(self.predict(source, sample_rate=sample_rate, pooling=pooling), top, threshold)
+        return self.select_tags(
+            self.predict(source, sample_rate=sample_rate, pooling=pooling, channel=channel), top, threshold
+        )
 
     def select_tags(self, probabilities: np.ndarray, top: int = 5, threshold: float = 0.0) -> list[Tag]:
         """Return the `top` highest probabilities `(classes,)` of at least `threshold` as tags, ties in class order."""
@@ -124,17 +128,31 @@ class Tagger:
         names, mids = self.labels.names, self.labels.mids
         return [Tag(names[k], mids[k], float(probabilities[k])) for k in order if probabilities[k] >= threshold]
 
-    def predict(self, source: Recording, *, sample_rate: int | None = None, pooling: str = "max") -> np.ndarray:
+    def predict(
+        self,
+        source: Recording,
+        *,
+        sample_rate: int | None = None,
+        pooling: str = "max",
+        channel: str | int = "mean",
+    ) -> np.ndarray:
         """Predict the probability of every class in a recording, in [0, 1], float32 `(classes,)`.
 
         Arguments and errors are those of `tag`.
         """
         clipwise = WindowPooling(pooling)
-        for window, outputs in self.predict_windows(source, "clipwise", sample_rate=sample_rate):
+        for window, outputs in self.predict_windows(source, "clipwise", sample_rate=sample_rate, channel=channel):
             clipwise.add(outputs["clipwise"], window.new_seconds)
         return clipwise.value
 
-    def predict_timeline(self, source: Recording, *, sample_rate: int | None = None, pooling: str = "max") -> Timeline:
+    def predict_timeline(
+        self,
+        source: Recording,
+        *,
+        sample_rate: int | None = None,
+        pooling: str = "max",
+        channel: str | int = "mean",
+    ) -> Timeline:
         """Predict the probability of every class in every output frame of a recording, and in the recording.
 
         A class is as probable in a frame as both the frame and its window predict; see
@@ -142,7 +160,7 @@ class Tagger:
         time is a ValueError, too.
         """
         clipwise, parts = WindowPooling(pooling), []
-        for frames in self.predict_frames(source, sample_rate=sample_rate):
+        for frames in self.predict_frames(source, sample_rate=sample_rate, channel=channel):
             clipwise.add(frames.clipwise, frames.window.new_seconds)
             parts.append(np.stack([frames.probabilities, frames.framewise]))
         probabilities, framewise = np.concatenate(parts, axis=1)
@@ -150,7 +168,9 @@ class Tagger:
         duration_seconds = frames.window.end_seconds
         return Timeline(seconds, probabilities, clipwise.value, self.labels, duration_seconds, framewise)
 
-    def predict_frames(self, source: Recording, *, sample_rate: int | None = None) -> Iterator[WindowFrames]:
+    def predict_frames(
+        self, source: Recording, *, sample_rate: int | None = None, channel: str | int = "mean"
+    ) -> Iterator[WindowFrames]:
         """Predict what `predict_timeline` does window by window, in memory that does not grow with the recording.
 
         Yields:
@@ -158,7 +178,8 @@ class Tagger:
         """
         frame_seconds, num_frames = self.seconds_per_frame, 0
         frames: WindowFrames | None = None
-        for window, outputs in self.predict_windows(source, "clipwise", "framewise", sample_rate=sample_rate):
+        names = ("clipwise", "framewise")
+        for window, outputs in self.predict_windows(source, *names, sample_rate=sample_rate, channel=channel):
             if frames is not None:
                 yield frames
             first = round(window.start_seconds / frame_seconds)
@@ -178,7 +199,12 @@ class Tagger:
         )
 
     def embed(
-        self, source: Recording, *, sample_rate: int | None = None, segment_seconds: float | None = None
+        self,
+        source: Recording,
+        *,
+        sample_rate: int | None = None,
+        segment_seconds: float | None = None,
+        channel: str | int = "mean",
     ) -> np.ndarray:
         """Compute the embedding of a recording, or one for each of its segments.
 
@@ -187,6 +213,7 @@ class Tagger:
             sample_rate: Sample rate of the waveform, Hz; None for a file.
             segment_seconds: Length of a segment, seconds; the last one starts earlier, so that it has the same length.
                 None computes one embedding, the mean over windows, weighted by the seconds that each adds.
+            channel: What to make of several channels of a file, as in `kerastag.audio.load`.
 
         Returns:
             Embedding, float32 `(features,)`, or `(segments, features)` where `segment_seconds` is given.
@@ -195,7 +222,9 @@ class Tagger:
             ValueError: The model has no embedding, does not allow the length, or as in `tag`.
             OSError: The file does not exist or cannot be read.
         """
-        windows = self._predictor.predict(source, sample_rate, "embedding", segment_seconds=segment_seconds)
+        windows = self._predictor.predict(
+            source, sample_rate, "embedding", segment_seconds=segment_seconds, channel=channel
+        )
         if segment_seconds is not None:
             return np.stack([outputs["embedding"] for _, outputs in windows])
         embedding = WindowPooling("mean")
@@ -204,7 +233,11 @@ class Tagger:
         return embedding.value
 
     def predict_windows(
-        self, source: Recording, *output_names: str, sample_rate: int | None = None
+        self,
+        source: Recording,
+        *output_names: str,
+        sample_rate: int | None = None,
+        channel: str | int = "mean",
     ) -> Iterator[tuple[Window, Mapping[str, np.ndarray]]]:
         """Return the windows of a recording in order, each with some of the `outputs` of the model.
 
@@ -212,7 +245,7 @@ class Tagger:
         Arguments and errors are those of `tag`; a name that is not one of `outputs` is a ValueError, too.
         """
         _ = self.labels  # raises where there are none
-        return self._predictor.predict(source, sample_rate, *output_names)
+        return self._predictor.predict(source, sample_rate, *output_names, channel=channel)
 
 
 class _KerasModel:

@@ -71,7 +71,12 @@ class WindowPredictor:
         return self._card.seconds_per_frame
 
     def predict(
-        self, source: Recording, sample_rate: int | None, *output_names: str, segment_seconds: float | None = None
+        self,
+        source: Recording,
+        sample_rate: int | None,
+        *output_names: str,
+        segment_seconds: float | None = None,
+        channel: str | int = "mean",
     ) -> Iterator[tuple[Window, Mapping[str, np.ndarray]]]:
         """Yield each window of a recording with some outputs of the model, or segments without overlap."""
         if missing := [name for name in output_names if name not in self._runtime.outputs]:
@@ -81,7 +86,7 @@ class WindowPredictor:
         if segment_seconds is not None:
             self._check_segment(segment_seconds)
             seconds, grid_seconds = segment_seconds, 0.0
-        windows = self._split(self._resample(source, sample_rate), seconds, grid_seconds)
+        windows = self._split(self._resample(source, sample_rate), seconds, grid_seconds, channel)
         for batch in _make_batches(windows, max(1, int(_SECONDS_PER_BATCH / seconds))):
             outputs_by_name = self._run(np.stack([window.waveform for window in batch]))
             for item, window in enumerate(batch):
@@ -100,14 +105,15 @@ class WindowPredictor:
             return source
         return soxr.resample(source.astype(np.float32), sample_rate, self._card.sample_rate, quality="HQ")
 
-    def _split(self, source: Recording, seconds: float, grid_seconds: float) -> Iterator[Window]:
+    def _split(self, source: Recording, seconds: float, grid_seconds: float, channel: str | int) -> Iterator[Window]:
         """Yield windows that start on a grid; the last one starts as much earlier as the grid allows."""
         sample_rate = self._card.sample_rate
         step = max(1, round(grid_seconds * sample_rate))
         length = round(seconds * sample_rate)
         hop = max(length // step, 1) * step if step <= length else length
         previous, previous_end = None, 0.0
-        for start, waveform, valid_seconds in audio.read_windows(source, sample_rate, seconds, hop / sample_rate):
+        windows = audio.read_windows(source, sample_rate, seconds, hop / sample_rate, channel=channel)
+        for start, waveform, valid_seconds in windows:
             num_valid = round(valid_seconds * sample_rate)
             end = start + valid_seconds
             if num_valid < length:
