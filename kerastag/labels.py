@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kerastag._csv import read_records, read_text
+
 __all__ = ["LabelSet"]
 
+# They could change a terminal, or end a line of a file too early; text without surrogates can always be written.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _AUDIOSET = Path(__file__).with_name("audioset_classes.tsv")
 
 
@@ -48,6 +52,8 @@ class LabelSet:
             for i, value in enumerate(values):
                 if not isinstance(value, str) or not value.strip():
                     raise ValueError(f"`{field}` must contain non-empty text; received: {value!r} for class {i}")
+                if _UNPRINTABLE.search(value):
+                    raise ValueError(f"`{field}` must have no control characters; received: {value!r} for class {i}")
                 if (first := indices.setdefault(value, i)) != i:
                     raise ValueError(f"`{field}` must be unique; received: {value!r} for classes {first} and {i}")
 
@@ -81,15 +87,14 @@ class LabelSet:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
+        text = read_text(path)
+        header = re.match(r"index([,;\t])mid\1display_name\s", text, re.IGNORECASE)
+        rows = list(read_records(path, text, header[1] if header else "\t"))
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = [[cell.strip() for cell in row] for row in csv.reader(file, skipinitialspace=True)]
-            if rows and rows[0] == ["index", "mid", "display_name"]:
+            if header:
                 pairs = list(_official_rows(rows[1:]))
                 return cls(tuple(mid for mid, _ in pairs), tuple(name for _, name in pairs))
             return cls.from_names(_single_column(rows))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: must be a text file in UTF-8") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -115,18 +120,18 @@ class LabelSet:
         return len(self.names)
 
 
-def _official_rows(rows: list[list[str]]) -> Iterator[tuple[str, str]]:
-    for line, row in enumerate(rows, start=2):
+def _official_rows(rows: list[tuple[int, list[str]]]) -> Iterator[tuple[str, str]]:
+    for index, (line, row) in enumerate(rows):
         if len(row) != 3:
             raise ValueError(f"line {line}: must have 3 columns; received: {len(row)}")
-        if row[0] != str(line - 2):
-            raise ValueError(f"line {line}: index must be {line - 2}; received: {row[0]!r}")
+        if row[0] != str(index):
+            raise ValueError(f"line {line}: index must be {index}; received: {row[0][:40]!r}")
         yield row[1], row[2]
 
 
-def _single_column(rows: list[list[str]]) -> Iterator[str]:
-    for line, row in enumerate(rows, start=1):
-        if len(row) != 1 or not row[0]:
+def _single_column(rows: list[tuple[int, list[str]]]) -> Iterator[str]:
+    for line, row in rows:
+        if len(row) != 1 or re.search(r",\S", row[0]):  # A comma in a name has a space after it.
             expected = "one class name (or a header index,mid,display_name)"
-            raise ValueError(f"line {line}: must be {expected}; received: {','.join(row)!r}")
+            raise ValueError(f"line {line}: must be {expected}; received: {','.join(row)[:80]!r}")
         yield row[0]

@@ -65,9 +65,11 @@ def test_identifiers_and_names_must_have_equal_lengths():
 def test_both_forms_of_class_lists_are_read(tmp_path):
     official, column = tmp_path / "official.csv", tmp_path / "column.txt"
     official.write_text('index,mid,display_name\n0,/m/1,"Dog, bark"\n1,/m/2,Rain\n')
-    column.write_bytes("\ufeffDog\r\nBébé qui pleure\r\n".encode())
+    column.write_bytes("\ufeffDog, bark\r\n\r\nBébé qui pleure\r\n".encode())
     assert LabelSet.from_csv(official) == LabelSet(("/m/1", "/m/2"), ("Dog, bark", "Rain"))
-    assert LabelSet.from_csv(column).names == ("Dog", "Bébé qui pleure")
+    assert LabelSet.from_csv(column).names == ("Dog, bark", "Bébé qui pleure")
+    column.write_text("INDEX;MID;Display_Name\n0;/m/1;Dog\n", encoding="utf-16")
+    assert LabelSet.from_csv(column) == LabelSet(("/m/1",), ("Dog",))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +82,11 @@ def test_both_forms_of_class_lists_are_read(tmp_path):
         (b"index,mid,display_name\n0,/m/1,Dog\n1,/m/2,Dog\n", "`names` must be unique; received: 'Dog'"),
         (b"index,mid,display_name\n0,/m/1,Dog\n1,/m/1,Cat\n", "`mids` must be unique; received: '/m/1'"),
         (b"index,mid,display_name\n0,/m/1,\n", "`names` must contain non-empty text"),
-        (b"dog\n\nrain\n", "line 2: must be one class name"),
+        (b'index,mid,display_name\n0,/m/1,Dog\n1,/m/2,"Cat\n', "line 3: a quote is not closed"),
+        (b"dog\ncat" + b"t" * 200_000, "line 2: .* a cell has more than 131,072 characters"),
+        (b"dog\nca\0t", "line 2: must be a text file without NUL characters"),
         (b"path,label\nx,y\n", "line 1: must be one class name .*; received: 'path,label'"),
-        (b"\xff\xfe\x00dog", "must be a text file in UTF-8"),
+        (b"dog\n\xff\n", "line 2: must be a text file in UTF-8"),
     ],
 )
 def test_an_invalid_class_list_is_rejected_with_file_and_line(tmp_path, content, message):
@@ -95,3 +99,9 @@ def test_an_invalid_class_list_is_rejected_with_file_and_line(tmp_path, content,
 def test_a_missing_class_list_is_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
         LabelSet.from_csv(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\x9b2J", "a\u2028b", "\udcff"])
+def test_names_that_could_change_a_terminal_or_end_a_line_are_rejected(name):
+    with pytest.raises(ValueError, match="`mids` must have no control characters; received: .* for class 1"):
+        LabelSet.from_names(["Bark", name])

@@ -1,0 +1,47 @@
+"""Reading of text and CSV files as people have them; `kerastag.files` writes them."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark; a ValueError names the line of other bytes."""
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}: line {line}: must be a text file in UTF-8 or UTF-16") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path}: line {line}: must be a text file without NUL characters")
+    return text
+
+
+def read_records(
+    path: Path, text: str, delimiter: str = ",", first_line: int = 1, quoting: int = csv.QUOTE_MINIMAL
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells of each row that is not blank; a ValueError names the line of a bad quote."""
+    stream = io.StringIO(text, newline="")
+    options: dict[str, Any] = {"delimiter": delimiter, "quoting": quoting, "skipinitialspace": delimiter != "\t"}
+    reader = csv.reader(stream, **options)
+    while True:
+        start, line = stream.tell(), first_line + reader.line_num
+        try:
+            cells = next(reader, None)
+            if stream.tell() == len(text):  # Otherwise a quote that is not closed would end with the file.
+                list(csv.reader(io.StringIO(text[start:], newline=""), **options, strict=True))
+        except csv.Error as error:
+            if "expected after" not in str(error):  # Text after a closing quote is harmless.
+                reason = "a quote is not closed, or a cell has more than 131,072 characters"
+                raise ValueError(f"{path}: line {line}: {reason}") from error
+        if cells is None:
+            return
+        cells = [cell.strip() for cell in cells]
+        if any(cells):
+            yield line, cells
