@@ -1,38 +1,81 @@
-"""List labeled recordings: from a folder per class, a CSV file, or AudioSet's segment lists."""
+"""List labeled recordings: from a folder per class, from tables of labels, or from AudioSet's segment lists."""
 
 from __future__ import annotations
 
-import csv
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
 
 import numpy as np
 
-from kerastag.audio.formats import find_audio_files
+from kerastag import audio
+from kerastag.audio.formats import find_audio_files, resolve_listed_path
+from kerastag.label_tables import AUDIOSET_SEGMENTS, LabelRow, LabelTable, RecordingIndex, read_label_table
 from kerastag.labels import LabelSet
 
-_CSV_COLUMNS = ("path", "labels", "fold")
+Excerpts = Literal["cut", "mask", "whole"]
+"""What labels with a start and an end make of a recording."""
+
+_TABLE_EXTENSIONS = (".csv", ".json", ".tsv", ".txt")
 _YTID = re.compile(r"^Y?(?P<exact>[\w-]{11})$|^Y?(?P<cut>[\w-]{11})_\d", re.ASCII)
+_MIN_OVERLAP = 0.1  # share of the shorter one of two labeled parts
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A labeled audio file.
+    """A labeled audio file, or a part of one.
 
     Attributes:
         path: Path of the file.
-        name: Name in a pack: the path below the folder, as it stands in the list.
+        name: Name in a pack: the path below the folder; for a part of a file, with its start and end.
         labels: Indices of its classes, at least one.
         fold: Fold of a cross-validation; empty if the list has none.
+        start_seconds: Start of the part.
+        end_seconds: End of the part; None for the whole file.
+        labeled_parts: Starts and ends of the parts of the file outside of which it is silenced; none for no silence.
     """
 
     path: Path
     name: str
     labels: tuple[int, ...]
     fold: str = ""
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    labeled_parts: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Name of what must stay in one split: the file of a part, or else the recording itself."""
+        return self.name if self.end_seconds is None else str(self.path)
+
+    def load_waveform(
+        self, sample_rate: int, max_seconds: float | None = None, channel: str | int = "mean"
+    ) -> np.ndarray:
+        """Load the waveform like `kerastag.audio.load`, at most `max_seconds` of it."""
+        return np.concatenate(list(self.read_blocks(sample_rate, max_seconds, channel)))
+
+    def read_blocks(
+        self, sample_rate: int, max_seconds: float | None = None, channel: str | int = "mean"
+    ) -> Iterator[np.ndarray]:
+        """Read the waveform like `kerastag.audio.read_blocks`, in constant memory."""
+        seconds = [max_seconds, None if self.end_seconds is None else self.end_seconds - self.start_seconds]
+        duration = min((s for s in seconds if s is not None), default=None)
+        options = {"offset_seconds": self.start_seconds, "duration_seconds": duration, "channel": channel}
+        parts = np.rint(np.reshape(self.labeled_parts, (-1, 2)) * sample_rate).astype(int)
+        position = 0
+        for block in audio.read_blocks(self.path, sample_rate, **options):  # type: ignore[arg-type]
+            if len(parts):
+                is_labeled = np.zeros(len(block), bool)
+                for start, end in np.clip(parts - position, 0, None):
+                    is_labeled[start:end] = True
+                block = np.where(is_labeled, block, np.float32(0))
+            yield block
+            position += len(block)
 
 
 @dataclass(frozen=True)
@@ -44,15 +87,28 @@ class AudioList:
         labels: Classes.
         missing: Names in the list for which there is no file.
         source: Path of the list or folder, for messages.
+        format: Format of the list that was recognized; empty for folders.
+        num_unlabeled: Number of recordings in the list that are left out because they have no label.
     """
 
     recordings: tuple[Recording, ...]
     labels: LabelSet
     missing: tuple[str, ...]
     source: str
+    format: str = ""
+    num_unlabeled: int = 0
 
     def __len__(self) -> int:
         return len(self.recordings)
+
+    def __str__(self) -> str:
+        num_files = len({recording.path for recording in self.recordings})
+        num_parts = sum(recording.end_seconds is not None for recording in self.recordings)
+        counts = [(num_parts, "labeled part"), (num_files, "recording"), (len(self.labels), "class")]
+        texts = [f"{n:,} {noun}{'' if n == 1 else 'es' if noun == 'class' else 's'}" for n, noun in counts if n]
+        if self.num_unlabeled:
+            texts.append(f"{self.num_unlabeled:,} without a label left out")
+        return f"{self.source}: {self.format or 'one folder per class'}: {', '.join(texts)}"
 
     @property
     def targets(self) -> np.ndarray:
@@ -68,28 +124,39 @@ def read_audio_list(
     list_file: str | os.PathLike[str] | None = None,
     *,
     classes: LabelSet | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
     separator: str | None = None,
+    excerpts: Excerpts = "cut",
 ) -> AudioList:
     """List the labeled recordings of a folder.
 
-    A CSV file has the columns `path,labels` and optionally `fold`. A cell of labels holds names or MIDs; a name with a
-    comma is ambiguous unless `classes` has it or `separator` is given. AudioSet's segment lists have lines of
-    `YTID, start, end, MIDs`; a clip is a file with the ten seconds of its line, not the whole video, and is named after
-    its YTID: `YTID.wav`, `YYTID.wav` as in PANNs, or `YTID_30.000_40.000.flac`, at any depth. Hidden files and files
-    without an extension of audio are ignored.
+    A list is a table with a column of file names and one of labels, perhaps with a column `fold`, or a table of ESC-50,
+    UrbanSound8K, FSD50K, DCASE, AudioSet, Raven, Audacity or Whombat. The labels of several rows of a recording are
+    combined. A file is looked for by its path below the folder, and then by its name at any depth; absolute paths and
+    `..` can lead to files outside of the folder. A table that names no recording, such as a label track, belongs to the
+    recording that it is named after; without one, its times are counted through all recordings in order of name, as
+    Raven does for a folder.
+
+    Clips of AudioSet's segment lists are files with the ten seconds of their line, not the whole video, and are named
+    after their YTID: `YTID.wav`, `YYTID.wav` as in PANNs, or `YTID_30.000_40.000.flac`.
 
     Args:
         audio_dir: Folder with one folder per class, or base of the paths in `list_file`.
-        list_file: CSV file in UTF-8, or AudioSet's segment list; its content decides. None takes the names of folders.
+        list_file: Table of labels, or a folder with one table for each recording; None takes the names of folders.
         classes: Classes and their order; None takes those that occur, sorted, and AudioSet's for a segment list.
-        separator: Text between the labels in a cell of a CSV file; None takes `;` or `|`.
+        path_column: Name of the column of file names; None takes the usual names, such as `path` and `filename`.
+        label_column: Name of the column of labels, or key of Whombat's tags; None takes the usual names.
+        separator: Text between the labels in a cell of a table; None takes `;`, `|` and commas that are not in a name.
+        excerpts: What labels with a start and an end make of a recording: each labeled part becomes a clip of its own
+            (`cut`), the recording is silenced outside of its labeled parts (`mask`), or it stays `whole`.
 
     Returns:
         Recordings whose files exist, and the names of those whose files do not.
 
     Raises:
         FileNotFoundError: The folder or the list does not exist.
-        ValueError: A line is faulty, a label is unknown, a recording or label is repeated, or there is no recording.
+        ValueError: A line is invalid, a label is unknown, or there is no recording, or none of a class.
 
     >>> import tempfile
     >>> from kerastag.data import read_audio_list
@@ -100,15 +167,26 @@ def read_audio_list(
     >>> read_audio_list(folder).labels.names
     ('cat', 'dog')
     """
-    if list_file is not None and not Path(list_file).is_file():
+    if list_file is not None and not Path(list_file).exists():
         raise FileNotFoundError(f"{list_file}: no such file")
     if not Path(audio_dir).is_dir():
         raise FileNotFoundError(f"`audio_dir`: {audio_dir}: no such folder")
+    if excerpts not in get_args(Excerpts):
+        raise ValueError(f"`excerpts` must be one of {', '.join(get_args(Excerpts))}; received: {excerpts!r}")
+    root = Path(os.path.normpath(audio_dir))
     if list_file is None:
-        return read_class_folders(Path(audio_dir), classes)
-    if _is_segment_list(Path(list_file)):
-        return _read_segment_list(Path(list_file), Path(audio_dir), classes or LabelSet.audioset())
-    return _read_labels_csv(Path(list_file), Path(audio_dir), classes, separator)
+        return read_class_folders(root, classes)
+    list_path = Path(list_file)
+    paths = [list_path]
+    if list_path.is_dir():
+        paths = sorted(path for path in list_path.iterdir() if path.suffix.lower() in _TABLE_EXTENSIONS)
+    tables = [
+        read_label_table(path, classes=classes, path_column=path_column, label_column=label_column, separator=separator)
+        for path in paths
+    ]
+    if len(tables) == 1 and tables[0].format == AUDIOSET_SEGMENTS:
+        return _read_segment_list(tables[0], root, classes or LabelSet.audioset())
+    return _read_tables(list_path, tables, root, classes, excerpts)
 
 
 def read_class_folders(root: Path, classes: LabelSet | None = None) -> AudioList:
@@ -116,7 +194,7 @@ def read_class_folders(root: Path, classes: LabelSet | None = None) -> AudioList
     files = find_audio_files(root)
     outside = [path for path in files if len(path.parts) == 1]
     if outside:
-        raise ValueError(f"{root / outside[0]}: must be in the folder of its class, or in a CSV file of labels")
+        raise ValueError(f"{root / outside[0]}: must be in the folder of its class, or in a table of labels")
     labels = classes or _sort_labels({path.parts[0] for path in files}, root)
     recordings = [
         Recording(root / path, path.as_posix(), _find_indices(labels, path.parts[:1], str(root / path)))
@@ -125,33 +203,140 @@ def read_class_folders(root: Path, classes: LabelSet | None = None) -> AudioList
     return _make_list(recordings, labels, (), root)
 
 
-def _read_labels_csv(path: Path, root: Path, classes: LabelSet | None, separator: str | None) -> AudioList:
-    if separator == "":
-        raise ValueError("`separator` must be at least one character; received: ''")
-    rows = list(_read_csv_rows(path))
-    cells = [_split_cell(row["labels"], f"{path}: line {line}", classes, separator) for line, row in rows]
-    labels = classes or _sort_labels({name for names in cells for name in names}, path)
-    line_of_file: dict[Path, int] = {}
-    recordings, missing = [], []
-    for (line, row), names in zip(rows, cells, strict=True):
-        where = f"{path}: line {line}"
-        if not row["path"]:
-            raise ValueError(f"{where}: column path is empty")
-        file = Path(os.path.normpath(root / row["path"]))
-        if file in line_of_file:
-            raise ValueError(f"{where}: column path repeats line {line_of_file[file]}: {row['path']}")
-        line_of_file[file] = line
-        indices = _find_indices(
-            labels, names, where, f"column labels must name each class once; received: {row['labels']!r}"
-        )
-        if file.is_file():
-            recordings.append(Recording(file, row["path"], indices, row.get("fold", "")))
+class _Files:
+    """The audio files below a folder, by the names that tables give them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def names(self) -> list[str]:
+        with warnings.catch_warnings():  # A list names what it needs; other files do not matter.
+            warnings.simplefilter("ignore", audio.AudioWarning)
+            return [path.as_posix() for path in find_audio_files(self.root)]
+
+    @cached_property
+    def _index(self) -> RecordingIndex:
+        folder = self.root.resolve().name  # Tables of a folder `audio` may name `audio/a.wav`.
+        return RecordingIndex(f"{folder}/{name}" for name in self.names)
+
+    def find(self, name: str) -> Path | None:
+        path = resolve_listed_path(self.root, name)
+        if path.is_file():
+            return path
+        number = self._index.find(name)
+        return None if number is None else self.root / self.names[number]
+
+    def find_all(self, table: LabelTable, is_only_table: bool) -> Iterator[tuple[LabelRow, Path | None]]:
+        """Yield each row with its file, None if it does not exist."""
+        if all(row.recording for row in table.rows):
+            paths: dict[str, Path | None] = {}
+            for row in table.rows:
+                if row.recording not in paths:
+                    try:
+                        paths[row.recording] = self.find(row.recording)
+                    except ValueError as error:
+                        raise ValueError(f"{table.path}: {row.place}: {error}") from None
+                yield row, paths[row.recording]
+        elif (number := self._index.find_table(table.path)) is not None or not is_only_table:
+            path = None if number is None else self.root / self.names[number]
+            yield from ((replace(row, recording=table.path.name), path) for row in table.rows)
         else:
-            missing.append(row["path"])
-    return _make_list(recordings, labels, missing, path)
+            yield from self._find_in_sequence(table)
+
+    def _find_in_sequence(self, table: LabelTable) -> Iterator[tuple[LabelRow, Path]]:
+        """Yield each row with its file, where times are counted through all files in order of name."""
+        message = f"{table.path}: names no recording: times are counted through those of {self.root} in order of name"
+        warnings.warn(message, audio.AudioWarning, stacklevel=2)
+        start = end = 0.0
+        path, names = self.root, iter(self.names)
+        for row in sorted(table.rows, key=lambda row: row.onset or 0.0):
+            onset, offset = row.onset or 0.0, row.offset or 0.0
+            while onset >= end:
+                if (name := next(names, None)) is None:
+                    expected = f"must begin before the end of {len(self.names)} recordings, {end:.3f} s"
+                    raise ValueError(f"{table.path}: {row.place}: {expected}; received: {onset:.3f} s")
+                path, start = self.root / name, end
+                end += sum(map(len, audio.read_blocks(path, audio.MIN_SAMPLE_RATE))) / audio.MIN_SAMPLE_RATE
+            yield replace(row, onset=onset - start, offset=min(offset, end) - start), path
 
 
-def _read_segment_list(path: Path, root: Path, labels: LabelSet) -> AudioList:
+def _read_tables(
+    source: Path, tables: Sequence[LabelTable], root: Path, classes: LabelSet | None, excerpts: Excerpts
+) -> AudioList:
+    files = _Files(root)
+    rows_of_file: dict[Path, list[tuple[LabelRow, str]]] = {}
+    missing: dict[str, None] = {}
+    for table in tables:
+        for row, path in files.find_all(table, is_only_table=len(tables) == 1):
+            if path is None:
+                missing[row.recording] = None
+            else:
+                rows_of_file.setdefault(path, []).append((row, f"{table.path}: {row.place}"))
+    labels = classes or _sort_labels({name for table in tables for row in table.rows for name in row.labels}, source)
+    recordings: list[Recording] = []
+    num_unlabeled = 0
+    for path, rows in rows_of_file.items():
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else rows[0][0].recording
+        recording = Recording(path, name, (), _find_fold(rows))
+        labeled_rows = [(row, _find_indices(labels, row.labels, place)) for row, place in rows if row.labels]
+        recordings += _make_recordings(recording, labeled_rows, excerpts)
+        num_unlabeled += not labeled_rows
+    if recordings and classes is None:
+        _check_classes(recordings, labels, missing, source)
+    table_format = " and ".join(dict.fromkeys(table.format for table in tables))
+    return _make_list(recordings, labels, tuple(missing), source, table_format, num_unlabeled)
+
+
+def _find_fold(rows: Sequence[tuple[LabelRow, str]]) -> str:
+    for row, place in rows:
+        if row.fold != rows[0][0].fold:
+            raise ValueError(f"{place}: fold must be {rows[0][0].fold!r} as before; received: {row.fold!r}")
+    return rows[0][0].fold
+
+
+def _make_recordings(
+    recording: Recording, rows: Sequence[tuple[LabelRow, tuple[int, ...]]], excerpts: Excerpts
+) -> Iterator[Recording]:
+    """Make the clips of a recording from its rows and the classes of each."""
+    if not rows:
+        return
+    all_labels = tuple(dict.fromkeys(index for _, indices in rows for index in indices))
+    timed = [(row.onset, row.offset, indices) for row, indices in rows if row.onset is not None and row.offset]
+    if excerpts == "whole" or len(timed) < len(rows):
+        yield replace(recording, labels=all_labels)
+    spans = sorted({(onset, offset) for onset, offset, _ in timed})
+    if excerpts == "mask" and len(timed) == len(rows):
+        yield replace(recording, labels=all_labels, labeled_parts=tuple(spans))
+    if excerpts != "cut":
+        return
+    onsets, offsets = (np.array([part[k] for part in timed], float) for k in (0, 1))
+    name = PurePosixPath(recording.name)
+    for start, end in spans:
+        overlaps = np.minimum(offsets, end) - np.maximum(onsets, start)
+        rows_in_part = np.flatnonzero(overlaps >= _MIN_OVERLAP * np.minimum(offsets - onsets, end - start))
+        yield replace(
+            recording,
+            name=str(name.with_name(f"{name.stem}_{start:.3f}_{end:.3f}{name.suffix}")),
+            labels=tuple(dict.fromkeys(index for row in rows_in_part for index in timed[row][2])),
+            start_seconds=start,
+            end_seconds=end,
+        )
+
+
+def _check_classes(recordings: Sequence[Recording], labels: LabelSet, missing: Iterable[str], source: Path) -> None:
+    """Raise a ValueError that names the classes of which no file exists."""
+    present = {index for recording in recordings for index in recording.labels}
+    if absent := [name for k, name in enumerate(labels.names) if k not in present]:
+        names, files = ", ".join(map(repr, absent[:5])), list(missing)
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        raise ValueError(
+            f"{source}: every class must have a recording; {names}{more} have none, because {len(files)} files do not "
+            f"exist, first {files[0]}"
+        )
+
+
+def _read_segment_list(table: LabelTable, root: Path, labels: LabelSet) -> AudioList:
     """List the downloaded clips of a segment list, whose files are named after their YTIDs, at any depth."""
     files: dict[str, Path] = {}
     for file in find_audio_files(root):
@@ -160,116 +345,47 @@ def _read_segment_list(path: Path, root: Path, labels: LabelSet) -> AudioList:
             if ytid in files:
                 raise ValueError(f"{root}: two files of YTID {ytid}: {files[ytid]} and {file}")
             files[ytid] = file
-    line_of_ytid: dict[str, int] = {}
+    place_of_ytid: dict[str, str] = {}
     recordings, missing = [], []
-    for line, ytid, mids in _read_segment_rows(path):
-        where = f"{path}: line {line}"
-        if ytid in line_of_ytid:
-            raise ValueError(f"{where}: repeats YTID {ytid} of line {line_of_ytid[ytid]}")
-        line_of_ytid[ytid] = line
-        indices = _find_indices(labels, mids, where, f"must name each class once; received: {','.join(mids)!r}")
+    for row in table.rows:
+        ytid, place = row.recording, f"{table.path}: {row.place}"
+        if ytid in place_of_ytid:
+            raise ValueError(f"{place}: repeats YTID {ytid} of {place_of_ytid[ytid]}")
+        place_of_ytid[ytid] = row.place
+        indices = _find_indices(labels, row.labels, place)
         if ytid in files:
             recordings.append(Recording(root / files[ytid], files[ytid].as_posix(), indices))
         else:
             missing.append(ytid)
-    return _make_list(recordings, labels, missing, path)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8") from error
-
-
-def _is_segment_list(path: Path) -> bool:
-    """Return whether the first line is a comment, or has four fields with numbers in the second and third."""
-    first = next(iter(_read_lines(path)), "")
-    return first.startswith("#") or bool(_split_segment(first))
-
-
-def _split_segment(text: str) -> list[str]:
-    """Split `YTID, start, end, MIDs` into its fields, or return none."""
-    fields = next(csv.reader([text], skipinitialspace=True), [])
-    try:
-        list(map(float, fields[1:3]))
-    except ValueError:
-        return []
-    return fields if len(fields) == 4 else []
-
-
-def _read_segment_rows(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    for line, text in enumerate(_read_lines(path), start=1):
-        if not text.strip() or text.startswith("#"):
-            continue
-        if not (fields := _split_segment(text)):
-            raise ValueError(f"{path}: line {line}: must be `YTID, start, end, MIDs`; received: {text[:80]!r}")
-        mids = [mid.strip() for mid in fields[3].split(",")]
-        if not fields[0] or not all(mids):
-            raise ValueError(f"{path}: line {line}: YTID and MIDs must not be empty; received: {text[:80]!r}")
-        yield line, fields[0], mids
-
-
-def _read_csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.reader(_read_lines(path), skipinitialspace=True)
-    header = [name.strip() for name in next(reader, [])]
-    unknown = [name for name in header if name not in _CSV_COLUMNS]
-    absent = [name for name in _CSV_COLUMNS[:2] if name not in header]
-    faults = [f"unknown column {name!r}" for name in unknown] + [f"no column {name!r}" for name in absent]
-    if len(set(header)) < len(header):
-        faults.append("a column twice")
-    if faults:
-        raise ValueError(
-            f"{path}: line 1: columns must be path,labels and optionally fold; "
-            f"received: {faults[0]} in {','.join(header)!r}"
-        )
-    for fields in reader:
-        if not fields:
-            continue
-        if len(fields) != len(header):
-            raise ValueError(
-                f"{path}: line {reader.line_num}: must have {len(header)} columns; received: {len(fields)}; "
-                "quote cells that hold commas"
-            )
-        yield reader.line_num, dict(zip(header, (field.strip() for field in fields), strict=True))
-
-
-def _split_cell(cell: str, where: str, classes: LabelSet | None, separator: str | None) -> list[str]:
-    """Split a cell such as `dog; rain` into its labels."""
-    if not cell:
-        raise ValueError(f"{where}: column labels is empty")
-    if classes is not None and cell in {*classes.names, *classes.mids}:
-        return [cell]
-    parts = cell.split(separator) if separator else re.split("[;|]", cell)
-    names = [part.strip() for part in parts]
-    if not all(names):
-        raise ValueError(f"{where}: column labels must not have empty labels; received: {cell!r}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{where}: column labels must name each class once; received: {cell!r}")
-    if classes is None and separator is None and any("," in name for name in names):
-        raise ValueError(f"{where}: column labels must be separated by ; or | or `separator`; received: {cell!r}")
-    return names
+    return _make_list(recordings, labels, missing, table.path, table.format)
 
 
 def _sort_labels(names: Iterable[str], source: Path) -> LabelSet:
     names = sorted(names)
     if not names:
         raise ValueError(f"{source}: no recording in it")
-    return LabelSet.from_names(names)
-
-
-def _find_indices(labels: LabelSet, names: Sequence[str], where: str, repeated: str = "") -> tuple[int, ...]:
     try:
-        indices = tuple(map(labels.index, names))
+        return LabelSet.from_names(names)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _find_indices(labels: LabelSet, names: Sequence[str], where: str) -> tuple[int, ...]:
+    try:
+        return tuple(dict.fromkeys(map(labels.index, names)))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    if len(set(indices)) < len(indices):
-        raise ValueError(f"{where}: {repeated}")
-    return indices
 
 
-def _make_list(recordings: Sequence[Recording], labels: LabelSet, missing: Sequence[str], source: Path) -> AudioList:
+def _make_list(
+    recordings: Sequence[Recording],
+    labels: LabelSet,
+    missing: Sequence[str],
+    source: Path,
+    table_format: str = "",
+    num_unlabeled: int = 0,
+) -> AudioList:
     if not recordings:
         absent = f"; {len(missing)} files do not exist, first {missing[0]}" if missing else ""
         raise ValueError(f"{source}: no recording in it{absent}")
-    return AudioList(tuple(recordings), labels, tuple(missing), str(source))
+    return AudioList(tuple(recordings), labels, tuple(missing), str(source), table_format, num_unlabeled)
