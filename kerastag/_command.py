@@ -1,5 +1,6 @@
 """What every command of kerastag shares: errors as one line, option spelling, TensorFlow's environment."""
 
+import io
 import os
 import re
 import select
@@ -9,8 +10,8 @@ import threading
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, cast
 
 from kerastag._native_logs import silence_tensorflow
 
@@ -158,9 +159,8 @@ def _prepare_streams() -> Iterator[None]:
             os.open(os.devnull, os.O_RDWR)
     streams = sys.stdout, sys.stderr
     for stream in streams:
-        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
-            with suppress(AttributeError):  # a stream of another class in tests
-                stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
     if sys.stdout is not None and sys.stdout.isatty():
         sys.stdout = _EscapingStream(sys.stdout)  # type: ignore[assignment]
     # With a closed standard error, `print` would write messages to standard output.
@@ -219,7 +219,8 @@ def _write_warnings_as_lines(name: str) -> Iterator[None]:
             print(line, file=sys.stderr, flush=True)
 
     with warnings.catch_warnings():
-        show_as_python, warnings.showwarning = warnings.showwarning, write
+        show_as_python = warnings.showwarning
+        warnings.showwarning = cast(Any, write)
         yield
 
 

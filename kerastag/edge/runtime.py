@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,18 +88,35 @@ class LiteRTModel:
             raise ValueError(f"`num_threads` must be at least 1; received: {num_threads!r}")
         self.card = _read_card(self.path)
         interpreter = _load_interpreter(self.path, num_threads, self.card.versions.get(INTERPRETER_KEY))
+        with _translate_errors(self.path):
+            self._open_signatures(interpreter, inputs)
+
+    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Process clips of shape (batch, ...), and return the outputs by name, one row per clip."""
+        if batch.shape[1:] != self.shape[1:] and (self.length is not None or batch.ndim != 2):
+            raise ValueError(f"{self.path}: `{self.input}` must have shape {self.shape}; received: {batch.shape}")
+        outputs = [self._runner(**{self.input: clip[None]}) for clip in batch]
+        return {
+            name: np.concatenate([output[file_name] for output in outputs])
+            for name, file_name in self._file_names.items()
+        }
+
+    def _open_signatures(self, interpreter: Any, inputs: Sequence[str]) -> None:
+        def get_runner(signature: str) -> _Runner:
+            return _Runner(self.path, interpreter.get_signature_runner(signature))
+
         signatures = interpreter.get_signature_list()
         self.split: SplitHead | None = None
         if set(signatures) == set(SPLIT_SIGNATURES):
-            self.split = SplitHead(*map(interpreter.get_signature_runner, SPLIT_SIGNATURES))
+            self.split = SplitHead(*map(get_runner, SPLIT_SIGNATURES))
         elif len(signatures) != 1:
             raise ValueError(f"{self.path}: must have one signature; received: {len(signatures)}")
-        self._runner = self.split or interpreter.get_signature_runner(next(iter(signatures)))
+        self._runner = self.split or get_runner(next(iter(signatures)))
         details = self._runner.get_input_details()
         self.input = get_single_input(self.path, list(details), inputs)
         detail = details[self.input]
         self.shape: tuple[int, ...] = tuple(int(size) for size in detail["shape"])
-        if detail["dtype"] is not np.float32 or self.shape[0] != 1 or len(self.shape) < 2:
+        if detail["dtype"] is not np.float32 or len(self.shape) < 2 or self.shape[0] != 1:
             received = f"{np.dtype(detail['dtype']).name} of shape {self.shape}"
             raise ValueError(f"{self.path}: the input must be float32 with a batch size of 1; received: {received}")
         self.length: int | None = self.shape[1]
@@ -119,15 +136,17 @@ class LiteRTModel:
                 f"received: {len(self.card.labels)}"
             )
 
-    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """Process clips of shape (batch, ...), and return the outputs by name, one row per clip."""
-        if batch.shape[1:] != self.shape[1:] and (self.length is not None or batch.ndim != 2):
-            raise ValueError(f"{self.path}: `{self.input}` must have shape {self.shape}; received: {batch.shape}")
-        outputs = [self._runner(**{self.input: clip[None]}) for clip in batch]
-        return {
-            name: np.concatenate([output[file_name] for output in outputs])
-            for name, file_name in self._file_names.items()
-        }
+
+class _Runner:
+    """The runner of a signature, whose errors name the file."""
+
+    def __init__(self, path: Path, runner: Any) -> None:
+        self._path, self._runner = path, runner
+        self.get_input_details, self.get_output_details = runner.get_input_details, runner.get_output_details
+
+    def __call__(self, **inputs: np.ndarray) -> Any:
+        with _translate_errors(self._path):
+            return self._runner(**inputs)
 
 
 def is_tflite(path: str | os.PathLike[str]) -> bool:
@@ -165,11 +184,20 @@ def _load_interpreter(path: Path, num_threads: int | None, required_package: str
             f"{path}: must be run by {required_package}; received: {package}, which would run the model but compute "
             "something else. `kerastag export --target tflite_runtime` writes a file for both"
         )
-    try:
-        with hide_native_logs():
-            interpreter = interpreter_class(model_path=os.fspath(path), num_threads=num_threads)
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:  # The file is damaged, or holds an operation that is not supported.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: damaged, or not a model that {package} can run ({reason})") from None
+    with _translate_errors(path), hide_native_logs():
+        interpreter = interpreter_class(model_path=os.fspath(path), num_threads=num_threads)
+        interpreter.allocate_tensors()
     return interpreter
+
+
+@contextlib.contextmanager
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Raise a ValueError that names the file for any error of an interpreter."""
+    try:
+        yield
+    # The file is damaged, or holds an operation that is not supported, or has not the signatures of kerastag.
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if reason.startswith(f"{path}: "):
+            raise
+        raise ValueError(f"{path}: damaged, or not a model that this interpreter can run ({reason})") from None

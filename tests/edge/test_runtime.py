@@ -54,10 +54,37 @@ def test_files_that_are_not_models_and_cards_of_other_models_are_refused(clip_mo
     empty = bytearray(clip_model.read_bytes()[:8]) + bytes(400)
     (tmp_path / "empty.tflite").write_bytes(empty)
     write_card(tmp_path / "empty.tflite", card())
-    with pytest.raises(ValueError, match=r"empty.tflite: damaged, or not a model that \w+ can run"):
+    with pytest.raises(ValueError, match=r"empty.tflite: damaged, or not a model that this interpreter can run"):
         LiteRTModel(tmp_path / "empty.tflite")
     path = copy_with_card(clip_model, tmp_path, labels=LabelSet.audioset())
     with pytest.raises(ValueError, match=r"clip.tflite: the card must name 3 classes, as many .*; received: 527"):
+        LiteRTModel(path)
+
+
+def test_an_error_while_a_model_runs_names_the_file(clip_model, monkeypatch):
+    model = LiteRTModel(clip_model)
+
+    def fail(**_):
+        raise RuntimeError("gather index out of bounds\nNode number 5")
+
+    monkeypatch.setattr(model._runner, "_runner", fail)
+    with pytest.raises(ValueError, match=r"clip.tflite: damaged, or not a model .* \(gather index out of bounds\)$"):
+        model(np.zeros((1, 100, 64), np.float32))
+
+
+def test_a_changed_byte_of_the_model_never_reaches_the_interpreter(clip_model, tmp_path):
+    content = bytearray(clip_model.read_bytes())
+    content[1_000] ^= 1
+    path = tmp_path / "changed.tflite"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"changed.tflite: damaged: `sha256` of its card must be that of the bytes"):
+        LiteRTModel(path)
+
+
+def test_a_model_of_another_project_says_what_can_be_read(clip_model, tmp_path):
+    path = tmp_path / "yamnet.tflite"
+    path.write_bytes(clip_model.read_bytes()[:20_000])
+    with pytest.raises(ValueError, match=r"yamnet.tflite: has no card.*`kerastag export`; .* `kerastag import`"):
         LiteRTModel(path)
 
 
