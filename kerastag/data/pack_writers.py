@@ -23,6 +23,7 @@ import numpy as np
 
 from kerastag import audio
 from kerastag._version import __version__
+from kerastag.audio.channels import parse_channel
 from kerastag.data.audio_lists import AudioList, Recording
 from kerastag.data.packs import (
     DEFAULT_SAMPLE_RATE,
@@ -31,7 +32,9 @@ from kerastag.data.packs import (
     check_layout,
     open_hdf5,
     read_lengths,
+    read_names,
     to_bytes_array,
+    to_printable,
 )
 from kerastag.files import atomic_path, hold_lock, name_full_disk, read_json, write_json
 
@@ -377,7 +380,11 @@ def compute_digest(path: str | os.PathLike[str]) -> str:
     """
     with open_hdf5(path) as file:
         check_layout(file, FEATURES)
-        return _digest_rows(file, len(file["x"])).hexdigest()
+        lengths, names, digest = read_lengths(file, FEATURES), read_names(file["video_id_list"]), _PackDigest()
+        for start in range(0, len(names), SCAN_ROWS):
+            block = slice(start, start + SCAN_ROWS)
+            digest.update(file["x"][block], lengths[block], file["y"][block], names[block])
+        return digest.hexdigest()
 
 
 def verify_digest(path: str | os.PathLike[str]) -> str:
@@ -391,7 +398,7 @@ def verify_digest(path: str | os.PathLike[str]) -> str:
         stored = file.attrs.get("digest")
     if stored is None:
         raise ValueError(f"{path}: attribute digest is missing: a pack that kerastag has not written has none")
-    if stored != (computed := compute_digest(path)):
+    if (stored := to_printable(str(stored))) != (computed := compute_digest(path)):
         raise ValueError(f"{path}: the content does not match its digest: {stored} stored, {computed} computed")
     return computed
 
@@ -428,16 +435,6 @@ class _PackDigest:
 
     def hexdigest(self) -> str:
         return hashlib.sha256(b"".join(column.digest() for column in self._columns)).hexdigest()
-
-
-def _digest_rows(file: h5py.File, num_rows: int) -> _PackDigest:
-    digest = _PackDigest()
-    for start in range(0, num_rows, SCAN_ROWS):
-        block = slice(start, min(start + SCAN_ROWS, num_rows))
-        x = file["x"][block]
-        lengths = file["num_segments"][block] if "num_segments" in file else np.full(len(x), x.shape[1], np.uint8)
-        digest.update(x, lengths, file["y"][block], to_bytes_array(file["video_id_list"][block]))
-    return digest
 
 
 def _hash_start(file: BinaryIO, size: int) -> Any:
@@ -490,6 +487,7 @@ def pack_audio(
     *,
     sample_rate: int = DEFAULT_SAMPLE_RATE,
     clip_seconds: float = 10.0,
+    channel: str | int = "mean",
     skip_corrupt: bool = False,
     progress: bool | None = None,
 ) -> AudioPackReport:
@@ -503,6 +501,7 @@ def pack_audio(
         output: Path of the pack to write, which ends in `.h5` or `.hdf5`.
         sample_rate: Sample rate of the stored waveforms, Hz.
         clip_seconds: Length of a stored clip, seconds; longer recordings are truncated, shorter ones padded with zeros.
+        channel: What to make of several channels, as in `kerastag.audio.load`.
         skip_corrupt: Whether to skip files that cannot be read, and to list them, instead of stopping at the first.
         progress: Whether to show a progress bar; None shows it if standard error is a terminal.
 
@@ -518,14 +517,15 @@ def pack_audio(
         try:
             # One sample more than a clip shows whether the recording is longer.
             seconds = clip_seconds + 1 / sample_rate
-            return audio.load(recordings.recordings[number].path, sample_rate, duration_seconds=seconds)
+            return recordings.recordings[number].load_waveform(sample_rate, seconds, channel)
         except (ValueError, OSError) as error:
             if not skip_corrupt:
                 raise
             return str(error)
 
+    channel = parse_channel(channel)
     samples = round(clip_seconds * sample_rate)
-    settings = f"{_FORMAT_VERSION} {sample_rate} {samples} {skip_corrupt} {recordings.labels}"
+    settings = f"{_FORMAT_VERSION} {sample_rate} {samples} {channel} {skip_corrupt} {recordings.labels}"
     digest = hashlib.sha256(settings.encode())
     for recording in recordings.recordings:
         with suppress(OSError):  # A file that has vanished raises an error when it is loaded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,9 @@ from kerastag.labels import LabelSet
 
 DEFAULT_SAMPLE_RATE = 32_000
 SCAN_ROWS = 4096  # rows read at a time where a whole pack is read in constant memory
+_MAX_COMPRESSION = 1032  # of deflate; HDF5 files that claim more are damaged or malicious
+_MAX_NAME_BYTES = 4096
+_TEXT_ROWS = 64  # names of variable length read at a time, as the file can repeat one of any length
 
 
 class Layout(NamedTuple):
@@ -114,14 +118,7 @@ class Pack(abc.ABC):
     @property
     def labels(self) -> LabelSet:
         """Classes of the file's attributes, else AudioSet's if there are 527, else `class 0`, `class 1` and so on."""
-        if "class_names" in self.attributes:
-            names = json.loads(str(self.attributes["class_names"]))
-            mids = json.loads(str(self.attributes.get("class_mids", "null")))
-            return LabelSet(mids or names, names)
-        audioset = LabelSet.audioset()
-        if self.num_classes == len(audioset):
-            return audioset
-        return LabelSet.from_names([f"class {k}" for k in range(self.num_classes)])
+        return self._labels
 
     def close(self) -> None:
         """Close the file. What is in memory stays usable."""
@@ -147,6 +144,7 @@ class Pack(abc.ABC):
             file = stack.enter_context(open_hdf5(path))
             check_layout(file, layout)
             self.attributes = dict(file.attrs)
+            self._labels = _read_labels(file, file[layout.targets].shape[1])
             yield file
             self._stack = stack.pop_all()
 
@@ -183,7 +181,7 @@ class FeaturePack(Pack):
             if stored.dtype.kind == "f":
                 self._skip_rows(stored, skip_corrupt)
             self.targets = self._select(_read_targets(file["y"]))
-            self.ids = self._select(to_bytes_array(file["video_id_list"][:]))
+            self.ids = self._select(read_names(file["video_id_list"]))
             self.lengths = self._select(read_lengths(file, FEATURES))
             self.x_shape, self.dtype = (len(self), *stored.shape[1:]), stored.dtype
             self._x = self._select(stored[:]) if in_memory else stored
@@ -206,7 +204,8 @@ class FeaturePack(Pack):
             x = self._direct_reader.read(stored_rows)
         else:
             unique, inverse = np.unique(stored_rows, return_inverse=True)
-            x = self._x[unique][inverse]
+            with _explain_damage(self.path, "key x: "):
+                x = self._x[unique][inverse]
         return x, self.lengths[indices], self.targets[indices]
 
     def _select(self, array: np.ndarray) -> np.ndarray:
@@ -242,8 +241,9 @@ class AudioPack(Pack):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         with self._open(path, AUDIO) as file:
-            self.targets = file["target"][:].astype(bool)
-            self.ids = file["audio_name"][:]
+            self.targets = _read_targets(file["target"])
+            self.ids = read_names(file["audio_name"])
+            self._sample_rate = _read_sample_rate(file)
             self._waveforms = file["waveform"]
             self.x_shape, self.dtype = self._waveforms.shape, self._waveforms.dtype
             self.lengths = read_lengths(file, AUDIO)
@@ -251,7 +251,7 @@ class AudioPack(Pack):
     @property
     def sample_rate(self) -> int:
         """Sample rate, Hz; 32,000 if the file does not have the attribute."""
-        return int(self.attributes.get("sample_rate", DEFAULT_SAMPLE_RATE))
+        return self._sample_rate
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         indices = np.asarray(indices, np.int64)
@@ -271,9 +271,10 @@ class AudioPack(Pack):
         """
         indices = _check_indices(indices, len(self), f"{self.path}: ")
         waveforms = np.zeros((len(indices), samples), np.int16)
-        for waveform, index, start in zip(waveforms, indices.tolist(), starts.tolist(), strict=True):
-            stop = min(start + samples, self.x_shape[1])
-            self._waveforms.read_direct(waveform, np.s_[index, start:stop], np.s_[: stop - start])
+        with _explain_damage(self.path, "key waveform: "):
+            for waveform, index, start in zip(waveforms, indices.tolist(), starts.tolist(), strict=True):
+                stop = min(start + samples, self.x_shape[1])
+                self._waveforms.read_direct(waveform, np.s_[index, start:stop], np.s_[: stop - start])
         return waveforms
 
 
@@ -355,11 +356,13 @@ class _DirectReader:
         self._dtype, self._shape = dataset.dtype, dataset.shape[1:]
         self._row_bytes = dataset.dtype.itemsize * int(np.prod(self._shape))
         self._starts, self._chunk_rows = starts, chunk_rows
+        if starts.min() < 0 or starts.max() + min(chunk_rows, len(dataset)) * self._row_bytes > len(self._bytes):
+            raise ValueError(f"{path}: key {dataset.name}: rows are beyond the end of the file")
 
     @classmethod
     def create(cls, path: Path, dataset: h5py.Dataset) -> _DirectReader | None:
         """Return a reader, or None if the rows of the dataset are not contiguous in the file."""
-        if dataset.compression or dataset.shuffle or dataset.fletcher32 or dataset.scaleoffset is not None:
+        if _count_filters(dataset) or dataset.file.userblock_size:
             return None
         if dataset.chunks is None:
             offset = dataset.id.get_offset()
@@ -387,19 +390,33 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, and turn what HDF5 cannot read into an error of one line."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    with _explain_damage(path), h5py.File(path, "r") as file:
+        yield file
+
+
+@contextmanager
+def _explain_damage(path: str | os.PathLike[str], place: str = "") -> Iterator[None]:
+    """Turn any error of h5py, whose type depends on the damaged byte, into a ValueError with the path and the place."""
     try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: not an HDF5 file, truncated or damaged ({str(error).splitlines()[0]})") from error
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+            raise
+        lines = str(error.args[0] if error.args else "").splitlines() or [type(error).__name__]
+        raise ValueError(f"{path}: not an HDF5 file, truncated or damaged ({place}{to_printable(lines[0])})") from error
+
+
+def to_printable(text: str) -> str:
+    """Replace the control characters of a name in a foreign file, which would reach the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def check_layout(file: h5py.File, layout: Layout) -> None:
-    """Raise a ValueError unless the file has the layout."""
-    for key in (layout.x, layout.targets, layout.ids):
-        if not isinstance(file.get(key), h5py.Dataset):
-            keys = ", ".join(file) or "none"
-            raise ValueError(f"{file.filename}: key {key} is missing: not {layout.kind} (its keys are: {keys})")
+    """Raise a ValueError unless the file has the layout, and all that it claims to hold."""
+    for key in (layout.x, layout.targets, layout.ids, layout.lengths):
+        if key != layout.lengths or key in file:
+            with _explain_damage(file.filename, f"key {key}: "):
+                _check_dataset(file, key, layout)
     x, targets, ids = file[layout.x], file[layout.targets], file[layout.ids]
     if x.ndim != len(layout.dimensions) or x.dtype not in map(np.dtype, layout.dtypes):
         expected = f"{' or '.join(layout.dtypes)} ({', '.join(f'{name}s' for name in layout.dimensions)})"
@@ -407,23 +424,97 @@ def check_layout(file: h5py.File, layout: Layout) -> None:
     if targets.ndim != 2 or len(targets) != len(x):
         expected = f"({len(x)}, classes) as {layout.x}"
         raise ValueError(f"{file.filename}: key {layout.targets}: must be {expected}; received: {targets.shape}")
+    if targets.dtype.kind not in "biuf":
+        raise ValueError(f"{file.filename}: key {layout.targets}: must be 0 or 1; received: {targets.dtype}")
     if ids.shape != (len(x),):
         expected = f"shape ({len(x)},) as {layout.x}"
         raise ValueError(f"{file.filename}: key {layout.ids}: must have {expected}; received: {ids.shape}")
+    if h5py.check_string_dtype(ids.dtype) is None:
+        raise ValueError(f"{file.filename}: key {layout.ids}: must be text; received: {ids.dtype}")
     if 0 in x.shape or targets.shape[1] == 0:
         expected = f"at least one {', '.join(layout.dimensions)} and class"
         raise ValueError(f"{file.filename}: must hold {expected}; received: {x.shape}")
 
 
-def _read_targets(y: h5py.Dataset) -> np.ndarray:
-    targets = np.empty(y.shape, bool)
-    for start in range(0, len(y), SCAN_ROWS):
-        block = y[start : start + SCAN_ROWS]
-        if block.dtype != bool and not (is_binary := np.isin(block, (0, 1)).all(axis=1)).all():
-            row = start + int(np.argmin(is_binary))
-            raise ValueError(f"{y.file.filename}: key y, row {row}: labels must be 0 or 1")
-        targets[start : start + SCAN_ROWS] = block
-    return targets
+def _check_dataset(file: h5py.File, key: str, layout: Layout) -> None:
+    """Raise a ValueError unless a key is a dataset whose values are in the file, before anything is allocated."""
+    link = file.get(key, getlink=True)
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{file.filename}: key {key}: must be stored in the file; received: {type(link).__name__}")
+    dataset = file.get(key)
+    if not isinstance(dataset, h5py.Dataset):
+        keys = to_printable(", ".join(file)) or "none"
+        raise ValueError(f"{file.filename}: key {key} is missing: not {layout.kind} (its keys are: {keys})")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{file.filename}: key {key}: must be stored in the file; received: a part of other files")
+    if dataset.shape is None:
+        raise ValueError(f"{file.filename}: key {key}: must be an array; received: an empty dataset")
+    stored = dataset.id.get_storage_size()
+    largest = stored * (_MAX_COMPRESSION if _count_filters(dataset) else 1)
+    claimed = max(math.prod(dataset.shape), math.prod(dataset.chunks or ())) * dataset.id.get_type().get_size()
+    if dataset.size and (claimed > largest or stored > Path(file.filename).stat().st_size):
+        raise ValueError(
+            f"{file.filename}: key {key}: truncated or damaged: {dataset.dtype} {dataset.shape} does not fit into the "
+            f"{stored} bytes that are stored"
+        )
+
+
+def _count_filters(dataset: h5py.Dataset) -> int:
+    return dataset.id.get_create_plist().get_nfilters()
+
+
+def _read_labels(file: h5py.File, num_classes: int) -> LabelSet:
+    """Return the classes of a file's attributes, else AudioSet's if there are 527, else numbered ones."""
+    if "class_names" not in file.attrs:
+        if num_classes == len(audioset := LabelSet.audioset()):
+            return audioset
+        return LabelSet.from_names([f"class {k}" for k in range(num_classes)])
+    place = f"{file.filename}: attribute class_names"
+    try:
+        names = json.loads(str(file.attrs["class_names"]))
+        mids = json.loads(str(file.attrs.get("class_mids", "null"))) or names
+        if not isinstance(names, list) or not isinstance(mids, list):
+            raise ValueError("must be a JSON list")
+        labels = LabelSet(tuple(mids), tuple(names))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{place}: {error}") from error
+    if len(labels) != num_classes:
+        raise ValueError(f"{place}: must name {num_classes} classes, as there are labels; received: {len(labels)}")
+    return labels
+
+
+def _read_sample_rate(file: h5py.File) -> int:
+    value = file.attrs.get("sample_rate", DEFAULT_SAMPLE_RATE)
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "iu" or not 0 < value < 2**31:
+        raise ValueError(f"{file.filename}: attribute sample_rate: must be an integer above 0 Hz; received: {value!r}")
+    return int(value)
+
+
+def _read_targets(targets: h5py.Dataset) -> np.ndarray:
+    path, key = targets.file.filename, targets.name.lstrip("/")
+    values = np.empty(targets.shape, bool)
+    for start in range(0, len(targets), SCAN_ROWS):
+        with _explain_damage(path, f"key {key}: "):
+            block = targets[start : start + SCAN_ROWS]
+        stored = block.view(np.uint8) if block.dtype == bool else block  # A damaged boolean can be any byte.
+        if not (is_binary := np.isin(stored, (0, 1)).all(axis=1)).all():
+            raise ValueError(f"{path}: key {key}, row {start + int(np.argmin(is_binary))}: labels must be 0 or 1")
+        values[start : start + SCAN_ROWS] = block
+    return values
+
+
+def read_names(names: h5py.Dataset) -> np.ndarray:
+    """Read the names of all clips."""
+    path, key = names.file.filename, names.name.lstrip("/")
+    rows = len(names) if names.dtype.kind == "S" else _TEXT_ROWS
+    blocks = []
+    for start in range(0, len(names), rows):
+        with _explain_damage(path, f"key {key}: "):
+            blocks.append(to_bytes_array(names[start : start + rows]))
+        if blocks[-1].dtype.itemsize > _MAX_NAME_BYTES:
+            expected = f"at most {_MAX_NAME_BYTES} bytes"
+            raise ValueError(f"{path}: key {key}: names must have {expected}; received: {blocks[-1].dtype.itemsize}")
+    return np.concatenate(blocks)
 
 
 def read_lengths(file: h5py.File, layout: Layout) -> np.ndarray:
@@ -431,9 +522,13 @@ def read_lengths(file: h5py.File, layout: Layout) -> np.ndarray:
     key, (clips, longest) = layout.lengths, file[layout.x].shape[:2]
     if key not in file:
         return np.full(clips, longest, np.uint8 if longest < 256 else np.int32)
-    lengths = file[key][:]
-    if lengths.shape != (clips,):
-        raise ValueError(f"{file.filename}: key {key}: must have shape ({clips},); received: {lengths.shape}")
+    dataset = file[key]
+    if dataset.shape != (clips,):
+        raise ValueError(f"{file.filename}: key {key}: must have shape ({clips},); received: {dataset.shape}")
+    if dataset.dtype.kind not in "iu":
+        raise ValueError(f"{file.filename}: key {key}: must be integers; received: {dataset.dtype}")
+    with _explain_damage(file.filename, f"key {key}: "):
+        lengths = dataset[:]
     if lengths.min() < 1 or lengths.max() > longest:
         row = int(np.argmax((lengths < 1) | (lengths > longest)))
         expected = f"in [1, {longest}]"

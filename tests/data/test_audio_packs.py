@@ -167,11 +167,11 @@ def test_arguments_out_of_range_are_refused(tree, tmp_path):
 
 
 def test_the_command_counts_and_lists_missing_files(tree, tmp_path, capsys):
-    (tmp_path / "list.csv").write_text("path,labels\ncat/a.wav,cat\ngone.wav,dog;cat\n")
+    (tmp_path / "list.csv").write_text("path,labels\ncat/a.wav,cat\ndog/c.wav,dog\ngone.wav,dog;cat\n")
     arguments = ["--audio_dir", str(tree), "--labels", str(tmp_path / "list.csv"), "--output", str(tmp_path / "p.h5")]
     assert main(["pack", "audio", *arguments, "--sample_rate", "8000", "--clip_seconds", "1"]) == 0
     output = capsys.readouterr()
-    assert "p.h5: 1 clips, 2 classes, 1 missing" in output.out
+    assert "p.h5: 2 clips, 2 classes, 1 truncated, 1 missing" in output.out
     assert "missing: gone.wav" in output.err
 
 

@@ -1,12 +1,14 @@
 """Opening and concatenating packs: kinds and classes are recognized, and every row is in its place."""
 
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
 
-from checks import run_python
+from checks import ROOT, run_python
 from kerastag.data import AudioPack, ConcatenatedPacks, FeaturePack, FeaturePackWriter, open_pack
 from kerastag.labels import LabelSet
 
@@ -153,3 +155,51 @@ def test_a_pack_with_another_layout_is_named(packs, tmp_path, change, layout):
     other = FeaturePack(write(tmp_path / "other.h5", 2, 9, **change))
     with pytest.raises(ValueError, match=rf"other.h5: must hold uint8 .* as .*0.h5; received: {layout}"):
         ConcatenatedPacks([packs[0], other])
+
+
+def test_packs_that_are_damaged_or_made_to_mislead_are_refused_by_path():
+    command = [sys.executable, "-W", "error", "benchmarks/faults", "--quick", "packs"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "packs with links, bombs" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda file: file.attrs.update(class_names='["a"]'),
+            "attribute class_names: must name 2 classes, .*: 1",
+        ),
+        (lambda file: file.attrs.update(class_names="{"), "attribute class_names: Expecting property name"),
+        (lambda file: file.attrs.update(class_names="5"), "attribute class_names: must be a JSON list"),
+        (lambda file: file.attrs.update(sample_rate="fast"), "attribute sample_rate: must be an integer above 0 Hz"),
+        (lambda file: replace(file, num_samples=[2.5, 3]), "key num_samples: must be integers; received: float64"),
+        (lambda file: replace(file, target=[["a"], ["b"]]), "key target: must be 0 or 1; received: object"),
+        (lambda file: replace(file, target=[[0], [2]]), "key target, row 1: labels must be 0 or 1"),
+        (lambda file: replace(file, audio_name=[1, 2]), "key audio_name: must be text; received: int64"),
+        (lambda file: replace(file, audio_name=["x" * 9999, ""]), "key audio_name: names must have at most 4096 bytes"),
+        (
+            lambda file: replace(file, waveform=h5py.ExternalLink("other.h5", "waveform")),
+            "key waveform: must be stored in the file; received: ExternalLink",
+        ),
+        (
+            lambda file: (file.__delitem__("target"), file.create_dataset("target", (2, 1 << 40), bool, chunks=(2, 8))),
+            r"key target: truncated or damaged: bool \(2, 1099511627776\) does not fit into the 0 bytes",
+        ),
+    ],
+)
+def test_a_misleading_pack_is_refused_with_its_path_and_key(tmp_path, change, message):
+    write_waveforms(tmp_path / "other.h5")
+    path = write_waveforms(tmp_path / "audio.h5")
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(ValueError, match=rf"audio\.h5: {message}"):
+        open_pack(path)
+
+
+def replace(file, **values):
+    for key, value in values.items():
+        if key in file:
+            del file[key]
+        file[key] = value
