@@ -80,15 +80,15 @@ def test_a_corrupt_file_is_an_error_or_is_skipped_and_named(tree, tmp_path):
 def test_an_interrupted_call_is_resumed_and_gives_the_same_pack(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(pack_writers, "_BLOCK_CLIPS", 1)
     pack_tree(tree, tmp_path / "whole.h5")
-    load, loaded_names = audio.load, []
+    load, loaded_names = Recording.load_waveform, []
 
-    def load_until_interrupted(path, *arguments, **options):
-        loaded_names.append(path.name)
+    def load_until_interrupted(recording, *arguments):
+        loaded_names.append(recording.path.name)
         if len(loaded_names) == 3:
             raise KeyboardInterrupt
-        return load(path, *arguments, **options)
+        return load(recording, *arguments)
 
-    monkeypatch.setattr(audio, "load", load_until_interrupted)
+    monkeypatch.setattr(Recording, "load_waveform", load_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack_tree(tree, tmp_path / "train.h5")
     assert (tmp_path / "train.h5.partial").exists()
@@ -113,17 +113,17 @@ def test_a_partial_pack_of_other_files_is_started_again(tree, tmp_path, monkeypa
 def test_a_partial_pack_without_the_corrupt_files_is_not_resumed_if_they_are_errors(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(pack_writers, "_BLOCK_CLIPS", 1)
     (tree / "cat/aa.wav").write_bytes(b"bad")
-    load = audio.load
+    load = Recording.load_waveform
 
-    def load_until_interrupted(path, *arguments, **options):
-        if path.name == "d.wav":
+    def load_until_interrupted(recording, *arguments):
+        if recording.path.name == "d.wav":
             raise KeyboardInterrupt
-        return load(path, *arguments, **options)
+        return load(recording, *arguments)
 
-    monkeypatch.setattr(audio, "load", load_until_interrupted)
+    monkeypatch.setattr(Recording, "load_waveform", load_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack_tree(tree, tmp_path / "train.h5", skip_corrupt=True)
-    monkeypatch.setattr(audio, "load", load)
+    monkeypatch.setattr(Recording, "load_waveform", load)
     assert (tmp_path / "train.h5.partial/checkpoint.json").exists()
     with pytest.raises(ValueError, match=r"aa\.wav"):
         pack_tree(tree, tmp_path / "train.h5")
