@@ -53,7 +53,7 @@ class _QuietFinder(importlib.abc.MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _silence(spec.loader.exec_module)  # type: ignore[method-assign]
+            spec.loader.exec_module = _silence(spec.loader.exec_module)  # type: ignore[assignment, method-assign]
         return spec
 
 

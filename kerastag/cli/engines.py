@@ -74,7 +74,7 @@ def _export(preset: str, weights: str) -> Path:
 
     fetch(weights)
     path, record_path = _get_paths(preset)
-    with hold_lock(path, wait=lambda holder: _log(f"waiting for {holder}, which exports {preset}")):
+    with hold_lock(record_path, wait=lambda holder: _log(f"waiting for {holder}, which exports {preset}")):
         if (current := _find_export(preset, weights)) is not None:
             return current
         _log(f"exporting {preset} for LiteRT, once, in half a minute; --engine keras needs no export")

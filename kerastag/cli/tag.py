@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from kerastag.cli.parsers import add_verb, get_options
+from kerastag.cli.engines import ENGINES, prepare_model
+from kerastag.cli.parsers import add_channel_option, add_verb, get_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,12 +18,13 @@ def add_parser(subparsers: Any) -> None:
         "--model",
         help="Path of a .keras or .tflite file, or name of a model, such as mn04_as (default: esc10, bundled).",
     )
-    parser.add_argument("--top", type=int, default=5, help="Largest number of tags per recording (default: 5).")
-    parser.add_argument("--threshold", type=float, default=0.0, help="Least probability of a tag (default: 0).")
     parser.add_argument(
-        "--format", choices=("table", "json", "csv"), default="table", help="Format of the output (default: table)."
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="What runs a named model: litert, for which it is exported once, or keras (default: litert if installed).",
     )
-    parser.add_argument("--timeline", action="store_true", help="Show the probabilities of the tags over time.")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Number of processes (default: 1).")
     parser.add_argument("--plot", metavar="PNG", help="Draw log-mel and tags over time, for one recording.")
     parser.add_argument(
         "--pooling",
@@ -30,6 +32,49 @@ def add_parser(subparsers: Any) -> None:
         default="max",
         help="Pooling over the windows of a long recording (default: max).",
     )
+    add_channel_option(parser)
+    tags = parser.add_argument_group("tags")
+    tags.add_argument("--top", type=int, default=5, help="Largest number of tags per recording (default: 5).")
+    tags.add_argument(
+        "--classes", nargs="+", default=(), metavar="CLASS", help="Names or identifiers of the only classes to use."
+    )
+    thresholds = tags.add_mutually_exclusive_group()
+    thresholds.add_argument(
+        "--threshold",
+        type=float,
+        help="Least probability of a tag (default: 0), or at which an event begins (default: that of the model).",
+    )
+    thresholds.add_argument(
+        "--thresholds", choices=("card",), help="Use the threshold of each class that the card of the model has."
+    )
+    events = parser.add_argument_group("events")
+    events.add_argument("--events", action="store_true", help="Show when each class begins and ends.")
+    events.add_argument(
+        "--off-threshold", type=float, metavar="P", help="Probability at which an event ends (default: half)."
+    )
+    for option, text in (
+        ("--smoothing-seconds", "Length of the median filter"),
+        ("--min-seconds", "Length of the shortest event"),
+        ("--max-gap-seconds", "Longest pause within an event"),
+        ("--refractory-seconds", "Shortest time between two events of a class"),
+    ):
+        events.add_argument(option, type=float, default=0.0, metavar="S", help=f"{text} (default: %(default)s).")
+    events.add_argument("--clips", metavar="DIR", help="Folder for the part of the recording of each event.")
+    events.add_argument(
+        "--clip-format", choices=("flac", "wav"), default="flac", help="Format of the clips (default: flac)."
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--format",
+        choices=("table", "json", "jsonl", "csv", "raven", "audacity"),
+        default="table",
+        help="Format of the output (default: table).",
+    )
+    output.add_argument("--timeline", action="store_true", help="Show the probabilities of the tags over time.")
+    output.add_argument(
+        "--output-dir", metavar="DIR", help="Write one file per recording, and skip recordings that have one there."
+    )
+    output.add_argument("--overwrite", action="store_true", help="Replace the files in --output-dir instead.")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,5 +86,7 @@ def run(args: argparse.Namespace) -> int:
         args.model = BUNDLED_MODEL
         hint = f"using {BUNDLED_MODEL}, the bundled model of ten classes; --model mn04_as has 527"
         print(f"kerastag tag: {hint}", file=sys.stderr)
-    num_failed = tag_recordings(**get_options(args))
+    options = get_options(args)
+    options["model"] = prepare_model(options["model"], options.pop("engine"))
+    num_failed = tag_recordings(**options)
     return 1 if num_failed else 0

@@ -20,8 +20,9 @@ _NUM_BARS = 60
 _BARS = " ▁▂▃▄▅▆▇█"
 _ASCII_BARS = " .:-=+*#@"
 _RAVEN_COLUMNS = (
-    "Selection,View,Channel,Begin Time (s),End Time (s),Low Freq (Hz),High Freq (Hz),Begin Path,Species,Score"
-).split(",")
+    *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
+    *("Begin Path", "Species", "Score"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,47 @@
-"""Tags of many recordings as a table, JSON or CSV; a recording that cannot be read does not end the others."""
+"""Tags of many recordings, in several formats; a recording that cannot be read does not end the others."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
+import itertools
 import os
+import signal
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 from kerastag import audio
+from kerastag._native_logs import hide_native_logs
+from kerastag.audio.channels import parse_channel
 from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files
 from kerastag.bundled import BUNDLED_MODEL
 from kerastag.dsp import FrontEnd
-from kerastag.files import format_csv
+from kerastag.files import atomic_path
+from kerastag.labels import LabelSet
+from kerastag.tagger.clips import CLIP_FORMATS, write_clips
+from kerastag.tagger.formats import FORMATS
 from kerastag.tagger.plot import check_plot_path, compute_log_mel_overview, plot_timeline
-from kerastag.tagger.results import POOLINGS, Tag, Timeline, check_tag_limits
+from kerastag.tagger.results import POOLINGS, Timeline, check_tag_limits
+from kerastag.tagger.start_times import read_start_time
+from kerastag.tagger.tagged_recording import RecordingTagger, TaggedRecording
 from kerastag.tagger.tagger import Tagger
-from kerastag.tagger.windows import Recording
 
 __all__ = ["find_recordings", "tag_recordings"]
 
 _PREFIX = "kerastag tag: "
 _STANDARD_INPUT = "-"
-_NUM_BARS = 60
-_BARS = " ▁▂▃▄▅▆▇█"
-_ASCII_BARS = " .:-=+*#@"
+_MAX_NAMES = 10
 
 
 def tag_recordings(
@@ -38,26 +49,57 @@ def tag_recordings(
     model: str = BUNDLED_MODEL,
     *,
     top: int = 5,
-    threshold: float = 0.0,
+    threshold: float | None = None,
+    thresholds: str | None = None,
+    classes: Sequence[str] = (),
     format: str = "table",
     timeline: bool = False,
+    events: bool = False,
     plot: str | None = None,
     pooling: str = "max",
+    channel: str | int = "mean",
+    off_threshold: float | None = None,
+    smoothing_seconds: float = 0.0,
+    min_seconds: float = 0.0,
+    max_gap_seconds: float = 0.0,
+    refractory_seconds: float = 0.0,
+    output_dir: str | None = None,
+    overwrite: bool = False,
+    clips: str | None = None,
+    clip_format: str = "flac",
+    jobs: int = 1,
 ) -> int:
-    """Tag recordings and write the tags to standard output, in the order of `find_recordings`.
+    """Tag recordings and write the tags to standard output or to files, in the order of `find_recordings`.
 
-    A recording that cannot be tagged is one line on standard error. Where standard error is a terminal, it shows the
-    progress over several recordings.
+    A recording that cannot be tagged is one line on standard error, and all of them are named again at the end. Where
+    standard error is a terminal, it shows the progress over several recordings.
 
     Args:
         paths: Audio files, folders with audio files in any depth, or `-` for standard input.
         model: Model as in `Tagger.load`.
         top: Largest number of tags per recording, at least 1.
-        threshold: Least probability of a tag, in [0, 1].
-        format: `"table"`, `"json"` or `"csv"`.
+        threshold: Least probability of a tag, and probability at which an event begins, in [0, 1]; None takes 0 for
+            tags and the thresholds of the model for events.
+        thresholds: `"card"` takes the thresholds of the model for tags too.
+        classes: Names or identifiers of the only classes to use; none selects all.
+        format: `"table"`, `"json"`, `"jsonl"`, `"csv"`, `"raven"` or `"audacity"`. The last two describe a single
+            recording: several need `output_dir`.
         timeline: Whether to write the probabilities of the tags over time.
+        events: Whether to write when each class begins and ends, by the rules of `kerastag.events.EventRules`.
         plot: Path of a picture of log-mel and tags over time, for a single recording, as in `plot_timeline`.
         pooling: Pooling over the windows of a long recording, as in `Tagger.tag`.
+        channel: What to make of several channels, as in `kerastag.audio.load`.
+        off_threshold: Probability below which an event ends; None is half of the threshold of its class.
+        smoothing_seconds: Length of the median filter over the probabilities, seconds.
+        min_seconds: Shortest duration of an event, seconds.
+        max_gap_seconds: Longest pause inside an event, seconds.
+        refractory_seconds: Shortest time between two events of a class, seconds.
+        output_dir: Folder for one file per recording, with the path of the recording in its folder and another
+            extension added, `below/a.wav.csv`. None writes to standard output.
+        overwrite: Whether to replace files in `output_dir`. Otherwise recordings with a file there are skipped.
+        clips: Folder for the part of the recording of each event, as in `write_clips`.
+        clip_format: `"flac"` or `"wav"`.
+        jobs: Number of processes, at least 1.
 
     Returns:
         Number of recordings that could not be tagged.
@@ -66,30 +108,71 @@ def tag_recordings(
         ValueError: An argument is out of range, or the file is not a model.
         OSError: The model cannot be read.
     """
-    _check_options(top, threshold, format, plot, pooling)
-    recordings, num_failed = _find_all_recordings(paths)
-    if plot is not None and len(recordings) + num_failed != 1:
-        raise ValueError(f"`plot` must be of one recording; received: {len(recordings) + num_failed}")
-    tagger = Tagger.load(model)
-    tag = partial(_tag_recording, tagger, top=top, threshold=threshold, timeline=timeline, plot=plot, pooling=pooling)
-    with _Terminal(len(recordings)) as output:
-        separator = "\n" if format == "json" else ""
-        if format == "json":
-            output.write("[")
-        elif format == "csv":
-            output.write(format_csv([["file", *(["seconds"] if timeline else []), "mid", "name", "probability"]]))
+    if sys.stdout is None:
+        raise ValueError("standard output must be open; received: a closed descriptor")
+    check_tag_limits(top, 0.0 if threshold is None else threshold)
+    parse_channel(channel)
+    _check_options(format, pooling, timeline, events, clips, clip_format, jobs, threshold, thresholds, plot)
+    recordings, failed = _find_all_recordings(paths)
+    count = len(recordings) + len(failed)
+    if count != 1 and (plot is not None or (FORMATS[format].is_of_one_recording and output_dir is None)):
+        name = "plot" if plot is not None else f"format` {format} without `output_dir"
+        raise ValueError(f"`{name}` must be of one recording; received: {count}")
+    if jobs > 1 and _STANDARD_INPUT in paths:
+        raise ValueError(f"`jobs` must be 1 for standard input; received: {jobs}")
+    for folder in (path for path in paths if clips is not None and Path(path).is_dir()):
+        if Path(clips or "").resolve().is_relative_to(Path(folder).resolve()):
+            raise ValueError(f"`clips` must be outside of the folders to tag; received: {clips!r} in {folder!r}")
+    tasks = _create_tasks(recordings, output_dir, FORMATS[format].extension, overwrite)
+    if num_skipped := len(recordings) - len(tasks):
+        print(
+            f"{_PREFIX}{num_skipped} of {count} recordings skipped: they have a file in {output_dir}", file=sys.stderr
+        )
+    options = _Options(
+        rules={
+            "top": top,
+            "threshold": threshold,
+            "use_card_thresholds": thresholds == "card",
+            "classes": tuple(classes),
+            "pooling": pooling,
+            "channel": channel,
+            "off_threshold": off_threshold,
+            "smoothing_seconds": smoothing_seconds,
+            "min_seconds": min_seconds,
+            "max_gap_seconds": max_gap_seconds,
+            "refractory_seconds": refractory_seconds,
+        },
+        format=format,
+        timeline=timeline,
+        events=events,
+        plot=plot,
+        clips=None if clips is None else Path(clips),
+        clip_format=clip_format,
+        unicode=output_dir is not None or _can_print("▁"),
+    )
+    worker = _Worker(model, options)
+    with _Terminal(len(tasks)) as output, tempfile.TemporaryDirectory() as folder:
+        results = worker.run_all(tasks) if jobs == 1 else _run_in_processes(model, options, tasks, jobs, Path(folder))
+        separator = ""
+        if output_dir is None:
+            output.write([FORMATS[format].opening, FORMATS[format].header(events, timeline)])
         try:
-            for path in recordings:
-                result = _try_to_tag(tag, path, output)
-                if result is None:
-                    num_failed += 1
-                else:
-                    output.write(separator + _FORMATTERS[format](result))
-                    separator = ",\n" if format == "json" else ""
+            for task, result in results:
+                output.write([line + "\n" for line in result.messages], sys.stderr)
+                if result.text is None:
+                    failed.append(_name_recording(task.path))
+                elif task.target is None:
+                    output.write([separator])
+                    output.write(result.text)
+                    separator = FORMATS[format].separator
                 output.advance()
         finally:
-            output.write("\n]\n" if format == "json" else "")
-    return num_failed
+            if output_dir is None:
+                output.write([FORMATS[format].closing])
+    if failed and count > 1:
+        names = ", ".join([*failed[:_MAX_NAMES], *(["…"] if len(failed) > _MAX_NAMES else [])])
+        print(f"{_PREFIX}{len(failed)} of {count} recordings failed: {names}", file=sys.stderr)
+    return len(failed)
 
 
 def find_recordings(path: str) -> list[str]:
@@ -102,131 +185,252 @@ def find_recordings(path: str) -> list[str]:
         FileNotFoundError: There is no such file or folder.
         ValueError: The folder has no audio files.
     """
-    if path != _STANDARD_INPUT and not Path(path).exists():
+    return [os.fspath(task.path) for task in _list_recordings(path)]
+
+
+class _Task(NamedTuple):
+    """A recording, its name relative to the folder that was given, and the file of its result, if it has one."""
+
+    path: str
+    relative_name: Path
+    target: Path | None = None
+
+
+class _Result(NamedTuple):
+    """The text of a recording, None if it failed, and lines for standard error."""
+
+    text: Iterable[str] | None
+    messages: list[str]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What a process needs besides the model."""
+
+    rules: Mapping[str, Any]
+    format: str
+    timeline: bool
+    events: bool
+    plot: str | None
+    clips: Path | None
+    clip_format: str
+    unicode: bool
+
+
+class _Worker:
+    """A model with its options, which tags recordings in one process."""
+
+    def __init__(self, model: str, options: _Options) -> None:
+        self._options = options
+        self._tagger = Tagger.load(model)
+        self._recording_tagger = RecordingTagger(self._tagger, **options.rules)
+        if options.events or options.timeline or options.plot is not None:
+            _ = self._tagger.seconds_per_frame  # raises where there are no output frames
+
+    def run_all(self, tasks: Iterable[_Task]) -> Iterator[tuple[_Task, _Result]]:
+        for task in tasks:
+            yield task, self.run(task)
+
+    def run(self, task: _Task, spool: Path | None = None) -> _Result:
+        """Tag one recording, and write its text to its own file or to `spool` if there is one."""
+        with warnings.catch_warnings(record=True) as audio_warnings:
+            warnings.simplefilter("always", audio.AudioWarning)
+            messages = []
+            text: Iterable[str] | None = None
+            try:
+                text = self._tag(task)
+                if task.target is not None:
+                    header = FORMATS[self._options.format].header(self._options.events, self._options.timeline)
+                    _write_text(task.target, itertools.chain([header], text))
+                elif spool is not None:
+                    _write_text(spool, text)
+            except Exception as error:  # One recording never ends the others.
+                text = None
+                messages.append(_format_error(task.path, error))
+        messages += dict.fromkeys(f"{_PREFIX}warning: {_format_line(warning.message)}" for warning in audio_warnings)
+        return _Result(text, messages)
+
+    def _tag(self, task: _Task) -> Iterable[str]:
+        options, tagger = self._options, self._tagger
+        is_stream, channel = task.path == _STANDARD_INPUT, options.rules["channel"]
+        with audio.spool_stream(sys.stdin) if is_stream else contextlib.nullcontext(task.path) as source:
+            recording = self._recording_tagger.process(
+                source,
+                _make_printable(task.path),
+                started_at=None if is_stream else read_start_time(task.path),
+                events=options.events,
+                timeline=options.timeline or options.plot is not None,
+            )
+            if options.plot is not None:
+                _plot(tagger, source, recording, options.plot, channel)
+            if options.clips is not None:
+                prefix, clip_format = options.clips / task.relative_name, options.clip_format
+                write_clips(source, recording.events or [], prefix, tagger.card.sample_rate, clip_format, channel)
+        if not options.timeline:
+            recording = dataclasses.replace(recording, frames=None)
+        return FORMATS[options.format].format(recording, tagger.card.sample_rate / 2, options.unicode)
+
+
+def _check_options(
+    format: str,
+    pooling: str,
+    timeline: bool,
+    events: bool,
+    clips: str | None,
+    clip_format: str,
+    jobs: int,
+    threshold: float | None,
+    thresholds: str | None,
+    plot: str | None,
+) -> None:
+    choices = (
+        ("format", format, FORMATS),
+        ("pooling", pooling, POOLINGS),
+        ("clip_format", clip_format, CLIP_FORMATS),
+        ("thresholds", thresholds, (None, "card")),
+    )
+    for name, value, allowed in choices:
+        if value not in allowed:
+            expected = ", ".join(str(each) for each in allowed if each is not None)
+            raise ValueError(f"`{name}` must be one of {expected}; received: {value!r}")
+    if timeline and not FORMATS[format].has_timeline:
+        raise ValueError(f"`timeline` must be false with `format` {format}; received: true")
+    if timeline and events and format == "csv":
+        raise ValueError("`timeline` must be false with `events` in CSV, which has one row per event; received: true")
+    if clips is not None and not events:
+        raise ValueError("`clips` needs `events`, which begin and end")
+    if threshold is not None and thresholds is not None:
+        raise ValueError("`thresholds` must not be given with `threshold`")
+    if jobs < 1:
+        raise ValueError(f"`jobs` must be at least 1; received: {jobs}")
+    if plot is not None:
+        check_plot_path(plot)
+
+
+def _find_all_recordings(paths: Iterable[str]) -> tuple[list[_Task], list[str]]:
+    recordings: list[_Task] = []
+    failed = []
+    for path in paths:
+        try:
+            recordings += _list_recordings(path)
+        except (ValueError, OSError) as error:
+            print(_format_error(path, error), file=sys.stderr)
+            failed.append(_name_recording(path))
+    return recordings, failed
+
+
+def _list_recordings(path: str) -> list[_Task]:
+    if path == _STANDARD_INPUT:
+        return [_Task(path, Path("standard_input"))]
+    if not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file")
-    if path == _STANDARD_INPUT or not Path(path).is_dir():
-        return [path]
-    recordings = [os.fspath(Path(path) / name) for name in find_audio_files(path)]
+    if not Path(path).is_dir():
+        return [_Task(path, Path(Path(path).name))]
+    recordings = [_Task(os.fspath(Path(path) / name), Path(name)) for name in find_audio_files(path)]
     if not recordings:
         extensions = ", ".join(sorted(AUDIO_EXTENSIONS))
         raise ValueError(f"{path}: must have audio files ({extensions}); received: none")
     return recordings
 
 
-class _TaggedRecording(NamedTuple):
-    """Tags of one recording, and its probabilities over time if they are to be written."""
-
-    name: str
-    tags: list[Tag]
-    timeline: Timeline | None
-
-
-def _check_options(top: int, threshold: float, format: str, plot: str | None, pooling: str) -> None:
-    if sys.stdout is None:
-        raise ValueError("standard output must be open; received: a closed descriptor")
-    check_tag_limits(top, threshold)
-    for name, value, choices in (("format", format, _FORMATTERS), ("pooling", pooling, POOLINGS)):
-        if value not in choices:
-            raise ValueError(f"`{name}` must be one of {', '.join(choices)}; received: {value!r}")
-    if plot is not None:
-        check_plot_path(plot)
+def _create_tasks(recordings: list[_Task], folder: str | None, extension: str, overwrite: bool) -> list[_Task]:
+    """Assign each recording its file in a folder, and leave out those whose file exists already."""
+    if folder is None:
+        return recordings
+    tasks: dict[Path, _Task] = {}
+    for task in recordings:
+        target = Path(folder) / f"{task.relative_name}{extension}"
+        if (path := tasks.setdefault(target, task._replace(target=target)).path) != task.path:
+            raise ValueError(f"recordings must differ in their names; received: {path} and {task.path}")
+    return [task for target, task in tasks.items() if overwrite or not target.exists()]
 
 
-def _find_all_recordings(paths: Iterable[str]) -> tuple[list[str], int]:
-    recordings: list[str] = []
-    num_failed = 0
-    for path in paths:
-        try:
-            recordings += find_recordings(path)
-        except (ValueError, OSError) as error:
-            print(_format_error(path, error), file=sys.stderr)
-            num_failed += 1
-    return recordings, num_failed
+_worker: _Worker  # of a process of `_run_in_processes`
 
 
-def _try_to_tag(tag: Callable[[str], _TaggedRecording], path: str, output: _Terminal) -> _TaggedRecording | None:
-    """Tag one recording; if that fails, return None after a line on standard error."""
-    with warnings.catch_warnings(record=True) as audio_warnings:
-        warnings.simplefilter("always", audio.AudioWarning)
-        try:
-            result = tag(path)
-        except (ValueError, OSError, MemoryError) as error:
-            result = None
-            output.write(_format_error(path, error) + "\n", sys.stderr)
-    for warning in audio_warnings:
-        output.write(f"{_PREFIX}{_format_line(warning.message)}\n", sys.stderr)
-    return result
+def _run_in_processes(
+    model: str, options: _Options, tasks: Sequence[_Task], jobs: int, folder: Path
+) -> Iterator[tuple[_Task, _Result]]:
+    """Run tasks in several processes, in order; a process that dies costs only the recording that it was tagging."""
+    waiting, running = deque(enumerate(tasks)), deque[tuple[int, _Task, Future[_Result]]]()
+
+    def create_pool(size: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(size, get_context("spawn"), _start_worker, (model, options))
+
+    def submit(pool: ProcessPoolExecutor, number: int, task: _Task) -> Future[_Result]:
+        return pool.submit(_run_in_worker, task, folder / str(number))
+
+    pool = create_pool(min(jobs, len(tasks) or 1))
+    try:
+        while waiting or running:
+            while waiting and len(running) < 2 * jobs:
+                number, task = waiting.popleft()
+                running.append((number, task, submit(pool, number, task)))
+            number, task, future = running.popleft()
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                with create_pool(1) as single:
+                    try:
+                        result = submit(single, number, task).result()
+                    except BrokenProcessPool:
+                        error = RuntimeError("the process that tagged it was killed or crashed")
+                        result = _Result(None, [_format_error(task.path, error)])
+                pool = create_pool(jobs)
+                lost = [each for each in running if not each[2].done() or each[2].exception()]
+                running = deque(
+                    (k, each, submit(pool, k, each)) if (k, each, old) in lost else (k, each, old)
+                    for k, each, old in running
+                )
+            spool = folder / str(number)
+            if result.text is not None and task.target is None:
+                result = result._replace(text=_read_text(spool))
+            yield task, result
+            spool.unlink(missing_ok=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _tag_recording(
-    tagger: Tagger, path: str, *, top: int, threshold: float, timeline: bool, plot: str | None, pooling: str
-) -> _TaggedRecording:
-    sample_rate = tagger.card.sample_rate if path == _STANDARD_INPUT else None
-    source: Recording = path if sample_rate is None else audio.read_stream(sys.stdin, sample_rate)
-    name = _make_printable(path)
-    if not timeline and plot is None:
-        tags = tagger.tag(source, sample_rate=sample_rate, top=top, threshold=threshold, pooling=pooling)
-        return _TaggedRecording(name, tags, None)
-    course = tagger.predict_timeline(source, sample_rate=sample_rate, pooling=pooling)
-    tags = tagger.select_tags(course.clipwise, top, threshold)
-    if plot is not None:
-        _plot(tagger, source, course, tags, "standard input" if path == _STANDARD_INPUT else Path(name).name, plot)
-    return _TaggedRecording(name, tags, course if timeline else None)
+def _start_worker(model: str, options: _Options) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the process without a traceback.
+    with hide_native_logs():
+        _worker = _Worker(model, options)
 
 
-def _plot(tagger: Tagger, source: Recording, timeline: Timeline, tags: Sequence[Tag], title: str, output: str) -> None:
+def _run_in_worker(task: _Task, spool: Path) -> _Result:
+    result = _worker.run(task, spool)
+    return result if result.text is None else result._replace(text=())  # The text is in a file.
+
+
+def _write_text(path: Path, parts: Iterable[str]) -> None:
+    with atomic_path(path) as temporary_path, temporary_path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(parts)
+
+
+def _read_text(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        while part := file.read(1 << 16):
+            yield part
+
+
+def _plot(
+    tagger: Tagger, source: str | os.PathLike[str], recording: TaggedRecording, output: str, channel: str | int
+) -> None:
     front_end = FrontEnd.from_dict(dict(tagger.card.front_end))
-    blocks = [source] if isinstance(source, np.ndarray) else audio.read_blocks(source, front_end.sample_rate)
-    log_mel = compute_log_mel_overview(blocks, front_end, timeline.duration_seconds)
-    classes = [tagger.labels.index(tag.mid) for tag in tags] or [int(timeline.clipwise.argmax())]
+    blocks = audio.read_blocks(source, front_end.sample_rate, channel=channel)
+    log_mel = compute_log_mel_overview(blocks, front_end, recording.duration_seconds)
+    assert recording.frames is not None  # for the type checker: it was requested
+    indices = [tagger.labels.index(mid) for mid in recording.frame_mids]
+    labels = LabelSet(tuple(recording.frame_mids), tuple(tagger.labels.names[k] for k in indices))
+    clipwise = recording.clipwise[indices]
+    probabilities = np.concatenate(list(recording.frames.read_blocks(range(len(indices)))))
+    seconds = recording.seconds_per_frame * np.arange(len(probabilities))
+    timeline = Timeline(seconds, probabilities, clipwise, labels, recording.duration_seconds, probabilities)
+    classes = [labels.index(tag.mid) for tag in recording.tags] or [int(clipwise.argmax())]
+    title = "standard input" if recording.name == _STANDARD_INPUT else Path(recording.name).name
     plot_timeline(timeline, classes, log_mel, front_end, output, title)
-
-
-def _format_as_table(result: _TaggedRecording) -> str:
-    """Format the name of a recording and a line for each tag, with its probabilities over time as a row of bars."""
-    name, tags, timeline = result
-    lines = [name if timeline is None else f"{name}  ({timeline.duration_seconds:.2f} s)"]
-    width = 0 if timeline is None else max((len(tag.name) for tag in tags), default=0)
-    for tag in tags:
-        bars = "" if timeline is None else f"  |{_draw_bars(timeline, tag)}|"
-        lines.append(f"  {tag.probability:.3f}  {tag.name:{width}}{bars}")
-    if not tags:
-        lines.append("  nothing above the threshold")
-    return "\n".join(lines) + "\n"
-
-
-def _draw_bars(timeline: Timeline, tag: Tag) -> str:
-    """Draw probabilities as characters of rising height, each for the maximum of its frames."""
-    probabilities = timeline.probabilities[:, timeline.labels.index(tag.mid)]
-    parts = np.array_split(probabilities, min(len(probabilities), _NUM_BARS))
-    bars = _BARS if _can_print(_BARS) else _ASCII_BARS
-    return "".join(bars[round(float(part.max()) * (len(bars) - 1))] for part in parts)
-
-
-def _format_as_json(result: _TaggedRecording) -> str:
-    name, tags, timeline = result
-    values: dict[str, Any] = {"file": name, "tags": [tag._asdict() for tag in _round_tags(tags)]}
-    if timeline is not None:
-        values["duration_seconds"] = round(timeline.duration_seconds, 4)
-        values["seconds"] = [round(float(second), 4) for second in timeline.seconds]
-        values["timeline"] = {tag.name: _round_course(timeline, tag) for tag in tags}
-    return json.dumps(values, ensure_ascii=not _can_print(_BARS))
-
-
-def _format_as_csv(result: _TaggedRecording) -> str:
-    """Format one row per tag, or per output frame and tag."""
-    name, tags, timeline = result
-    if timeline is None:
-        return format_csv([name, tag.mid, tag.name, tag.probability] for tag in _round_tags(tags))
-    courses = [_round_course(timeline, tag) for tag in tags]
-    return format_csv(
-        [name, round(float(second), 4), tag.mid, tag.name, course[frame]]
-        for frame, second in enumerate(timeline.seconds)
-        for tag, course in zip(tags, courses, strict=True)
-    )
-
-
-_FORMATTERS = {"table": _format_as_table, "json": _format_as_json, "csv": _format_as_csv}
 
 
 class _Terminal:
@@ -251,28 +455,25 @@ class _Terminal:
         if self._bar is not None:
             self._bar.update()
 
-    def write(self, text: str, stream: TextIO | None = None) -> None:
+    def write(self, parts: Iterable[str], stream: TextIO | None = None) -> None:
         stream = stream or sys.stdout
-        if self._bar is None:
-            stream.write(text)
+        hidden = contextlib.nullcontext() if self._bar is None else self._bar.external_write_mode(stream)
+        with hidden:
+            for part in parts:
+                stream.write(part)
             stream.flush()
-        else:
-            self._bar.write(text, file=stream, end="")
 
 
-def _round_tags(tags: Iterable[Tag]) -> Iterator[Tag]:
-    return (tag._replace(probability=round(tag.probability, 6)) for tag in tags)
-
-
-def _round_course(timeline: Timeline, tag: Tag) -> list[float]:
-    probabilities = timeline.probabilities[:, timeline.labels.index(tag.mid)]
-    return [round(float(probability), 6) for probability in probabilities]
+def _name_recording(path: str) -> str:
+    return _make_printable(path) if path != _STANDARD_INPUT else "standard input"
 
 
 def _format_error(path: str, error: BaseException) -> str:
-    message = _format_line(error) or type(error).__name__
-    name = path if path != _STANDARD_INPUT else "standard input"
-    return _PREFIX + (message if name in message else f"{_make_printable(name)}: {message}")
+    message = _format_line(error)
+    if not message or not isinstance(error, ValueError | OSError | ImportError | RuntimeError):
+        message = ": ".join(filter(None, [type(error).__name__, message]))
+    name = _name_recording(path)
+    return _PREFIX + (message if name in message else f"{name}: {message}")
 
 
 def _format_line(message: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +34,8 @@ class FrameFile:
     """Probabilities of the output frames of a recording, in a temporary file."""
 
     def __init__(self, num_classes: int) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._num_classes = num_classes
         self.num_frames = 0
 
@@ -93,6 +95,7 @@ class RecordingTagger:
         use_card_thresholds: Whether to take the thresholds of the card for tags too.
         classes: Names or identifiers of the only classes to use; none selects all.
         pooling: Pooling over the windows of a long recording.
+        channel: What to make of several channels, as in `kerastag.audio.load`.
         off_threshold: Probability below which an event ends, at most the threshold; None is half of it.
         durations: `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and `refractory_seconds` of `EventRules`.
 
@@ -109,12 +112,13 @@ class RecordingTagger:
         use_card_thresholds: bool = False,
         classes: Sequence[str] = (),
         pooling: str = "max",
+        channel: str | int = "mean",
         off_threshold: float | None = None,
         **durations: float,
     ) -> None:
         labels = tagger.labels
         self.tagger = tagger
-        self._top, self._pooling = top, pooling
+        self._top, self._pooling, self._channel = top, pooling, channel
         self._classes = sorted({labels.index(name) for name in classes}) or list(range(len(labels)))
         self._mids = [labels.mids[k] for k in self._classes]
         self._thresholds = [threshold or 0.0] * len(self._classes)
@@ -131,7 +135,6 @@ class RecordingTagger:
         source: Recording,
         name: str,
         *,
-        sample_rate: int | None = None,
         started_at: datetime | None = None,
         events: bool = False,
         timeline: bool = False,
@@ -141,7 +144,7 @@ class RecordingTagger:
         reports: list[Event] = []
         duration_seconds = seconds_per_frame = 0.0
         if not events and not timeline:
-            for window, outputs in self.tagger.predict_windows(source, "clipwise", sample_rate=sample_rate):
+            for window, outputs in self.tagger.predict_windows(source, "clipwise", channel=self._channel):
                 clipwise.add(outputs["clipwise"], window.new_seconds)
                 duration_seconds = window.end_seconds
         else:
@@ -149,7 +152,7 @@ class RecordingTagger:
             frames = FrameFile(len(self._classes)) if timeline else None
             tracker = EventTracker(len(self._classes), seconds_per_frame, self.rules) if events else None
             num_frames = 0
-            for block in self.tagger.predict_frames(source, sample_rate=sample_rate):
+            for block in self.tagger.predict_frames(source, channel=self._channel):
                 clipwise.add(block.clipwise, block.window.new_seconds)
                 probabilities = block.probabilities[:, self._classes]
                 if frames is not None:
