@@ -4,9 +4,9 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from kerastag.cli.parsers import add_verb
+from kerastag.cli.parsers import add_label_options, add_verb, get_label_options
 
-_RECORDINGS_ONLY = ("labels", "classes", "split", "background_dir")
+_RECORDINGS_ONLY = {"list_file": "labels", "classes": "classes", "split": "split", "background_dir": "background_dir"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,8 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--output", required=True, metavar="FOLDER", help="Folder for a pack SPLIT.h5 and an event table SPLIT.tsv."
     )
-    parser.add_argument("--labels", metavar="CSV", help="Table with the columns path,labels and optionally fold.")
-    parser.add_argument("--classes", metavar="CSV", help="Class list that sets the classes and their order.")
+    add_label_options(parser)
     parser.add_argument(
         "--split",
         action="append",
@@ -75,7 +74,6 @@ def run(args: argparse.Namespace) -> None:
     from kerastag.data.soundscape_mixer import SoundscapeConfig
     from kerastag.data.soundscapes import make_soundscapes, parse_counts, write_synthetic_soundscapes
     from kerastag.data.splits import DEFAULT_SPLITS, Split
-    from kerastag.labels import LabelSet
 
     if args.synthetic == (args.audio_dir is not None):
         raise ValueError("`audio_dir` or `synthetic` must be given, and not both")
@@ -90,9 +88,9 @@ def run(args: argparse.Namespace) -> None:
         "progress": None,
     }
     if args.synthetic:
-        for name in _RECORDINGS_ONLY:
-            if getattr(args, name):
-                raise ValueError(f"`{name}` must not be given with `synthetic`; received: {getattr(args, name)!r}")
+        for name, option in _RECORDINGS_ONLY.items():
+            if value := getattr(args, name):
+                raise ValueError(f"`{option}` must not be given with `synthetic`; received: {value!r}")
         counts = parse_counts(args.count)
         reports = list(write_synthetic_soundscapes(args.output, counts=counts, **options).values())
     else:
@@ -100,12 +98,11 @@ def run(args: argparse.Namespace) -> None:
         reports = make_soundscapes(
             args.audio_dir,
             args.output,
-            list_file=args.labels,
-            classes=LabelSet.from_csv(args.classes) if args.classes else None,
             splits=splits,
             counts=parse_counts(args.count, splits),
             background_dir=args.background_dir,
             skip_corrupt=args.skip_corrupt,
+            **get_label_options(args),
             **options,
         )
     for report in reports:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from kerastag.cli.parsers import add_verb
+from kerastag.cli.parsers import add_channel_option, add_label_options, add_verb, get_label_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,18 +27,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="FOLDER",
         help="Folder with one folder per class, or the base of the paths in --labels.",
     )
-    parser.add_argument(
-        "--labels",
-        metavar="CSV",
-        help="Table with the columns path,labels, or AudioSet's list of segments for clips named by YTID.",
-    )
-    parser.add_argument("--classes", metavar="CSV", help="Class list that sets the classes and their order.")
-    parser.add_argument("--separator", help="Separator of several labels in a cell (default: ; or |).")
+    add_label_options(parser)
     parser.add_argument("--output", required=True, metavar="PACK.h5", help="Pack to write, such as bal_train.h5.")
     parser.add_argument("--sample-rate", type=int, default=32_000, help="Sample rate, Hz (default: %(default)s).")
     parser.add_argument(
         "--clip-seconds", type=float, default=10.0, help="Length of a clip, seconds (default: %(default)s)."
     )
+    add_channel_option(parser)
     parser.add_argument("--skip-corrupt", action="store_true", help="Skip unreadable recordings and list them.")
 
 
@@ -60,21 +55,20 @@ def _pack_features(args: argparse.Namespace) -> None:
 
 
 def _pack_audio(args: argparse.Namespace) -> None:
-    from kerastag.data.audio_lists import read_audio_list
+    from kerastag.data.audio_lists import read_audio_list, report_list
     from kerastag.data.pack_writers import pack_audio
-    from kerastag.labels import LabelSet
 
-    classes = LabelSet.from_csv(args.classes) if args.classes else None
-    recordings = read_audio_list(args.audio_dir, args.labels, classes=classes, separator=args.separator)
+    recordings = read_audio_list(args.audio_dir, **get_label_options(args))
+    report_list(recordings)
     report = pack_audio(
         recordings,
         args.output,
         sample_rate=args.sample_rate,
         clip_seconds=args.clip_seconds,
+        channel=args.channel,
         skip_corrupt=args.skip_corrupt,
     )
     print(report)
-    _list("missing", report.missing)
     _list("skipped", report.skipped)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -201,6 +202,22 @@ def read_class_folders(root: Path, classes: LabelSet | None = None) -> AudioList
         for path in files
     ]
     return _make_list(recordings, labels, (), root)
+
+
+def report_list(clips: AudioList) -> None:
+    """Name the format of a list and the recordings that are missing on standard error."""
+    if clips.format:
+        print(clips, file=sys.stderr)
+    for name in clips.missing:
+        print(f"missing: {name}", file=sys.stderr)
+
+
+def report_skipped(errors: Sequence[object], total: int) -> None:
+    """Name the recordings that are left out on standard error, by their errors, and count them."""
+    for error in errors:
+        print(f"skipped: {error}", file=sys.stderr)
+    if errors:
+        print(f"skipped: {len(errors)} of {total} recordings", file=sys.stderr)
 
 
 class _Files:

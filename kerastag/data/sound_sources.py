@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from kerastag import audio
 from kerastag.audio.formats import find_audio_files
-from kerastag.data.audio_lists import AudioList
+from kerastag.data.audio_lists import AudioList, Recording, report_skipped
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE, Excerpt
 from kerastag.labels import LabelSet
 from kerastag.rng import generator
@@ -96,13 +97,13 @@ class RecordedSounds:
             ValueError: A file cannot be read, or the class refuses the recordings.
         """
 
-        def find_sounds_in(path: Path) -> list[Span]:
-            if not (spans := find_sounds(audio.read_blocks(path, MIX_SAMPLE_RATE))):
-                raise ValueError(f"{path}: must not be silent")
-            return spans
+        def find_sounds_in(recording: Recording) -> list[Span]:
+            if not (spans := find_sounds(recording.read_blocks(MIX_SAMPLE_RATE))):
+                raise ValueError(f"{recording.path}: must not be silent")
+            start = recording.start_seconds
+            return [(round(start + onset, 3), round(start + offset, 3)) for onset, offset in spans]
 
-        paths = [recording.path for recording in clips.recordings]
-        spans = _read_all(paths, find_sounds_in, progress, skip_corrupt)
+        spans = _read_all(clips.recordings, find_sounds_in, progress, skip_corrupt)
         recordings = tuple(recording for recording, its_spans in zip(clips.recordings, spans, strict=True) if its_spans)
         return cls(replace(clips, recordings=recordings), [its_spans for its_spans in spans if its_spans])
 
@@ -130,22 +131,17 @@ class RecordedBackground:
 
     Args:
         folder: Folder of recordings, at any depth.
-        part: Number of the part of the recordings to use, from 0, so that splits share none of them.
-        num_parts: Number of equal parts.
+        skip_corrupt: Whether to skip files that cannot be read or are silent, and to list them on standard error.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: The folder holds fewer recordings than there are parts, or a file cannot be read or is silent.
+        ValueError: The folder holds no recording, or a file cannot be read or is silent.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], part: int = 0, num_parts: int = 1) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, skip_corrupt: bool = False) -> None:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"`background_dir`: {folder}: no such folder")
-        paths = find_audio_files(Path(folder))
-        if len(paths) < num_parts:
-            raise ValueError(
-                f"{folder}: must hold at least {num_parts} recordings, one per split; received: {len(paths)}"
-            )
+        paths = [Path(folder) / path for path in find_audio_files(Path(folder))]
 
         def measure_seconds(path: Path) -> float:
             levels, seconds = _measure_levels(audio.read_blocks(path, MIX_SAMPLE_RATE))
@@ -153,17 +149,31 @@ class RecordedBackground:
                 raise ValueError(f"{path}: must not be silent")
             return seconds
 
-        self._paths = [Path(folder) / path for path in paths[part::num_parts]]
-        self._seconds = _read_all(self._paths, measure_seconds, progress=False)
+        seconds = _read_all(paths, measure_seconds, progress=False, skip_corrupt=skip_corrupt)
+        self._folder = folder
+        self._recordings = [(path, length) for path, length in zip(paths, seconds, strict=True) if length is not None]
+        if not self._recordings:
+            raise ValueError(f"{folder}: must hold a recording that can be read; received: {len(paths)} files")
+
+    def split(self, num_parts: int) -> list[RecordedBackground]:
+        """Return equal parts of the recordings, so that splits share none of them."""
+        if len(self._recordings) < num_parts:
+            expected = f"at least {num_parts} recordings that can be read, one per split"
+            raise ValueError(f"{self._folder}: must hold {expected}; received: {len(self._recordings)}")
+        parts = [copy(self) for _ in range(num_parts)]
+        for number, part in enumerate(parts):
+            part._recordings = self._recordings[number::num_parts]
+        return parts
 
     def draw(self, random: np.random.Generator, max_seconds: float) -> Excerpt:
         """Draw a recording and an excerpt of it, `max_seconds` long or the whole of a shorter recording."""
-        row = int(random.integers(len(self._paths)))
-        start = round(random.uniform(0, max(0.0, self._seconds[row] - max_seconds)), 3)
-        return Excerpt(-1, self._paths[row].name, row, start, min(max_seconds, self._seconds[row]))
+        row = int(random.integers(len(self._recordings)))
+        path, seconds = self._recordings[row]
+        start = round(random.uniform(0, max(0.0, seconds - max_seconds)), 3)
+        return Excerpt(-1, path.name, row, start, min(max_seconds, seconds))
 
     def load_waveform(self, excerpt: Excerpt) -> np.ndarray:
-        return _load_excerpt(self._paths[excerpt.number], excerpt)
+        return _load_excerpt(self._recordings[excerpt.number][0], excerpt)
 
 
 class SyntheticSounds:
@@ -252,24 +262,23 @@ def _load_excerpt(path: Path, excerpt: Excerpt) -> np.ndarray:
 
 
 def _read_all(
-    paths: Sequence[Path], read: Callable[[Path], Any], progress: bool | None, skip_corrupt: bool = False
+    recordings: Sequence[Any], read: Callable[[Any], Any], progress: bool | None, skip_corrupt: bool = False
 ) -> list[Any]:
     """Read recordings in threads, and return their results; None for those that are skipped."""
     from tqdm import tqdm
 
-    def try_to_read(path: Path) -> tuple[Any, Exception | None]:
+    def try_to_read(recording: Any) -> tuple[Any, Exception | None]:
         try:
-            return read(path), None
+            return read(recording), None
         except (ValueError, OSError) as error:
             return None, error
 
     disable = None if progress is None else not progress
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         options: dict[str, Any] = {"unit": "file", "disable": disable, "file": sys.stderr}
-        results = list(tqdm(threads.map(try_to_read, paths), "finding sounds", len(paths), **options))
-    for _, error in results:
-        if error is not None:
-            if not skip_corrupt:
-                raise error
-            print(f"skipped: {error}", file=sys.stderr)
+        results = list(tqdm(threads.map(try_to_read, recordings), "finding sounds", len(recordings), **options))
+    errors = [error for _, error in results if error is not None]
+    if errors and not skip_corrupt:
+        raise errors[0]
+    report_skipped(errors, len(recordings))
     return [result for result, _ in results]

@@ -14,7 +14,7 @@ import soundfile
 
 from kerastag import audio
 from kerastag._version import __version__
-from kerastag.data.audio_lists import AudioList, Recording, read_audio_list
+from kerastag.data.audio_lists import AudioList, Excerpts, Recording, read_audio_list, report_list
 from kerastag.data.other_sounds import OtherSounds
 from kerastag.data.pack_writers import pack_waveforms
 from kerastag.data.packs import DEFAULT_SAMPLE_RATE
@@ -53,6 +53,10 @@ def make_soundscapes(
     *,
     list_file: str | os.PathLike[str] | None = None,
     classes: LabelSet | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    separator: str | None = None,
+    excerpts: Excerpts = "cut",
     splits: Sequence[Split] = DEFAULT_SPLITS,
     counts: Mapping[str, int] | None = None,
     config: SoundscapeConfig | None = None,
@@ -69,8 +73,12 @@ def make_soundscapes(
     Args:
         audio_dir: Folder with one folder per class, or base of the paths in `list_file`.
         output: Folder for `SPLIT.h5` and `SPLIT.tsv`.
-        list_file: CSV file with the columns `path,labels` and optionally `fold`.
+        list_file: Table of labels, as in `read_audio_list`.
         classes: Classes and their order; None takes those that occur, sorted.
+        path_column: Name of the column of file names, as in `read_audio_list`.
+        label_column: Name of the column of labels, as in `read_audio_list`.
+        separator: Text between the labels in a cell, as in `read_audio_list`.
+        excerpts: What labels with a start and an end make of a recording, as in `read_audio_list`.
         splits: Part of the recordings for every split.
         counts: Number of soundscapes by split; 1,000 for splits that are not in it.
         config: Configuration of the soundscapes.
@@ -94,14 +102,24 @@ def make_soundscapes(
     counts, names = dict(counts or {}), [split.name for split in splits]
     if unknown := sorted(counts.keys() - set(names)):
         raise ValueError(f"`counts` must be of the splits {', '.join(names)}; received: {unknown[0]!r}")
-    clips = read_audio_list(audio_dir, list_file, classes=classes)
+    clips = read_audio_list(
+        audio_dir,
+        list_file,
+        classes=classes,
+        path_column=path_column,
+        label_column=label_column,
+        separator=separator,
+        excerpts=excerpts,
+    )
+    report_list(clips)
     sounds = RecordedSounds.from_recordings(clips, skip_corrupt=skip_corrupt, progress=progress)
     rows = assign_recordings(sounds.clips, splits, seed)
     # All splits are checked before the first one is written.
     sounds_of_split = {split.name: sounds.select(rows[split.name], split.name) for split in splits}
     backgrounds: dict[str, BackgroundSource] = {}
     if background_dir is not None:
-        backgrounds = {s.name: RecordedBackground(background_dir, i, len(splits)) for i, s in enumerate(splits)}
+        parts = RecordedBackground(background_dir, skip_corrupt=skip_corrupt).split(len(splits))
+        backgrounds = {split.name: part for split, part in zip(splits, parts, strict=True)}
     return [
         write_soundscapes(
             sounds_of_split[split.name],

@@ -6,6 +6,7 @@ Models are otherwise evaluated on sounds that they were trained on.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -157,10 +158,10 @@ def assign_recordings(clips: AudioList, splits: Sequence[Split], seed: int = 0) 
     for folds in dict.fromkeys(split.folds for split in splits):
         takers = [split for split in splits if split.folds == folds]
         rows = [row for row, recording in enumerate(clips.recordings) if not folds or _find_fold(recording) in folds]
-        sources = [(clips.recordings[row].name, _ESC_SOURCE.match(clips.recordings[row].path.stem)) for row in rows]
+        sources = [(clips.recordings[row].source, _ESC_SOURCE.match(clips.recordings[row].path.stem)) for row in rows]
         parts = split_classwise(
             [clips.recordings[row].labels for row in rows],
-            [match[1] if match else name for name, match in sources],
+            [match[1] if match else source for source, match in sources],
             [split.share for split in takers],
             lambda number: generator(seed, Purpose.SOUNDSCAPE_SPLIT, number),
         )
@@ -174,7 +175,8 @@ def assign_folds(clips: AudioList, num_folds: int, *, pattern: str | None = None
 
     Folds come from the first of these that exists: the list of recordings; `pattern`; file names like those of ESC-50.
     Otherwise the recordings are dealt to `num_folds` folds class by class, each to the fold with the fewest clips of
-    its class. Recordings of one source stay together: files whose names differ only after the last `-` or `_`.
+    its class. Recordings of one source stay together: files whose names differ only after the last `-` or `_`, and the
+    labeled parts of one file, unless there are fewer files than folds.
 
     Args:
         clips: Recordings.
@@ -255,18 +257,28 @@ def _deal_folds(recordings: Sequence[Recording], num_folds: int, seed: int) -> n
 
     Unlike `split_classwise`, this fills folds evenly even where a class has fewer sources than there are folds.
     """
-    sources: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    sources: dict[Hashable, list[int]] = {}
     for row, recording in enumerate(recordings):
         stem = re.sub(r"[-_][^-_]*$", "", Path(recording.name).stem)
-        sources.setdefault((stem, recording.labels), []).append(row)
-    if len({stem for stem, _ in sources}) < num_folds * 2:  # names like clip_001, in which the stem is not a source
-        sources = {(str(row), recording.labels): [row] for row, recording in enumerate(recordings)}
+        is_part = recording.end_seconds is not None
+        sources.setdefault(recording.source if is_part else (stem, recording.labels), []).append(row)
+    has_parts = any(recording.end_seconds is not None for recording in recordings)
+    names = {source if isinstance(source, str) else source[0] for source in sources}  # type: ignore[index]
+    if len(names) < num_folds * (1 if has_parts else 2):  # names like clip_001, in which the stem is not a source
+        sources = {row: [row] for row in range(len(recordings))}
+        if has_parts:
+            problem = f"fewer files than {num_folds} folds: parts of one file are in several of them"
+            warnings.warn(f"{problem}, and the cross-validation is optimistic", stacklevel=2)
+    labels_by_source = {
+        source: list(dict.fromkeys(label for row in rows for label in recordings[row].labels))
+        for source, rows in sources.items()
+    }
     random = np.random.default_rng(seed)
-    order = sorted(sources, key=lambda source: (source[1], random.random()))
+    order = sorted(sources, key=lambda source: (labels_by_source[source], random.random()))
     folds = np.zeros(len(recordings), int)
     counts = np.zeros((num_folds, max(max(recording.labels) for recording in recordings) + 1))
     for source in order:
-        labels = list(source[1])
+        labels = labels_by_source[source]
         fold = int(np.argmin(counts[:, labels].sum(axis=1) + 1e-3 * counts.sum(axis=1)))
         folds[sources[source]] = fold
         counts[fold, labels] += len(sources[source])

@@ -185,3 +185,45 @@ def test_waveforms_of_a_function_are_packed(tmp_path):
         np.testing.assert_array_equal(pack.rows(range(6))[0][:, 7], convert_to_int16(np.arange(6) / 10))
         assert pack.targets[:, 1].tolist() == [False, True] * 3
         assert pack.attributes["license"] == "CC0"
+
+
+def test_labeled_parts_of_recordings_are_packed(tree, tmp_path, capsys):
+    table = "filename\tonset\toffset\tevent_label\ncat/a.wav\t0.25\t0.75\tpurr\ndog/c.wav\t0\t2\tbark\n"
+    (tmp_path / "events.tsv").write_text(table)
+    command = ["pack", "audio", "--audio-dir", str(tree), "--labels", str(tmp_path / "events.tsv")]
+    options = ["--sample-rate", str(RATE), "--clip-seconds", "1", "--output"]
+    assert main([*command, *options, str(tmp_path / "cut.h5")]) == 0
+    captured = capsys.readouterr()
+    assert "events.tsv: DCASE strong labels: 2 labeled parts, 2 recordings, 2 classes" in captured.err
+    assert captured.out == f"{tmp_path}/cut.h5: 2 clips, 2 classes, 1 truncated\n"
+    with AudioPack(tmp_path / "cut.h5") as pack:
+        waveforms, lengths, targets = pack.rows([0, 1])
+        assert pack.ids.tolist() == [b"cat/a_0.250_0.750.wav", b"dog/c_0.000_2.000.wav"]
+        assert (lengths.tolist(), targets.tolist()) == ([RATE // 2, RATE], [[False, True], [True, False]])
+        expected = convert_to_int16(audio.load(tree / "cat/a.wav", RATE)[RATE // 4 : RATE * 3 // 4])
+        np.testing.assert_array_equal(waveforms[0, : RATE // 2], expected)
+    assert main([*command, "--excerpts", "mask", *options, str(tmp_path / "mask.h5")]) == 0
+    with AudioPack(tmp_path / "mask.h5") as pack:
+        waveform = pack.rows([0])[0][0]
+        assert not waveform[: RATE // 4].any()
+        np.testing.assert_array_equal(waveform[RATE // 4 : RATE * 3 // 4], expected)
+
+
+def test_the_columns_of_a_list_can_be_named(tree, tmp_path, capsys):
+    (tmp_path / "list.csv").write_text("sound;heard by me\ncat/a.wav;cat / dog\n")
+    command = [
+        "pack",
+        "audio",
+        "--audio-dir",
+        str(tree),
+        "--labels",
+        str(tmp_path / "list.csv"),
+        "--sample-rate",
+        "8000",
+    ]
+    columns = ["--sample-rate", "8000", "--path-column", "sound", "--label-column", "heard by me", "--separator", " / "]
+    assert main([*command, *columns, "--output", str(tmp_path / "a.h5")]) == 0
+    assert "1 clips, 2 classes" in capsys.readouterr().out
+    assert main([*command, "--output", str(tmp_path / "b.h5")]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "list.csv: line 1: must name columns of files and of labels" in line

@@ -93,6 +93,7 @@ def test_classes_without_recordings_and_recordings_of_two_classes_or_none_are_re
     (tree / "list.csv").write_text("path,labels\ncat/1-a.wav,cat;dog\ndog/1-c.wav,dog\n")
     with pytest.raises(ValueError, match=r"cat/1-a\.wav: must have one label; received: cat, dog"):
         RecordedSounds.from_recordings(read_audio_list(tree, tree / "list.csv"), progress=False)
+    (tree / "list.csv").unlink()
     with pytest.raises(ValueError, match="must not be silent"):
         RecordedSounds(read_class_folders(tree), [[(0.0, 1.0)], [], [(0.0, 1.0)]])
 
@@ -100,19 +101,42 @@ def test_classes_without_recordings_and_recordings_of_two_classes_or_none_are_re
 def test_splits_share_no_background(tmp_path):
     for name in ("a", "b", "c"):
         write(tmp_path / f"{name}.wav", make_noise((1.0, 0.1)), MIX_SAMPLE_RATE)
-    parts = [RecordedBackground(tmp_path, i, 2) for i in range(2)]
+    parts = RecordedBackground(tmp_path).split(2)
     random = np.random.default_rng(0)
     names = [{part.draw(random, 0.5).source for _ in range(20)} for part in parts]
     assert names == [{"a.wav", "c.wav"}, {"b.wav"}]
     assert len(parts[0].load_waveform(parts[0].draw(random, 0.5))) == round(0.5 * MIX_SAMPLE_RATE)
     assert parts[0].draw(random, 9.0).seconds == 1.0
-    with pytest.raises(ValueError, match="must hold at least 4 recordings, one per split; received: 3"):
-        RecordedBackground(tmp_path, 0, 4)
+    with pytest.raises(ValueError, match="at least 4 recordings that can be read, one per split; received: 3"):
+        RecordedBackground(tmp_path).split(4)
     with pytest.raises(FileNotFoundError, match="`background_dir`: .*none: no such folder"):
         RecordedBackground(tmp_path / "none")
     write(tmp_path / "b.wav", np.zeros(MIX_SAMPLE_RATE))
     with pytest.raises(ValueError, match=r"b\.wav: must not be silent"):
         RecordedBackground(tmp_path)
+
+
+def test_background_that_cannot_be_read_is_skipped_named_and_counted(tmp_path, capsys):
+    write(tmp_path / "a.wav", make_noise((1.0, 0.1)), MIX_SAMPLE_RATE)
+    (tmp_path / "b.wav").write_bytes(b"not audio")
+    background = RecordedBackground(tmp_path, skip_corrupt=True)
+    assert background.draw(np.random.default_rng(0), 0.5).source == "a.wav"
+    error = capsys.readouterr().err
+    assert error.splitlines()[0].startswith(f"skipped: {tmp_path}/b.wav: ")
+    assert error.endswith("skipped: 1 of 2 recordings\n")
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(ValueError, match="must hold a recording that can be read; received: 1 files"):
+        RecordedBackground(tmp_path, skip_corrupt=True)
+
+
+def test_sounds_are_looked_for_in_the_labeled_parts_of_a_recording(tmp_path):
+    write(tmp_path / "a.wav", make_noise((1.0, 0.1), (2.0, 0.0), (1.0, 0.1)), MIX_SAMPLE_RATE)
+    (tmp_path / "a.txt").write_text("2.5\t4.0\tdog\n")
+    sounds = RecordedSounds.from_recordings(read_audio_list(tmp_path, tmp_path / "a.txt"), progress=False)
+    [[(start, end)]] = sounds.spans
+    assert 2.9 < start < 3.0 < 3.9 < end <= 4.0
+    excerpt = sounds.draw(np.random.default_rng(0), 0.5)
+    assert np.abs(sounds.load_waveform(excerpt)).max() > 0.05
 
 
 def test_a_synthetic_sound_is_a_function_of_its_seed():

@@ -170,6 +170,7 @@ def test_faulty_arguments_are_refused_before_anything_is_written(tree, tmp_path)
 
 
 @pytest.mark.real
+@pytest.mark.filterwarnings("ignore:.* passed over")
 def test_esc10_is_mixed_into_soundscapes_of_ten_seconds(tmp_path):
     files = [f for f in find_audio_files(SHARED / "data/esc10") if f.name[0] in "45"][::4]
     lines = [f"{path},{path.parts[0]},{path.name[0]}" for path in files]

@@ -196,3 +196,26 @@ def test_dealt_folds_share_out_every_class_and_keep_sources_together():
         assert np.bincount(folds[clips.targets[:, k]], minlength=5).tolist() == [4] * 5
     assert (folds[::2] == folds[1::2]).all()
     assert folds[::2].tolist() == [0, 2, 1, 0, 2, 3, 4, 1, 3, 4, 2, 0, 3, 1, 1, 2, 4, 0, 3, 4]
+
+
+def list_parts(num_files, parts_per_file):
+    recordings = tuple(
+        Recording(Path(f"{n}.wav"), f"{n}_{i}.wav", ((n + i) % 2,), start_seconds=i, end_seconds=i + 1.0)
+        for n in range(num_files)
+        for i in range(parts_per_file)
+    )
+    return AudioList(recordings, LabelSet.from_names(["a", "b"]), (), "sounds")
+
+
+def test_the_labeled_parts_of_a_file_stay_in_one_fold_and_one_split():
+    folds = assign_folds(list_parts(6, 4), 3).reshape(6, 4)
+    assert (folds == folds[:, :1]).all()
+    assert np.bincount(folds[:, 0]).tolist() == [2, 2, 2]
+    assigned = assign_recordings(list_parts(6, 4), parse_splits("a=50%", "b=50%"))
+    assert not {row // 4 for row in assigned["a"]} & {row // 4 for row in assigned["b"]}
+
+
+def test_parts_of_fewer_files_than_folds_are_spread_with_a_warning():
+    with pytest.warns(UserWarning, match="fewer files than 3 folds: parts of one file are in several of them"):
+        folds = assign_folds(list_parts(1, 12), 3)
+    assert np.bincount(folds).tolist() == [4, 4, 4]

@@ -201,6 +201,7 @@ AUDIOSET_NAMES = ("Dog", "Rain", "Ocean", "Baby cry, infant cry", "Clock", "Snee
 @pytest.mark.slow
 @pytest.mark.real
 @needs_shared
+@pytest.mark.filterwarnings("ignore:.* passed over")
 def test_published_weights_select_sub_clips_inside_events_before_any_training(tmp_path, monkeypatch):
     """mn04 was trained on such sounds: with its own classifier, it selects sub-clips where the events of ESC-10 are."""
     from kerastag.tagger import fetch_model

@@ -171,6 +171,7 @@ def test_a_value_out_of_range_is_named(packs, capsys, field, value):
 
 @pytest.mark.slow
 @pytest.mark.real
+@pytest.mark.filterwarnings("ignore:.* passed over")
 def test_cnn10_at_full_width_trains_on_esc10(tmp_path):
     clips = read_class_folders(SHARED / "data" / "esc10")
     for split, rows in (("bal_train", range(0, 400, 20)), ("eval", range(5, 400, 40))):
