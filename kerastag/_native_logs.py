@@ -45,13 +45,18 @@ def silence_tensorflow() -> None:
 
 
 class _QuietFinder(importlib.abc.MetaPathFinder):
-    """A finder that makes the first import of TensorFlow silent."""
+    """A finder that makes the import of TensorFlow silent."""
+
+    _is_searching = False
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        if name != "tensorflow":
+        if name != "tensorflow" or self._is_searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._is_searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._is_searching = False
         if spec is not None and spec.loader is not None:
             spec.loader.exec_module = _silence(spec.loader.exec_module)  # type: ignore[assignment, method-assign]
         return spec
