@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -12,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from kerastag.events import Event, EventRules, find_events
+from kerastag.label_tables import RecordingIndex, read_label_table
 from kerastag.labels import LabelSet
 
 __all__ = ["EventTable", "read_events"]
-
-_COLUMNS = ("filename", "onset", "offset", "event_label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +107,30 @@ class EventTable:
         return cls.from_events(clips, framewise.shape[2])
 
 
-def read_events(path: str | os.PathLike[str], clip_names: Sequence[str | bytes], labels: LabelSet) -> EventTable:
-    r"""Read the events of some clips from a table in DCASE's format.
+def read_events(
+    path: str | os.PathLike[str],
+    clip_names: Sequence[str | bytes],
+    labels: LabelSet,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    separator: str | None = None,
+) -> EventTable:
+    r"""Read the events of some clips from a table of labels with starts and ends.
 
     Args:
-        path: Path of a tab-separated file with the columns `filename onset offset event_label`; other cells of a clip
-            without events may be empty.
+        path: Path of a table in DCASE's format, tab-separated with the columns `filename onset offset event_label`, or
+            in another one of `kerastag.label_tables`; other cells of a clip without events may be empty. A table that
+            names no recording belongs to the only clip, or to the one that it is named after.
         clip_names: File names of the clips, in order; rows of other clips are ignored.
         labels: Classes of the events.
+        path_column: Name of the column of file names; None takes the usual names, such as `filename`.
+        label_column: Name of the column of labels; None takes the usual names, such as `event_label`.
+        separator: Text between the labels of a cell; None takes `;` or `|`.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: A row is invalid, or no row belongs to any of the clips.
+        ValueError: A row is invalid, labels have no starts and ends, or no row belongs to any of the clips.
 
     >>> import tempfile
     >>> from kerastag.metrics import read_events
@@ -132,17 +142,28 @@ def read_events(path: str | os.PathLike[str], clip_names: Sequence[str | bytes],
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `kerastag make-soundscapes` writes one beside each pack")
-    indices = {name.decode() if isinstance(name, bytes) else str(name): i for i, name in enumerate(clip_names)}
-    events, has_clips = [], False
-    for line, row in _read_rows(path):
-        if row["filename"] in indices:
+    table = read_label_table(
+        path, classes=labels, path_column=path_column, label_column=label_column, separator=separator
+    )
+    index = RecordingIndex(os.fsdecode(name) for name in clip_names)
+    unnamed_clip = index.find_table(path) if any(not row.recording for row in table.rows) else None
+    events, has_clips = set(), False
+    for row in table.rows:
+        try:
+            clip = index.find(row.recording) if row.recording else unnamed_clip
+            if clip is None:
+                continue
             has_clips = True
-            if row["event_label"]:
-                events.append((indices[row["filename"]], *_parse_event(row, labels, f"{path}: line {line}")))
+            for name in row.labels:
+                if row.onset is None or row.offset is None:
+                    raise ValueError("labels must have an onset and an offset")
+                events.add((clip, labels.index(name), row.onset, row.offset))
+        except ValueError as error:
+            raise ValueError(f"{path}: {row.place}: {error}") from None
     if not has_clips:
-        first = next(iter(indices), "none")
-        raise ValueError(f"{path}: must have a row of one of {len(indices)} clips ({first}, ...); received: none")
-    return EventTable.from_rows(events, len(indices), len(labels))
+        first = os.fsdecode(next(iter(clip_names), "none"))
+        raise ValueError(f"{path}: must have a row of one of {len(clip_names)} clips ({first}, ...); received: none")
+    return EventTable.from_rows(sorted(events), len(clip_names), len(labels))
 
 
 def check_framewise(framewise: np.ndarray, ground_truth: EventTable | None = None) -> np.ndarray:
@@ -169,35 +190,3 @@ def expand_ranges(first: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np
     rows = np.repeat(np.arange(len(first)), counts)
     values = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[rows]
     return rows, values
-
-
-def _read_rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter="\t")
-            header = next(reader, [])
-            if sorted(header) != sorted(_COLUMNS):
-                expected, received = f"the columns {' '.join(_COLUMNS)}, tab-separated", " ".join(header)[:80]
-                raise ValueError(f"{path}: line 1: must be {expected}; received: {received!r}")
-            for fields in reader:
-                if not fields:
-                    continue
-                if len(fields) != len(header):
-                    raise ValueError(f"{path}: line {reader.line_num}: must have 4 columns; received: {len(fields)}")
-                yield reader.line_num, dict(zip(header, fields, strict=True))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: must be a text file in UTF-8") from error
-
-
-def _parse_event(row: dict[str, str], labels: LabelSet, place: str) -> tuple[int, float, float]:
-    times = f"{row['onset']!r} and {row['offset']!r}"
-    try:
-        onset, offset = float(row["onset"]), float(row["offset"])
-    except ValueError:
-        raise ValueError(f"{place}: onset and offset must be seconds; received: {times}") from None
-    if not 0 <= onset < offset < math.inf:
-        raise ValueError(f"{place}: onset must be at least 0 and offset above onset; received: {times}")
-    try:
-        return labels.index(row["event_label"]), onset, offset
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None

@@ -129,14 +129,21 @@ def load_run_data(config: RunConfig, data_dir: Path) -> RunData:
 
 def make_sampler(config: TrainingConfig, data: RunData) -> BalancedSampler:
     """Make the sampler of the training clips, and warn about classes without clips."""
-    sampler = BalancedSampler(
-        data.train.targets[data.train_rows],
-        config.batch_size,
-        balance=config.balance,
-        seed=config.seed,
-        allow_empty_classes=config.skip_corrupt,
-        class_names=data.labels.names,
-    )
+    targets = data.train.targets[data.train_rows]
+    try:
+        sampler = BalancedSampler(
+            targets,
+            config.batch_size,
+            balance=config.balance,
+            seed=config.seed,
+            allow_empty_classes=config.skip_corrupt,
+            class_names=data.labels.names,
+        )
+    except ValueError as error:
+        if targets.any(axis=0).all():
+            raise
+        paths = ", ".join(str(pack.path) for pack in data.train.packs)
+        raise ValueError(f"{paths}: {error}; `skip_corrupt` trains without these classes") from error
     if config.balance and len(sampler.empty_classes):
         names = ", ".join(data.labels.names[k] for k in sampler.empty_classes)
         print(f"skipped when balancing, no clips: {names}", file=sys.stderr)

@@ -210,7 +210,7 @@ def test_labeled_parts_of_recordings_are_packed(tree, tmp_path, capsys):
 
 
 def test_the_columns_of_a_list_can_be_named(tree, tmp_path, capsys):
-    (tmp_path / "list.csv").write_text("sound;heard by me\ncat/a.wav;cat / dog\n")
+    (tmp_path / "list.csv").write_text("sound;what it is\ncat/a.wav;cat / dog\n")
     command = [
         "pack",
         "audio",
@@ -221,7 +221,7 @@ def test_the_columns_of_a_list_can_be_named(tree, tmp_path, capsys):
         "--sample-rate",
         "8000",
     ]
-    columns = ["--sample-rate", "8000", "--path-column", "sound", "--label-column", "heard by me", "--separator", " / "]
+    columns = ["--sample-rate", "8000", "--path-column", "sound", "--label-column", "what it is", "--separator", " / "]
     assert main([*command, *columns, "--output", str(tmp_path / "a.h5")]) == 0
     assert "1 clips, 2 classes" in capsys.readouterr().out
     assert main([*command, "--output", str(tmp_path / "b.h5")]) == 1

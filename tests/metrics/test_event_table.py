@@ -29,6 +29,23 @@ def test_only_events_of_the_given_clips_are_read(tmp_path):
     assert table.durations.tolist() == [1.0, 2.75, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("events.csv", "Begin;End;File;Label\n0,5;2;x\\a.wav;dog\n"),
+        ("a.txt", "0.5\t2.0\tdog\n"),
+        (
+            "a.Table.1.selections.txt",
+            "Selection\tView\tBegin Time (s)\tEnd Time (s)\tSpecies\n1\tWaveform 1\t0.5\t2\tdog\n"
+            "1\tSpectrogram 1\t0.5\t2\tdog\n",
+        ),
+    ],
+)
+def test_events_are_read_from_tables_of_annotation_programs(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert get_rows(read_events(tmp_path / name, ["x/b.wav", "x/a.wav"], LABELS)) == [(1, 1, 0.5, 2.0)]
+
+
 def test_tables_of_soundscapes_are_read(tmp_path):
     rules = SoundscapeConfig(soundscape_seconds=1.0, max_event_seconds=0.5)
     report = write_synthetic_soundscapes(tmp_path, sample_rate=8_000, counts={"eval": 4}, config=rules)["eval"]
@@ -41,19 +58,13 @@ def test_tables_of_soundscapes_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "file\tonset\n",
-            "line 1: must be the columns filename onset offset event_label, tab-separated; received",
-        ),
-        (HEADER + "a.wav\t1\n", "line 2: must have 4 columns; received: 2"),
-        (HEADER + "a.wav\tx\t1\tdog\n", "line 2: onset and offset must be seconds; received: 'x' and '1'"),
+        ("file\tonset\n", "line 1: must name columns of files and of labels"),
+        ("filename\tevent_labels\na.wav\tdog\n", "line 2: labels must have an onset and an offset"),
+        (HEADER + "a.wav\t1\t\tdog\n", "line 2: onset and offset must be seconds; received: ''"),
+        (HEADER + "a.wav\tx\t1\tdog\n", "line 2: onset and offset must be seconds; received: 'x'"),
         (
             HEADER + "a.wav\t2\t1\tdog\n",
             "line 2: onset must be at least 0 and offset above onset; received: '2' and '1'",
-        ),
-        (
-            HEADER + "a.wav\t0\tnan\tdog\n",
-            "line 2: onset must be at least 0 and offset above onset; received: '0' and 'nan'",
         ),
         (HEADER + "a.wav\t0\t1\tcow\n", "line 2: `name_or_mid` must be one of 2 classes; received: 'cow'"),
         (HEADER + "b.wav\t0\t1\tdog\n", "must have a row of one of 1 clips (a.wav, ...); received: none"),

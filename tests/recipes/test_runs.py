@@ -242,7 +242,9 @@ def without_class_2(packs, tmp_path):
 
 def test_a_class_without_clips_is_one_line_and_is_skipped_on_request(without_class_2, tmp_path, capsys):
     assert train(without_class_2, tmp_path / "a") == 1
-    assert "1 of 4 classes have none: Sound 03" in read_error_line(capsys)
+    line = read_error_line(capsys)
+    assert "bal_train.h5: `targets` must have a clip of every class; 1 of 4 classes have none: Sound 03" in line
+    assert "`skip_corrupt` trains without these classes" in line
     assert train(without_class_2, tmp_path / "b", "--skip-corrupt", "true") == 0
     out, err = capsys.readouterr()
     assert "skipped when balancing, no clips: Sound 03" in err
