@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all, locks, formatting CSV, and reading and writing JSON.
+"""Writing files and folders whole or not at all, locks, formatting CSV, reading and writing JSON, and reading arrays.
 
 Everything in kerastag that writes a file goes through this module. The content goes into a temporary file beside the
 target, `.PID.NAME`, which is flushed to disk and then renamed. Whenever the process dies, the target is the old file or
@@ -19,6 +19,7 @@ import re
 import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +36,7 @@ __all__ = [
     "is_temporary",
     "move_file",
     "name_full_disk",
+    "read_arrays",
     "read_json",
     "remove_stale_files",
     "temporary_folder",
@@ -52,6 +54,7 @@ _LEFTOVERS: dict[Path, dict[str, list[Path]]] = {}  # temporary files in the fol
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCKED_BYTE = 1 << 30  # Windows cannot read a locked byte, so that the one after the process number is locked.
 _WAIT_SECONDS = 0.02
+_MAX_RATIO, _MIN_UNPACKED_BYTES = 100, 2**26
 
 
 @contextlib.contextmanager
@@ -214,6 +217,33 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: must contain a JSON object; received: {type(value).__name__}")
     return value
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the arrays of an `.npz` file by name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, holds objects, or would be more than a hundred times as large in memory.
+    """
+    import numpy as np
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        # Opened here, since np.load leaves a damaged file open.
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            num_bytes = sum(member.file_size for member in archive.infolist())
+            max_bytes = max(_MIN_UNPACKED_BYTES, _MAX_RATIO * path.stat().st_size)
+            if num_bytes > max_bytes:
+                raise ValueError(f"must unpack to at most {max_bytes:,} bytes; received: {num_bytes:,}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+    # zipfile, zlib, NumPy and its parser of headers raise errors of many types.
+    except Exception as error:
+        raise ValueError(f"{path}: not a complete .npz file ({str(error) or type(error).__name__})") from error
 
 
 def remove_stale_files(folder: str | os.PathLike[str]) -> None:

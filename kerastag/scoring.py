@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,7 +19,7 @@ from kerastag.data.batches import scale
 from kerastag.data.packs import AudioPack, FeaturePack, open_pack
 from kerastag.edge.runtime import is_tflite
 from kerastag.events import EventRules, limit_framewise
-from kerastag.files import write_json
+from kerastag.files import read_arrays, write_json
 from kerastag.labels import LabelSet
 from kerastag.metrics import (
     PSDS_1,
@@ -137,6 +137,9 @@ def score_events(
     pack: str,
     *,
     events: str | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    separator: str | None = None,
     tune: str | None = None,
     by: Literal["event", "segment"] = "event",
     threshold: float | None = None,
@@ -155,6 +158,9 @@ def score_events(
             and `sub_clip_seconds`.
         pack: Path of a pack of waveforms or embeddings.
         events: Path of the ground truth, an event table; by default `SPLIT.tsv` beside `SPLIT.h5`.
+        path_column: Name of its column of file names, as in `kerastag.metrics.read_events`.
+        label_column: Name of its column of labels, as in `kerastag.metrics.read_events`.
+        separator: Text between the labels of a cell, as in `kerastag.metrics.read_events`.
         tune: Path of another pack, with its event table beside it, on which thresholds are tuned.
         by: F1 that the tuned thresholds maximize, `"event"` or `"segment"`.
         threshold: Threshold of all classes, in [0, 1]; by default those of the model's card, or 0.5 without a card.
@@ -186,15 +192,16 @@ def score_events(
     if tune is not None and Path(tune).resolve() == Path(pack).resolve():
         raise ValueError(f"`tune` must be another pack than the one to score; received: {tune!r}")
     card = _read_card(model)
+    columns = {"path_column": path_column, "label_column": label_column, "separator": separator}
     lengths = {"segment_seconds": segment_seconds, "sub_clip_seconds": sub_clip_seconds}
-    labels, ground_truth, predictions, clip_seconds = _predict(model, card, pack, events, **lengths)
+    labels, ground_truth, predictions, clip_seconds = _predict(model, card, pack, events, columns, **lengths)
     framewise, limited, seconds_per_frame, sub_clips = predictions
     origin = f"{rules.onset_thresholds:g}"
     if (threshold is None or tune is not None) and card is not None and card.thresholds:
         rules = replace(rules, onset_thresholds=card.thresholds, offset_thresholds=None)
         origin = f"the card's ({card.thresholds_origin})"
     if tune is not None:
-        _, tuning_truth, tuning_predictions, _ = _predict(model, card, tune, None, **lengths)
+        _, tuning_truth, tuning_predictions, _ = _predict(model, card, tune, None, {}, **lengths)
         rules = tune_thresholds(tuning_truth, tuning_predictions.limited, seconds_per_frame, rules, by=by)
         origin = f"tuned on {tune}"
     predicted_events = EventTable.from_framewise(limited, seconds_per_frame, rules)
@@ -260,13 +267,14 @@ def _predict(
     card: Card | None,
     pack_path: str,
     events: str | None,
+    columns: Mapping[str, str | None],
     segment_seconds: float | None,
     sub_clip_seconds: float | None,
 ) -> tuple[LabelSet, EventTable, FramewisePredictions, float]:
     """Return the classes of a pack, its ground truth, the predictions and the length of a clip in seconds."""
     with open_pack(pack_path, in_memory=False) as pack:
         labels = _match_labels(model, card, pack)
-        ground_truth = read_events(events or Path(pack_path).with_suffix(".tsv"), list(pack.ids), labels)
+        ground_truth = read_events(events or Path(pack_path).with_suffix(".tsv"), list(pack.ids), labels, **columns)
         predictions = predict_framewise(model, pack, segment_seconds=segment_seconds, sub_clip_seconds=sub_clip_seconds)
         num_clips, num_frames, num_classes = predictions.framewise.shape
         if (num_clips, num_classes) != (ground_truth.num_clips, ground_truth.num_classes):
@@ -298,16 +306,16 @@ def _describe(labels: LabelSet) -> str:
 
 
 def _read_predictions(path: Path, sub_clip_seconds: float | None) -> FramewisePredictions:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: must be a readable .npz file ({error})") from None
+    arrays = read_arrays(path)
     if not {"framewise", "seconds_per_frame"} <= arrays.keys():
         received = ", ".join(arrays) or "nothing"
         raise ValueError(f"{path}: must have framewise and seconds_per_frame; received: {received}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{path}: `{name}` must be numbers; received: {array.dtype}")
+        is_length = name in ("seconds_per_frame", "sub_clip_seconds")
+        if is_length and (array.size != 1 or not 0 < array.item() < np.inf):
+            raise ValueError(f"{path}: `{name}` must be a number above 0; received: {str(array)[:80]}")
     framewise, sub_clips = arrays["framewise"], None
     if framewise.ndim != 3:
         raise ValueError(f"{path}: `framewise` must be (clips, frames, classes); received: {framewise.shape}")

@@ -9,7 +9,9 @@ import stat
 import subprocess
 import sys
 import threading
+import zipfile
 
+import numpy as np
 import pytest
 
 from checks import ROOT
@@ -17,6 +19,7 @@ from kerastag.files import (
     atomic_path,
     hold_lock,
     is_temporary,
+    read_arrays,
     read_json,
     remove_stale_files,
     temporary_folder,
@@ -304,3 +307,43 @@ def test_processes_that_wait_for_a_lock_hold_it_one_after_the_other(tmp_path):
     assert most_holders == [1] * 80
     assert set(waits) <= {f"process {os.getpid()}", "another process"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_are_read_by_name(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", b=np.arange(3), c=np.zeros((2, 0), np.float32))
+    arrays = read_arrays(tmp_path / "a.npz")
+    assert {name: (array.tolist(), array.shape) for name, array in arrays.items()} == {
+        "b": ([0, 1, 2], (3,)),
+        "c": ([[], []], (2, 0)),
+    }
+    with pytest.raises(FileNotFoundError, match="none.npz: no such file"):
+        read_arrays(tmp_path / "none.npz")
+
+
+def test_arrays_that_are_damaged_anywhere_are_one_error_that_names_the_file(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, b=np.arange(30), c=np.array("text"))
+    content, messages = path.read_bytes(), []
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x5A
+        path.write_bytes(damaged)
+        try:
+            read_arrays(path)  # Some bytes, such as those of the date, carry nothing.
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 100
+    assert all(message.startswith(f"{path}: not a complete .npz file (") for message in messages)
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (2**62, 4)])
+def test_arrays_that_claim_or_unpack_to_gigabytes_are_rejected(shape, tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.zeros(10**8, np.uint8))
+    with pytest.raises(ValueError, match=r"must unpack to at most 67,108,864 bytes; received: 100,000,128"):
+        read_arrays(path)
+    np.savez_compressed(path, a=np.zeros(1))
+    with zipfile.ZipFile(path, "w") as archive, archive.open("a.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with pytest.raises(ValueError, match=r"a.npz: not a complete .npz file \("):
+        read_arrays(path)

@@ -1,5 +1,6 @@
 """Transfer of the tensors of a checkpoint to the weights of a Keras model, with none missing or unused."""
 
+import glob
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,20 @@ def count_outputs(path: Path, system: str, weights: Mapping[str, Tensor | None])
         names = " and ".join(f"`{module}`" for module in weights)
         raise ValueError(f"{path}: must be a checkpoint of {system}; received: no weights of {names}")
     return counts
+
+
+def check_size(path: Path, system: str, width: float, num_weights: int) -> None:
+    """Raise unless a checkpoint can hold the weights of a network, of which there are `num_weights` at width 1.
+
+    A damaged description may ask for a network of any width, whose weights would fill the memory.
+    """
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{glob.escape(path.name)}*") if file.is_file())
+    expected = round(num_weights * width**2 / 2)  # a quarter of the weights, in half precision
+    if size < expected:
+        raise ValueError(
+            f"{path}: must be a checkpoint of {system} at width {width:g}, at least {expected:,} bytes; "
+            f"received: {size:,} bytes"
+        )
 
 
 def fill_weights(

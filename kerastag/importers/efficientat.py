@@ -11,6 +11,8 @@ from kerastag.models.backbones.mn import BACKBONE, BLOCKS, HIDDEN_UNITS, mn, rou
 
 __all__ = ["import_efficientat"]
 
+_NUM_WEIGHTS = 4_900_000
+
 
 def import_efficientat(file: str | Path, output: str | Path, *, labels: LabelSet | None = None) -> Path:
     """Convert a PyTorch checkpoint of EfficientAT's MN to a `.keras` file that takes waveforms and contains its card.
@@ -29,6 +31,7 @@ def import_efficientat(file: str | Path, output: str | Path, *, labels: LabelSet
         hidden_units, num_classes = _transfer.count_outputs(checkpoint.path, "EfficientAT's MN", classifier)
         width = hidden_units / HIDDEN_UNITS
         labels = _transfer.resolve_labels(num_classes, labels)
+        _transfer.check_size(checkpoint.path, "EfficientAT's MN", width, _NUM_WEIGHTS)
         model = mn(num_classes, width=width, input="waveform")
         system = f"EfficientAT's MN at width {width:g}"
         _transfer.fill_weights(checkpoint, system, tensors, model, _list_layers(width), frequency_first=True)

@@ -24,6 +24,7 @@ _MEL_BUFFER = "logmel_extractor.melW"
 
 class _System(NamedTuple):
     title: str
+    num_weights: int  # at width 1
     build: Callable[..., keras.Model]
     backbone: Backbone
     list_layers: Callable[[], Iterator[tuple[str, str]]]
@@ -59,7 +60,9 @@ def import_panns(file: str | Path, output: str | Path, *, labels: LabelSet | Non
         num_classes, channels = _transfer.count_outputs(checkpoint.path, f"PANNs' {system.title}", weights)
         _check_front_end(checkpoint, system, tensors)
         labels = _transfer.resolve_labels(num_classes, labels)
-        model = system.build(num_classes, width=channels / cnn10.CHANNELS[0], input="waveform")
+        width = channels / cnn10.CHANNELS[0]
+        _transfer.check_size(checkpoint.path, f"PANNs' {system.title}", width, system.num_weights)
+        model = system.build(num_classes, width=width, input="waveform")
         network = {name: tensor for name, tensor in tensors.items() if name not in (*_STFT_BUFFERS, _MEL_BUFFER)}
         _transfer.fill_weights(checkpoint, f"PANNs' {system.title}", network, model, system.list_layers())
     return _transfer.save_model(
@@ -111,5 +114,5 @@ def _check_front_end(checkpoint: TorchFile, system: _System, tensors: Mapping[st
         raise ValueError(f"{checkpoint.path}: `{_MEL_BUFFER}` must be {filters}")
 
 
-_CNN10 = _System("CNN10", cnn10.cnn10, cnn10.BACKBONE, _list_cnn10_layers)
-_RESNET38 = _System("ResNet38", resnet38.resnet38, resnet38.BACKBONE, _list_resnet38_layers)
+_CNN10 = _System("CNN10", 5_200_000, cnn10.cnn10, cnn10.BACKBONE, _list_cnn10_layers)
+_RESNET38 = _System("ResNet38", 73_800_000, resnet38.resnet38, resnet38.BACKBONE, _list_resnet38_layers)

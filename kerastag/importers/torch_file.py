@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import struct
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ __all__ = ["TorchFile"]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-_MAX_PICKLE_BYTES = 256 * 2**20
+_MAX_PICKLE_BYTES = 64 * 2**20
+_MAX_NAME_LENGTH = 200
 
 
 class TorchFile:
@@ -69,8 +71,12 @@ class TorchFile:
             raise ValueError(f"{self.path}: must hold a dictionary of tensors; received: {received}")
         entries = (content.get(entry) for entry in ("model", "state_dict"))
         content = next((entry for entry in entries if isinstance(entry, dict)), content)
+        for name in content:
+            if not isinstance(name, str) or len(name) > _MAX_NAME_LENGTH:
+                received = f"a long name, {name[:40]}…" if isinstance(name, str) else f"a {type(name).__name__}"
+                raise ValueError(f"{self.path}: names of tensors must be short text; received: {received}")
         tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-        others = [str(name) for name in content if name not in tensors]
+        others = [name for name in content if name not in tensors]
         if not tensors or others:
             received = f"other entries: {', '.join(others[:5])}" if others else "an empty dictionary"
             raise ValueError(f"{self.path}: must hold tensors only; received: {received}")
@@ -105,21 +111,21 @@ class TorchFile:
             self._content = read_pickle(io.BytesIO(self._read_member("data.pkl", _MAX_PICKLE_BYTES)))
         else:
             self._archive = None
-            self._content, self._positions = _read_legacy(self._file)
+            self._content, self._positions = _read_legacy(_BoundedFile(self._file))
 
     def _read_member(self, name: str, max_bytes: int) -> bytes:
         assert self._archive is not None
         info = self._archive.getinfo(self._folder + name)
         # PyTorch stores without compression, so that the size of the file bounds that of its members.
         is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
-        if not is_stored or info.file_size > max_bytes:
+        if not is_stored or info.file_size > min(max_bytes, self.path.stat().st_size - info.header_offset):
             raise ValueError(f"member `{info.filename}` must be uncompressed and of a plausible size")
         return self._archive.read(info)
 
     def _read_storage(self, storage: Storage) -> np.ndarray:
         dtype = storage.stored_dtype
         if self._archive is not None:
-            data = self._read_member(f"data/{storage.key}", 2**40)
+            data = self._read_member(f"data/{storage.key}", sys.maxsize)
         else:
             self._file.seek(self._positions[storage.key][0])
             data = self._file.read(min(storage.num_elements, self._positions[storage.key][1]) * dtype.itemsize)
@@ -137,11 +143,22 @@ class TorchFile:
             raise ValueError(f"{self.path}: damaged ({error.args[0]} is missing)") from None
         except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError) as error:
             raise ValueError(f"{self.path}: {error}") from None
-        except (struct.error, IndexError, TypeError, OSError) as error:
+        except (struct.error, IndexError, TypeError, OSError, MemoryError, RecursionError) as error:
             raise ValueError(f"{self.path}: damaged ({error})") from None
 
 
-def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, tuple[int, int]]]:
+class _BoundedFile:
+    """A binary file that is never asked for more bytes than it has, for which Python would allocate memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._size = file.seek(0, io.SEEK_END)
+        self._file, self.readline, self.seek, self.tell = file, file.readline, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, self._size))
+
+
+def _read_legacy(file: Any) -> tuple[Any, dict[str, tuple[int, int]]]:
     """Read a stream of PyTorch before 1.6; return its content, and byte position and elements of each storage."""
     end = file.seek(0, io.SEEK_END)
     file.seek(0)

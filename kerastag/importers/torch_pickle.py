@@ -62,6 +62,7 @@ class _Skipped:
 
 
 _MARK = object()
+_MAX_NAME_LENGTH = 200
 
 
 def read_pickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
@@ -78,9 +79,8 @@ def read_pickle(stream: BinaryIO, storages: dict[str, Storage] | None = None) ->
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument)
-    # A length of many terabytes in a damaged file ends in a MemoryError before anything is read.
     except (IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from None
+        raise ValueError(f"damaged pickle ({type(error).__name__}: {str(error)[:80]})") from None
     raise ValueError("damaged pickle (no end)")
 
 
@@ -143,6 +143,10 @@ class _Machine:
         target.extend(items)
 
     def push_name(self, module: Any, attribute: Any) -> None:
+        # Formatting another object, such as a list that holds a list twice, and so on, could take forever.
+        is_name = isinstance(module, str) and isinstance(attribute, str)
+        if not is_name or len(module) + len(attribute) > _MAX_NAME_LENGTH:
+            raise ValueError("damaged pickle (a name that is not a short text)")
         name = _GlobalName(f"{module}.{attribute}")
         if name not in _CALLS and name not in _SKIPPED and name not in _STORAGE_DTYPES:
             raise ValueError(f"must hold plain data and tensors only; received: `{name}`")

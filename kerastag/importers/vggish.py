@@ -1,11 +1,11 @@
 """Importer of the VGGish checkpoint, which TensorFlow reads."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kerastag.files import read_arrays
 from kerastag.importers import _transfer
 from kerastag.models.backbones.vggish import CONVOLUTIONS, EMBEDDING_SIZE, FRONT_END, SECONDS_PER_PATCH, vggish
 
@@ -20,6 +20,7 @@ _SCOPES = {
 }
 _FIRST_KERNEL = "vggish/conv1/weights"
 _FIRST_CHANNELS = 64
+_NUM_WEIGHTS = 72_000_000
 
 
 def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *, postprocess: str = "uint8") -> Path:
@@ -47,7 +48,9 @@ def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *
     means, eigen_vectors = read_pca(pca)
     checkpoint = Path(checkpoint)
     reader, shapes = _open_checkpoint(checkpoint)
-    model = vggish(width=shapes[_FIRST_KERNEL][-1] / _FIRST_CHANNELS, input="waveform", postprocess=postprocess)
+    width = shapes[_FIRST_KERNEL][-1] / _FIRST_CHANNELS
+    _transfer.check_size(checkpoint, "VGGish", width, _NUM_WEIGHTS)
+    model = vggish(width=width, input="waveform", postprocess=postprocess)
     network = model.get_layer("patches").network
     variables = {}
     for layer, scope in _SCOPES.items():
@@ -72,18 +75,14 @@ def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *
 def read_pca(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read the means, float32 `(128,)`, and the eigenvectors, one per row, float32 `(128, 128)`, of VGGish's PCA."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     sizes = {"pca_means": EMBEDDING_SIZE, "pca_eigen_vectors": EMBEDDING_SIZE**2}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: _convert(path, name, file[name]) for name in sizes}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: must be the PCA of VGGish ({error})") from None
+    arrays = read_arrays(path)
     for name, size in sizes.items():
-        if arrays[name].size != size:
-            raise ValueError(f"{path}: `{name}` must hold {size} numbers; received: shape {arrays[name].shape}")
-    return arrays["pca_means"].reshape(-1), arrays["pca_eigen_vectors"].reshape(EMBEDDING_SIZE, EMBEDDING_SIZE)
+        if name not in arrays or arrays[name].dtype.kind not in "fiu" or arrays[name].size != size:
+            received = f"{arrays[name].dtype} of shape {arrays[name].shape}" if name in arrays else "nothing"
+            raise ValueError(f"{path}: `{name}` must be {size} numbers, of the PCA of VGGish; received: {received}")
+    means, eigen_vectors = (_convert(path, name, arrays[name]) for name in sizes)
+    return means.reshape(-1), eigen_vectors.reshape(EMBEDDING_SIZE, EMBEDDING_SIZE)
 
 
 def _open_checkpoint(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:

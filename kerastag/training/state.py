@@ -2,13 +2,12 @@
 
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerastag.files import write_atomically
+from kerastag.files import read_arrays, write_atomically
 from kerastag.training.devices import model_scope
 
 __all__ = ["build_optimizer", "load_state", "save_state"]
@@ -40,16 +39,15 @@ def load_state(path: Path, model: Any) -> dict[str, Any]:
     Raises:
         ValueError: The file is damaged, or the state of another model.
     """
+    arrays = read_arrays(path)
     try:
-        # Opened here, since np.load leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            progress = json.loads(str(arrays["progress"]))
-            values = [arrays[f"v{i}"] for i in range(len(arrays.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, NotImplementedError, zipfile.BadZipFile) as error:
+        progress = json.loads(str(arrays.pop("progress")))
+        values = [arrays[f"v{i}"] for i in range(len(arrays))]
+        names = _without_counters(progress.pop("paths"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not a complete training state ({error})") from error
     variables = _variables(model)
     shapes = [tuple(variable.shape) for variable in variables]
-    names = _without_counters(progress.pop("paths"))
     if names != _variable_names(model) or [value.shape for value in values] != shapes:
         raise ValueError(f"{path}: the training state of another model")
     for variable, value in zip(variables, values, strict=True):

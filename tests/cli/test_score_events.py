@@ -198,7 +198,7 @@ def test_predictions_with_sub_clips_need_their_length(tmp_path):
     [
         ({"model": "gone.keras"}, "gone.keras"),
         ({"model": "gone.npz"}, "gone.npz: no such file"),
-        ({"model": "broken.npz"}, "broken.npz: must be a readable .npz file"),
+        ({"model": "broken.npz"}, "broken.npz: not a complete .npz file"),
         ({"model": "empty.npz"}, "empty.npz: must have framewise and seconds_per_frame; received: framewise"),
         ({"model": "other.npz"}, "other.npz: `framewise` must be (12, frames, 5) for"),
         ({"pack": "gone.h5"}, "gone.h5: no such file"),

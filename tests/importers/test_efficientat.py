@@ -74,3 +74,9 @@ def test_a_checkpoint_of_panns_is_rejected(tmp_path):
         ValueError, match="must be a checkpoint of EfficientAT's MN; received: no weights of `classifier.2`"
     ):
         import_efficientat(write_torch_zip(tmp_path / "a.pth", state, "model"), tmp_path / "a.keras", labels=CLASSES)
+
+
+def test_a_width_that_the_file_cannot_hold_is_rejected_before_a_network_is_built(tmp_path):
+    state = make_random_state({"classifier.2.weight": (128_000, 1), "classifier.5.weight": (5, 1)})
+    with pytest.raises(ValueError, match=r"EfficientAT's MN at width 100, at least 24,500,000,000 bytes; received: 5"):
+        import_efficientat(write_torch_zip(tmp_path / "wide.pt", state), tmp_path / "a.keras", labels=CLASSES)

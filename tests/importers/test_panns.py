@@ -112,6 +112,10 @@ def change_state(state, **changes):
             {"conv_block5.conv1.weight": np.zeros((128, 64, 3, 3), np.float32)},
             r"must be a checkpoint of PANNs' CNN10; received: 1 unexpected: conv_block5\.conv1\.weight$",
         ),
+        (
+            {"conv_block1.conv1.weight": np.zeros((64_000, 1, 3, 3), np.float32)},
+            r"must be a checkpoint of PANNs' CNN10 at width 1000, at least 2,600,000,000,000 bytes; received: ",
+        ),
         ({"fc1.bias": np.zeros(3, np.float32)}, r"1 of another shape: fc1\.bias is \(3,\), not \(64,\)$"),
         ({"fc1.bias": np.full(64, np.nan, np.float32)}, r"`fc1\.bias` must be finite; received: nan$"),
         (

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,12 @@ ARRAYS = {
     "count": np.array(7, np.int64),
     "empty": np.zeros((0, 3), np.float32),
 }
+
+
+# A list that holds a list twice, and so on: 2**60 elements in 300 bytes.
+NESTED_LISTS = pickle.EMPTY_LIST + b"".join(
+    pickle.BINPUT + bytes([i]) + pickle.POP + b"(" + 2 * (pickle.BINGET + bytes([i])) + pickle.LIST for i in range(60)
+)
 
 
 def read_all(path):
@@ -131,6 +139,10 @@ def test_a_malicious_file_is_rejected_and_nothing_runs(form, tmp_path):
             pickle_name("collections", "OrderedDict") + pickle_value(()) + pickle.NEWOBJ,
             "instruction NEWOBJ is not allowed",
         ),
+        (NESTED_LISTS + pickle_value("a") + pickle.STACK_GLOBAL, "a name that is not a short text"),
+        (pickle_value("a" * 300) + pickle_value("b") + pickle.STACK_GLOBAL, "a name that is not a short text"),
+        (pickle_value({5: 1}), "names of tensors must be short text; received: a int"),
+        (pickle_value({"a" * 300: 1}), "names of tensors must be short text; received: a long name, aaaa"),
         (b"cos\nsystem\n", "tensors only; received: `os.system`"),
         (b"(S'x'\nios\nsystem\n", "instruction INST is not allowed"),
         (
@@ -196,6 +208,26 @@ def test_compressed_members_are_rejected_before_they_are_decompressed(tmp_path):
         archive.writestr("archive/data/0", bytes(10**7))
     with pytest.raises(ValueError, match=r"member `archive/data.pkl` must be uncompressed"):
         read_all(path)
+
+
+def test_a_member_that_claims_more_bytes_than_the_file_has_is_rejected(tmp_path):
+    path = write_torch_zip(tmp_path / "a.pt", ARRAYS)
+    content = path.read_bytes().replace(struct.pack("<II", 48, 48), struct.pack("<II", 2**31, 2**31))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"member `archive/data/0` must be uncompressed and of a plausible size"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("opcode", [pickle.BINUNICODE8, pickle.BINBYTES8, pickle.LONG4, pickle.BINUNICODE])
+def test_a_length_beyond_the_file_takes_no_memory(opcode, tmp_path):
+    length = 8 if opcode in (pickle.BINUNICODE8, pickle.BINBYTES8) else 4
+    (tmp_path / "a.pt").write_bytes(b"\x80\x02" + opcode + (b"\xff" * length)[:-1] + b"\x7f")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"a\.pt: "):
+        TorchFile(tmp_path / "a.pt")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize(

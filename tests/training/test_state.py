@@ -81,7 +81,7 @@ def test_a_damaged_state_is_one_clear_line(tmp_path, saved, damage):
     path.write_bytes(damage(saved))
     model = build()
     before = variables(model)
-    with pytest.raises(ValueError, match=r"state.npz: not a complete training state \(") as caught:
+    with pytest.raises(ValueError, match=r"state.npz: not a complete .npz file \(") as caught:
         load_state(path, model)
     assert "\n" not in str(caught.value)
     for actual, expected in zip(variables(model), before, strict=True):
@@ -92,11 +92,15 @@ def test_other_numpy_files_are_rejected(tmp_path):
     path = tmp_path / "state.npz"
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match="state.npz: not a complete training state"):
+    with pytest.raises(ValueError, match="state.npz: not a complete .npz file"):
         load_state(path, build())
     np.savez(path, a=np.zeros(3))
     with pytest.raises(ValueError, match="state.npz: not a complete training state"):
         load_state(path, build())
+    for progress in ("[]", "null", "{}", '{"paths": 5}', '{"paths": [5]}', "{", "[" * 100_000):
+        np.savez(path, progress=np.array(progress))
+        with pytest.raises(ValueError, match="state.npz: not a complete training state"):
+            load_state(path, build())
 
 
 def test_the_state_of_another_model_is_rejected(tmp_path, saved):
