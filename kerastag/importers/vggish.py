@@ -80,7 +80,7 @@ def read_pca(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     for name, size in sizes.items():
         if name not in arrays or arrays[name].dtype.kind not in "fiu" or arrays[name].size != size:
             received = f"{arrays[name].dtype} of shape {arrays[name].shape}" if name in arrays else "nothing"
-            raise ValueError(f"{path}: `{name}` must be {size} numbers, of the PCA of VGGish; received: {received}")
+            raise ValueError(f"{path}: `{name}` must be {size} numbers of VGGish's PCA; received: {received}")
     means, eigen_vectors = (_convert(path, name, arrays[name]) for name in sizes)
     return means.reshape(-1), eigen_vectors.reshape(EMBEDDING_SIZE, EMBEDDING_SIZE)
 
