@@ -19,6 +19,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "export/raspberry_pi/README.md",
     "docs/runs.md",
+    "docs/tag.md",
 )
 PLACEHOLDER = re.compile(r"[A-Z_]+|…|\.\.\.")
 
@@ -96,3 +97,9 @@ def test_a_command_in_the_documentation_exists(document, command):
     options = known_options(verb, arguments)
     given = {argument.split("=")[0] for argument in normalize_options(arguments) if argument.startswith("--")}
     assert given <= options, given - options
+
+
+def test_every_option_of_tag_is_in_a_command_of_its_page():
+    page = [command for name, command in COMMANDS if name == "docs/tag.md"]
+    used = {argument for command in page for argument in shlex.split(command) if argument.startswith("--")}
+    assert known_options("tag", []) - used == {"-h", "--debug"}
