@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,13 +91,12 @@ def _kill(name: str, command: _Command, tries: int) -> tuple[str, int, int, str]
     output = command.make_output()
     command.run(output, ("strace", "-f", "-y", "-qq", "-o", str(log), "-e", f"trace={_CALLS}"))
     calls = [line.split(maxsplit=1) for line in log.read_text(errors="replace").splitlines()]
-    numbers, counts = [], dict.fromkeys(_CALLS.split(","), 0)
+    numbers, counts = [], Counter[tuple[str, str]]()
     for thread, call in calls:
-        # strace counts the calls of each thread; those of the main one are the first.
-        if thread == calls[0][0] and (system_call := call.partition("(")[0]) in counts:
-            counts[system_call] += 1
-            if str(output) in call:
-                numbers.append((system_call, counts[system_call]))
+        system_call = call.partition("(")[0]
+        counts[thread, system_call] += 1  # strace counts the calls of each thread, too.
+        if str(output) in call:
+            numbers.append((system_call, counts[thread, system_call]))
     reasons, kills = [], 0
     for i in np.linspace(0, len(numbers) - 1, min(tries, len(numbers))).astype(int):
         system_call, number = numbers[i]
