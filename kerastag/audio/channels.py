@@ -2,7 +2,10 @@
 
 import numpy as np
 
-__all__ = ["ChannelMixer", "parse_channel"]
+__all__ = ["CANCELLATION", "ChannelMixer", "parse_channel"]
+
+CANCELLATION = "its channels cancel each other, and their mean is silent or weak; choose a `channel`, such as left"
+"""What to tell about a recording or a stream whose channels cancel each other."""
 
 _NUMBERS = {"left": 1, "right": 2}
 _MIN_VARIANCE = 1e-8  # -80 dB of full scale; the channels of a quiet room may well cancel each other
@@ -68,7 +71,8 @@ class ChannelMixer:
         mono = block.mean(axis=1, dtype=np.float32)
         if len(block):
             loudest = float(compute_energies(block).max()) / len(block)
-            has_cancelled = loudest > _MIN_VARIANCE and float(mono.var()) < _MIN_RATIO * loudest
+            variance = float(compute_energies(mono[:, None])[0]) / len(block)
+            has_cancelled = loudest > _MIN_VARIANCE and variance < _MIN_RATIO * loudest
             self.num_cancelled += len(block) if has_cancelled else 0
             self.num_frames += len(block)
         return mono
@@ -81,5 +85,5 @@ class ChannelMixer:
 
 def compute_energies(block: np.ndarray) -> np.ndarray:
     """Compute the sum of the squares of every channel without its mean, `(channels,)`."""
-    centered = block - block.mean(axis=0, dtype=np.float64)
-    return np.einsum("fc,fc->c", centered, centered, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # Blocks of a live source may have NaN.
+        return len(block) * block.var(axis=0, dtype=np.float64)

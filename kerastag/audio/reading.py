@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import soxr
 
-from kerastag.audio.channels import ChannelMixer, compute_energies
+from kerastag.audio.channels import CANCELLATION, ChannelMixer, compute_energies
 from kerastag.audio.ffmpeg import decode_with_ffmpeg
 from kerastag.audio.levels import check_samples, measure_levels
 from kerastag.audio.libsndfile import DecodingError, decode_with_libsndfile
@@ -258,11 +258,7 @@ def _mix_to_mono(request: Request) -> Iterator[tuple[int, np.ndarray]]:
             raise ValueError(f"{request.name}: {error}") from None
         yield file_rate, mono
     if mixer.has_cancelled:
-        share = mixer.num_cancelled / mixer.num_frames
-        problem = (
-            f"its channels cancel each other in {100 * share:.0f} % of the time, where their mean is silent or weak"
-        )
-        request.warn(f"{problem}; choose a `channel`, such as left or loudest")
+        request.warn(f"{CANCELLATION} ({100 * mixer.num_cancelled / mixer.num_frames:.0f} % of the time)")
 
 
 def _find_loudest_channel(request: Request) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerastag._command import mask_urls
+from kerastag.audio.channels import parse_channel
 from kerastag.bundled import BUNDLED_MODEL
 
 __all__ = ["StreamConfig", "load_stream_config"]
@@ -68,6 +69,7 @@ class StreamConfig:
         encoding: Encoding of raw PCM, named as by arecord -f.
         rate: Sample rate of raw PCM or requested from a microphone, Hz; by default 16000 or the rate of the model.
         channels: Number of channels of raw PCM or requested from a microphone, at least 1.
+        channel: What to tag of several channels: their mean, left, right, loudest, or the number of one, from 1.
         queue_seconds: Duration of the audio that can wait before the oldest is dropped, seconds, at least 0.1.
         timeout_seconds: Time without audio after which the source is lost, seconds, at least 0.1: its events end,
             and the outputs get its state.
@@ -104,6 +106,7 @@ class StreamConfig:
     encoding: str = "S16_LE"
     rate: int | None = None
     channels: int = 1
+    channel: str = "mean"
     queue_seconds: float = 10.0
     timeout_seconds: float = 10.0
     silence_hours: float = 1.0
@@ -120,6 +123,7 @@ class StreamConfig:
             object.__setattr__(self, field.name, value)
         if not self.model:
             raise ValueError(f"`model` must be the path of a .tflite file or {BUNDLED_MODEL}; received: {self.model!r}")
+        parse_channel(self.channel)
         if not self.output:
             raise ValueError("`output` must have at least one output; received: none")
         for name, (low, high) in _LIMITS.items():

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import FrameType
 
+from kerastag.audio.channels import CANCELLATION, ChannelMixer
 from kerastag.edge.blocks import Block, BoundedAudioQueue
 from kerastag.edge.clock import read_clock
 from kerastag.edge.config import StreamConfig
@@ -29,6 +30,7 @@ __all__ = ["StreamService", "SystemdNotifier", "run_stream"]
 _RAW_SAMPLE_RATE = 16_000
 # Delay from which on audio counts as missing. A network may delay it by more than the timeout of its source.
 _MICROPHONE_GAP_SECONDS, _NETWORK_GAP_SECONDS = 2.0, 15.0
+_CANCELLATION_SECONDS = 10.0
 _INVALID_LOG_SECONDS = 3_600.0  # Samples that are not audio are reported at most once in this time.
 
 
@@ -64,6 +66,7 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
         pcm=PcmFormat(config.encoding, config.rate or _RAW_SAMPLE_RATE, config.channels),
         microphone_rate=config.rate,
         channels=config.channels,
+        channel=config.channel,
         timeout_seconds=config.timeout_seconds,
         log=log,
     )
@@ -108,6 +111,7 @@ class StreamService:
         self._source, self._sinks, self._config, self._log = source, sinks, config, log
         self._notifier = notifier or SystemdNotifier(os.environ)
         self._must_reopen = False
+        self._mixer, self._has_reported_cancellation = ChannelMixer(config.channel), False
         self._state = "" if source.live else "listening"
         self._monitor = SourceMonitor(self._state, config.timeout_seconds, 3_600 * config.silence_hours)
         self._invalid_blocks, self._invalid_log_time = 0, -_INVALID_LOG_SECONDS
@@ -154,7 +158,7 @@ class StreamService:
 
     def _process_block(self, block: Block) -> None:
         try:
-            results = self._tagger.feed_block(block)
+            results = self._tagger.feed_block(self._mix(block))
         except InvalidSamplesError as error:
             self._log_invalid(error)
             self._monitor.add_invalid(block.seconds)
@@ -166,6 +170,21 @@ class StreamService:
             stats = self._tagger.compute_stats()
             self._sinks.write_audio(block.samples, block.sample_rate, stats.audio_seconds + stats.lost_seconds)
         self._write_results(results)
+
+    def _mix(self, block: Block) -> Block:
+        """Mix the channels of a block to mono, and report channels that cancel each other, once."""
+        if block.samples.ndim == 1:
+            return block
+        try:
+            mixed = block._replace(samples=self._mixer.mix(block.samples))
+        except ValueError as error:
+            raise ValueError(f"{self._source.name}: {error}") from None
+        if self._mixer.num_frames >= _CANCELLATION_SECONDS * block.sample_rate:
+            if self._mixer.has_cancelled and not self._has_reported_cancellation:
+                self._has_reported_cancellation = True
+                self._log(f"{self._source.name}: warning: {CANCELLATION}")
+            self._mixer = ChannelMixer(self._config.channel)
+        return mixed
 
     def _update_state(self) -> None:
         """Report the state of the source if it has changed; where the source is lost, end the events that go on."""

@@ -65,7 +65,7 @@ def test_channels_that_cancel_each_other_are_one_warning_with_the_name_of_the_fi
     path = write_channels(tmp_path / "clip.wav", SINE, np.float32(gain) * SINE)
     with pytest.warns(audio.AudioWarning) as caught:
         audio.load(path, 8_000)
-    message = f"{path}: its channels cancel each other in 100 % of the time"
+    message = f"{path}: its channels cancel each other"
     assert [str(warning.message)[: len(message)] for warning in caught] == [message]
     for channel in ("left", "loudest"):
         audio.load(path, 8_000, channel=channel)  # a warning would be an error
@@ -75,7 +75,7 @@ def test_channels_that_cancel_each_other_in_a_part_of_a_recording_are_noticed(tm
     second = SINE.copy()
     second[16_000:] *= -1
     path = write_channels(tmp_path / "clip.wav", SINE, second)
-    with pytest.warns(audio.AudioWarning, match=r"cancel each other in (4|5)\d % of the time"):
+    with pytest.warns(audio.AudioWarning, match=r"cancel each other.*\((4|5)\d % of the time\)"):
         audio.load(path, 16_000)
 
 

@@ -250,6 +250,25 @@ def test_a_source_of_blocks_that_are_not_audio_is_lost_and_writes_one_line(loud_
     assert lines[1:] == ["blocks: no audio for 1 s; the source is lost, and its events have ended"]
 
 
+@pytest.mark.parametrize("channel", ["mean", "left", "2", "loudest"])
+def test_channels_that_cancel_each_other_are_reported_once_and_one_can_be_chosen(loud_model, channel):
+    tones = np.concatenate([generate_tones()] * 5)
+    lines = []
+    source = FakeSource(split_blocks(np.stack([tones, -tones], axis=1)))
+    service, sink, _ = create_service(loud_model, source, lines.append, channel=channel)
+    service.run()
+    is_mean = channel == "mean"
+    assert len([line for line in lines if "its channels cancel each other" in line]) == is_mean
+    assert bool(sink.events) != is_mean
+
+
+def test_a_channel_that_a_live_source_lacks_ends_the_stream_with_one_line(loud_model):
+    source = FakeSource(split_blocks(np.zeros((16_000, 2), np.float32)))
+    service, _, _ = create_service(loud_model, source, channel="3")
+    with pytest.raises(ValueError, match="`channel` must be at most the number of channels, 2; received: 3"):
+        service.run()
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_a_source_that_fails_ends_the_stream_with_its_error(loud_model, live):
     source = FakeSource([*split_blocks(generate_tones(2.5)), OSError("gone")], live)

@@ -42,7 +42,7 @@ def test_the_command_warns_of_channels_that_cancel_each_other_and_takes_one(mode
     command = ["tag", path, "--model", str(model), "--format", "csv"]
     assert main(command) == 0
     cancelled, errors = capsys.readouterr()
-    assert f"warning: {path}: its channels cancel each other in 100 % of the time" in errors
+    assert f"warning: {path}: its channels cancel each other" in errors
     assert main([*command, "--channel", "loudest"]) == 0
     loudest, errors = capsys.readouterr()
     assert "warning" not in errors

@@ -53,6 +53,7 @@ def open_source(
     pcm: PcmFormat | None = None,
     microphone_rate: int | None = None,
     channels: int = 1,
+    channel: str | int = "mean",
     timeout_seconds: float = 10.0,
     log: Callable[[str], None] = print,
 ) -> Source:
@@ -66,6 +67,7 @@ def open_source(
         pcm: Format of standard input without a WAV header; None is 16 bits, 16 kHz, one channel.
         microphone_rate: Sample rate to request from a microphone instead of `sample_rate`, Hz.
         channels: Number of channels to request from a microphone, at least 1.
+        channel: What to make of several channels of a recording, as in `kerastag.audio.load`.
         timeout_seconds: Time without audio after which a microphone or a URL is reopened, seconds, above 0.
         log: Function that takes one line of text for the user, such as that the source is lost or back.
 
@@ -96,7 +98,7 @@ def open_source(
     from kerastag.edge.sources.ffmpeg import FfmpegSession, is_live_url, is_url
 
     if not is_url(source):
-        return RecordingSource(source, sample_rate, realtime=realtime)
+        return RecordingSource(source, sample_rate, realtime=realtime, channel=channel)
     if realtime or is_live_url(source):
         return ReopeningSource(functools.partial(FfmpegSession, source, timeout_seconds, live=True), log)
     return FfmpegSession(source, timeout_seconds)
@@ -108,17 +110,24 @@ class RecordingSource:
     While iterating, it raises the errors of `kerastag.audio.load`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], sample_rate: int, *, realtime: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sample_rate: int,
+        *,
+        realtime: bool = False,
+        channel: str | int = "mean",
+    ) -> None:
         self.name = os.fspath(path)
         self.live = realtime
-        self._rate = sample_rate
+        self._rate, self._channel = sample_rate, channel
         self._stop = threading.Event()
         if not os.path.exists(path):  # noqa: PTH110
             raise FileNotFoundError(f"{self.name}: no such file")
 
     def __iter__(self) -> Iterator[Block]:
         start_time, samples_so_far = read_clock(), 0
-        for samples in audio.read_blocks(self.name, self._rate, BLOCK_SECONDS):
+        for samples in audio.read_blocks(self.name, self._rate, BLOCK_SECONDS, channel=self._channel):
             captured_at = start_time + samples_so_far / self._rate if self.live else None
             samples_so_far += len(samples)
             if self.live:
