@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from kerastag.card import Card
 from kerastag.events import Event, EventRules, EventTracker
 from kerastag.tagger.results import Tag, WindowPooling
 from kerastag.tagger.tagger import Tagger
@@ -123,8 +122,9 @@ class RecordingTagger:
         self._mids = [labels.mids[k] for k in self._classes]
         self._thresholds = [threshold or 0.0] * len(self._classes)
         onset_thresholds = self._thresholds
+        card_thresholds = tagger.card.thresholds or ()
         if threshold is None or use_card_thresholds:
-            onset_thresholds = [_get_thresholds(tagger.card)[k] for k in self._classes]
+            onset_thresholds = [card_thresholds[k] for k in self._classes]
         if use_card_thresholds:
             self._thresholds = onset_thresholds
         offset_thresholds = None if off_threshold is None else [min(off_threshold, on) for on in onset_thresholds]
@@ -188,7 +188,3 @@ class RecordingTagger:
                 tag = Tag(labels.names[k], labels.mids[k], event.peak_probability)
                 events.append(TaggedEvent(event.onset_seconds, min(event.offset_seconds, duration_seconds), tag))
         return events
-
-
-def _get_thresholds(card: Card) -> tuple[float, ...]:
-    return card.thresholds or ()
