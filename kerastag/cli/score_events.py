@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from kerastag.cli.parsers import add_verb, get_options
+from kerastag.cli.parsers import add_column_options, add_verb, get_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -15,9 +15,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--pack", required=True, metavar="EVAL.h5", help="Pack with the clips to score.")
     parser.add_argument(
         "--events",
-        metavar="TSV",
-        help="Ground truth with the columns filename onset offset event_label (default: EVAL.tsv beside the pack).",
+        metavar="TABLE",
+        help="Ground truth with the columns filename onset offset event_label, or a table of Raven, Audacity or "
+        "Whombat (default: EVAL.tsv beside the pack).",
     )
+    add_column_options(parser)
     thresholds = parser.add_mutually_exclusive_group()
     thresholds.add_argument("--tune", metavar="VALID.h5", help="Another pack, on which thresholds are tuned.")
     thresholds.add_argument("--threshold", type=float, help="Threshold of all classes (default: those of the card).")

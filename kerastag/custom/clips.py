@@ -1,17 +1,28 @@
 """The clips of a run: the user's recordings, and clips of background after them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import soxr
 
-from kerastag import audio
 from kerastag.audio.formats import find_audio_files
 from kerastag.custom.config import CustomConfig
-from kerastag.data.audio_lists import read_audio_list
+from kerastag.data.audio_lists import Recording, read_audio_list, report_list
+from kerastag.data.other_sounds import OtherSounds
+from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE
 from kerastag.data.splits import assign_folds
 
-__all__ = ["BACKGROUND", "Clips", "load_clips", "load_waveform", "synthesize_background"]
+__all__ = [
+    "BACKGROUND",
+    "Clip",
+    "Clips",
+    "load_clips",
+    "read_windows",
+    "synthesize_background",
+    "synthesize_other_sounds",
+]
 
 BACKGROUND = "background"
 """Name of the class of clips that contain none of the other classes."""
@@ -19,6 +30,12 @@ BACKGROUND = "background"
 _NOISE_SECONDS = 5
 _SPECTRAL_TILTS = (0.0, 0.5, 1.0)  # white, pink and brown noise
 _NOISE_LEVELS = (1e-4, 3e-4, 1e-3)
+_NUM_OTHER_SOUNDS = 48
+_OTHER_SOUND_PEAKS = (-2.0, -0.3)  # powers of ten
+
+
+Clip = Recording | np.ndarray
+"""A recording, or the waveform of synthetic background."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +46,15 @@ class Clips:
         source: Folder or list that the recordings come from, for messages.
         missing: Names in the list of recordings for which there is no file.
         class_names: Names of the classes.
-        audio: Path of every recording, or the waveform of synthetic background.
+        audio: Recordings, or waveforms of synthetic background.
         targets: Labels, bool `(clips, classes)`.
-        folds: Fold of every recording from 0, int `(clips,)`; -1 for background, which is always trained on.
+        folds: Fold of every clip from 0, int `(clips,)`; -1 for background that is always trained on.
     """
 
     source: str
     missing: tuple[str, ...]
     class_names: tuple[str, ...]
-    audio: tuple[Path | np.ndarray, ...]
+    audio: tuple[Clip, ...]
     targets: np.ndarray
     folds: np.ndarray
 
@@ -51,7 +68,7 @@ class Clips:
 
     @property
     def recordings(self) -> np.ndarray:
-        """Rows of the user's recordings, which can be held out."""
+        """Rows of the clips that can be held out: the user's recordings, and background where no other class is."""
         return np.flatnonzero(self.folds >= 0)
 
     @property
@@ -65,39 +82,61 @@ def load_clips(config: CustomConfig, sample_rate: int) -> Clips:
 
     Raises:
         FileNotFoundError: There is no such folder or list.
-        ValueError: A line of the list is invalid, the recordings cannot be assigned to folds, or `background` is not a
-            folder of recordings.
+        ValueError: A line of the list is invalid, the recordings cannot be assigned to folds, `background` is not a
+            folder of recordings, or there is nothing that the only class could be told apart from.
     """
-    listed = read_audio_list(config.audio_dir, config.labels)
+    listed = read_audio_list(
+        config.audio_dir,
+        config.labels,
+        path_column=config.path_column,
+        label_column=config.label_column,
+        separator=config.separator,
+        excerpts=config.excerpts,
+    )
+    report_list(listed)
     folds = assign_folds(listed, config.folds, pattern=config.fold_pattern, seed=config.seeds[0])
-    background = _load_background(config.background, sample_rate)
+    has_negatives = not listed.targets.all()
+    background = _load_background(config.background, sample_rate, with_other_sounds=not has_negatives)
     names = listed.labels.names
     class_names = (*names, BACKGROUND) if background and BACKGROUND not in names else names
+    if not has_negatives and class_names == names:
+        raise ValueError(
+            f"{listed.source}: must have recordings without {names[0]!r}, or `background` must be a folder or synthetic"
+        )
     targets = np.zeros((len(listed) + len(background), len(class_names)), bool)
     targets[: len(listed), : len(names)] = listed.targets
+    background_folds = np.full(len(background), -1)
     if background:
         targets[len(listed) :, class_names.index(BACKGROUND)] = True
+        if not has_negatives:
+            background_folds = np.arange(len(background)) % (folds.max() + 1)
     return Clips(
         source=listed.source,
         missing=listed.missing,
         class_names=class_names,
-        audio=(*(recording.path for recording in listed.recordings), *background),
+        audio=(*listed.recordings, *background),
         targets=targets,
-        folds=np.concatenate([folds, np.full(len(background), -1)]),
+        folds=np.concatenate([folds, background_folds]),
     )
 
 
-def load_waveform(clip: Path | np.ndarray, sample_rate: int, max_seconds: float) -> np.ndarray:
-    """Load an element of `Clips.audio` as a mono waveform, padded with zeros to at least one second.
+def read_windows(
+    clip: Clip, sample_rate: int, window_seconds: float, channel: str | int = "mean"
+) -> Iterator[np.ndarray]:
+    """Read a clip in windows of at most `window_seconds`, the last one of at least half a second, in constant memory.
+
+    A window that is shorter than a second is padded with zeros.
 
     Raises:
         ValueError: The file is not audio, or is damaged.
         OSError: The file cannot be read.
     """
     if isinstance(clip, np.ndarray):
-        return clip
-    waveform = audio.load(clip, sample_rate, duration_seconds=max_seconds)
-    return np.pad(waveform, (0, max(0, sample_rate - len(waveform))))
+        yield clip
+        return
+    for number, window in enumerate(clip.read_blocks(sample_rate, channel=channel, block_seconds=window_seconds)):
+        if not number or len(window) >= sample_rate / 2:
+            yield np.pad(window, (0, max(0, sample_rate - len(window))))
 
 
 def synthesize_background(sample_rate: int) -> list[np.ndarray]:
@@ -118,13 +157,26 @@ def synthesize_background(sample_rate: int) -> list[np.ndarray]:
     return waveforms
 
 
-def _load_background(background: str, sample_rate: int) -> list[Path | np.ndarray]:
+def synthesize_other_sounds(sample_rate: int) -> list[np.ndarray]:
+    """Synthesize clips of noises, tones, and speech-like and music-like sounds, the same for each call."""
+    sounds, random, waveforms = OtherSounds(), np.random.default_rng(0), []
+    for _ in range(_NUM_OTHER_SOUNDS):
+        waveform = sounds.load_waveform(sounds.draw(random, _NOISE_SECONDS))
+        waveform = soxr.resample(waveform, MIX_SAMPLE_RATE, sample_rate)
+        peak = 10 ** random.uniform(*_OTHER_SOUND_PEAKS)
+        waveform = np.pad(waveform, (0, max(0, sample_rate - len(waveform))))
+        waveforms.append((peak * waveform / np.abs(waveform).max()).astype(np.float32))
+    return waveforms
+
+
+def _load_background(background: str, sample_rate: int, with_other_sounds: bool) -> list[Clip]:
     if background == "none":
         return []
     if background == "synthetic":
-        return [*synthesize_background(sample_rate)]
+        others = synthesize_other_sounds(sample_rate) if with_other_sounds else []
+        return [*synthesize_background(sample_rate), *others]
     folder = Path(background)
-    paths = find_audio_files(folder)
+    paths = find_audio_files(folder) if folder.is_dir() else []
     if not paths:
         raise ValueError(f"`background` must be synthetic, none or a folder of recordings; received: {background!r}")
-    return [folder / path for path in paths]
+    return [Recording(folder / path, path.as_posix(), ()) for path in paths]

@@ -1,8 +1,10 @@
 """Configuration of a tagger of the user's own sounds."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from kerastag.audio.channels import parse_channel
+from kerastag.data.audio_lists import Excerpts
 from kerastag.training.config import check_value
 
 __all__ = ["CustomConfig"]
@@ -14,7 +16,15 @@ class CustomConfig:
 
     Args:
         audio_dir: Folder that contains one folder per class, or that the paths in `labels` are relative to; required.
-        labels: CSV file with the columns `path,labels` and optionally `fold`; None for one folder per class.
+        labels: Table of labels, with columns such as `path`, `labels` and `fold`, or of ESC-50, UrbanSound8K, FSD50K,
+            DCASE, AudioSet, Raven, Audacity or Whombat; or a folder with one table for each recording. None for one
+            folder per class.
+        path_column: Column of file names in `labels`; None takes the usual names, such as `path` and `filename`.
+        label_column: Column of labels in `labels`, or key of Whombat's tags; None takes the usual names.
+        separator: Text between the labels of a cell; None takes `;`, `|` and commas that are not in a name.
+        excerpts: What labels with a start and an end make of a recording: a clip of each labeled part (`cut`), silence
+            outside of the labeled parts (`mask`), or the whole recording (`whole`).
+        channel: Channel of recordings with several: `mean`, `left`, `right`, `loudest`, or a number from 1.
         model: Backbone: a `.keras` file with a card, or the name of published weights.
         folds: Number of folds of the cross-validation, at least 3. 0 for none: thresholds are then selected on the
             clips that were trained on.
@@ -26,8 +36,10 @@ class CustomConfig:
         segments: What a bag consists of: the output frames of the backbone, embeddings of seconds (which `kerastag
             stream --head` needs), or whichever is better on clips that are held out of the training clips.
         background: Source of an additional class for everything else: synthetic silence and faint noise (`synthetic`),
-            a folder of recordings, or `none`.
-        max_seconds: Length above which only the beginning of a recording is used, above 0 s.
+            a folder of recordings, or `none`. If every recording has all classes, as with a single one, background is
+            held out in the folds too, and synthetic background contains other sounds.
+        max_seconds: Length of the windows in which a longer recording is read, above 0 s. A recording is one bag,
+            however long it is.
         fine_tune: Whether to train the backbone too, after the head.
         run_dir: Run folder, created if missing; `runs/custom/seed_SEED` by default.
         units: Width of the head, at least 1.
@@ -47,6 +59,11 @@ class CustomConfig:
 
     audio_dir: str = ""
     labels: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    separator: str | None = None
+    excerpts: Excerpts = "cut"
+    channel: str = "mean"
     model: str = "mn04_as"
     folds: int = 5
     fold_pattern: str | None = None
@@ -70,6 +87,8 @@ class CustomConfig:
     def __post_init__(self) -> None:
         if self.background == "made_up":  # the name before version 0.1
             object.__setattr__(self, "background", "synthetic")
+        parse_channel(self.channel)
+        check_value("excerpts", self.excerpts, self.excerpts in get_args(Excerpts), "cut, mask or whole")
         check_value("audio_dir", self.audio_dir, self.audio_dir != "", "a folder of recordings")
         for name in ("units", "steps", "batch_size", "fine_tune_steps", "fine_tune_batch_size"):
             check_value(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")

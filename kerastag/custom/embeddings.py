@@ -12,18 +12,20 @@ from keras import ops
 
 from kerastag._keras import list_ancestors
 from kerastag.card import Card
-from kerastag.custom.clips import Clips, load_waveform
+from kerastag.custom.clips import Clips, read_windows
+from kerastag.data.audio_lists import report_skipped
 from kerastag.files import write_atomically
 from kerastag.layers.patchwise import Patchwise
 from kerastag.models.loading import load_model
 
-__all__ = ["KINDS", "Embeddings", "Kind", "PretrainedBackbone", "embed_clips", "load_backbone"]
+__all__ = ["KINDS", "Embeddings", "Kind", "PretrainedBackbone", "embed_clips", "load_backbone", "merge_segments"]
 
 Kind = Literal["frames", "seconds"]
 """What a bag consists of: the output frames of the backbone, or its embeddings of seconds."""
 
 KINDS: tuple[Kind, ...] = ("frames", "seconds")
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
+_MAX_SEGMENTS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +53,21 @@ class Embeddings:
     Attributes:
         bags: For each kind of segments, one array `(segments, features)` per clip.
         clip: Embeddings of the whole clips, float32 `(clips, features)`.
+        num_windows: Number of windows in which each clip was read, int `(clips,)`.
         is_readable: Whether each clip could be read, bool `(clips,)`; the embeddings of the others have no meaning.
         errors: Messages of the clips that could not be read.
     """
 
     bags: dict[Kind, list[np.ndarray]]
     clip: np.ndarray
+    num_windows: np.ndarray
     is_readable: np.ndarray
     errors: tuple[str, ...]
 
     def select(self, rows: np.ndarray) -> "Embeddings":
         """Select clips by row number."""
         bags = {kind: [bags[row] for row in rows] for kind, bags in self.bags.items()}
-        return Embeddings(bags, self.clip[rows], self.is_readable[rows], self.errors)
+        return Embeddings(bags, self.clip[rows], self.num_windows[rows], self.is_readable[rows], self.errors)
 
 
 def load_backbone(path: Path) -> PretrainedBackbone:
@@ -109,56 +113,85 @@ def _embed_seconds(clip_embedder: keras.Model, sample_rate: int) -> keras.Model:
     return keras.Model(waveform, Patchwise(network, sample_rate, name="seconds")(ops.expand_dims(padded, -1)))
 
 
-def embed_clips(backbone: PretrainedBackbone, clips: Clips, max_seconds: float, cache_folder: Path) -> Embeddings:
+def embed_clips(
+    backbone: PretrainedBackbone, clips: Clips, max_seconds: float, cache_folder: Path, channel: str | int = "mean"
+) -> Embeddings:
     """Compute the embeddings of clips, or read them from the cache, which has one file per set of clips.
 
-    Clips that cannot be read are named on standard error; if no recording can be read, it is a ValueError.
+    A label says that its class is somewhere in the recording. So a recording longer than `max_seconds` is one bag too,
+    not several, most of which would have a label without its sound; it is read in windows of this length. A bag of more
+    than 128 segments, or those of one window, would take too long to train on: where the embeddings change least from
+    one segment to the next, they are averaged, which hardly touches a short sound in a long silence.
+
+    Clips that cannot be read are named on standard error; a class without any that can be read is a ValueError.
     """
-    cache_file = cache_folder / f"{_compute_key(backbone, clips, max_seconds)}.npz"
+    cache_file = cache_folder / f"{_compute_key(backbone, clips, max_seconds, channel)}.npz"
     embeddings = _read_cache(cache_file)
-    if embeddings is None:
-        embeddings = _compute_embeddings(backbone, clips, max_seconds)
+    if embeddings is None or len(embeddings.num_windows) != len(clips):
+        embeddings = _compute_embeddings(backbone, clips, max_seconds, channel)
         _write_cache(cache_file, embeddings)
-    for error in embeddings.errors:
-        print(f"skipped: {error}", file=sys.stderr)
-    recordings = clips.recordings
-    if not embeddings.is_readable[recordings].any():
-        raise ValueError(f"{clips.source}: none of {len(recordings)} recordings can be read: {embeddings.errors[0]}")
+    report_skipped(embeddings.errors, len(clips))
+    lost = np.flatnonzero(clips.targets.any(axis=0) & ~clips.targets[embeddings.is_readable].any(axis=0))
+    if len(lost):
+        names = ", ".join(clips.class_names[k] for k in lost[:5]) + (", …" if len(lost) > 5 else "")
+        raise ValueError(f"{clips.source}: no recording of {names} can be read: {embeddings.errors[0]}")
     return embeddings
 
 
-def _compute_embeddings(backbone: PretrainedBackbone, clips: Clips, max_seconds: float) -> Embeddings:
+def merge_segments(bag: np.ndarray, max_segments: int) -> np.ndarray:
+    """Average neighboring segments of a bag `(segments, features)` where they differ least, to at most `max_segments`.
+
+    >>> merge_segments(np.array([[0.0], [0.0], [9.0], [0.0], [1.0]]), 3).ravel().tolist()
+    [0.0, 9.0, 0.5]
+    """
+    if len(bag) <= max_segments:
+        return bag
+    changes = np.linalg.norm(np.diff(bag, axis=0), axis=1)
+    starts = np.concatenate([[0], np.sort(np.argsort(-changes, kind="stable")[: max_segments - 1]) + 1])
+    return np.add.reduceat(bag, starts, axis=0) / np.diff([*starts, len(bag)])[:, None].astype(bag.dtype)
+
+
+def _compute_embeddings(
+    backbone: PretrainedBackbone, clips: Clips, max_seconds: float, channel: str | int
+) -> Embeddings:
     from tqdm import tqdm
 
     frames, seconds = backbone.embedders["frames"], backbone.embedders["seconds"]
     frames_and_clip = keras.Model(frames.input, [frames.output, backbone.clip_embedder.output])
     bags: dict[Kind, list[np.ndarray]] = {kind: [] for kind in KINDS}
-    clip_embeddings, is_readable, errors = [], [], []
+    clip_embeddings, num_windows, is_readable, errors = [], [], [], []
+
+    def embed(waveform: np.ndarray) -> list[np.ndarray]:
+        outputs = [*frames_and_clip.predict_on_batch(waveform[None]), seconds.predict_on_batch(waveform[None])]
+        return [np.asarray(output[0], np.float32) for output in outputs]
+
     for clip in tqdm(clips.audio, unit="clip", dynamic_ncols=True, disable=None, file=sys.stderr):
         try:
-            waveform = load_waveform(clip, backbone.card.sample_rate, max_seconds)
+            windows = [embed(window) for window in read_windows(clip, backbone.card.sample_rate, max_seconds, channel)]
             is_readable.append(True)
         except (ValueError, OSError) as error:
-            waveform = np.zeros(backbone.card.sample_rate, np.float32)
+            windows = [embed(np.zeros(backbone.card.sample_rate, np.float32))]
             is_readable.append(False)
             errors.append(str(error))
-        frame_embeddings, clip_embedding = frames_and_clip.predict_on_batch(waveform[None])
-        bags["frames"].append(np.asarray(frame_embeddings[0], np.float32))
-        bags["seconds"].append(np.asarray(seconds.predict_on_batch(waveform[None])[0], np.float32))
-        clip_embeddings.append(np.asarray(clip_embedding[0], np.float32))
-    return Embeddings(bags, np.stack(clip_embeddings), np.array(is_readable), tuple(errors))
+        frame_bags, window_embeddings, second_bags = zip(*windows, strict=True)
+        for kind, parts in zip(KINDS, (frame_bags, second_bags), strict=True):
+            bags[kind].append(merge_segments(np.concatenate(parts), max(_MAX_SEGMENTS, len(parts[0]))))
+        clip_embeddings.append(np.mean(window_embeddings, axis=0))
+        num_windows.append(len(windows))
+    return Embeddings(bags, np.stack(clip_embeddings), np.array(num_windows), np.array(is_readable), tuple(errors))
 
 
-def _compute_key(backbone: PretrainedBackbone, clips: Clips, max_seconds: float) -> str:
+def _compute_key(backbone: PretrainedBackbone, clips: Clips, max_seconds: float, channel: str | int) -> str:
     """Compute the hash of everything that embeddings depend on."""
-    digest = hashlib.sha256(f"{_CACHE_FORMAT} {max_seconds}".encode())
+    digest = hashlib.sha256(f"{_CACHE_FORMAT} {max_seconds} {channel}".encode())
     digest.update(backbone.path.read_bytes())
     for clip in clips.audio:
         if isinstance(clip, np.ndarray):
             digest.update(clip.tobytes())
         else:
-            status = clip.stat()
-            digest.update(f"{clip} {status.st_size} {status.st_mtime_ns}".encode())
+            status = clip.path.stat()
+            part = clip.start_seconds, clip.end_seconds, clip.labeled_parts
+            digest.update(f"{clip.path} {part} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 
@@ -168,13 +201,15 @@ def _read_cache(file: Path) -> Embeddings | None:
         # Opened here, since np.load leaves a damaged file open.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             bags = {kind: np.split(arrays[kind], arrays[f"{kind}_ends"][:-1]) for kind in KINDS}
-            return Embeddings(bags, arrays["clip"], arrays["readable"], tuple(arrays["errors"].tolist()))
+            errors = tuple(arrays["errors"].tolist())
+            return Embeddings(bags, arrays["clip"], arrays["num_windows"], arrays["readable"], errors)
     except Exception:  # Whatever the damage, embeddings can be computed again.
         return None
 
 
 def _write_cache(file: Path, embeddings: Embeddings) -> None:
     arrays: dict[str, Any] = {"clip": embeddings.clip, "readable": embeddings.is_readable}
+    arrays["num_windows"] = embeddings.num_windows
     for kind, bags in embeddings.bags.items():
         arrays |= {kind: np.concatenate(bags), f"{kind}_ends": np.cumsum([len(bag) for bag in bags])}
     arrays["errors"] = np.array(embeddings.errors, dtype=str)

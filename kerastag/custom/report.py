@@ -1,6 +1,5 @@
 """The results of a run: thresholds, metrics by class, confusions, and the tables for people."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -8,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
-from kerastag.custom.clips import BACKGROUND, Clips, load_clips, load_waveform
+from kerastag.custom.clips import Clips, load_clips, read_windows
 from kerastag.custom.config import CustomConfig
-from kerastag.custom.tagger import predict_waveforms
+from kerastag.custom.tagger import predict_windows
+from kerastag.data.audio_lists import report_skipped
 from kerastag.files import format_csv
 from kerastag.markdown import format_table
 from kerastag.metrics.classification import Metrics, compute_metrics
@@ -50,16 +51,15 @@ def evaluate_custom_run(path: str | Path) -> Metrics:
     saved_metrics = folder.metrics()
     config = _read_config(folder)
     card = Card.read(folder.model_path)
-    # Only the user's recordings are evaluated, and all of them, whatever their folds.
-    clips = load_clips(replace(config, background="none", folds=0), card.sample_rate)
+    clips = load_clips(replace(config, folds=0), card.sample_rate)  # all recordings, whatever their folds
+    clips = clips.select(clips.recordings)
     names = card.labels.names if card.labels else ()
-    if clips.class_names not in (names, tuple(name for name in names if name != BACKGROUND)):
+    if clips.class_names != names:
         raise ValueError(
             f"{clips.source}: must have the classes of {folder.path}, {', '.join(names)}; received: "
             f"{', '.join(clips.class_names)}"
         )
-    waveforms, rows = _load_readable(clips, card.sample_rate, config.max_seconds)
-    predictions = predict_waveforms(load_model(folder.model_path), waveforms)
+    predictions, rows = _predict_readable(load_model(folder.model_path), clips, config, card.sample_rate)
     targets = clips.targets[rows]
     present = np.flatnonzero(targets.any(axis=0))
     columns = [names.index(clips.class_names[k]) for k in present]
@@ -130,7 +130,7 @@ def save_results(
     """Write the results of a run into its folder and return the content of `metrics.json`.
 
     `probabilities` are those of the recordings, `(seeds, recordings, classes)`. `results` are JSON values: `kinds`,
-    `folds`, `logistic`, `errors`, `embedding_seconds` and `seconds`.
+    `folds`, `logistic`, `errors`, `num_long`, `embedding_seconds` and `seconds`.
     """
     y_true = np.tile(clips.targets[clips.recordings], (len(probabilities), 1))
     y_score = probabilities.reshape(len(y_true), -1)
@@ -190,18 +190,22 @@ def _read_config(folder: RunFolder) -> CustomConfig:
         raise ValueError(f"{folder.path}: damaged configuration: {error}") from error
 
 
-def _load_readable(clips: Clips, sample_rate: int, max_seconds: float) -> tuple[list[np.ndarray], list[int]]:
-    """Load the clips that can be read, return them with their row numbers, and name the others on standard error."""
-    waveforms, rows = [], []
+def _predict_readable(
+    tagger: Any, clips: Clips, config: CustomConfig, sample_rate: int
+) -> tuple[np.ndarray, list[int]]:
+    """Predict the clips that can be read, return their row numbers too, and name the others on standard error."""
+    predictions, rows, errors = [], [], []
     for row, clip in enumerate(clips.audio):
+        windows = read_windows(clip, sample_rate, config.max_seconds, parse_channel(config.channel))
         try:
-            waveforms.append(load_waveform(clip, sample_rate, max_seconds))
+            predictions.append(predict_windows(tagger, windows))
             rows.append(row)
         except (ValueError, OSError) as error:
-            print(f"skipped: {error}", file=sys.stderr)
+            errors.append(error)
+    report_skipped(errors, len(clips))
     if not rows:
-        raise ValueError(f"{clips.source}: none of {len(clips)} recordings can be read")
-    return waveforms, rows
+        raise ValueError(f"{clips.source}: none of {len(clips)} recordings can be read: {errors[0]}")
+    return np.stack(predictions), rows
 
 
 def _format_scores(config: CustomConfig, clips: Clips, content: Mapping[str, Any]) -> list[str]:
@@ -210,6 +214,9 @@ def _format_scores(config: CustomConfig, clips: Clips, content: Mapping[str, Any
         f"{len(rows)} clips, {int(clips.targets[rows].any(axis=0).sum())} classes; "
         f"embeddings {content['embedding_seconds']:.0f} s, in all {content['seconds']:.0f} s"
     )
+    if content["num_long"]:
+        whole = "each of them whole, as one bag"
+        summary += f"; {content['num_long']} recordings longer than {config.max_seconds:g} s, {whole}"
     scores = content["folds"]
     if not scores:
         return [summary, "", "no cross-validation: these metrics are of the clips that the tagger was trained on"]

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kerastag._provenance import package_versions
+from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
 from kerastag.custom.clips import Clips, load_clips
 from kerastag.custom.config import CustomConfig
@@ -56,15 +57,18 @@ def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
 
 
 def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path: Path) -> dict[str, Any]:
-    if clips.missing:
-        print(f"missing: {len(clips.missing)} recordings: {', '.join(clips.missing)}", file=sys.stderr)
     enable_determinism()
     start = time.perf_counter()
     backbone = load_backbone(backbone_path)
-    embeddings = embed_clips(backbone, clips, config.max_seconds, get_cache_folder() / "embeddings")
+    embeddings = embed_clips(
+        backbone, clips, config.max_seconds, get_cache_folder() / "embeddings", parse_channel(config.channel)
+    )
     embedding_seconds = time.perf_counter() - start
     readable = np.flatnonzero(embeddings.is_readable)
     clips, embeddings = clips.select(readable), embeddings.select(readable)
+    num_long = int((embeddings.num_windows > 1).sum())
+    if num_long:
+        print(f"longer than {config.max_seconds:g} s: {num_long} recordings, each is one bag", file=sys.stderr)
 
     trainer = TaggerTrainer(config, backbone, clips, embeddings)
     if config.folds:
@@ -98,6 +102,7 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
         "folds": scores,
         "logistic": logistic_scores,
         "errors": list(embeddings.errors),
+        "num_long": num_long,
         "embedding_seconds": embedding_seconds,
         "seconds": time.perf_counter() - start,
     }

@@ -1,6 +1,6 @@
 """The tagger: a backbone and a head in one model that takes waveforms, trained on some of the clips of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kerastag._keras import flatten_layers
-from kerastag.custom.clips import Clips, load_waveform
+from kerastag.custom.clips import Clips, read_windows
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.embeddings import KINDS, Embeddings, Kind, PretrainedBackbone
 from kerastag.data.batches import BalancedSampler, Batches, EmbeddingBatches, WaveformBatches
@@ -21,7 +21,7 @@ from kerastag.training.outputs import select_training_outputs
 from kerastag.training.state import build_optimizer
 from kerastag.training.trainer import make_dataset
 
-__all__ = ["AttentionHead", "Bags", "TaggerTrainer", "Waveforms", "predict_waveforms"]
+__all__ = ["AttentionHead", "Bags", "TaggerTrainer", "Waveforms", "predict_windows"]
 
 _BATCH_NORM_MOMENTUM = 0.9  # Moving averages over a hundred steps would not converge within a few hundred.
 
@@ -142,14 +142,9 @@ class TaggerTrainer:
     ) -> None:
         self.config, self.backbone, self.clips = config, backbone, clips
         self.bags = {kind: Bags.pad(embeddings.bags[kind], clips.targets) for kind in KINDS}
+        self._num_windows = embeddings.num_windows
         self._heads: dict[Kind, AttentionHead] = {}
-
-    @cached_property
-    def waveforms(self) -> Waveforms:
-        """Waveforms of all clips, which fine-tuning needs in memory."""
-        sample_rate, max_seconds = self.backbone.card.sample_rate, self.config.max_seconds
-        waveforms = [load_waveform(clip, sample_rate, max_seconds) for clip in self.clips.audio]
-        return Waveforms(waveforms, self.clips.targets)
+        self._waveforms: dict[int, np.ndarray] = {}
 
     def train_head(self, kind: Kind, rows: np.ndarray, seed: int) -> AttentionHead:
         """Train the head for a kind of segments on clips, and return it."""
@@ -170,7 +165,7 @@ class TaggerTrainer:
     def predict(self, tagger: keras.Model, kind: Kind, rows: np.ndarray) -> np.ndarray:
         """Predict the probabilities of clips with the tagger that was trained last, float32 `(rows, classes)`."""
         if self.config.fine_tune:
-            return predict_waveforms(tagger, [self.waveforms.waveforms[row] for row in rows])
+            return np.stack([predict_windows(tagger, self._read_windows(row)) for row in rows])
         return self._heads[kind].predict(self.bags[kind], rows)
 
     def predict_held_out(self, kind: Kind, train_rows: np.ndarray, test_rows: np.ndarray, seed: int) -> np.ndarray:
@@ -186,22 +181,42 @@ class TaggerTrainer:
     def _fine_tune(self, tagger: keras.Model, rows: np.ndarray, seed: int) -> None:
         """Train all weights of a tagger on random crops of clips, which are as long as the median clip.
 
-        The batch normalizations of the backbone stay as they are: a few hundred clips would spoil their statistics.
+        Of a clip of several windows, the one in which the tagger predicts its classes best is used: a random crop of a
+        long recording would rarely contain them. The batch normalizations of the backbone stay as they are: a few
+        hundred clips would spoil their statistics.
         """
+        windows = [self._select_window(tagger, row) for row in rows]
+        waveforms = Waveforms(windows, self.clips.targets[rows])
         for layer in flatten_layers(tagger):
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
         steps = self.config.fine_tune_steps
         model = _compile(tagger, steps, self.config.fine_tune_learning_rate)
-        clips, batch_size = self.waveforms, self.config.fine_tune_batch_size
-        sampler = BalancedSampler(clips.targets[rows], batch_size, balance=0.0, seed=seed)
-        batches = WaveformBatches(clips, sampler, rows, samples=int(np.median(clips.lengths[rows])))
+        sampler = BalancedSampler(waveforms.targets, self.config.fine_tune_batch_size, balance=0.0, seed=seed)
+        batches = WaveformBatches(waveforms, sampler, samples=int(np.median(waveforms.lengths)))
         _fit(model, batches, steps, "fine_tune_learning_rate")
 
+    def _select_window(self, tagger: keras.Model, row: int) -> np.ndarray:
+        windows = self._read_windows(row)
+        if self._num_windows[row] == 1:
+            return next(iter(windows))
+        return max(windows, key=lambda window: predict_windows(tagger, [window])[self.clips.targets[row]].mean())
 
-def predict_waveforms(tagger: keras.Model, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-    """Predict the probabilities of whole clips, float32 `(clips, classes)`."""
-    predictions = [tagger.predict_on_batch(waveform[None])["clipwise"][0] for waveform in waveforms]
-    return np.stack(predictions).astype(np.float32)
+    def _read_windows(self, row: int) -> Iterable[np.ndarray]:
+        """Read the windows of a clip; clips of one window stay in memory."""
+        if row in self._waveforms:
+            return [self._waveforms[row]]
+        sample_rate = self.backbone.card.sample_rate
+        windows = read_windows(self.clips.audio[row], sample_rate, self.config.max_seconds, self.config.channel)
+        if self._num_windows[row] > 1:
+            return windows
+        self._waveforms[row] = next(windows)
+        return [self._waveforms[row]]
+
+
+def predict_windows(tagger: keras.Model, windows: Iterable[np.ndarray]) -> np.ndarray:
+    """Predict the highest probability of each class in the windows of a clip, float32 `(classes,)`."""
+    predictions = [tagger.predict_on_batch(window[None])["clipwise"][0] for window in windows]
+    return np.max(predictions, axis=0).astype(np.float32)
 
 
 def _build_tagger(embedder: keras.Model, head: keras.Model) -> keras.Model:

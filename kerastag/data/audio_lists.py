@@ -61,15 +61,20 @@ class Recording:
         return np.concatenate(list(self.read_blocks(sample_rate, max_seconds, channel)))
 
     def read_blocks(
-        self, sample_rate: int, max_seconds: float | None = None, channel: str | int = "mean"
+        self,
+        sample_rate: int,
+        max_seconds: float | None = None,
+        channel: str | int = "mean",
+        block_seconds: float = 10.0,
     ) -> Iterator[np.ndarray]:
         """Read the waveform like `kerastag.audio.read_blocks`, in constant memory."""
         seconds = [max_seconds, None if self.end_seconds is None else self.end_seconds - self.start_seconds]
         duration = min((s for s in seconds if s is not None), default=None)
         options = {"offset_seconds": self.start_seconds, "duration_seconds": duration, "channel": channel}
+        blocks = audio.read_blocks(self.path, sample_rate, block_seconds, **options)  # type: ignore[arg-type]
         parts = np.rint(np.reshape(self.labeled_parts, (-1, 2)) * sample_rate).astype(int)
         position = 0
-        for block in audio.read_blocks(self.path, sample_rate, **options):  # type: ignore[arg-type]
+        for block in blocks:
             if len(parts):
                 is_labeled = np.zeros(len(block), bool)
                 for start, end in np.clip(parts - position, 0, None):

@@ -1,11 +1,15 @@
 """The clips of a run: recordings of the classes, and background."""
 
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
 
+from kerastag import audio
 from kerastag.custom import CustomConfig
-from kerastag.custom.clips import load_clips, load_waveform, synthesize_background
+from kerastag.custom.clips import load_clips, read_windows, synthesize_background
+from kerastag.data.audio_lists import Recording
 
 
 def test_background_is_a_class_of_its_own_that_is_in_no_fold(recordings):
@@ -14,13 +18,13 @@ def test_background_is_a_class_of_its_own_that_is_in_no_fold(recordings):
     assert clips.recordings.tolist() == list(range(27))
     assert clips.targets[27:].tolist() == [[False, False, False, True]] * 10
     assert clips.folds[27:].tolist() == [-1] * 10
-    assert [int(path.name[0]) - 1 for path in clips.audio[:27]] == clips.folds[:27].tolist()
+    assert [int(clip.path.name[0]) - 1 for clip in clips.audio[:27]] == clips.folds[:27].tolist()
     assert clips.has_single_labels
 
 
 def test_recordings_of_a_folder_can_be_background(recordings):
     clips = load_clips(CustomConfig(audio_dir=str(recordings), background=str(recordings / "hums")), 8000)
-    assert clips.audio[27:] == tuple(sorted((recordings / "hums").iterdir()))
+    assert [clip.path for clip in clips.audio[27:]] == sorted((recordings / "hums").iterdir())
 
 
 def test_without_background_there_is_no_such_class(recordings):
@@ -31,11 +35,12 @@ def test_without_background_there_is_no_such_class(recordings):
 
 
 def test_background_joins_a_class_of_that_name(tmp_path, recordings):
-    lines = [f"{path.relative_to(recordings)},background" for path in sorted(recordings.rglob("*.wav"))]
+    paths = sorted(recordings.rglob("*.wav"))
+    lines = [f"{path.relative_to(recordings)},{'hums' if 'hums' in str(path) else 'background'}" for path in paths]
     (tmp_path / "list.csv").write_text("\n".join(["path,labels", *lines]) + "\n")
     clips = load_clips(CustomConfig(audio_dir=str(recordings), labels=str(tmp_path / "list.csv")), 8000)
-    assert clips.class_names == ("background",)
-    assert clips.targets.all()
+    assert clips.class_names == ("background", "hums")
+    assert clips.targets[:, 0].sum() == 18 + 10
 
 
 def test_selected_clips_keep_their_labels(recordings):
@@ -53,10 +58,43 @@ def test_synthetic_background_never_changes():
     np.testing.assert_allclose(samples, [0.0, *white, *pink, *brown], rtol=1e-4)
 
 
-@pytest.mark.parametrize("seconds", [0.25, 1.5, 4.0])
-def test_a_waveform_is_padded_to_a_second_and_cut_after_the_maximum(tmp_path, seconds):
+@pytest.mark.parametrize(
+    ("seconds", "lengths"),
+    [(0.25, [8000]), (1.5, [12_000]), (2.25, [16_000]), (2.75, [16_000, 8000]), (5.0, [16_000, 16_000, 8000])],
+)
+def test_a_clip_is_read_in_windows_of_at_least_a_second(tmp_path, seconds, lengths):
     path = tmp_path / "tone.wav"
     soundfile.write(path, np.full(round(8000 * seconds), 0.5), 8000)
-    waveform = load_waveform(path, 8000, max_seconds=2.0)
-    assert len(waveform) == 8000 * min(2.0, max(1.0, seconds))
-    assert not waveform[round(8000 * seconds) :].any()
+    windows = list(read_windows(Recording(path, "tone.wav", (0,)), 8000, window_seconds=2.0))
+    assert [len(window) for window in windows] == lengths
+    num_samples = sum(np.count_nonzero(window) for window in windows)
+    assert round(8000 * seconds) - num_samples in range(4000)
+
+
+def test_one_class_is_distinguished_from_background_that_is_held_out_too(tmp_path, recordings):
+    shutil.copytree(recordings / "hums", tmp_path / "hums")
+    clips = load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+    assert clips.class_names == ("hums", "background")
+    assert clips.targets[:9].tolist() == [[True, False]] * 9
+    assert clips.targets[9:].tolist() == [[False, True]] * 58
+    assert set(clips.folds[9:]) == {0, 1, 2}
+    assert all(np.abs(waveform).max() < 0.6 for waveform in clips.audio[9:])
+    with pytest.raises(
+        ValueError, match="must have recordings without 'hums', or `background` must be a folder or syn"
+    ):
+        load_clips(CustomConfig(audio_dir=str(tmp_path), background="none"), 8000)
+    (tmp_path / "hums").rename(tmp_path / "background")
+    with pytest.raises(ValueError, match="must have recordings without 'background', or"):
+        load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+
+
+def test_labeled_parts_and_columns_of_a_list_are_read(tmp_path, recordings, capsys):
+    rows = [f"{path.relative_to(recordings)};0,25;1,25;x" for path in sorted((recordings / "hums").iterdir())]
+    (tmp_path / "list.csv").write_text("\n".join(["where;start;end;what", *rows]) + "\n")
+    options = {"audio_dir": str(recordings), "labels": str(tmp_path / "list.csv"), "path_column": "where"}
+    clips = load_clips(CustomConfig(**options, label_column="what"), 8000)
+    assert "list.csv: table with the columns where and what: 9 labeled parts" in capsys.readouterr().err
+    [window] = read_windows(clips.audio[0], 8000, 30.0)
+    np.testing.assert_allclose(window, audio.load(clips.audio[0].path, 8000, offset_seconds=0.25)[:8000], atol=1e-3)
+    clips = load_clips(CustomConfig(**options, label_column="what", excerpts="whole"), 8000)
+    assert clips.audio[0].end_seconds is None

@@ -42,7 +42,15 @@ def test_class_names_with_commas_are_quoted(tmp_path):
     config = CustomConfig(audio_dir="sounds", folds=0)
     folder = RunFolder.create(tmp_path / "run", "custom", config)
     probabilities = np.array([[[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]]])
-    results = {"kinds": ["frames"], "folds": [], "logistic": [], "errors": [], "embedding_seconds": 0, "seconds": 0}
+    results = {
+        "kinds": ["frames"],
+        "folds": [],
+        "logistic": [],
+        "errors": [],
+        "num_long": 0,
+        "embedding_seconds": 0,
+        "seconds": 0,
+    }
     save_results(folder, config, clips, probabilities, (0.5, 0.5), results)
     with (tmp_path / "run/confusion.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["", *names], [names[0], "1", "1"], [names[1], "0", "2"]]
