@@ -18,6 +18,7 @@ __all__ = [
     "Section",
     "find_first_section",
     "find_next_section",
+    "is_chunk_name",
     "is_complete_ogg",
     "is_padding",
     "read_pcm_length",
@@ -219,13 +220,18 @@ def is_complete_ogg(file: BinaryIO) -> bool:
     return bool(page and len(rest) > 1 and rest[1] & 4)
 
 
+def is_chunk_name(name: bytes) -> bool:
+    """Return whether four bytes may be the name of a chunk, as in WAV and AIFF, and are no samples of sound."""
+    return bool(_CHUNK_NAME.fullmatch(name))
+
+
 def _is_trailer(file: BinaryIO, start: int, end: int, field_format: str, declared: int) -> bool:
     """Return whether chunks, a tag or padding follow the declared samples, and not more samples."""
     byte_order, size_bytes = field_format[0], 8 if field_format == ">Q" else 4
-    if declared % 2 and not _CHUNK_NAME.match(_read_at(file, start, 4)):
+    if declared % 2 and not is_chunk_name(_read_at(file, start, 4)):
         start += 1
     has_chunks = False
-    while len(head := _read_at(file, start, 4 + size_bytes)) == 4 + size_bytes and _CHUNK_NAME.match(head):
+    while len(head := _read_at(file, start, 4 + size_bytes)) == 4 + size_bytes and is_chunk_name(head[:4]):
         size = struct.unpack_from(byte_order + ("Q" if size_bytes == 8 else "I"), head, 4)[0]
         if size > end - start - len(head):
             break

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         overrides["output"] = [output for outputs in parts for output in outputs]
     with warnings.catch_warnings():
         warnings.simplefilter("always", AudioWarning)
-        warnings.showwarning = lambda message, *_: _log(str(message))
+        warnings.showwarning = lambda message, *_: _log(f"warning: {message}")
         run_stream(config=load_stream_config(args.config, overrides), log=_log)
 
 

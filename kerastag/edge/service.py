@@ -151,6 +151,7 @@ class StreamService:
                 if self._must_reopen:
                     self._must_reopen = False
                     self._sinks.reopen()
+        self._report_cancellation()
         self._write_results(self._tagger.flush())
         self._write_events(self._tracker.flush())
         if self._source_error is not None:
@@ -172,7 +173,7 @@ class StreamService:
         self._write_results(results)
 
     def _mix(self, block: Block) -> Block:
-        """Mix the channels of a block to mono, and report channels that cancel each other, once."""
+        """Mix the channels of a block to mono, and report channels that cancel each other."""
         if block.samples.ndim == 1:
             return block
         try:
@@ -180,11 +181,14 @@ class StreamService:
         except ValueError as error:
             raise ValueError(f"{self._source.name}: {error}") from None
         if self._mixer.num_frames >= _CANCELLATION_SECONDS * block.sample_rate:
-            if self._mixer.has_cancelled and not self._has_reported_cancellation:
-                self._has_reported_cancellation = True
-                self._log(f"{self._source.name}: warning: {CANCELLATION}")
-            self._mixer = ChannelMixer(self._config.channel)
+            self._report_cancellation()
         return mixed
+
+    def _report_cancellation(self) -> None:
+        if self._mixer.has_cancelled and not self._has_reported_cancellation:
+            self._has_reported_cancellation = True
+            self._log(f"{self._source.name}: warning: {CANCELLATION}")
+        self._mixer.num_frames = self._mixer.num_cancelled = 0
 
     def _update_state(self) -> None:
         """Report the state of the source if it has changed; where the source is lost, end the events that go on."""

@@ -9,11 +9,13 @@ import os
 import select
 import struct
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kerastag.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from kerastag.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioWarning
+from kerastag.audio.sections import is_chunk_name
 from kerastag.edge.blocks import Block
 from kerastag.edge.clock import read_clock
 
@@ -96,9 +98,10 @@ class PcmFormat:
 def read_pcm_blocks(read: Callable[[int], bytes], raw_format: PcmFormat, name: str, live: bool) -> Iterator[Block]:
     """Yield blocks until a stream ends.
 
-    A WAV header at the start of the stream determines the format; a stream without one has `raw_format`. An incomplete
-    frame at the end is dropped. `read` returns the requested number of bytes, fewer only at the end. If `live`, blocks
-    are stamped with the time at which they come.
+    A WAV header at the start of the stream determines the format; a stream without one has `raw_format`. Samples that
+    follow those in a WAV header are read too, with an `AudioWarning`. An incomplete frame at the end is dropped. `read`
+    returns the requested number of bytes, fewer only at the end. If `live`, blocks are stamped with the time at which
+    they come.
 
     Raises:
         ValueError: The stream begins like a compressed file, or with a WAV header that is not of PCM or above 1 MiB.
@@ -114,13 +117,20 @@ def read_pcm_blocks(read: Callable[[int], bytes], raw_format: PcmFormat, name: s
                 "(ffmpeg -i - -f wav -), or pass it as a file"
             )
     block_bytes = max(1, round(BLOCK_SECONDS * pcm.sample_rate)) * pcm.frame_bytes
-    while remaining > 0:
-        data = prefix + read(max(0, int(min(block_bytes, remaining)) - len(prefix)))
+    while True:
+        if not remaining:
+            prefix = read(8)
+            if len(prefix) < 8 or is_chunk_name(prefix[:4]) or is_chunk_name(prefix[1:5]):
+                return
+            warnings.warn(f"{name}: longer than its WAV header says; using all of it", AudioWarning, stacklevel=2)
+            remaining = math.inf
+        size = int(min(block_bytes, remaining))
+        data = prefix + read(max(0, size - len(prefix)))
         remaining, prefix = remaining - len(data), b""
         if whole := len(data) - len(data) % pcm.frame_bytes:
             samples, rate = pcm.decode(data[:whole]), pcm.sample_rate
             yield Block(samples, rate, read_clock() - len(samples) / rate if live else None)
-        if len(data) < block_bytes:
+        if len(data) < size:
             return
 
 
@@ -176,7 +186,7 @@ class InterruptibleReader:
 
     def __init__(self, descriptor: int, timeout_seconds: float | None) -> None:
         self._descriptor = descriptor
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._wake_reader, self._wake_writer = os.pipe()  # A byte in this pipe ends the waiting.
         self._buffer = bytearray()
         self.stopped = False
@@ -188,11 +198,11 @@ class InterruptibleReader:
             SourceLostError: Nothing came in time; what came before is kept for the next call.
         """
         while len(self._buffer) < size and not self.stopped:
-            ready = select.select([self._descriptor, self._wake_reader], [], [], self._timeout_seconds)[0]
+            ready = select.select([self._descriptor, self._wake_reader], [], [], self.timeout_seconds)[0]
             if self._wake_reader in ready:
                 break
             if not ready:
-                raise SourceLostError(f"nothing came for {self._timeout_seconds:g} s")
+                raise SourceLostError(f"nothing came for {self.timeout_seconds:g} s")
             data = os.read(self._descriptor, size - len(self._buffer))
             if not data:
                 break

@@ -14,6 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kerastag.audio import AudioWarning
 from kerastag.edge.sources.pcm import (
     ENCODINGS,
     InterruptibleReader,
@@ -80,6 +81,15 @@ def test_samples_are_found_among_other_chunks_and_read_to_the_end_if_their_lengt
         unknown = bytearray(data)
         struct.pack_into("<I", unknown, offset + 4, size)
         assert len(decode(bytes(unknown))[1]) == 4_000
+
+
+@pytest.mark.parametrize("size", [44, 4_000])
+def test_samples_after_those_in_a_wav_header_are_read_with_a_warning(size):
+    data = bytearray(encode_wav(generate_noise(channels=1), 16_000))
+    expected = decode(bytes(data))[1]
+    struct.pack_into("<I", data, data.index(b"data") + 4, size)
+    with pytest.warns(AudioWarning, match="pipe: longer than its WAV header says"):
+        np.testing.assert_array_equal(decode(bytes(data))[1], expected)
 
 
 @settings(max_examples=30, deadline=None)
