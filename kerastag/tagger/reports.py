@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -358,7 +359,9 @@ def _run_in_processes(
         return ProcessPoolExecutor(size, get_context("spawn"), _start_worker, (model, options))
 
     def submit(pool: ProcessPoolExecutor, number: int, task: _Task) -> Future[_Result]:
-        return pool.submit(_run_in_worker, task, folder / str(number))
+        # A process that starts inherits that the signal is ignored, and so writes no traceback at Ctrl+C.
+        with _ignore_interrupts():
+            return pool.submit(_run_in_worker, task, folder / str(number))
 
     pool = create_pool(min(jobs, len(tasks) or 1))
     try:
@@ -390,6 +393,18 @@ def _run_in_processes(
             spool.unlink(missing_ok=True)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ignore_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _start_worker(model: str, options: _Options) -> None:
