@@ -150,30 +150,32 @@ class RecordedBackground:
             return seconds
 
         seconds = _read_all(paths, measure_seconds, progress=False, skip_corrupt=skip_corrupt)
-        self._folder = folder
-        self._recordings = [(path, length) for path, length in zip(paths, seconds, strict=True) if length is not None]
-        if not self._recordings:
+        read = zip(paths, seconds, strict=True)
+        self._spans = [(path, 0.0, length) for path, length in read if length is not None]
+        if not self._spans:
             raise ValueError(f"{folder}: must hold a recording that can be read; received: {len(paths)} files")
 
     def split(self, num_parts: int) -> list[RecordedBackground]:
-        """Return equal parts of the recordings, so that splits share none of them."""
-        if len(self._recordings) < num_parts:
-            expected = f"at least {num_parts} recordings that can be read, one per split"
-            raise ValueError(f"{self._folder}: must hold {expected}; received: {len(self._recordings)}")
+        """Return parts that share no sound: other recordings, or other parts of each where there are too few."""
         parts = [copy(self) for _ in range(num_parts)]
         for number, part in enumerate(parts):
-            part._recordings = self._recordings[number::num_parts]
+            if len(self._spans) >= num_parts:
+                part._spans = self._spans[number::num_parts]
+            else:
+                part._spans = [
+                    (path, number / num_parts * end, (number + 1) / num_parts * end) for path, _, end in self._spans
+                ]
         return parts
 
     def draw(self, random: np.random.Generator, max_seconds: float) -> Excerpt:
         """Draw a recording and an excerpt of it, `max_seconds` long or the whole of a shorter recording."""
-        row = int(random.integers(len(self._recordings)))
-        path, seconds = self._recordings[row]
-        start = round(random.uniform(0, max(0.0, seconds - max_seconds)), 3)
-        return Excerpt(-1, path.name, row, start, min(max_seconds, seconds))
+        row = int(random.integers(len(self._spans)))
+        path, first, end = self._spans[row]
+        start = round(random.uniform(first, max(first, end - max_seconds)), 3)
+        return Excerpt(-1, path.name, row, start, min(max_seconds, end - first))
 
     def load_waveform(self, excerpt: Excerpt) -> np.ndarray:
-        return _load_excerpt(self._recordings[excerpt.number][0], excerpt)
+        return _load_excerpt(self._spans[excerpt.number][0], excerpt)
 
 
 class SyntheticSounds:

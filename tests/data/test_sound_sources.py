@@ -107,8 +107,11 @@ def test_splits_share_no_background(tmp_path):
     assert names == [{"a.wav", "c.wav"}, {"b.wav"}]
     assert len(parts[0].load_waveform(parts[0].draw(random, 0.5))) == round(0.5 * MIX_SAMPLE_RATE)
     assert parts[0].draw(random, 9.0).seconds == 1.0
-    with pytest.raises(ValueError, match="at least 4 recordings that can be read, one per split; received: 3"):
-        RecordedBackground(tmp_path).split(4)
+    spans = [[part.draw(random, 0.1) for _ in range(40)] for part in RecordedBackground(tmp_path).split(4)]
+    for number, excerpts in enumerate(spans):  # too few recordings: a quarter of each for every split
+        assert {excerpt.source for excerpt in excerpts} == {"a.wav", "b.wav", "c.wav"}
+        assert min(excerpt.start_seconds for excerpt in excerpts) >= number / 4
+        assert max(excerpt.start_seconds + excerpt.seconds for excerpt in excerpts) <= (number + 1) / 4 + 1e-9
     with pytest.raises(FileNotFoundError, match="`background_dir`: .*none: no such folder"):
         RecordedBackground(tmp_path / "none")
     write(tmp_path / "b.wav", np.zeros(MIX_SAMPLE_RATE))
