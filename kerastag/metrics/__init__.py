@@ -6,6 +6,7 @@ when they are first used.
 
 from typing import TYPE_CHECKING, Any
 
+from kerastag.metrics.bootstrap import bootstrap_average_precision, draw_bootstrap_counts
 from kerastag.metrics.classification import Metrics, compute_d_prime, compute_metrics, format_class_report
 from kerastag.metrics.event_table import EventTable, read_events
 from kerastag.metrics.f1 import F1Scores, compute_event_f1, compute_segment_f1, tune_thresholds
@@ -32,6 +33,7 @@ __all__ = [
     "MeanAveragePrecision",
     "Metrics",
     "PsdsScenario",
+    "bootstrap_average_precision",
     "compute_chance_localization",
     "compute_d_prime",
     "compute_event_f1",
@@ -39,6 +41,7 @@ __all__ = [
     "compute_metrics",
     "compute_psds",
     "compute_segment_f1",
+    "draw_bootstrap_counts",
     "find_peaks",
     "format_class_report",
     "read_events",

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from kerastag.files import format_csv
 
-__all__ = ["Metrics", "compute_d_prime", "compute_metrics", "format_class_report"]
+__all__ = ["Metrics", "compute_d_prime", "compute_metrics", "format_class_report", "format_d_prime"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Metrics:
 
     def format_line(self) -> str:
         """Return mAP, mAUC and d-prime in one line of text."""
-        return f"mAP {self.map:.4f}  mAUC {self.mauc:.4f}  d-prime {self.d_prime:.3f}"
+        return f"mAP {self.map:.4f}  mAUC {self.mauc:.4f}  d-prime {format_d_prime(self.d_prime)}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists for strict JSON; NaN and infinity become None."""
@@ -107,7 +107,7 @@ def compute_metrics(y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence
         Kong et al., "Weakly Labelled AudioSet Tagging with Attention Neural Networks", 2019, eq. 30 to 32. As in the
         tables of the paper, d-prime is that of the mean AUC. Deviation: classes without positives are skipped.
     """
-    is_positive, scores = _check_arrays(y_true, y_score, class_names)
+    is_positive, scores = check_arrays(y_true, y_score, class_names)
     num_clips, num_classes = is_positive.shape
     average_precision, auc = np.full((2, num_classes), np.nan)
     num_positives = is_positive.sum(axis=0, dtype=np.int64)
@@ -147,6 +147,15 @@ def compute_d_prime(auc: float) -> float:
     return float(math.sqrt(2) * ndtri(auc))
 
 
+def format_d_prime(d_prime: float | None) -> str:
+    """Format d-prime with three digits; None, which stands for infinity in JSON, is `inf`.
+
+    >>> format_d_prime(-0.0001), format_d_prime(None)
+    ('0.000', 'inf')
+    """
+    return "inf" if d_prime is None else f"{d_prime:z.3f}"
+
+
 def format_class_report(metrics: Metrics, class_names: Sequence[str]) -> str:
     """Format the metrics of each class as CSV text, with empty cells for NaN.
 
@@ -182,8 +191,8 @@ def _compute_class_metrics(is_positive: NDArray[np.bool_], scores: NDArray[Any])
     return average_precision, int(doubled.sum()) / (2 * len(positives) * len(negatives))
 
 
-def _check_arrays(
-    y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence[str] | None
+def check_arrays(
+    y_true: ArrayLike, y_score: ArrayLike, class_names: Sequence[str] | None = None
 ) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Return both arrays with each class contiguous in memory, or raise."""
     y_true, y_score = np.asarray(y_true), np.asarray(y_score)

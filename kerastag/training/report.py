@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerastag.markdown import format_table
-from kerastag.metrics.classification import Metrics, format_class_report
+from kerastag.metrics.classification import Metrics, format_class_report, format_d_prime
 from kerastag.metrics.localization import LocalizationReport
 from kerastag.training.outputs import STREAMS
 from kerastag.training.run_data import RunData
@@ -66,8 +66,7 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
 def format_metrics_row(name: str, metrics: Mapping[str, Any] | Metrics) -> tuple[str, str, str, str]:
     """Format the row of a table: a name, mAP, mean AUC and d-prime."""
     values = metrics.as_dict() if isinstance(metrics, Metrics) else metrics
-    d_prime = "inf" if values["d_prime"] is None else f"{values['d_prime']:.3f}"
-    return name, f"{values['map']:.4f}", f"{values['mauc']:.4f}", d_prime
+    return name, f"{values['map']:.4f}", f"{values['mauc']:.4f}", format_d_prime(values["d_prime"])
 
 
 def format_localization(metrics: Mapping[str, Any]) -> str:

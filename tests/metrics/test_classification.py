@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from kerastag.metrics import Metrics, compute_d_prime, compute_metrics, format_class_report
+from kerastag.training.report import format_metrics_row
 
 
 def make_tied_problem(seed, num_clips=400, num_classes=12, levels=9):
@@ -79,6 +81,12 @@ def test_scores_are_not_changed_and_layout_does_not_matter():
     np.testing.assert_array_equal(y_score, before)
     np.testing.assert_array_equal(metrics.auc, again.auc)
     np.testing.assert_array_equal(metrics.average_precision, again.average_precision)
+
+
+def test_a_d_prime_that_rounds_to_zero_has_no_sign():
+    metrics = dataclasses.replace(compute_metrics([[1], [0]], [[0.5], [0.1]]), mauc=0.49999, d_prime=-0.00003)
+    assert metrics.format_line() == "mAP 1.0000  mAUC 0.5000  d-prime 0.000"
+    assert format_metrics_row("guess", metrics)[-1] == "0.000"
 
 
 def test_the_line_has_map_mauc_and_d_prime():
