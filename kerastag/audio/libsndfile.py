@@ -84,8 +84,8 @@ class _Decoder:
         if not sound_file.frames:
             raise DecodingError("no samples")
         self._header_frames = sound_file.frames
-        if length is not None and length.available:
-            self._header_frames = sound_file.frames * length.declared // length.available
+        if length is not None and (length.section is not None or length.declared > length.available):
+            self._header_frames = sound_file.frames * length.declared // max(1, length.available)
         return sound_file
 
     def _set_rate(self, rate: int) -> None:

@@ -145,7 +145,7 @@ def find_first_section(file: BinaryIO) -> Section:
     if tag[:4] == b"OggS":
         return Section(file, start, _find_end_of_ogg_link(file, start, end))
     is_mpeg = bool(_count_mpeg_bytes(tag[:4])) or (start > 0 and tag[:4] != b"fLaC")
-    return Section(file, start, end, is_mpeg=is_mpeg)
+    return Section(file, start, _find_tags_at_end(file, end) if is_mpeg else end, is_mpeg=is_mpeg)
 
 
 def find_next_section(file: BinaryIO, section: Section, format_name: str, num_frames: int) -> Section | None:
@@ -159,9 +159,9 @@ def find_next_section(file: BinaryIO, section: Section, format_name: str, num_fr
     if format_name == "OGG" and _read_at(file, section.end, 4) == b"OggS":
         return Section(file, section.end, _find_end_of_ogg_link(file, section.end, end))
     if format_name == "MP3":
-        for start in _find_all(file, b"\xff", max(section.start + 1, section.file_position), end):
-            if _is_mpeg_chain(file, start, end):
-                return Section(file, start, end, is_mpeg=True)
+        for start in _find_all(file, b"\xff", max(section.start + 1, section.file_position), section.end):
+            if _is_mpeg_chain(file, start, section.end):
+                return Section(file, start, section.end, is_mpeg=True)
     if format_name == "FLAC":
         return _find_flac_section(file, section, section.first_frame + num_frames, end)
     return None
@@ -179,10 +179,12 @@ def read_pcm_length(file: BinaryIO, format_name: str, section: Section) -> PcmLe
         return None
     offset, field_format, overhead = _LENGTH_FIELDS[format_name]
     head = _read_at(file, section.start, section.tell())
+    name = {"AU": b".snd", "AIFF": b"SSND"}.get(format_name, b"data")
+    if name not in head or (format_name == "RF64" and head[12:16] != b"ds64"):
+        return None
     if format_name == "AU":
         start = struct.unpack_from(">I", head, 4)[0]
     else:
-        name = b"SSND" if format_name == "AIFF" else b"data"
         start = head.rfind(name) + (16 if offset == -12 else 8)
     field = offset if offset > 0 else start + offset
     declared = max(0, struct.unpack_from(field_format, head, field)[0] - overhead)
@@ -238,6 +240,17 @@ def _is_trailer(file: BinaryIO, start: int, end: int, field_format: str, declare
         start, has_chunks = start + len(head) + size + size % 2, True
     # A recorder that has lost power may have written silence, and nothing but zeros, after a length of 0.
     return is_padding(file, start, end) and (declared > 0 or has_chunks or end - start < _MIN_BYTES_OF_SOUND)
+
+
+def _find_tags_at_end(file: BinaryIO, end: int) -> int:
+    """Find where the tags ID3v1 and APEv2 at the end of an MPEG file begin, or the end."""
+    if _read_at(file, max(0, end - 128), 3) == b"TAG":
+        end -= 128
+    footer = _read_at(file, max(0, end - 32), 32)
+    if footer[:8] == b"APETAGEX":
+        size, _, flags = struct.unpack_from("<III", footer, 12)
+        end -= min(size + (32 if flags >> 31 else 0), end)
+    return end
 
 
 def _find_end_of_ogg_link(file: BinaryIO, start: int, end: int) -> int:
