@@ -90,14 +90,14 @@ def flush_or_discard() -> bool:
 
 
 def mask_urls(text: str) -> str:
-    """Replace what may be a secret in the URLs of a text: user and password, to the last `@`, and queries.
+    """Replace the URLs of a text that have a user and a password, and the queries of others, which may be secrets.
 
     A password whose `/`, `#`, `?` or `@` is not percent-encoded is replaced too, and so is what lies between two URLs.
 
-    >>> mask_urls("cannot open rtsp://me:pa/ss@word@camera/live?token=1")
-    'cannot open rtsp://…@camera/live?…'
+    >>> mask_urls("cannot open rtsp://me:pa/ss@word@camera/live?token=1 or http://radio/live?token=1")
+    'cannot open rtsp://… or http://radio/live?…'
     """
-    return re.sub(r"(://[^\s?#]*)\?\S*", r"\1?…", re.sub(r"://.*@", "://…@", text, flags=re.DOTALL))
+    return re.sub(r"(://[^\s?#]*)\?\S*", r"\1?…", re.sub(r"://.*@\S*", "://…", text, flags=re.DOTALL))
 
 
 def normalize_options(arguments: Iterable[str]) -> list[str]:

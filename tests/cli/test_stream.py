@@ -6,18 +6,22 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from edge.models import wait_for
+from edge.passwords import find_pieces, generate_passwords
 from edge.sinks.test_mqtt import MOSQUITTO, Broker, Subscriber
 from edge.test_service import EVENTS, RATE, generate_tones
 
@@ -191,7 +195,7 @@ def test_a_damaged_recording_is_processed_as_far_as_possible(loud_model, recordi
     assert status == 0
     assert read_events(lines) == EVENTS[:2]
     assert len(messages) == 1
-    assert "cut.wav: truncated or damaged; using the first 3.00 s of the 6.00 s in its header" in messages[0]
+    assert "cut.wav: truncated or damaged; using 3.00 s of the 6.00 s in its header" in messages[0]
 
 
 @pytest.mark.skipif(MOSQUITTO is None, reason="needs the program mosquitto (apt install mosquitto)")
@@ -226,6 +230,106 @@ def test_a_broker_that_dies_and_a_stream_that_dies(loud_model, tmp_path):
     ]
     subscriber.close()
     broker.kill()
+
+
+def serve_radio(server, ends):
+    """Send 12 s with a tone in the last four to each client, and then nothing until the test is over, or the end."""
+    clients = []
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = server.accept()
+            clients.append(client)
+            client.recv(4_096)
+            header = create_wav_header(100 * len(PCM))
+            silence, tone = PCM[: 1 * 2 * RATE], PCM[2 * 2 * RATE : 4 * 2 * RATE]
+            # More than ffmpeg reads to find the format.
+            client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: audio/wav\r\n\r\n" + header + 8 * silence + 2 * tone)
+            if ends:
+                client.close()
+    for client in clients:
+        client.close()
+
+
+def create_wav_header(size):
+    format_chunk = struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    return b"RIFF\xff\xff\xff\xffWAVEfmt " + format_chunk + b"data" + struct.pack("<I", size)
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="needs the program mosquitto (apt install mosquitto)")
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_radio_that_stalls_or_ends_is_lost_and_then_listening(loud_model, tmp_path, ends):
+    pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
+    broker = Broker(tmp_path)
+    subscriber = Subscriber(broker)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve_radio, args=(server, ends), daemon=True).start()
+        source = f"http://me:secret@127.0.0.1:{server.getsockname()[1]}/x.wav"
+        outputs = f"json:-,mqtt://127.0.0.1:{broker.port}/ear"
+        arguments = ("--source", source, "--realtime", "--classes", "Bark", "--timeout-seconds", "0.7")
+        with start_stream(loud_model, *arguments, "--output", outputs) as process:
+            lines = []
+            threading.Timer(20.0, process.kill).start()  # so that a bug does not hang
+            while [line for line in lines if '"source"' in line][2:] == []:
+                lines.append(process.stdout.readline().decode())
+                assert lines[-1]
+            wait_for(lambda: subscriber.get_payloads("ear/source")[3:])
+            process.send_signal(signal.SIGTERM)
+            err = process.communicate(timeout=30)[1]
+        server.shutdown(socket.SHUT_RDWR)
+    reports = [json.loads(line) for line in lines if '"result"' not in line]
+    states = [report["state"] for report in reports]
+    assert states[:4] == ["listening", "begin", "end", "lost"]
+    assert [state for state in states if state not in ("begin", "end")] == ["listening", "lost", "listening"]
+    # An event of the tone that goes on ends within the timeout, at the end of the audio.
+    assert reports[2]["offset_seconds"] == pytest.approx(12.0, abs=0.15)
+    assert subscriber.get_payloads("ear/source")[:4] == ["lost", "listening", "lost", "listening"]
+    assert subscriber.get_payloads("ear/bark/state")[:3] == ["OFF", "ON", "OFF"]
+    messages = read_messages(err)
+    name = f"kerastag stream: {source.replace('me:secret@', '')}"
+    assert f"{name}: no audio for 0.7 s; the source is lost, and its events have ended" in messages
+    assert f"{name}: listening again" in messages
+    assert "secret" not in "".join([*messages, *lines])
+    subscriber.close()
+    broker.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("closed", "message"),
+    [
+        ("<&-", "standard input: must be a pipe of raw PCM or WAV; received: a closed descriptor"),
+        (">&-", "`output` must be a file, as standard output is closed; received: -"),
+    ],
+)
+def test_a_closed_descriptor_is_an_error(loud_model, closed, message):
+    command = shlex.join([sys.executable, "-m", "kerastag", "stream", "--model", str(loud_model), "--source", "-"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    shell = ["sh", "-c", f"{command} --output json:- {closed}"]
+    result = subprocess.run(shell, env=environment, input=PCM, capture_output=True, check=False, timeout=60)
+    assert result.returncode == 1
+    assert read_messages(result.stderr) == [f"kerastag stream: error: {message}"]
+
+
+def test_a_password_in_a_url_is_never_printed(loud_model, tmp_path, capfd):
+    config = tmp_path / "stream.toml"
+    for password in generate_passwords(10):  # The parts have been tried with 200 of them.
+        url = f"rtsp://me:{password}@127.0.0.1:1/live"
+        config.write_text(f"output = [1, {json.dumps(url)}]\n")
+        for arguments in (
+            ("--source", url),
+            ("--source", "-", "--output", f"mqtt://me:{password}@127.0.0.1:1/topic"),
+            ("--source", "-", "--output", f"xml://me:{password}@127.0.0.1:1/topic"),
+            ("--config", str(config)),
+            (url,),
+            ("--top", url),
+            ("--sorce", url),
+        ):
+            with contextlib.suppress(SystemExit):
+                assert main(["stream", "--model", str(loud_model), *arguments]) == 1
+            text = "".join(capfd.readouterr())
+            assert "error: " in text
+            assert not find_pieces(password, text), (arguments, text)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The configuration of a stream: a TOML file, values that override it, and errors."""
 
+import json
 import re
 
 import pytest
+from edge.passwords import find_pieces, generate_passwords
 
+from kerastag._command import mask_urls
 from kerastag.edge import load_stream_config
 
 
@@ -63,7 +66,7 @@ output = [{to = "json:-", report = "events"}]
         (f"x = {'[' * 5_000}", "stream.toml: not a TOML file: maximum recursion depth"),
         ("thresholds = {Bark = nan}", "`thresholds.Bark` must be in [0, 1]; received: nan"),
         ('mqtt_ca_file = "a.pem"', "`mqtt_ca_file` must be used with an output mqtts://HOST/TOPIC"),
-        ('output = ["mqtt://me:pa ss@host/x", 1]', "must be a list of strings; received: ['mqtt://…@host/x', 1]"),
+        ('output = ["mqtt://me:pa ss@host/x", 1]', "must be a list of strings; received: ['mqtt://… 1]"),
     ],
 )
 def test_errors_name_the_file(path, text, message):
@@ -72,3 +75,13 @@ def test_errors_name_the_file(path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
         load_stream_config(path, {})
+
+
+def test_passwords_in_urls_are_masked(path):
+    for password in generate_passwords(200):
+        url = f"rtsp://me:{password}@camera/live?token={password}"
+        path.write_text(f"output = [1, {json.dumps(url)}]\n")
+        with pytest.raises(ValueError, match="`output` must be a list of strings; received:") as error_info:
+            load_stream_config(path, {})
+        for text in (str(error_info.value), mask_urls(f"unrecognized arguments: --sorce {url}")):
+            assert not find_pieces(password, text)

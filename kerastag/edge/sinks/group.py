@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
@@ -159,7 +160,8 @@ def open_sinks(outputs: Iterable[str | Mapping[str, Any]], context: SinkContext)
 def _open_sink(address: Any, options: dict[str, Any], context: SinkContext) -> Sink:
     kind, _, target = address.partition(":") if isinstance(address, str) else ("", "", "")
     if kind not in _SINK_CLASSES or (kind == "terminal") != (address == kind):
-        received = "…" if isinstance(address, str) and "@" in address else address  # It may hold a password.
+        # A password, or a part of one before a comma, may follow.
+        received = re.sub("://.*", "://…", address, flags=re.DOTALL) if isinstance(address, str) else address
         raise ValueError(
             "`output` must be json:FILE, csv:FILE, terminal, mqtt://HOST/TOPIC, mqtts://HOST/TOPIC or record:FOLDER; "
             f"received: {received!r}"

@@ -20,6 +20,7 @@ from kerastag.edge.sources.pcm import InterruptibleReader, PcmFormat, SourceLost
 __all__ = ["FfmpegSession", "check_url", "is_live_url", "is_url", "remove_secrets"]
 
 _TIMEOUT_SECONDS = 10.0
+_OPENING_SECONDS = 15.0  # At least this long before the first byte: ffmpeg reads ahead to find the format.
 # By default ffmpeg reads up to 5 MB before its first sample, which takes minutes with a slow radio station.
 _FAST_START = ("-probesize", "200000", "-analyzeduration", "1000000")
 _LIVE_SCHEMES = frozenset(("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "tcp", "srt", "unix"))
@@ -73,7 +74,7 @@ class FfmpegSession:
     """A run of ffmpeg that yields the first audio stream of a URL, at its own rate and number of channels.
 
     With `live`, blocks are stamped with the time at which they come. While iterating, it raises `SourceLostError` if
-    nothing comes for `timeout_seconds`, or if ffmpeg fails; the text has the message of ffmpeg.
+    nothing comes for `timeout_seconds`, or for 15 s at first, or if ffmpeg fails; the text has the message of ffmpeg.
     """
 
     def __init__(self, url: str, timeout_seconds: float = _TIMEOUT_SECONDS, *, live: bool = False) -> None:
@@ -98,13 +99,15 @@ class FfmpegSession:
             target=self._collect_messages, args=(self._process.stderr,), name="ffmpeg", daemon=True
         )
         self._message_thread.start()
-        self._reader = InterruptibleReader(self._process.stdout.fileno(), timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+        self._reader = InterruptibleReader(self._process.stdout.fileno(), max(timeout_seconds, _OPENING_SECONDS))
 
     def __iter__(self) -> Iterator[Block]:
         is_empty = True
         try:
             for block in read_pcm_blocks(self._reader.read, PcmFormat(), self.name, self.live):
                 is_empty = False
+                self._reader.timeout_seconds = self._timeout_seconds
                 yield block
         except SourceLostError as error:
             raise SourceLostError(f"{self.name}: {error}{self._format_message()}") from None

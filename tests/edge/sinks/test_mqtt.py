@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.parse import quote
 
 import pytest
 from edge.models import wait_for
+from edge.passwords import find_pieces, generate_passwords
 from edge.sinks.reports import MOMENT, create_event, create_result
 
 from kerastag.edge.sinks import mqtt
@@ -328,6 +330,21 @@ def test_a_password_is_sent_and_never_printed(start, tmp_path, monkeypatch):
     in_url.close()
     subscriber.close()
     assert not any("secret" in line for line in lines)
+
+
+def test_random_passwords_are_never_printed():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for password in generate_passwords(10):
+        lines = []
+        encoded = quote(password, safe="")
+        sink = MqttSink(f"mqtt://me:{encoded}@127.0.0.1:{port}/topic", (), lines.append)
+        sink.write_event(create_event())
+        sink.close()
+        assert lines
+        assert not find_pieces(password, f"{sink.name} {lines}")
+        assert not find_pieces(encoded, f"{sink.name} {lines}")
 
 
 class Authority:

@@ -6,10 +6,12 @@ import shutil
 import socket
 import subprocess
 import threading
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import soundfile
+from edge.passwords import find_pieces, generate_passwords
 
 from kerastag.edge.sources.ffmpeg import FfmpegSession, check_url, is_live_url, is_url, remove_secrets
 from kerastag.edge.sources.pcm import SourceLostError
@@ -131,6 +133,31 @@ def test_the_error_contains_the_message_of_ffmpeg_and_not_the_password(server):
     assert session._mask(message) == "[tcp @ 0x1] the password … of … at host is wrong, and so is …"
     session.close()
     assert "secret" not in str(error_info.value)
+
+
+def test_a_url_with_a_password_that_is_not_percent_encoded_is_refused():
+    for password in generate_passwords(200):
+        url = f"rtsp://me:{password}@camera:554/live"
+        with pytest.raises(ValueError, match=r"are percent-encoded \(%2F, %3F, %23, %40\); received: rtsp://…$"):
+            check_url(url)
+        encoded = f"rtsp://me:{quote(password, safe='')}@camera:554/live?token={quote(password, safe='')}"
+        check_url(encoded)
+        assert remove_secrets(encoded) == "rtsp://camera:554/live"
+
+
+@needs_ffmpeg
+def test_ffmpeg_never_prints_a_password(server):
+    for password in generate_passwords(10):
+        encoded = quote(password, safe="")
+        for scheme, path in (("http", f"gone?key={encoded}"), ("rtsp", f"password={encoded}"), ("nonsense", "")):
+            session = FfmpegSession(f"{scheme}://me:{encoded}@{server.address}/{path}")
+            with pytest.raises(SourceLostError, match="ffmpeg ended with status") as error_info:
+                list(session)
+            session.close()
+            text = str(error_info.value)
+            assert "(ffmpeg: " in text
+            assert not find_pieces(password, text)
+            assert not find_pieces(encoded, text)
 
 
 @needs_ffmpeg
