@@ -42,6 +42,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=NO_SHARED))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests with the marker `gpu` if TensorFlow sees no GPU."""
+    if item.get_closest_marker("gpu"):
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            pytest.skip("no GPU is visible: set CUDA_VISIBLE_DEVICES=0 where there is one")
+
+
 @pytest.fixture(autouse=True)
 def reset_state() -> Iterator[None]:
     """Seed every generator before a test, and reset the dtype policy after it."""

@@ -55,3 +55,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 def has_kernel(dtype: Any) -> bool:
     """Return whether the backend is TensorFlow and has a batch normalization kernel for `dtype`; float64 has none."""
     return keras.backend.backend() == "tensorflow" and keras.backend.standardize_dtype(dtype) != "float64"
+
+
+def may_run_on_gpu() -> bool:
+    """Return whether TensorFlow may run the next operation on a GPU: one of the current scope, or any that is visible.
+
+    An operation of a function without a device of its own runs on the device where the function is called, which is not
+    known when it is traced.
+    """
+    import tensorflow as tf
+
+    device = tf.DeviceSpec.from_string(tf.zeros(()).device).device_type
+    return device == "GPU" if device else bool(tf.config.list_logical_devices("GPU"))

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerastag.layers.fused_batch_normalization import has_kernel
+from kerastag.layers.fused_batch_normalization import has_kernel, may_run_on_gpu
 
 
 @keras.saving.register_keras_serializable(package="kerastag")
@@ -89,7 +89,8 @@ def _transform(rows, scale, shift):
 
 def _transform_gradient(upstream, rows, scale):
     """Compute the gradients of the rows, the scale and the shift of `_transform`, the latter two in float32."""
-    if not has_kernel(rows.dtype):
+    if not has_kernel(rows.dtype) or may_run_on_gpu():
+        # Without statistics of a batch, the kernel for GPUs has no deterministic gradient, and refuses to compute one.
         ones = ops.ones_like(rows[:, :1])
         return upstream * ops.cast(scale, rows.dtype), _sum_rows(ones, upstream * rows), _sum_rows(ones, upstream)
     import tensorflow as tf
