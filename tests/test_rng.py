@@ -28,5 +28,6 @@ def test_each_purpose_keeps_its_number():
         "HOLD_OUT": 101,
         "EMBEDDING_BATCH": 202,
         "WAVEFORM_BATCH": 303,
+        "BOOTSTRAP": 404,
         "SOUNDSCAPE_SPLIT": 202,
     }

@@ -26,6 +26,7 @@ VERBS = {
     "train": "train",
     "custom": "custom",
     "evaluate": "evaluate",
+    "compare": "compare",
     "score-events": "score_events",
     "tables": "tables",
     "export": "export",
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = ALIASES[argv[0]]
         print(f"kerastag {argv[0]}: warning: this verb is now called {verb}", file=sys.stderr)
         argv[0] = verb
+    if argv[:1] == ["compare"]:  # argparse drops `--`, which separates the runs of two systems.
+        argv = ["--with" if argument == "--" else argument for argument in argv]
     try:
         args = build_parser().parse_args(argv)
     except SystemExit:

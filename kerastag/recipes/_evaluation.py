@@ -20,7 +20,15 @@ from kerastag.training.report import METRIC_NAMES, format_metrics_row, run_metri
 from kerastag.training.run_data import RunData, load_run_data
 from kerastag.training.run_folder import RunFolder
 
-__all__ = ["FinishedRun", "evaluate_ensemble", "evaluate_run", "find_recipe", "load_run", "predict_run"]
+__all__ = [
+    "FinishedRun",
+    "check_same_clips",
+    "evaluate_ensemble",
+    "evaluate_run",
+    "find_recipe",
+    "load_run",
+    "predict_run",
+]
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,9 @@ def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None =
     first, total, rows = load_run(paths[0], data_dir), np.zeros(()), []
     for path in paths:
         run = load_run(path, data_dir)
-        _check_same_clips(first, run)
+        check_same_clips(first.folder.path, first.data, run.folder.path, run.data)
+        if run.recipe.task is None:
+            raise ValueError(f"{path}: {run.recipe.name} has no network whose predictions could be averaged")
         predictions = _predict(run)
         total = total + predictions
         rows.append(format_metrics_row(str(path), evaluate_predictions(run.data, predictions)))
@@ -134,19 +144,28 @@ def predict_run(path: str | Path, data_dir: str | Path | None = None) -> tuple[R
         data_dir: Folder of packs; by default, that of the run.
 
     Returns:
-        Clips of the run, and the mean of its checkpoints' probabilities, `(clips, classes)`.
+        Clips of the run, and the mean of its checkpoints' probabilities, or the scores of a system without a network,
+        `(clips, classes)`.
 
     Raises:
         FileNotFoundError: There is no such run, or its packs do not exist.
-        ValueError: The run is not finished, or has no network.
+        ValueError: The run is not finished.
     """
     run = load_run(path, data_dir)
     return run.data, _predict(run)
 
 
+def check_same_clips(first_path: str | Path, first: RunData, path: str | Path, data: RunData) -> None:
+    """Raise a ValueError if two runs were evaluated on other clips or have other classes."""
+    if first.labels != data.labels:
+        raise ValueError(f"{path}: has other classes than {first_path}")
+    if not np.array_equal(first.targets, data.targets):
+        raise ValueError(f"{path}: was evaluated on other clips than {first_path}")
+
+
 def _predict(run: FinishedRun) -> np.ndarray:
-    if run.recipe.task is None:
-        raise ValueError(f"{run.folder.path}: {run.recipe.name} has no network whose predictions could be averaged")
+    if run.recipe.compute_scores is not None:
+        return run.recipe.compute_scores(run.config, run.data)["scores"]
     import keras
 
     predictions = _predict_ensemble(run)
@@ -188,10 +207,3 @@ def _predict_ensemble(run: FinishedRun) -> np.ndarray:
     ensemble = CheckpointEnsemble(model, lambda model: predict_evaluation(model, run.config, run.data))
     ensemble.add_files(run.folder.checkpoint_paths(len(checkpoint_steps(run.config))))
     return ensemble.mean()
-
-
-def _check_same_clips(first: FinishedRun, run: FinishedRun) -> None:
-    if first.data.labels != run.data.labels:
-        raise ValueError(f"{run.folder.path}: has other classes than {first.folder.path}")
-    if not np.array_equal(first.data.targets, run.data.targets):
-        raise ValueError(f"{run.folder.path}: was evaluated on other clips than {first.folder.path}")

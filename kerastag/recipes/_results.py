@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kerastag.training.run_folder import NOT_IDENTITY, RunFolder
 
-__all__ = ["PUBLISHED_SIZE", "Result", "Run", "read_results", "read_run"]
+__all__ = ["PUBLISHED_SIZE", "Result", "Run", "describe_results", "read_results", "read_run"]
 
 PUBLISHED_SIZE = {"units": 1024, "depth": 3, "phi": "sigmoid"}
 
@@ -127,6 +127,17 @@ def read_results(paths: Sequence[str | Path]) -> list[Result]:
             raise ValueError(f"{path}: has the same configuration and seed {run.seed} as {twin.path}: leave one out")
         group.append(run)
     return [Result(tuple(group)) for group in groups.values()]
+
+
+def describe_results(results: Sequence[Result]) -> list[str]:
+    """Describe each result by its system and the values in which it differs from results of the same system."""
+    titles = []
+    for result in results:
+        same = [other.identity for other in results if other.system == result.system]
+        varying = {name: v for name, v in result.identity.items() if any(other.get(name) != v for other in same)}
+        varying.pop("balanced_batches", None)  # follows from `balance`
+        titles.append(", ".join([result.system, *(f"{name} {value}" for name, value in varying.items())]))
+    return titles
 
 
 def read_run(path: str | Path) -> Run:
