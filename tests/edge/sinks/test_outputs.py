@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge.passwords import find_pieces, generate_passwords
-from edge.sinks.reports import create_event, create_result
+from edge.sinks.reports import MOMENT, create_event, create_result
 from edge.sinks.test_text import limit_file_size
 
 from kerastag.edge.sinks import Sink, SinkContext, SinkGroup, open_sinks
+from kerastag.edge.sinks.sink import SourceReport
 
 
 def test_each_output_gets_the_selected_reports(tmp_path):
@@ -61,6 +62,41 @@ def test_an_output_that_fails_is_reported_once_and_stops_nothing(tmp_path):
     assert len(path.read_text().splitlines()) == 10
 
 
+def test_an_output_that_fails_in_an_unexpected_way_stops_nothing(tmp_path):
+    class FailingSink(Sink):
+        name = "new output"
+
+        def write_result(self, report):
+            raise RuntimeError("surprise")
+
+    lines = []
+    group = SinkGroup(lines.append)
+    group.add(FailingSink())
+    for _ in range(3):
+        group.write_result(create_result(0.5))
+    reason = "RuntimeError: surprise; the stream continues without this output until it works again"
+    assert lines == [f"new output: {reason}"]
+
+
+def test_every_output_gets_the_state_of_the_source(tmp_path, capsys):
+    outputs = [{"to": f"{kind}:{tmp_path}/a.{kind}", "report": "results"} for kind in ("json", "csv")]
+    group = open_sinks([*outputs, "terminal", f"record:{tmp_path}/clips"], SinkContext())
+    for state, time in (("listening", MOMENT), ("lost", MOMENT), ("silent", None)):
+        group.write_source(SourceReport(state, "mic", 61.5, time))
+    group.close()
+    lines = [json.loads(line) for line in (tmp_path / "a.json").read_text().splitlines()]
+    values = {"type": "source", "time": "2026-11-18T11:06:40.250Z", "name": "mic", "seconds": 61.5}
+    assert lines[:2] == [{**values, "state": state} for state in ("listening", "lost")]
+    assert lines[2] == {"type": "source", "state": "silent", "name": "mic", "seconds": 61.5}
+    assert (tmp_path / "a.csv").read_text().splitlines()[2:] == [
+        "lost,2026-11-18T11:06:40.250Z,61.5,,,,",
+        "silent,,61.5,,,,",
+    ]
+    first, second = capsys.readouterr().out.splitlines()  # that it listens at the start is no news
+    assert first.endswith("  source lost")
+    assert second == "! 0:01:01  source silent"
+
+
 def test_a_closed_standard_output_ends_the_stream():
     class ClosedSink(Sink):
         name = "standard output"
@@ -89,6 +125,16 @@ def test_a_closed_standard_output_ends_the_stream():
             "`quota` is not an option of json; must be .* report, max_megabytes, kept_files",
         ),
         ({"to": "json:-", "max_megabytes": "1"}, "`max_megabytes` of json must be a number; received: '1'"),
+        ({"to": "json:a", "max_megabytes": float("inf")}, "`max_megabytes` of json must be finite, of at most 64 bits"),
+        (
+            {"to": "json:a", "max_megabytes": 1e18},
+            "`max_megabytes` must be above 0, at most 1e[+]06; ",
+        ),
+        ({"to": "csv:a", "kept_files": 10**9}, "`kept_files` must be from 0 to 1000; received: 1000000000"),
+        ({"to": "terminal", "events": 2**63}, "`events` of terminal must be finite, of at most 64 bits"),
+        ({"to": "terminal", "events": 1_001}, "`events` must be from 0 to 1000; received: 1001"),
+        ({"to": "record:a", "delay_seconds": float("nan")}, "`delay_seconds` of record must be finite"),
+        ({"to": "mqtt://a/b", "password": 123}, "`password` of mqtt must be a string; received: int"),
         ({"to": "json:-", "kept_files": True}, "`kept_files` of json must be an integer; received: True"),
         ({"to": "terminal", "stream": 1}, "`stream` is not an option of terminal; must be one of report, events"),
     ],

@@ -1,12 +1,16 @@
 """Recordings of events: their samples, whole files, a quota, gaps, and a full disk."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
 from edge.sinks.reports import MOMENT, create_event
 from edge.sinks.test_text import limit_file_size
 
+from kerastag.edge.sinks import recorder
 from kerastag.edge.sinks.recorder import RecorderSink, _format_file_name
+from kerastag.edge.sinks.sink import SourceReport
 
 RATE = 1_000
 
@@ -169,6 +173,65 @@ def test_on_a_full_disk_a_recording_is_lost_and_the_stream_continues(tmp_path):
     record_event()
     assert len(lines) == 1
     assert len(list_recordings(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "suffix", "recorded_channels"),
+    [(1_000, 8, ".flac", 8), (1_000, 9, ".flac", 1), (1_000, 64, ".flac", 1), (1_000_000, 2, ".wav", 2)],
+)
+def test_what_flac_cannot_hold_is_averaged_or_written_as_wav(tmp_path, rate, channels, suffix, recorded_channels):
+    sink = RecorderSink(str(tmp_path))
+    samples = np.full((rate // 10, channels), 0.25, np.float32)
+    for number in range(10):
+        sink.write_audio(samples, rate, (number + 1) / 10)
+    sink.write_event(create_event("Bark", 0.2))
+    sink.close()
+    (path,) = list_recordings(tmp_path)
+    recorded, recorded_rate = soundfile.read(path, always_2d=True)
+    assert (path.suffix, recorded_rate, recorded.shape) == (suffix, rate, (rate, recorded_channels))
+    np.testing.assert_allclose(recorded, 0.25, atol=1e-4)
+
+
+def test_an_error_of_libsndfile_loses_one_recording_and_not_the_stream(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(recorder, "_MAX_CHANNELS", 9)
+    sink = RecorderSink(str(tmp_path), lines.append)
+    sink.write_audio(np.zeros((RATE, 9), np.float32), RATE, 1.0)
+    sink.write_event(create_event("Bark", 0.5))
+    sink.close()
+    assert len(lines) == 1
+    assert "_Bark.flac could not be written (Error opening" in lines[0]
+
+
+def test_recordings_of_an_earlier_stream_are_kept_and_deleted_first(tmp_path):
+    def record_event(quota=1.0):
+        stream = Stream(tmp_path, format="wav", quota_megabytes=quota)
+        stream.feed(5)
+        stream.write_event("Bark", 3.5)
+        stream.sink.close()
+
+    name = "1970-01-01T00-00-00.500Z_Bark"
+    record_event()
+    later = tmp_path / "2026-01-01T00-00-00.000Z_Bark.wav"  # written first, by a clock that was ahead
+    later.write_bytes(bytes(18_000))
+    os.utime(later, (0, 0))
+    for _ in range(2):
+        record_event()
+    names = [f"{name}.wav", f"{name}_2.wav", f"{name}_3.wav", later.name]
+    assert [path.name for path in list_recordings(tmp_path)] == names
+    record_event(quota=0.06)  # three of 18 kB
+    assert [path.name for path in list_recordings(tmp_path)] == [f"{name}_2.wav", f"{name}_3.wav", f"{name}_4.wav"]
+
+
+def test_a_source_that_is_lost_ends_the_recording(tmp_path):
+    stream = Stream(tmp_path)
+    stream.feed(4)
+    stream.write_event("Bark", 3.5)
+    stream.write_event("Bark", 3.5, 4.0)
+    assert not list_recordings(tmp_path)
+    stream.sink.write_source(SourceReport("lost", "mic", 4.0, None))
+    (path,) = list_recordings(tmp_path)
+    assert read_interval(path)[:2] == pytest.approx((0.5, 4.0), abs=0.01)
 
 
 @pytest.mark.parametrize(
