@@ -50,6 +50,7 @@ class StreamingMode(ABC):
         """Position of the next row."""
         self._due = first
         self._has_predicted = False
+        self._paused_at = 0  # Position of the last pause.
 
     def count_needed_rows(self) -> int:
         """Return the number of rows until the next prediction is due, at least 1."""
@@ -83,9 +84,12 @@ class StreamingMode(ABC):
         for prediction in self.finish():
             self._due += self.hop_rows
             yield prediction
+        self._paused_at = self.position
 
     def finish(self) -> Iterator[Prediction]:
         """Yield the last prediction, at the end of the stream, if audio is left."""
+        if self.position == self._paused_at:
+            return
         has_audio = self._buffer.count_audio(self._buffer.capacity) > 0
         if self._has_remainder() or (has_audio and not self._has_predicted):
             yield self._predict_last()

@@ -206,6 +206,28 @@ def test_an_invalid_block_does_not_change_the_stream(clip_model):
     check_equal(results + tagger.feed(audio[5_000:], np.float64(RATE)) + tagger.flush(), expected)
 
 
+@pytest.mark.parametrize("samples", [1_000, 12_345, 31_999, 32_000])
+@pytest.mark.parametrize("names", [("clip_model",), ("waveform_model",), ("embedder", "head")])
+def test_a_pause_gives_the_results_of_all_audio_once(names, samples, request):
+    audio = NOISE[:samples]
+    tagger = StreamingTagger(*map(request.getfixturevalue, names))
+    results = tagger.feed(audio, RATE)
+    before = tagger.pause()
+    expected = StreamingTagger(*map(request.getfixturevalue, names))
+    check_equal(results + before, expected.feed(audio, RATE) + expected.flush())
+    assert not tagger.pause()
+    after = tagger.feed(audio, RATE, lost_samples=3 * RATE) + tagger.flush()
+    starts = [result.framewise_start_seconds for result in [*results, *before, *after]]
+    ends = [
+        r.framewise_start_seconds + tagger.seconds_per_frame * len(r.framewise) for r in [*results, *before, *after]
+    ]
+    assert (np.array(starts[1:]) > np.array(ends[:-1]) - tagger.seconds_per_frame).all()  # no frame comes twice
+    assert after[-1].end_seconds == pytest.approx(3 + 2 * samples / RATE, abs=0.5 * tagger.hop_seconds + 0.02)
+    tagger.feed(audio, RATE)
+    tagger.pause()
+    assert not tagger.flush()
+
+
 def test_stats_count_audio_and_results(clip_model):
     tagger = StreamingTagger(clip_model, hop_seconds=0.16)
     assert math.isnan(tagger.compute_stats().real_time_factor)
