@@ -232,20 +232,22 @@ def _hide_mpg123_lines(section: Section) -> Iterator[None]:
     with _hiding_lock:
         _num_hiding += 1
         if _num_hiding == 1:
-            with contextlib.suppress(OSError):  # Standard error is closed.
-                _hiding.append((os.dup(2), tempfile.TemporaryFile(buffering=0)))  # noqa: SIM115
-                os.dup2(_hiding[0][1].fileno(), 2)
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:  # Standard error may be closed.
+                file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+                _hiding.append((os.dup(2), file))
+                os.dup2(file.fileno(), 2)
+                stack.pop_all()
     try:
         yield
     finally:
         with _hiding_lock:
             _num_hiding -= 1
             if not _num_hiding and _hiding:
-                descriptor, file = _hiding.pop()
+                descriptor, lines = _hiding.pop()
                 os.dup2(descriptor, 2)
                 os.close(descriptor)
-                with file:
-                    file.seek(0)
-                    for line in file:
+                with lines:
+                    lines.seek(0)
+                    for line in lines:
                         if not _MPG123_LINE.match(line):
                             os.write(2, line)

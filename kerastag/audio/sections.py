@@ -6,6 +6,7 @@ number of frames, and the samples of a file with a wrong length, as a recorder l
 """
 
 import io
+import itertools
 import os
 import re
 import struct
@@ -56,6 +57,10 @@ _MPEG_KBITS = {  # by layer, or by 0 for layers 2 and 3 of MPEG versions 2 and 2
     0: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _MPEG_RATES = (44_100, 48_000, 32_000)
+_MAX_CANDIDATES = 20_000  # False ones, in rubbish; a hostile file has millions.
+_MAX_CHUNKS = 1_000
+_OGG_MAGIC, _FLAC_MAGIC = re.compile(b"OggS"), re.compile(b"fLaC\0\0\0\x22")
+_FLAC_SYNC, _MPEG_SYNC = re.compile(b"\xff(?=[\xf8\xf9])"), re.compile(b"\xff(?=[\xe2-\xff][\x10-\xef])")
 _MPEG_CHAIN = 3  # so many consecutive headers are no coincidence
 
 
@@ -159,7 +164,8 @@ def find_next_section(file: BinaryIO, section: Section, format_name: str, num_fr
     if format_name == "OGG" and _read_at(file, section.end, 4) == b"OggS":
         return Section(file, section.end, _find_end_of_ogg_link(file, section.end, end))
     if format_name == "MP3":
-        for start in _find_all(file, b"\xff", max(section.start + 1, section.file_position), section.end):
+        candidates = _find_all(file, _MPEG_SYNC, max(section.start + 1, section.file_position), section.end)
+        for start in itertools.islice(candidates, _MAX_CANDIDATES):
             if _is_mpeg_chain(file, start, section.end):
                 return Section(file, start, section.end, is_mpeg=True)
     if format_name == "FLAC":
@@ -233,7 +239,10 @@ def _is_trailer(file: BinaryIO, start: int, end: int, field_format: str, declare
     if declared % 2 and not is_chunk_name(_read_at(file, start, 4)):
         start += 1
     has_chunks = False
-    while len(head := _read_at(file, start, 4 + size_bytes)) == 4 + size_bytes and is_chunk_name(head[:4]):
+    for _ in range(_MAX_CHUNKS):
+        head = _read_at(file, start, 4 + size_bytes)
+        if len(head) < 4 + size_bytes or not is_chunk_name(head[:4]):
+            break
         size = struct.unpack_from(byte_order + ("Q" if size_bytes == 8 else "I"), head, 4)[0]
         if size > end - start - len(head):
             break
@@ -258,7 +267,7 @@ def _find_end_of_ogg_link(file: BinaryIO, start: int, end: int) -> int:
     position, has_content = start, False
     while len(head := _read_at(file, position, 27 + 255)) >= 27:
         if head[:4] != b"OggS":
-            position = next(_find_all(file, b"OggS", position + 1, end), end)
+            position = next(_find_all(file, _OGG_MAGIC, position + 1, end), end)
             continue
         begins_stream = bool(head[5] & 2)
         if begins_stream and has_content:
@@ -278,12 +287,16 @@ def _find_flac_section(file: BinaryIO, section: Section, first_frame: int, end: 
     header[4] |= 0x80  # No other metadata follows.
     header[21:42] = bytes([header[21] & 0xF0]) + bytes(20)  # neither a length nor a checksum
     search_start = max(section.start + 1, section.file_position - _FLAC_BACKTRACK_BYTES)
-    next_stream = next(_find_all(file, b"fLaC\0\0\0\x22", search_start, end), end)
-    for start in _find_all(file, b"\xff", search_start, next_stream):
+    frame_start = end
+    for start in itertools.islice(_find_all(file, _FLAC_SYNC, search_start, end), _MAX_CANDIDATES):
         number = _read_flac_frame_number(_read_at(file, start, 16), block_frames)
         if number is not None and number + block_frames > first_frame:
-            return Section(file, start, next_stream, bytes(header), first_frame=number)
-    return Section(file, next_stream, end) if next_stream < end else None
+            frame_start = start
+            break
+    stream_start = next(_find_all(file, _FLAC_MAGIC, search_start, frame_start), None)
+    if stream_start is not None:
+        return Section(file, stream_start, end)
+    return Section(file, frame_start, end, bytes(header), first_frame=number or 0) if frame_start < end else None
 
 
 def _read_flac_frame_number(head: bytes, block_frames: int) -> int | None:
@@ -334,14 +347,13 @@ def _count_mpeg_bytes(head: bytes) -> int:
     return (72 if layer == 3 and version != 3 else 144) * bits // hertz + padding
 
 
-def _find_all(file: BinaryIO, pattern: bytes, start: int, end: int) -> Iterator[int]:
-    """Yield the positions of a pattern in a part of a file."""
+def _find_all(file: BinaryIO, pattern: re.Pattern[bytes], start: int, end: int) -> Iterator[int]:
+    """Yield the positions of a pattern of at most eight bytes in a part of a file."""
     while start < end:
-        block = _read_at(file, start, min(_BLOCK_BYTES, end - start) + len(pattern) - 1)
-        index = block.find(pattern)
-        while index >= 0:
-            yield start + index
-            index = block.find(pattern, index + 1)
+        block = _read_at(file, start, min(_BLOCK_BYTES, end - start) + 7)
+        for match in pattern.finditer(block):
+            if match.start() < _BLOCK_BYTES:
+                yield start + match.start()
         start += _BLOCK_BYTES
 
 
