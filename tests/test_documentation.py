@@ -19,6 +19,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "export/raspberry_pi/README.md",
     "docs/runs.md",
+    "docs/stream.md",
     "docs/tag.md",
 )
 PLACEHOLDER = re.compile(r"[A-Z_]+|…|\.\.\.")

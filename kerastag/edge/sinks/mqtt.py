@@ -399,7 +399,7 @@ def create_discovery_messages(
     }
     status = {"topic": f"{base}/status"}  # By default `online` means available.
     source = {"topic": f"{base}/source", "payload_available": "listening", "payload_not_available": "lost"}
-    # Digital silence is no reason to be unavailable: some microphones give it while nothing happens.
+    # Digital silence does not make sensors unavailable: some cameras give it while nothing happens.
     source["value_template"] = "{{ 'lost' if value == 'lost' else 'listening' }}"
     available = {"availability": [status, source], "availability_mode": "all"}
     state = {"device_class": "sound", "payload_on": "ON", "payload_off": "OFF"}

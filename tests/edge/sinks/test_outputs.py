@@ -92,7 +92,7 @@ def test_every_output_gets_the_state_of_the_source(tmp_path, capsys):
         "lost,2026-11-18T11:06:40.250Z,61.5,,,,",
         "silent,,61.5,,,,",
     ]
-    first, second = capsys.readouterr().out.splitlines()  # that it listens at the start is no news
+    first, second = capsys.readouterr().out.splitlines()  # not that it listens at the start
     assert first.endswith("  source lost")
     assert second == "! 0:01:01  source silent"
 
