@@ -18,7 +18,6 @@ from kerastag.audio.sections import (
     Section,
     find_first_section,
     find_next_section,
-    is_complete_ogg,
     is_padding,
     read_pcm_length,
 )
@@ -55,6 +54,7 @@ class _Decoder:
         self._set_rate(self._sound_file.samplerate)
         self._position = self._section_frames = 0
         self._damaged_at: float | None = None
+        self._is_truncated = False
 
     def decode(self) -> Iterator[tuple[int, np.ndarray]]:
         try:
@@ -136,6 +136,7 @@ class _Decoder:
         """Open what follows a section, if it can be decoded."""
         format_name = self._sound_file.format
         self._sound_file.close()
+        self._is_truncated |= self._section.is_truncated
         unread_bytes = self._section.end - self._section.file_position
         read_bytes = self._section.file_position - self._section.start
         unread_seconds = unread_bytes * self._section_frames / self._rate / max(1, read_bytes)
@@ -159,13 +160,17 @@ class _Decoder:
                 self._start = max(self._start, self._position)
                 self._position -= max(0, expected_frame - section.first_frame)
             elif format_name != "MP3" or not has_failed:
+                # libFLAC fails after the last frame of a stream, too.
+                has_failed = has_failed and self._position < self._header_frames < UNKNOWN_FRAMES
                 self._add_stream()
             if has_failed and format_name != "OGG":
                 self._note_damage()
             self._section = section
             return True
-        is_sound = unread_seconds > _MAX_MISSING_SECONDS and self._header_frames >= UNKNOWN_FRAMES
-        if (has_failed or is_sound) and not is_padding(self._file, self._section.file_position, self._section.end):
+        # Whatever follows the number of frames in a header is no sound.
+        is_complete = self._position >= self._header_frames
+        is_sound = not is_complete and (has_failed or unread_seconds > _MAX_MISSING_SECONDS)
+        if is_sound and not is_padding(self._file, self._section.file_position, self._section.end):
             self._note_damage()
         return False
 
@@ -181,7 +186,7 @@ class _Decoder:
         self._set_rate(self._sound_file.samplerate)
 
     def _warn(self) -> None:
-        format_name, is_whole = self._sound_file.format, self._position < self._end
+        is_whole = self._position < self._end
         seconds, header_seconds = self._position / self._rate, self._header_frames / self._rate
         is_known = self._header_frames < UNKNOWN_FRAMES
         if self._damaged_at is not None:
@@ -190,7 +195,7 @@ class _Decoder:
             problem = f"truncated or damaged; using {seconds:.2f} s of the {header_seconds:.2f} s in its header"
         elif is_known and seconds - header_seconds > _MAX_MISSING_SECONDS:
             problem = f"longer than the {header_seconds:.2f} s in its header; using {seconds:.2f} s"
-        elif is_whole and format_name == "OGG" and not is_complete_ogg(self._file):
+        elif is_whole and self._is_truncated:
             problem = f"truncated, its Ogg stream has no end; using {seconds:.2f} s"
         else:
             return

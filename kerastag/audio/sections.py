@@ -20,7 +20,6 @@ __all__ = [
     "find_first_section",
     "find_next_section",
     "is_chunk_name",
-    "is_complete_ogg",
     "is_padding",
     "read_pcm_length",
 ]
@@ -30,7 +29,6 @@ UNKNOWN_FRAMES = 1 << 42
 
 _BLOCK_BYTES = 1 << 16
 _MIN_BYTES_OF_SOUND = 128  # fewer unread bytes are not worth a word
-_OGG_PAGE_BYTES = 65_307
 
 # By format: position of the length of the samples in bytes, before the samples where it is negative; its format; and
 # how many bytes it counts that are not samples.
@@ -77,13 +75,23 @@ class Section(io.RawIOBase):
         is_mpeg: Whether it holds MPEG frames. Its end then seems to be far away, because libsndfile estimates the
             number of frames from the size and reads no more than that.
         first_frame: Number of the first frame in the stream; 0 at the beginning of a stream.
+        is_truncated: Whether it is a link of an Ogg file whose last page is not marked as the last one.
     """
 
     def __init__(
-        self, file: BinaryIO, start: int, end: int, header: bytes = b"", *, is_mpeg: bool = False, first_frame: int = 0
+        self,
+        file: BinaryIO,
+        start: int,
+        end: int,
+        header: bytes = b"",
+        *,
+        is_mpeg: bool = False,
+        first_frame: int = 0,
+        is_truncated: bool = False,
     ) -> None:
         super().__init__()
         self.start, self.end, self.is_mpeg, self.first_frame = start, end, is_mpeg, first_frame
+        self.is_truncated = is_truncated
         self._file, self._header, self._position = file, header, 0
 
     @property
@@ -148,7 +156,7 @@ def find_first_section(file: BinaryIO) -> Section:
     if start >= end:
         return Section(file, 0, end)
     if tag[:4] == b"OggS":
-        return Section(file, start, _find_end_of_ogg_link(file, start, end))
+        return _find_ogg_link(file, start, end)
     is_mpeg = bool(_count_mpeg_bytes(tag[:4])) or (start > 0 and tag[:4] != b"fLaC")
     return Section(file, start, _find_tags_at_end(file, end) if is_mpeg else end, is_mpeg=is_mpeg)
 
@@ -162,7 +170,7 @@ def find_next_section(file: BinaryIO, section: Section, format_name: str, num_fr
     """
     end = file.seek(0, os.SEEK_END)
     if format_name == "OGG" and _read_at(file, section.end, 4) == b"OggS":
-        return Section(file, section.end, _find_end_of_ogg_link(file, section.end, end))
+        return _find_ogg_link(file, section.end, end)
     if format_name == "MP3":
         candidates = _find_all(file, _MPEG_SYNC, max(section.start + 1, section.file_position), section.end)
         for start in itertools.islice(candidates, _MAX_CANDIDATES):
@@ -221,13 +229,6 @@ def is_padding(file: BinaryIO, start: int, end: int) -> bool:
     return all(not block.strip(b"\0") for block in iter(lambda: file.read(_BLOCK_BYTES), b""))
 
 
-def is_complete_ogg(file: BinaryIO) -> bool:
-    """Return whether the last page of an Ogg file is marked as the end of its stream."""
-    tail = _read_at(file, max(0, file.seek(0, os.SEEK_END) - _OGG_PAGE_BYTES), _OGG_PAGE_BYTES)
-    _, page, rest = tail.rpartition(b"OggS")
-    return bool(page and len(rest) > 1 and rest[1] & 4)
-
-
 def is_chunk_name(name: bytes) -> bool:
     """Return whether four bytes may be the name of a chunk, as in WAV and AIFF, and are no samples of sound."""
     return bool(_CHUNK_NAME.fullmatch(name))
@@ -262,19 +263,20 @@ def _find_tags_at_end(file: BinaryIO, end: int) -> int:
     return end
 
 
-def _find_end_of_ogg_link(file: BinaryIO, start: int, end: int) -> int:
-    """Find the first page that begins a stream after pages with content, or the end of the file."""
-    position, has_content = start, False
+def _find_ogg_link(file: BinaryIO, start: int, end: int) -> Section:
+    """Find the link of an Ogg file that begins at a position: up to a page that begins a stream, or to the end."""
+    position, has_content, has_end = start, False, False
     while len(head := _read_at(file, position, 27 + 255)) >= 27:
         if head[:4] != b"OggS":
             position = next(_find_all(file, _OGG_MAGIC, position + 1, end), end)
             continue
         begins_stream = bool(head[5] & 2)
         if begins_stream and has_content:
-            return position
-        has_content = has_content or not begins_stream
+            end = position
+            break
+        has_content, has_end = has_content or not begins_stream, bool(head[5] & 4)
         position += 27 + head[26] + sum(head[27 : 27 + head[26]])
-    return end
+    return Section(file, start, end, is_truncated=not has_end)
 
 
 def _find_flac_section(file: BinaryIO, section: Section, first_frame: int, end: int) -> Section | None:
@@ -287,35 +289,41 @@ def _find_flac_section(file: BinaryIO, section: Section, first_frame: int, end: 
     header[4] |= 0x80  # No other metadata follows.
     header[21:42] = bytes([header[21] & 0xF0]) + bytes(20)  # neither a length nor a checksum
     search_start = max(section.start + 1, section.file_position - _FLAC_BACKTRACK_BYTES)
-    frame_start = end
+    frame_start, number = end, 0
     for start in itertools.islice(_find_all(file, _FLAC_SYNC, search_start, end), _MAX_CANDIDATES):
-        number = _read_flac_frame_number(_read_at(file, start, 16), block_frames)
-        if number is not None and number + block_frames > first_frame:
+        number, length = _read_flac_frame(_read_at(file, start, 16), block_frames)
+        if number + length > first_frame:
             frame_start = start
             break
     stream_start = next(_find_all(file, _FLAC_MAGIC, search_start, frame_start), None)
     if stream_start is not None:
         return Section(file, stream_start, end)
-    return Section(file, frame_start, end, bytes(header), first_frame=number or 0) if frame_start < end else None
+    return Section(file, frame_start, end, bytes(header), first_frame=number) if frame_start < end else None
 
 
-def _read_flac_frame_number(head: bytes, block_frames: int) -> int | None:
-    """Read the number of the first sample from the header of a FLAC frame; None if it is not one."""
+def _read_flac_frame(head: bytes, block_frames: int) -> tuple[int, int]:
+    """Read the number of the first sample and the number of samples of a FLAC frame; 0 if it is not one."""
     if len(head) < 16 or head[1] & 0xFE != 0xF8 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] & 1:
-        return None
+        return 0, 0
     length = 4 + max(1, 8 - (head[4] ^ 0xFF).bit_length())  # The number is coded like a character in UTF-8.
     number = head[4] & (0x7F if length == 5 else 0x7F >> (length - 4))
     for byte in head[5:length]:
         number = number << 6 | byte & 0x3F
-    length += {6: 1, 7: 2}.get(head[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    code = head[2] >> 4
+    if code in (6, 7):
+        num_samples = int.from_bytes(head[length : length + code - 5]) + 1
+        length += code - 5
+    else:
+        num_samples = 192 if code == 1 else 576 << (code - 2) if code < 6 else 256 << (code - 8)
+    length += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
     checksum = 0
     for byte in head[:length]:
         checksum ^= byte
         for _ in range(8):
             checksum = checksum << 1 & 0xFF ^ (0x07 if checksum & 0x80 else 0)
     if length >= 16 or checksum != head[length]:
-        return None
-    return number if head[1] & 1 else number * block_frames
+        return 0, 0
+    return number if head[1] & 1 else number * block_frames, num_samples
 
 
 def _is_mpeg_chain(file: BinaryIO, start: int, end: int) -> bool:

@@ -239,14 +239,14 @@ def test_damage_in_the_middle_costs_only_the_middle(tmp_path, kind, damage, capf
     np.testing.assert_allclose(later, whole[RATE // 2 : RATE * 3 // 2], atol=1e-3)
 
 
-@pytest.mark.parametrize("trailer", [RUBBISH, bytes(9_000), b"TAG" + bytes(range(125)), APE_TAG])
+@pytest.mark.parametrize("trailer", [RUBBISH, 50 * RUBBISH, bytes(9_000), b"TAG" + bytes(range(125)), APE_TAG])
 @pytest.mark.parametrize(("container", "subtype"), [("MP3", "MPEG_LAYER_III"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")])
 def test_what_follows_the_last_frame_costs_no_samples(tmp_path, container, subtype, trailer, capfd):
     content = encode(container, subtype)
     np.testing.assert_array_equal(load(tmp_path, content + trailer), load(tmp_path, content))
     if container == "MP3":
         content = remove_xing(content)
-        warning = "damaged at 5." if trailer is RUBBISH else None
+        warning = "damaged at 5." if RUBBISH in trailer and trailer != APE_TAG else None
         assert len(load(tmp_path, content + trailer, warning)) >= len(load(tmp_path, content))
     assert capfd.readouterr().err == ""
 
