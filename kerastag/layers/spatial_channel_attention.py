@@ -36,8 +36,9 @@ class SpatialChannelAttention(keras.layers.Layer):
     >>> tuple(SpatialChannelAttention()(ops.ones((2, 5, 8, 16))).shape)
     (2, 5, 8, 16)
 
-    Reference: AT-SCA (2020), as described in one sentence by Wang et al. (2021): spatial attention in a global and a
-    local part, with channel-wise attention. Deviation: our sources do not state its layers; the formula is ours.
+    Reference: Hong et al., "Weakly labelled audio tagging via convolutional networks with spatial and channel-wise
+    attention", 2020: spatial attention in a global and a local part, with channel-wise attention. Deviation: our
+    sources have its abstract only, which does not state the layers; those above are a guess.
     """
 
     def __init__(self, reduction: int = 16, kernel_size: int = 7, time_kernel_size: int = 3, **kwargs: Any):

@@ -17,7 +17,7 @@ from kerastag.layers._arguments import check_choice, check_integer
 from kerastag.layers.class_wise_clip_select import ClassWiseClipSelect
 from kerastag.layers.log_mel import LogMel
 from kerastag.models import MODELS
-from kerastag.models.backbones.backbone import INPUTS, Backbone, build_input
+from kerastag.models.backbones.backbone import FEATURES, INPUTS, Backbone, build_input
 from kerastag.models.weights import copy_weights
 
 __all__ = ["BACKBONES", "get_backbone", "gl_at"]
@@ -25,6 +25,8 @@ __all__ = ["BACKBONES", "get_backbone", "gl_at"]
 BACKBONES = tuple(entry.arguments["backbone"] for entry in MODELS.values() if entry.builder == "gl_at")
 """Names of the backbones that `gl_at` takes."""
 SUB_CLIP_POOLINGS = ("max_average", "max")
+SHARES = ("none", "classifier", "all")
+FRAME_SCORES = ("global", "local")
 
 
 def gl_at(
@@ -38,6 +40,8 @@ def gl_at(
     select: str = "log_mel",
     suppress_radius_seconds: float = 0.0,
     sub_clip_pooling: str = "max_average",
+    share: str = "none",
+    frame_scores: str = "global",
     freeze_global: bool = False,
     initial_weights: str | os.PathLike[str] | keras.Model | None = None,
     dropout: float | None = None,
@@ -49,8 +53,8 @@ def gl_at(
     """Build GL-AT: two streams of one backbone, the second on sub-clips that the first one selects.
 
     The global stream takes the clip and predicts `global` and `framewise`. `ClassWiseClipSelect` selects N sub-clips,
-    one for each of the most probable classes. The local stream, of the same architecture with weights of its own, takes
-    every sub-clip. With `P`, the mean of the maximum and the average,
+    one for each of the most probable classes. The local stream, of the same architecture, takes every sub-clip. With
+    `P`, the mean of the maximum and the average,
 
         local = P(predictions of the sub-clips),  clipwise = P(global, local)
 
@@ -67,14 +71,18 @@ def gl_at(
             `ClassWiseClipSelect`, at least 0. The paper has 0.
         sub_clip_pooling: Pooling over the sub-clips: `max_average`, the paper's `P`, or `max`. In the average, a
             class loses probability to every sub-clip that was selected for another class and does not contain it.
+        share: What both streams have in common: `none`, each has weights of its own; `classifier`, the dense layers
+            after the features, the paper's theta_C; `all`, both streams are one network.
+        frame_scores: Stream whose classifier predicts `framewise` from the features of the global stream, by which
+            sub-clips are selected: `global` or `local`. It makes a difference where `share` is `none`.
         freeze_global: Whether the global stream stays as it is in training: neither its weights nor the averages of
-            its batch normalization change, and it has neither dropout nor augmentation.
+            its batch normalization change, and it has neither dropout nor augmentation. It needs `share="none"`.
         initial_weights: Model of the backbone alone, or path of its `.keras` file, whose weights both streams start
             with. If its number of classes differs, both start with the same new classifier.
         dropout: Dropout rate of both streams, in [0, 1); None for the default of the backbone.
         block_dropout: Dropout rate after a block of `cnn10`, `resnet38` or `at_sca`, in [0, 1); None for the default.
         residual_dropout: Dropout rate inside a residual block of `resnet38`, in [0, 1); None for the default.
-        augment: Layer on the log-mel such as `SpecAugment`, of which each stream has a copy; None for none.
+        augment: Layer on the log-mel such as `SpecAugment`, of which each network has a copy; None for none.
         name: Name of the model.
 
     Returns:
@@ -91,10 +99,18 @@ def gl_at(
     >>> model.output["local"].shape, model.output["start_seconds"].shape
     ((None, 10), (None, 3))
 
-    Reference: Wang et al., 2021, equations 1 to 3 and section 2.2. `freeze_global`, `initial_weights` and
-    `suppress_radius_seconds` are in its public code but not in its text; `sub_clip_pooling="max"` is ours.
+    Reference: Wang et al., 2021, equations 1 to 3 and section 2.2. The sources differ in how the streams are coupled.
+    Section 2.1 feeds sub-clips to "another feature extractor" and applies equations 1 and 2 to both streams, with one
+    theta_C: `share="classifier"`. Section 3.1, "the same feature extractor and classifier as in the global stream", can
+    be read as that, as `all`, or as `none`, one architecture twice. The public code has `share="none"`,
+    `frame_scores="local"`, `freeze_global`, `initial_weights` and, as the radius, a quarter of a sub-clip. An earlier
+    public version has `share="all"` and `sub_clip_pooling="max"`.
     """
     check_choice("sub_clip_pooling", sub_clip_pooling, SUB_CLIP_POOLINGS)
+    check_choice("share", share, SHARES)
+    check_choice("frame_scores", frame_scores, FRAME_SCORES)
+    if freeze_global and share != "none":
+        raise ValueError(f"`share` must be none where `freeze_global` is True; received: {share!r}")
     check_integer("num_classes", num_classes)
     architecture = get_backbone(backbone)
     select_sub_clips = _build_selection(
@@ -107,8 +123,10 @@ def gl_at(
     global_augment = None if freeze_global else augment
     # The global stream is complete before anything of the local one draws a seed, as the backbone alone would be.
     global_stream = MODELS[backbone].build(**arguments, augment=global_augment, name="global_stream")
-    local_augment = augment and type(augment).from_config(copy.deepcopy(augment.get_config()))
-    local_stream = MODELS[backbone].build(**arguments, augment=local_augment, name="local_stream")
+    local_stream = global_stream
+    if share != "all":
+        local_augment = augment and type(augment).from_config(copy.deepcopy(augment.get_config()))
+        local_stream = MODELS[backbone].build(**arguments, augment=local_augment, name="local_stream")
     if initial_weights is not None:
         if copy_weights(global_stream, initial_weights) and freeze_global:
             raise ValueError("`freeze_global` must be False if `initial_weights` are for other classes; received: True")
@@ -116,13 +134,24 @@ def gl_at(
     if freeze_global:
         _freeze(global_stream)
 
-    predictions = global_stream(log_mel)
+    classifier = None  # the stream whose classifier is applied to both streams, where they are two networks
+    if share == "classifier":
+        classifier = global_stream
+        predictions = _classify(classifier, _get_body(global_stream)(log_mel))
+    elif share == "none" and frame_scores == "local":
+        classifier = local_stream
+        outputs = {**global_stream.output, FEATURES: global_stream.get_layer(FEATURES).output}
+        predictions = keras.Model(global_stream.input, outputs, name="global_stream")(log_mel)
+        predictions["framewise"] = _classify(classifier, predictions[FEATURES])["framewise"]
+    else:
+        predictions = global_stream(log_mel)
     source = log_mel if select == "log_mel" else inputs
     sub_clips, start_seconds, classes = select_sub_clips([source, predictions["clipwise"], predictions["framewise"]])
     flat = ops.reshape(sub_clips, (-1, *sub_clips.shape[2:]))  # (batch * N, frames, mel_bins) or (batch * N, samples)
     if select == "waveform":
         flat = LogMel(front_end, name="local_front_end")(flat)
-    local = ops.reshape(local_stream(flat)["clipwise"], (-1, sub_clips.shape[1], num_classes))
+    local = _classify(classifier, _get_body(local_stream)(flat)) if classifier else local_stream(flat)
+    local = ops.reshape(local["clipwise"], (-1, sub_clips.shape[1], num_classes))
     local = ops.max(local, axis=1) if sub_clip_pooling == "max" else _pool(local)
     outputs = {
         "clipwise": _pool(ops.stack([predictions["clipwise"], local], axis=1)),
@@ -144,6 +173,17 @@ def get_backbone(name: str) -> Backbone:
     """
     check_choice("backbone", name, BACKBONES)
     return import_module(f"kerastag.models.{MODELS[name].module}").BACKBONE
+
+
+def _get_body(stream: keras.Model) -> keras.Model:
+    """Return the layers of a stream up to its features."""
+    return keras.Model(stream.input, stream.get_layer(FEATURES).output, name=stream.name)
+
+
+def _classify(stream: keras.Model, features: Any) -> dict[str, Any]:
+    """Apply the layers of a stream after its features to other features."""
+    # `call` applies them one by one: a `.keras` file keeps that a layer is used twice only where neither is nested.
+    return keras.Function(stream.get_layer(FEATURES).output, stream.output).call(features)
 
 
 def _pool(probabilities: Any) -> Any:

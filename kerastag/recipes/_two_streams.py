@@ -39,6 +39,8 @@ class TwoStreamConfig(WaveformConfig):
         select: What sub-clips are cut from: `log_mel` runs the front end once, `waveform` once per stream.
         suppress_radius_seconds: Frames within this distance of a selected one are skipped for the remaining classes.
         sub_clip_pooling: Pooling of the probabilities of the sub-clips: `max_average`, the paper's, or `max`.
+        share: What both streams have in common: `none`, `classifier` or `all` of their weights.
+        frame_scores: Stream whose classifier scores the frames by which sub-clips are selected.
         freeze_global: Whether the global stream keeps the weights of `initial_weights`, and only the local one trains.
         initial_weights: Initial weights of both streams: a `.keras` file of the backbone, or a name of published
             weights.
@@ -52,6 +54,8 @@ class TwoStreamConfig(WaveformConfig):
     select: Literal["log_mel", "waveform"] = "log_mel"
     suppress_radius_seconds: float = 0.0
     sub_clip_pooling: Literal["max_average", "max"] = "max_average"
+    share: Literal["none", "classifier", "all"] = "none"
+    frame_scores: Literal["global", "local"] = "global"
     freeze_global: bool = False
     initial_weights: str | None = None
     learning_rate: float = 0.0
@@ -96,6 +100,8 @@ class TwoStreamTask(WaveformTask):
             select=config.select,
             suppress_radius_seconds=config.suppress_radius_seconds,
             sub_clip_pooling=config.sub_clip_pooling,
+            share=config.share,
+            frame_scores=config.frame_scores,
             freeze_global=config.freeze_global,
             initial_weights=alone,
         )

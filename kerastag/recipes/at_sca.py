@@ -1,4 +1,4 @@
-"""AT-SCA: CNN10 with spatial and channel-wise attention; its exact layers are not in our sources.
+"""AT-SCA of Hong et al., 2020: CNN10 with spatial and channel-wise attention; the exact layers are a guess.
 
 On all of AudioSet, mAP, mAUC and d-prime: .390, .970 and 2.652 as published; .392, .969 and 2.658 as reproduced by the
 authors of GL-AT.

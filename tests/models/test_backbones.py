@@ -264,6 +264,31 @@ def test_features_and_head_can_be_built_separately():
     assert isinstance(cnn10.BACKBONE, Backbone)
 
 
+@pytest.mark.parametrize(
+    "name", ["cnn10", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet38", "at_sca"))]
+)
+def test_the_last_layer_takes_the_clip_without_dropout_and_frames_with_it(name):
+    """In training, as in the public code of PANNs and GL-AT; batch normalization and blocks are not random here."""
+    rates = {"residual_dropout": 0.0} if name == "resnet38" else {}
+    model = build_small(name, dropout=0.5, block_dropout=0.0, **rates)
+    layers = {"pooled": "maximum_and_mean", "features": "features", "dropped": "drop_hidden"}
+    inspected = {key: model.get_layer(layer).output for key, layer in layers.items()} | model.output
+    inspected["hidden"] = model.get_layer("drop_hidden").input
+    outputs = keras.Model(model.input, inspected)(make_log_mel(name), training=True)
+    outputs = {key: keras.ops.convert_to_numpy(x) for key, x in outputs.items()}
+    (w1, b1), (w2, b2) = (model.get_layer(layer).get_weights() for layer in ("fc1", "fc_audioset"))
+
+    def classify(hidden):
+        return 1 / (1 + np.exp(-hidden @ w2 - b2))
+
+    np.testing.assert_allclose(outputs["clipwise"], classify(outputs["embedding"]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs["framewise"], classify(outputs["dropped"]), rtol=1e-4, atol=1e-5)
+    active = outputs["hidden"] > 0
+    assert set(np.round(outputs["dropped"][active] / outputs["hidden"][active], 4)) == {0.0, 2.0}
+    for key, hidden in (("pooled", outputs["embedding"]), ("features", outputs["hidden"])):
+        assert np.abs(hidden - np.maximum(outputs[key] @ w1 + b1, 0)).max() > 1e-3, f"no dropout after {key}"
+
+
 def test_talnet_pools_frames_by_linear_softmax():
     outputs = compute_outputs(get_shared("talnet"), make_log_mel("talnet"))
     p = outputs["framewise"].astype(float)

@@ -13,6 +13,7 @@ from kerastag.export.tflite import convert_functions
 from kerastag.layers.spec_augment import SpecAugment
 from kerastag.models import MODELS
 from kerastag.models.backbones.cnn10 import cnn10
+from kerastag.models.loading import load_model
 from kerastag.models.two_stream import BACKBONES, get_backbone, gl_at
 from kerastag.recipes._papers import read_paper
 from kerastag.training.outputs import select_training_outputs
@@ -47,6 +48,11 @@ def pool(x):
 def predict_in_numpy(model, x, sub_clip_seconds, rate, pool_sub_clips=pool):
     """Combine the predictions of the two streams of a model in NumPy."""
     whole = compute_outputs(model.get_layer("global_stream"), x)
+    return select_and_combine(whole, model.get_layer("local_stream"), x, sub_clip_seconds, rate, pool_sub_clips)
+
+
+def select_and_combine(whole, local_stream, x, sub_clip_seconds, rate, pool_sub_clips=pool):
+    """Combine the outputs of the global stream with those of the local one for the sub-clips that these select."""
     frames, length = whole["framewise"].shape[1], round(sub_clip_seconds * rate)
     local, starts, classes = [], [], []
     for clip, probability, over_time in zip(x, whole["clipwise"], whole["framewise"], strict=True):
@@ -54,7 +60,7 @@ def predict_in_numpy(model, x, sub_clip_seconds, rate, pool_sub_clips=pool):
         centers = (over_time[:, best].argmax(axis=0) + 0.5) * len(clip) / frames
         begin = np.clip(np.floor(centers - length / 2), 0, len(clip) - length).astype(int)
         windows = np.stack([clip[start : start + length] for start in begin])
-        local.append(pool_sub_clips(compute_outputs(model.get_layer("local_stream"), windows)["clipwise"][None])[0])
+        local.append(pool_sub_clips(compute_outputs(local_stream, windows)["clipwise"][None])[0])
         starts.append(begin / rate)
         classes.append(best)
     both = pool(np.stack([whole["clipwise"], local], axis=1))
@@ -83,6 +89,82 @@ def test_the_outputs_equal_the_two_streams_combined_in_numpy(backbone):
     assert len(np.unique(got["start_seconds"])) > 1
     weights = [{id(weight) for weight in model.get_layer(f"{s}_stream").weights} for s in ("global", "local")]
     assert not weights[0] & weights[1]
+
+
+COUPLINGS = [{"share": "classifier"}, {"share": "all", "sub_clip_pooling": "max"}, {"frame_scores": "local"}]
+
+
+def copy_layers(network, *models):
+    """Give every layer of a network the weights of the layer of that name in the first of several models."""
+    for layer in network.layers:
+        if layer.weights:
+            sources = (each for model in models for each in model.layers if each.name == layer.name)
+            layer.set_weights(next(sources).get_weights())
+    return network
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS, ids=str)
+@pytest.mark.parametrize("backbone", ["cnn10", pytest.param("talnet", marks=pytest.mark.slow)])
+def test_coupled_streams_equal_two_networks_combined_in_numpy_and_a_saved_model(backbone, coupling):
+    model, x = build_small(backbone, **coupling), make_log_mel(backbone)
+    first, second = (MODELS[backbone].build(num_classes=4, width=0.0625) for _ in range(2))
+    global_stream = model.get_layer("global_stream")
+    # The layers of a classifier that both streams apply are those of the model itself.
+    whole = compute_outputs(copy_layers(first, global_stream, model), x)
+    if "frame_scores" in coupling:
+        whole["framewise"] = compute_outputs(copy_layers(second, model, global_stream), x)["framewise"]
+    local = global_stream if coupling.get("share") == "all" else model.get_layer("local_stream")
+    pool_sub_clips = (lambda each: each.max(axis=1)) if "sub_clip_pooling" in coupling else pool
+    rate = FRONT_ENDS[get_backbone(backbone).front_end].frames_per_second
+    expected = select_and_combine(whole, copy_layers(second, local, model), x, 0.8, rate, pool_sub_clips)
+    got = compute_outputs(model, x)
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    check_layer_saves_exactly(model, x)
+
+
+def test_streams_share_what_was_asked_for_and_still_do_after_saving(tmp_path):
+    alone, x = cnn10(SMALL["num_classes"], width=SMALL["width"]), make_log_mel("cnn10")
+    classifier = sum(alone.get_layer(name).count_params() for name in ("fc1", "fc_audioset"))
+    sizes = {"none": 2 * alone.count_params(), "classifier": 2 * alone.count_params() - classifier}
+    for share, size in {**sizes, "all": alone.count_params()}.items():
+        model = build_small("cnn10", share=share)
+        model.save(tmp_path / "model.keras")
+        loaded = load_model(tmp_path / "model.keras")
+        assert (model.count_params(), loaded.count_params()) == (size, size)
+        if share == "classifier":
+            before = compute_outputs(loaded, x)
+            loaded.get_layer("fc_audioset").bias.assign_add([1.0] * 4)
+            after = compute_outputs(loaded, x)
+            assert all((after[name] > before[name]).all() for name in ("global", "local", "framewise"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("coupling", COUPLINGS, ids=str)
+def test_coupled_streams_start_with_the_initial_weights_and_learn(coupling):
+    x, y = make_log_mel("cnn10", batch=4), np.eye(4, dtype=np.float32)
+    alone = randomize_weights(cnn10(4, width=0.0625))
+    arguments = {**SMALL, "dropout": 0.0, "block_dropout": 0.0, **coupling}
+    model = gl_at(backbone="cnn10", initial_weights=alone, **arguments)
+    got, expected = compute_outputs(model, x), compute_outputs(alone, x)
+    np.testing.assert_allclose(got["global"], expected["clipwise"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got["framewise"], expected["framewise"], rtol=1e-5, atol=1e-6)
+    before = [weight.numpy() for weight in model.trainable_weights]
+    _, losses = fit(model, x, y, steps=4)
+    assert losses[-1] < losses[0]
+    assert not any(np.array_equal(w, old) for w, old in zip(model.trainable_weights, before, strict=True))
+
+
+@pytest.mark.slow
+def test_frames_are_scored_by_the_local_classifier_of_the_published_code_while_the_global_stream_is_frozen():
+    x, y = make_log_mel("cnn10", batch=4), np.eye(4, dtype=np.float32)
+    model = build_small("cnn10", freeze_global=True, frame_scores="local")
+    before = compute_outputs(model, x)
+    fit(model, x, y, steps=2)
+    after = compute_outputs(model, x)
+    np.testing.assert_array_equal(after["global"], before["global"])
+    assert np.abs(after["framewise"] - before["framewise"]).max() > 1e-3
 
 
 def test_sub_clips_are_pooled_by_their_maximum_on_request():
@@ -281,6 +363,12 @@ print(keras.backend.backend())
         ({"input": "audio"}, "`input` must be one of log_mel, waveform; received: 'audio'"),
         ({"sub_clip_pooling": "mean"}, "`sub_clip_pooling` must be one of max_average, max; received: 'mean'"),
         ({"suppress_radius_seconds": -0.5}, "`suppress_radius_seconds` must be a number of at least 0"),
+        ({"share": "features"}, "`share` must be one of none, classifier, all; received: 'features'"),
+        (
+            {"share": "all", "freeze_global": True},
+            "`share` must be none where `freeze_global` is True; received: 'all'",
+        ),
+        ({"frame_scores": "both"}, "`frame_scores` must be one of global, local; received: 'both'"),
         ({"residual_dropout": 0.1}, "`residual_dropout` must be None for the backbone mn; received: 0.1"),
         ({"backbone": "cnn10", "initial_weights": "nowhere.keras"}, "`initial_weights`: nowhere.keras: no such file"),
     ],

@@ -114,7 +114,8 @@ def test_dropout_factor_multiplies_every_rate(factor, expected, packs):
     model = recipe.task.build_model(config, load_run_data(config, packs[32_000]))
     rates = {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
     blocks = {f"conv_block{block}_drop": expected[0] for block in (1, 2, 3, 4)}
-    assert rates == {**blocks, "drop_features": expected[1], "drop_hidden": expected[1]}
+    head = dict.fromkeys(("drop_features", "drop_frames", "drop_hidden"), expected[1])
+    assert rates == {**blocks, **head}
 
 
 def test_a_dropout_factor_above_one_is_rejected():

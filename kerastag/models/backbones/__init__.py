@@ -6,7 +6,7 @@ builder. These builders have the following arguments; values outside their range
 - `num_classes`: Number of classes, at least 1.
 - `width`: Factor on the number of channels and hidden units, in (0, 100].
 - `input`: Input of the model: `log_mel`, `(batch, frames, mel_bins)`, or `waveform`, `(batch, samples)`.
-- `dropout`: Dropout rate before either dense layer (in `talnet` before the recurrent one), in [0, 1).
+- `dropout`: Dropout rate before the dense layers (in `talnet` before the recurrent one), in [0, 1).
 - `block_dropout`: Dropout rate after a block of convolutions, in [0, 1).
 - `augment`: Layer on the log-mel, after the normalization if there is one, such as `SpecAugment`; None for none.
 - `name`: Name of the model.

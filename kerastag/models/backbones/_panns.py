@@ -45,7 +45,8 @@ def average_frequency(x: Any) -> Any:
 def build_max_mean_head(features: Any, num_classes: int, *, dropout: float = 0.5) -> dict[str, Any]:
     """Classify the maximum plus the mean over time by two dense layers, and every frame by the same two.
 
-    Dropout acts on the clip only: no loss uses `framewise`, but sub-clips are selected by it in training, too.
+    As in the public code of PANNs and of GL-AT, the second layer takes the hidden units of a frame after dropout, and
+    those of the clip without.
     """
     check_rate("dropout", dropout)
     hidden = layers.Dense(features.shape[-1], activation="relu", name="fc1")
@@ -54,10 +55,10 @@ def build_max_mean_head(features: Any, num_classes: int, *, dropout: float = 0.5
     mean = layers.GlobalAveragePooling1D(dtype="float32", name="time_mean")(features)
     pooled = layers.Add(dtype="float32", name="maximum_and_mean")([maximum, mean])
     embedding = hidden(layers.Dropout(dropout, name="drop_features")(pooled))
-    logits = classify(layers.Dropout(dropout, name="drop_hidden")(embedding))
+    frames = layers.Dropout(dropout, name="drop_hidden")(hidden(layers.Dropout(dropout, name="drop_frames")(features)))
     return {
-        "clipwise": float32_activation("sigmoid", "clipwise")(logits),
-        "framewise": float32_activation("sigmoid", "framewise")(classify(hidden(features))),
+        "clipwise": float32_activation("sigmoid", "clipwise")(classify(embedding)),
+        "framewise": float32_activation("sigmoid", "framewise")(classify(frames)),
         "embedding": float32_activation("linear", "embedding")(embedding),
     }
 

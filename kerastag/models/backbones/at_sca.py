@@ -1,4 +1,4 @@
-"""AT-SCA, CNN10 with spatial and channel-wise attention, after a sentence of Wang et al. (2021) on it."""
+"""AT-SCA, CNN10 with spatial and channel-wise attention, after the abstract of Hong et al., 2020."""
 
 from functools import partial
 
@@ -36,8 +36,11 @@ def at_sca(
     >>> at_sca(num_classes=10, width=0.125).output["embedding"].shape
     (None, 64)
 
-    Reference: AT-SCA (2020), as described in one sentence by Wang et al. (2021). Deviations: CNN10 as the trunk, the
-    place of the attention and its formula are ours, so results do not carry over to the published system.
+    Reference: Hong, Wang, Zou and Cao, "Weakly labelled audio tagging via convolutional networks with spatial and
+    channel-wise attention", 2020, of which our sources have the abstract only. It says that spatial attention has a
+    global part, for the regions of an event, and a local one, for its onset and offset; that channels have attention
+    too; and that any CNN can be the trunk. The rest is a guess: CNN10 as the trunk, the place of the attention, its
+    layers and their formula. Results do not carry over to the published system.
     """
     head = {"dropout": dropout}
     return BACKBONE.build(num_classes, input, name, head, width=width, block_dropout=block_dropout, augment=augment)

@@ -11,6 +11,8 @@ from kerastag.layers._arguments import check_choice, check_integer
 from kerastag.layers.log_mel import LogMel
 
 INPUTS = ("log_mel", "waveform")
+FEATURES = "features"
+"""Name of the layer of a backbone whose output its head classifies."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Backbone:
         """Build the model, given the arguments of `build_head` and of `build_features`."""
         check_integer("num_classes", num_classes)
         inputs, log_mel = build_input(FRONT_ENDS[self.front_end], input)
-        outputs = self.build_head(self.build_features(log_mel, **features), num_classes, **head)
-        return keras.Model(inputs, outputs, name=name)
+        x = self.build_features(log_mel, **features)
+        x = keras.layers.Activation("linear", dtype=x.dtype, name=FEATURES)(x)  # a name for them, which GL-AT needs
+        return keras.Model(inputs, self.build_head(x, num_classes, **head), name=name)
 
 
 def build_input(front_end: FrontEnd, input: str) -> tuple[Any, Any]:

@@ -61,8 +61,7 @@ def cnn10(
     >>> cnn10(num_classes=10, width=0.125).output["framewise"].shape
     (None, None, 10)
 
-    Reference: Kong et al., 2020, table 1. Deviation: the dropout after the first dense layer also acts on the input of
-    the classifier, as in Wang et al. (2021) it is part of the classifier; predictions are the same.
+    Reference: Kong et al., 2020, table 1. Deviation: PANNs returns the embedding after dropout, here it has none.
     """
     head = {"dropout": dropout}
     return BACKBONE.build(num_classes, input, name, head, width=width, block_dropout=block_dropout, augment=augment)

@@ -85,8 +85,7 @@ def resnet38(
     >>> resnet38(num_classes=10, width=0.0625).output["embedding"].shape
     (None, 128)
 
-    Reference: Kong et al., 2020, section III and table 3. Deviation: the dropout after the first dense layer also acts
-    on the input of the classifier, as in `cnn10`; predictions are the same.
+    Reference: Kong et al., 2020, section III and table 3. Deviation: that of `cnn10`.
     """
     return BACKBONE.build(
         num_classes,
