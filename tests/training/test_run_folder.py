@@ -34,6 +34,16 @@ def test_another_configuration_or_system_is_rejected_by_name(tmp_path):
         RunFolder.create(tmp_path, "es_max", TrainingConfig())
 
 
+def test_a_field_that_an_earlier_version_lacked_had_its_default(tmp_path):
+    RunFolder.create(tmp_path, "es_min", TrainingConfig())
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["seed"], config["train_packs"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="`seed` was 0; received: 1"):
+        RunFolder.create(tmp_path, "es_min", TrainingConfig(seed=1))
+    assert RunFolder.create(tmp_path, "es_min", TrainingConfig()).config["seed"] == 0
+
+
 def test_a_folder_with_other_files_is_left_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="`run_dir` must be a run folder or an empty folder; it holds other files"):
@@ -47,7 +57,11 @@ def test_a_run_killed_while_its_first_file_was_written_starts_again(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "versions.json"]
 
 
-@pytest.mark.parametrize("name", [f".{os.getpid()}.config.json", ".config.json.lock", f".{os.getppid()}-files.model"])
+@pytest.mark.parametrize(
+    "name",
+    [f".{os.getpid()}.config.json", ".config.json.lock", f".{os.getppid()}-files.model"],
+    ids=["file of this process", "lock", "folder of a running process"],
+)
 def test_a_folder_with_temporary_files_alone_is_empty(tmp_path, name):
     (tmp_path / name).write_text("half")
     assert not RunFolder.create(tmp_path, "es_min", TrainingConfig()).is_finished
