@@ -1,4 +1,4 @@
-"""`kerastag tables`: finished runs in the tables of paper 1."""
+"""`kerastag tables`: finished runs in the tables of the papers."""
 
 import argparse
 from typing import Any
@@ -11,11 +11,16 @@ def add_parser(subparsers: Any) -> None:
     parser = add_verb(
         subparsers,
         "tables",
-        "Write tables I to VII and the figures of paper 1, with the published metrics beside ours.",
+        "Write tables I to VII and the figures of paper 1, or tables 1 and 2 of paper 2, with the published metrics "
+        "beside those of finished runs.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="Folder of a finished run.")
     parser.add_argument("--output", metavar="FOLDER", required=True, help="Folder for the tables and figures.")
-    parser.add_argument("--label-quality", metavar="CSV", help="AudioSet's qa_true_counts.csv, for table III.")
+    parser.add_argument(
+        "--label-quality",
+        metavar="CSV",
+        help="AudioSet's qa_true_counts.csv, for table III (default: that of kerastag fetch audioset_label_quality).",
+    )
 
 
 def run(args: argparse.Namespace) -> None:

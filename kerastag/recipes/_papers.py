@@ -60,26 +60,43 @@ class Row:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of a table: its label, the run, and what else a run must have to belong to it."""
+    """A row of a table.
+
+    Attributes:
+        label: Label of the row.
+        row: Run of the row.
+        match: What else a run must have to belong to the row.
+        part: Key of the metrics of a run: `ensemble`, or the `global` or `local` stream alone.
+        published: Metrics in the paper; None where it has none.
+    """
 
     label: str
     row: Row
     match: Mapping[str, Any] = field(default_factory=dict)
+    part: str = "ensemble"
+    published: PublishedMetrics | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper; `column` is the title of its first column.
+    """A table of a paper, or the points of a figure.
 
-    With `any_size`, a row without a run of the published size shows runs of other sizes, as small runs on few classes
-    have. A table that compares sizes does not.
+    Attributes:
+        name: `Table I` or `Figure 2a`.
+        title: Title.
+        column: Title of the first column.
+        rows: Rows.
+        match: What a run must have to belong to any row that does not require something else.
+        any_size: Whether a row without a run of the published size shows runs of other sizes, as small runs on few
+            classes have. A table that compares sizes does not.
     """
 
-    number: str
+    name: str
     title: str
     column: str
     rows: tuple[TableRow, ...]
-    any_size: bool = False
+    match: Mapping[str, Any]
+    any_size: bool
 
 
 @dataclass(frozen=True)
@@ -87,11 +104,13 @@ class Paper:
     """The tables of a paper and the runs behind them.
 
     Attributes:
+        title: Title of the paper.
         rows: Runs by name.
         tables: Tables with metrics.
         correlations: Pearson correlation with class-wise AP and its p-value, by what AP is correlated with.
     """
 
+    title: str
     rows: Mapping[str, Row]
     tables: tuple[Table, ...]
     correlations: Mapping[str, tuple[float, float]]
@@ -108,11 +127,19 @@ def read_paper(name: str) -> Paper:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     rows = {key: _read_row(key, values, path) for key, values in content["row"].items()}
     tables = tuple(
-        Table(number, table["title"], table["column"], _link(table["rows"], rows), table.get("any_size", False))
-        for number, table in content["table"].items()
+        Table(
+            f"{kind.capitalize()} {number}",
+            table["title"],
+            table["column"],
+            _link(table["rows"], rows),
+            table.get("match", {}),
+            table.get("any_size", False),
+        )
+        for kind in ("table", "figure")
+        for number, table in content.get(kind, {}).items()
     )
     correlations = {name: (r, p) for name, (r, p) in content.get("correlation", {}).items()}
-    return Paper(rows, tables, correlations)
+    return Paper(content["title"], rows, tables, correlations)
 
 
 def find_row(name: str, recipe: str | None = None) -> Row:
@@ -133,7 +160,8 @@ def format_rows() -> str:
     for number, name in enumerate(PAPERS, start=1):
         paper = read_paper(name)
         for row in paper.rows.values():
-            places = [f"table {table.number}" for table in paper.tables if row in [entry.row for entry in table.rows]]
+            tables = [table for table in paper.tables if row in [entry.row for entry in table.rows]]
+            places = [table.name[0].lower() + table.name[1:] for table in tables]
             config = ", ".join(f"{key} {value}" for key, value in row.config.items())
             lines.append((f"kerastag train --row {row.name}", row.recipe, config, f"paper {number}", ", ".join(places)))
     return format_table(("command", "recipe", "differs in", "paper", "where"), lines)
@@ -160,8 +188,10 @@ def _read_row(name: str, values: Mapping[str, Any], source: Path) -> Row:
 
 def _link(entries: Mapping[str, Any], rows: Mapping[str, Row]) -> tuple[TableRow, ...]:
     """Look up the rows of a table, each given by its name or by a dict with its name and further requirements."""
-    matches = {label: entry if isinstance(entry, dict) else {"row": entry} for label, entry in entries.items()}
-    return tuple(
-        TableRow(label, rows[match["row"]], {name: value for name, value in match.items() if name != "row"})
-        for label, match in matches.items()
-    )
+    linked = []
+    for label, entry in entries.items():
+        match = dict(entry) if isinstance(entry, dict) else {"row": entry}
+        row, part = rows[match.pop("row")], match.pop("part", "ensemble")
+        published = PublishedMetrics(*match.pop("published")) if "published" in match else row.published
+        linked.append(TableRow(label, row, match, part, published))
+    return tuple(linked)

@@ -14,7 +14,7 @@ from kerastag.training.run_folder import NOT_IDENTITY, RunFolder
 
 __all__ = ["PUBLISHED_SIZE", "Result", "Run", "describe_results", "read_results", "read_run"]
 
-PUBLISHED_SIZE = {"units": 1024, "depth": 3, "phi": "sigmoid"}
+PUBLISHED_SIZE = {"units": 1024, "depth": 3, "phi": "sigmoid", "width": 1.0}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Result:
         return float(self.values("map").mean())
 
     def values(self, metric: str, part: str = "ensemble") -> NDArray[np.float64]:
-        """Return a metric of the ensemble of checkpoints, or of the `last` one, of every run that has it."""
+        """Return a metric of the ensemble of checkpoints, the `last` one, or one stream, of every run that has it."""
         values = [(run.metrics.get(part) or {}).get(metric) for run in self.runs]
         return np.array([value for value in values if value is not None], np.float64)
 

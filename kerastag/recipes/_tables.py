@@ -1,4 +1,4 @@
-"""Tables I to VII of paper 1, with the published metrics beside those of finished runs."""
+"""The tables of both papers, with the published metrics beside those of finished runs."""
 
 import csv
 from collections.abc import Sequence
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerastag.fetch import FILES, get_cache_folder
 from kerastag.files import format_csv, write_text
 from kerastag.markdown import format_table
-from kerastag.recipes._papers import Table, TableRow, read_paper
+from kerastag.metrics.classification import compute_d_prime
+from kerastag.recipes._papers import PAPERS, Paper, Table, TableRow, read_paper
 from kerastag.recipes._results import PUBLISHED_SIZE, Result, read_results
 
 __all__ = ["correlate", "read_label_quality", "write_tables"]
@@ -24,14 +26,18 @@ Lines = list[list[str]]
 def write_tables(runs: Sequence[str | Path], output: str | Path, label_quality: str | Path | None = None) -> str:
     """Write the tables and figures of finished runs into a folder: `tables.md`, `table_I.csv`, … `figure_4.png`, ….
 
+    The tables of a paper are written if a run is of one of its systems.
+
     Args:
         runs: Folders of finished runs.
         output: Folder of the tables; files of an earlier call are replaced.
-        label_quality: AudioSet's `qa_true_counts.csv`, for table III and figure 7.
+        label_quality: AudioSet's `qa_true_counts.csv`, for table III and figure 7; by default, the file that
+            `kerastag fetch audioset_label_quality` has downloaded, if there is one and it rates the classes of the
+            runs.
 
     Returns:
-        The tables as Markdown. Runs that differ only in their seed are averaged, with the standard deviation after ±; a
-        row without a run has dashes.
+        The tables as Markdown. Runs that differ only in their seed are averaged, with the standard deviation after ±,
+        and their d-prime is that of their mean AUC; a row without a run has dashes.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -40,16 +46,21 @@ def write_tables(runs: Sequence[str | Path], output: str | Path, label_quality: 
     from kerastag.recipes._figures import draw_figures
 
     results = read_results(runs)
-    quality = read_label_quality(label_quality, results[0]) if label_quality else None
-    tables = {table.number: (table.title, _metrics_lines(table, results)) for table in read_paper("paper1").tables}
-    tables["III"] = ("Pearson correlation with class-wise AP", _correlation_lines(results, quality))
-    output = Path(output)
-    sections = []
-    for number in ("I", "II", "III", "IV", "V", "VI", "VII"):
-        title, lines = tables[number]
-        sections.append(f"## Table {number}. {title}\n\n{format_table(lines[0], lines[1:])}\n")
-        cells = [["" if cell == _DASH else cell for cell in row] for row in lines]
-        write_text(output / f"table_{number}.csv", format_csv(cells))
+    quality = _read_quality(label_quality, results[0])
+    output, sections = Path(output), []
+    for paper in map(read_paper, PAPERS):
+        recipes = {row.recipe for row in paper.rows.values()}
+        if not any(result.system in recipes for result in results):
+            continue
+        sections.append(f"# {paper.title}\n")
+        tables = [(table.name, table.title, _metrics_lines(table, results)) for table in paper.tables]
+        if paper.correlations:
+            lines = _correlation_lines(paper, results, quality)
+            tables.insert(2, ("Table III", "Pearson correlation with class-wise AP", lines))
+        for name, title, lines in tables:
+            sections.append(f"## {name}. {title}\n\n{format_table(lines[0], lines[1:])}\n")
+            cells = [["" if cell == _DASH else cell for cell in row] for row in lines]
+            write_text(output / f"{name[0].lower()}{name[1:].replace(' ', '_')}.csv", format_csv(cells))
     text = "\n".join(sections)
     write_text(output / "tables.md", text)
     draw_figures(results, output, quality)
@@ -114,20 +125,30 @@ def read_label_quality(path: str | Path, result: Result) -> NDArray[np.float64]:
     return quality
 
 
+def _read_quality(path: str | Path | None, result: Result) -> NDArray[np.float64] | None:
+    """Read a label quality file, or the downloaded one if it exists and rates a class of the result."""
+    if path:
+        return read_label_quality(path, result)
+    try:
+        return read_label_quality(get_cache_folder() / FILES["audioset_label_quality"].file_name, result)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def _metrics_lines(table: Table, results: Sequence[Result]) -> Lines:
     lines = [[table.column, *_PAPER_COLUMNS, *_COLUMNS]]
     for entry in table.rows:
-        published = [f"{value:.3f}" for value in entry.row.published] if entry.row.published else [_DASH] * 3
-        matches = [_format_result(*match) for match in _find_matches(entry, results, table.any_size)]
+        published = [_DASH if np.isnan(v) else f"{v:.3f}" for v in entry.published or [np.nan] * 3]
+        matches = [_format_result(*match, entry.part) for match in _find_matches(table, entry, results, table.any_size)]
         lines += [[entry.label, *published, *cells] for cells in matches or [[*[_DASH] * 6, ""]]]
     return lines
 
 
-def _find_matches(entry: TableRow, results: Sequence[Result], any_size: bool) -> list[tuple[Result, str]]:
+def _find_matches(table: Table, entry: TableRow, results: Sequence[Result], any_size: bool) -> list[tuple[Result, str]]:
     """Find the results of a row, each with the values in which it differs from the row or from the other results."""
     config = {name: value for name, value in entry.row.config.items() if name != "train_packs"}
     size = {**PUBLISHED_SIZE, "depth": 1} if entry.row.recipe == "google_baseline" else PUBLISHED_SIZE
-    requirements = {"system": entry.row.recipe, **size, **config, **entry.match}
+    requirements = {"system": entry.row.recipe, **size, **table.match, **config, **entry.match}
 
     def differences(result: Result) -> list[str]:  # A field that its system does not have is not required.
         identity = result.identity
@@ -145,12 +166,13 @@ def _find_matches(entry: TableRow, results: Sequence[Result], any_size: bool) ->
     ]
 
 
-def _correlation_lines(results: Sequence[Result], quality: NDArray[np.float64] | None) -> Lines:
+def _correlation_lines(paper: Paper, results: Sequence[Result], quality: NDArray[np.float64] | None) -> Lines:
     lines = [["AP against", "paper PCC", "paper p-value", "PCC", "p-value", "system", "trained on", "with"]]
     # Section VI-D of the paper uses ES average; feature-level attention is its main result.
-    table = next(table for table in read_paper("paper1").tables if table.number == "IV")
-    matches = [match for entry in (table.rows[0], table.rows[-1]) for match in _find_matches(entry, results, True)]
-    for name, (paper_r, paper_p) in read_paper("paper1").correlations.items():
+    table = next(table for table in paper.tables if table.name == "Table IV")
+    entries = (table.rows[0], table.rows[-1])
+    matches = [match for entry in entries for match in _find_matches(table, entry, results, True)]
+    for name, (paper_r, paper_p) in paper.correlations.items():
         for result, difference in matches or [(results[0], "")]:
             other = result.training_counts() if name == "Training examples" else quality
             cells = _format_correlation(result, other)
@@ -161,17 +183,18 @@ def _correlation_lines(results: Sequence[Result], quality: NDArray[np.float64] |
 
 def _format_correlation(result: Result, other: NDArray[Any] | None) -> list[str]:
     if other is None:
-        return ["not given", _DASH]
+        return ["not given: kerastag fetch audioset_label_quality", _DASH]
     correlation = correlate(result.average_precision(), other)
     return [f"{correlation[0]:.3f}", f"{correlation[1]:.3g}"] if correlation else [_DASH, _DASH]
 
 
-def _format_result(result: Result, difference: str) -> list[str]:
+def _format_result(result: Result, difference: str, part: str) -> list[str]:
+    auc = result.values("mauc", part)
     return [
-        _format_spread(result.values("map"), 4),
-        _format_spread(result.values("mauc"), 4),
-        _format_spread(result.values("d_prime"), 3),
-        _format_spread(result.values("map", part="last"), 4),
+        _format_spread(result.values("map", part), 4),
+        _format_spread(auc, 4),
+        _format_spread(result.values("d_prime", part), 3, mean=compute_d_prime(auc.mean()) if len(auc) else None),
+        _format_spread(result.values("map", part="last"), 4) if part == "ensemble" else _DASH,
         _format_data(result),
         str(len(result.runs)),
         difference,
@@ -184,9 +207,8 @@ def _format_data(result: Result) -> str:
     return f"{result.identity['data']}, {result.identity['training_clips']:,} clips{suffix}"
 
 
-def _format_spread(values: NDArray[np.float64], digits: int) -> str:
+def _format_spread(values: NDArray[np.float64], digits: int, mean: float | None = None) -> str:
     if not len(values):
         return _DASH
     spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    mean = round(float(values.mean()), digits) + 0.0  # never "-0.000"
-    return f"{mean:.{digits}f}{spread}"
+    return f"{values.mean() if mean is None else mean:z.{digits}f}{spread}"

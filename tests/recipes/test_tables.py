@@ -1,4 +1,4 @@
-"""Tests of the tables and figures of paper 1, made from finished runs."""
+"""Tests of the tables of both papers and of the figures of paper 1, made from finished runs."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from scipy.stats import pearsonr
 
 from kerastag.cli import main as kerastag
 from kerastag.data.synthetic_features import make_synthetic_class_names, make_synthetic_features
-from kerastag.metrics import compute_metrics
+from kerastag.metrics import compute_d_prime, compute_metrics
 from kerastag.recipes._results import read_results, read_run
 from kerastag.recipes._tables import correlate, read_label_quality
 
@@ -158,9 +158,79 @@ def test_table_iii_is_pearsons_correlation(es, tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_without_a_label_quality_file_table_iii_has_no_value_for_it(es, tmp_path):
+def test_without_a_label_quality_file_table_iii_names_the_command_that_downloads_it(es, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTAG_HOME", str(tmp_path))
     main([str(es), "--output", str(tmp_path / "out")])
-    assert [row["PCC"] == "not given" for row in read_table(tmp_path / "out", "III")] == [False, True]
+    examples, quality = read_table(tmp_path / "out", "III")
+    assert float(examples["PCC"])
+    assert quality["PCC"] == "not given: kerastag fetch audioset_label_quality"
+    (tmp_path / "qa_true_counts.csv").write_text("label_id,num_rated,num_true\n/m/none,10,8\n")
+    main([str(es), "--output", str(tmp_path / "out")])  # does not rate the classes of the run
+    assert read_table(tmp_path / "out", "III")[1]["PCC"].startswith("not given")
+    lines = [f"/m/{k},10,{k}" for k in range(CLASSES)]
+    (tmp_path / "qa_true_counts.csv").write_text("\n".join(["label_id,num_rated,num_true", *lines]) + "\n")
+    main([str(es), "--output", str(tmp_path / "out")])
+    assert float(read_table(tmp_path / "out", "III")[1]["PCC"])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_d_prime_of_several_seeds_is_that_of_their_mean_auc(tmp_path):
+    runs = [write_run(tmp_path / str(seed), "es_average", 1 + 2 * seed, seed=seed) for seed in range(2)]
+    aucs = [json.loads((run / "metrics.json").read_text())["ensemble"]["mauc"] for run in runs]
+    main([*map(str, runs), "--output", str(tmp_path / "out")])
+    row = next(row for row in read_table(tmp_path / "out", "I") if row["mAP"])
+    d_primes = [compute_d_prime(auc) for auc in aucs]
+    assert row["d′"] == f"{compute_d_prime(np.mean(aucs)):.3f} ± {np.std(d_primes, ddof=1):.3f}"
+    assert row["d′"].split()[0] != f"{np.mean(d_primes):.3f}"
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_runs_of_gl_at_stand_in_the_tables_of_paper_2(tmp_path, capsys):
+    gl_at = {"backbone": "cnn10", "streams": "both", "num_sub_clips": 5, "sub_clip_seconds": 3.0, "width": 1.0}
+    for field in ("units", "depth", "phi"):
+        gl_at[field] = None
+    runs = {
+        "alone": write_run(tmp_path / "alone", "gl_at", 1.0, **{**gl_at, "streams": "global"}),
+        "both": write_run(tmp_path / "both", "gl_at", 2.0, **gl_at),
+        "seven": write_run(tmp_path / "seven", "gl_at", 1.5, **{**gl_at, "num_sub_clips": 7}),
+        "one second": write_run(tmp_path / "second", "gl_at", 1.2, **{**gl_at, "sub_clip_seconds": 1.0}),
+        "talnet": write_run(tmp_path / "talnet", "gl_at", 1.3, **{**gl_at, "backbone": "talnet", "width": 0.125}),
+        "cnn10": write_run(tmp_path / "cnn10", "cnn10", 1.0, width=1.0),
+    }
+    for run in runs.values():  # fields of embeddings, which these systems do not have
+        change(run, "config.json", lambda config: [config.pop(name) for name in ("units", "depth", "phi")])
+    streams = {"global": {"map": 0.1, "mauc": 0.5, "d_prime": 0.0}, "local": {"map": 0.2, "mauc": 0.75, "d_prime": 0.9}}
+    change(runs["both"], "metrics.json", lambda metrics: metrics.update(streams))
+    values = {n: f"{json.loads((r / 'metrics.json').read_text())['ensemble']['map']:.4f}" for n, r in runs.items()}
+    assert main([*map(str, runs.values()), "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^## ([\w ]+)\.", printed, re.M) == ["Table 1", "Table 2", "Figure 2a", "Figure 2b"]
+    assert printed.startswith("# A Global-Local Attention Framework")
+
+    def filled_rows(name):
+        with (tmp_path / f"out/{name}.csv").open(newline="") as file:
+            return {next(iter(row.values())): row for row in csv.DictReader(file) if row["mAP"]}
+
+    table = filled_rows("table_1")
+    assert {label: row["mAP"] for label, row in table.items()} == {
+        "TALNet + GL-AT": values["talnet"],
+        "CNN10": values["cnn10"],
+        "CNN10 + GL-AT": values["both"],
+    }
+    assert table["TALNet + GL-AT"]["with"] == "width 0.125"
+    table = filled_rows("table_2")
+    expected = {"CNN10 alone": values["alone"], "global stream": "0.1000", "local stream": "0.2000"}
+    assert {label: row["mAP"] for label, row in table.items()} == {**expected, "both streams": values["both"]}
+    assert (table["global stream"]["paper mAP"], table["local stream"]["paper AUC"]) == ("0.389", "0.972")
+    assert table["local stream"]["paper d′"] == table["local stream"]["last checkpoint mAP"] == ""
+    assert {label: row["mAP"] for label, row in filled_rows("figure_2a").items()} == {
+        "5": values["both"],
+        "7": values["seven"],
+    }
+    assert {label: row["mAP"] for label, row in filled_rows("figure_2b").items()} == {
+        "1": values["one second"],
+        "3": values["both"],
+    }
 
 
 def test_a_correlation_of_too_few_or_constant_values_is_none():
