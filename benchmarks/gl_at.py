@@ -29,6 +29,7 @@ from pathlib import Path
 from _runs import Run, is_finished, print_state, run_all
 
 from kerastag.markdown import format_table
+from kerastag.metrics import compute_d_prime
 
 MATCHED_OPERATIONS = 2.5
 COUNTS = {"bal_train": 1500, "valid": 200, "eval": 500}
@@ -139,12 +140,12 @@ def make_run(name: str, flags: dict, seed: int, data_dir: Path, folder: Path) ->
     return Run("gl_at", folder / name / f"seed_{seed}", all_flags, after)
 
 
-def format_spread(values: Sequence[float]) -> str:
-    """Format the mean, and the standard deviation if there are several values."""
+def format_spread(values: Sequence[float], mean: float | None = None) -> str:
+    """Format the mean, unless it is given, and the standard deviation if there are several values."""
     if not values:
         return "–"
-    mean = f"{statistics.mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+    text = f"{statistics.mean(values) if mean is None else mean:z.4f}"
+    return f"{text} ± {statistics.stdev(values):.4f}" if len(values) > 1 else text
 
 
 def format_localization(metrics: Sequence[dict], part: str) -> str:
@@ -162,10 +163,12 @@ def format_row(name: str, metrics: Sequence[dict]) -> list[str]:
     def spread(part: str, key: str) -> str:
         return format_spread([run[part][key] for run in metrics if run.get(part)])
 
+    d_prime = compute_d_prime(statistics.mean(run["ensemble"]["mauc"] for run in metrics))
     return [
         name,
         str(len(metrics)),
-        *(spread("ensemble", key) for key in ("map", "mauc", "d_prime")),
+        *(spread("ensemble", key) for key in ("map", "mauc")),
+        format_spread([run["ensemble"]["d_prime"] for run in metrics], d_prime),
         *(spread(part, "map") for part in ("global", "local")),
         *(format_localization(metrics, part) for part in ("all", "short", "close")),
         f"{statistics.mean(run['seconds'] for run in metrics) / 60:.1f}",
