@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kerastag.label_tables import RecordingIndex, read_label_table
 from kerastag.labels import LabelSet
@@ -164,6 +166,28 @@ def test_an_invalid_table_is_one_line_with_file_and_line(tmp_path, content, mess
     assert str(raised.value).startswith(f"{tmp_path}/list.csv: ")
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 500
+
+
+@given(st.binary(max_size=300), st.integers(0, 400), st.sampled_from(range(5)))
+@settings(max_examples=300, deadline=None)
+def test_arbitrary_bytes_give_a_table_or_one_line_that_names_the_file(tmp_path_factory, content, position, number):
+    """The bytes replace a part of a valid table."""
+    table = [
+        b"path,labels\na.wav,dog;cat\nb.wav,rain\n",
+        b"filename\tonset\toffset\tevent_label\na.wav\t0.5\t2\tDog\n",
+        b"0.5\t2.25\tDog\n",
+        b'--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"\n',
+        json.dumps(make_whombat_export()).encode(),
+    ][number]
+    path = tmp_path_factory.getbasetemp() / "fuzzed.csv"
+    path.write_bytes(table[:position] + content + table[position + len(content) :])
+    try:
+        rows = read_label_table(path).rows
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: ")  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert all(row.onset is None or 0 <= row.onset < row.offset for row in rows)
 
 
 def make_whombat_export():

@@ -92,7 +92,7 @@ def load_clips(config: CustomConfig, sample_rate: int) -> Clips:
         label_column=config.label_column,
         separator=config.separator,
         excerpts=config.excerpts,
-    )
+    ).drop_empty_classes()  # AudioSet's lists have all of its classes
     report_list(listed)
     folds = assign_folds(listed, config.folds, pattern=config.fold_pattern, seed=config.seeds[0])
     has_negatives = not listed.targets.all()

@@ -1,5 +1,6 @@
 """Configuration of a tagger of the user's own sounds."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -93,7 +94,7 @@ class CustomConfig:
         for name in ("units", "steps", "batch_size", "fine_tune_steps", "fine_tune_batch_size"):
             check_value(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("learning_rate", "fine_tune_learning_rate", "max_seconds"):
-            check_value(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+            check_value(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "above 0 and finite")
         for name in ("depth", "mixup"):
             check_value(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")

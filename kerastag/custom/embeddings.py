@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from kerastag.files import write_atomically
 from kerastag.layers.patchwise import Patchwise
 from kerastag.models.loading import load_model
 
-__all__ = ["KINDS", "Embeddings", "Kind", "PretrainedBackbone", "embed_clips", "load_backbone", "merge_segments"]
+__all__ = ["KINDS", "Embeddings", "Kind", "PretrainedBackbone", "embed_clips", "load_backbone", "make_bag"]
 
 Kind = Literal["frames", "seconds"]
 """What a bag consists of: the output frames of the backbone, or its embeddings of seconds."""
@@ -138,12 +139,16 @@ def embed_clips(
     return embeddings
 
 
-def merge_segments(bag: np.ndarray, max_segments: int) -> np.ndarray:
-    """Average neighboring segments of a bag `(segments, features)` where they differ least, to at most `max_segments`.
+def make_bag(windows: Sequence[np.ndarray], max_segments: int = _MAX_SEGMENTS) -> np.ndarray:
+    """Join the embeddings of the windows of a clip, each `(segments, features)`, to one bag.
 
-    >>> merge_segments(np.array([[0.0], [0.0], [9.0], [0.0], [1.0]]), 3).ravel().tolist()
+    Where neighboring segments differ least, they are averaged, until there are at most `max_segments`, or as many as in
+    the first window.
+
+    >>> make_bag([np.array([[0.0], [0.0], [9.0]]), np.array([[0.0], [1.0]])], max_segments=3).ravel().tolist()
     [0.0, 9.0, 0.5]
     """
+    bag, max_segments = np.concatenate(windows), max(max_segments, len(windows[0]))
     if len(bag) <= max_segments:
         return bag
     changes = np.linalg.norm(np.diff(bag, axis=0), axis=1)
@@ -175,7 +180,7 @@ def _compute_embeddings(
             errors.append(str(error))
         frame_bags, window_embeddings, second_bags = zip(*windows, strict=True)
         for kind, parts in zip(KINDS, (frame_bags, second_bags), strict=True):
-            bags[kind].append(merge_segments(np.concatenate(parts), max(_MAX_SEGMENTS, len(parts[0]))))
+            bags[kind].append(make_bag(parts))
         clip_embeddings.append(np.mean(window_embeddings, axis=0))
         num_windows.append(len(windows))
     return Embeddings(bags, np.stack(clip_embeddings), np.array(num_windows), np.array(is_readable), tuple(errors))

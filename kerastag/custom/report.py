@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastag._config_parser import make_config_parser, parse_config
 from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
 from kerastag.custom.clips import Clips, load_clips, read_windows
@@ -182,12 +183,13 @@ def format_results(folder: RunFolder) -> str:
 
 def _read_config(folder: RunFolder) -> CustomConfig:
     names = {field.name for field in fields(CustomConfig)} & folder.config.keys()
-    saved = {name: folder.config[name] for name in names}
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
+    path, values = folder.path / "config.json", {name: folder.config[name] for name in names}
+    parser = make_config_parser("kerastag custom", "", CustomConfig, "")
+    parsed = parse_config(parser, [], CustomConfig, [(path, values)])
     try:
-        return CustomConfig(**values)
+        return CustomConfig(**parsed)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder.path}: damaged configuration: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _predict_readable(

@@ -10,7 +10,7 @@ import numpy as np
 from kerastag._keras import flatten_layers
 from kerastag.custom.clips import Clips, read_windows
 from kerastag.custom.config import CustomConfig
-from kerastag.custom.embeddings import KINDS, Embeddings, Kind, PretrainedBackbone
+from kerastag.custom.embeddings import KINDS, Embeddings, Kind, PretrainedBackbone, make_bag
 from kerastag.data.batches import BalancedSampler, Batches, EmbeddingBatches, WaveformBatches
 from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
 from kerastag.models.embedding_models import feature_attention
@@ -160,12 +160,15 @@ class TaggerTrainer:
         tagger = _build_tagger(self.backbone.embedders[kind], head.model)
         if self.config.fine_tune:
             self._fine_tune(tagger, rows, seed)
+            if (self._num_windows[rows] > 1).any():  # One window does not show the head what else is in a recording.
+                bags = Bags.pad([self._embed(kind, row) for row in rows], self.clips.targets[rows])
+                head.train(bags, np.arange(len(rows)), seed)
         return tagger, head
 
     def predict(self, tagger: keras.Model, kind: Kind, rows: np.ndarray) -> np.ndarray:
         """Predict the probabilities of clips with the tagger that was trained last, float32 `(rows, classes)`."""
         if self.config.fine_tune:
-            return np.stack([predict_windows(tagger, self._read_windows(row)) for row in rows])
+            return np.stack([self._predict_clip(tagger, kind, row) for row in rows])
         return self._heads[kind].predict(self.bags[kind], rows)
 
     def predict_held_out(self, kind: Kind, train_rows: np.ndarray, test_rows: np.ndarray, seed: int) -> np.ndarray:
@@ -194,6 +197,17 @@ class TaggerTrainer:
         sampler = BalancedSampler(waveforms.targets, self.config.fine_tune_batch_size, balance=0.0, seed=seed)
         batches = WaveformBatches(waveforms, sampler, samples=int(np.median(waveforms.lengths)))
         _fit(model, batches, steps, "fine_tune_learning_rate")
+
+    def _predict_clip(self, tagger: keras.Model, kind: Kind, row: int) -> np.ndarray:
+        if self._num_windows[row] == 1:
+            return predict_windows(tagger, self._read_windows(row))
+        bag = self._embed(kind, row)
+        return np.asarray(self._heads[kind].model.predict_on_batch(bag[None])["clipwise"][0], np.float32)
+
+    def _embed(self, kind: Kind, row: int) -> np.ndarray:
+        embedder = self.backbone.embedders[kind]
+        windows = [embedder.predict_on_batch(window[None])[0] for window in self._read_windows(row)]
+        return make_bag([np.asarray(window, np.float32) for window in windows])
 
     def _select_window(self, tagger: keras.Model, row: int) -> np.ndarray:
         windows = self._read_windows(row)

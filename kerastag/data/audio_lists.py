@@ -116,6 +116,17 @@ class AudioList:
             texts.append(f"{self.num_unlabeled:,} without a label left out")
         return f"{self.source}: {self.format or 'one folder per class'}: {', '.join(texts)}"
 
+    def drop_empty_classes(self) -> AudioList:
+        """Return the list with only those classes that have a recording."""
+        present = sorted({index for recording in self.recordings for index in recording.labels})
+        new_indices = {index: number for number, index in enumerate(present)}
+        names, mids = ([values[index] for index in present] for values in (self.labels.names, self.labels.mids))
+        recordings = tuple(
+            replace(recording, labels=tuple(new_indices[index] for index in recording.labels))
+            for recording in self.recordings
+        )
+        return replace(self, recordings=recordings, labels=LabelSet(tuple(mids), tuple(names)))
+
     @property
     def targets(self) -> np.ndarray:
         """Labels, bool `(clips, classes)`."""

@@ -86,7 +86,9 @@ def export_model(
 
 
 def _convert(prepared: PreparedModel, target: Target, name: str, recordings: str | os.PathLike[str] | None) -> bytes:
-    inputs = () if recordings is None else read_representative_inputs(recordings, prepared)
+    inputs = []
+    if recordings is not None and target.needs_recordings:
+        inputs = list(read_representative_inputs(recordings, prepared))  # The quantizer would hide what is printed.
     content = quantize(convert_model(prepared), target, prepared.front_end_layers, inputs)
     if target.runtime == "tflite_runtime":
         content = lower_operation_versions(content)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerastag import audio
 from kerastag.audio.formats import find_audio_files
+from kerastag.data.audio_lists import report_skipped
 from kerastag.data.batches import scale
 from kerastag.data.packs import AudioPack, open_pack
 from kerastag.export.preparation import PreparedModel
@@ -68,11 +69,12 @@ def read_representative_inputs(path: str | os.PathLike[str], prepared: PreparedM
     """Read at most a hundred inputs, evenly spaced over the recordings of a folder or the clips of a pack.
 
     They come in a random order, the same each time: the quantizer's moving average of ranges forgets the first inputs,
-    and the files of a folder are sorted by class. Each is a batch of one.
+    and the files of a folder are sorted by class. Each is a batch of one. Recordings that cannot be read are skipped,
+    and named and counted on standard error.
 
     Raises:
         FileNotFoundError: No such folder or pack.
-        ValueError: The folder has no recordings, or the model takes embeddings.
+        ValueError: The folder has no recordings that can be read, or the model takes embeddings.
     """
     path = Path(path)
     if path.is_file():
@@ -87,10 +89,17 @@ def read_representative_inputs(path: str | os.PathLike[str], prepared: PreparedM
     files = find_audio_files(path)
     if not files:
         raise ValueError(f"`representative` must be a folder with recordings; received: {str(path)!r}")
-    card = prepared.card
-    for index in _select_evenly(len(files)):
-        waveform = audio.load(path / files[index], card.sample_rate, duration_seconds=card.window_seconds)
+    card, rows, errors = prepared.card, _select_evenly(len(files)), []
+    for row in rows:
+        try:
+            waveform = audio.load(path / files[row], card.sample_rate, duration_seconds=card.window_seconds)
+        except (ValueError, OSError) as error:
+            errors.append(error)
+            continue
         yield _compute_inputs(waveform[None], prepared)
+    report_skipped(errors, len(rows))
+    if len(errors) == len(rows):
+        raise ValueError(f"`representative` must be a folder with recordings that can be read: {errors[0]}")
 
 
 def make_probes(prepared: PreparedModel) -> dict[str, np.ndarray]:

@@ -16,10 +16,11 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from kerastag._config_parser import make_config_parser, parse_config
 from kerastag._keras import save_model
 from kerastag._provenance import package_versions
 from kerastag.card import Card, write_card
@@ -35,6 +36,7 @@ from kerastag.files import (
     write_text,
 )
 from kerastag.labels import LabelSet
+from kerastag.training.config import RunConfig
 
 __all__ = ["FORMAT", "RunFolder", "embedding_card"]
 
@@ -55,6 +57,31 @@ _OLD_FIELDS = {
 _OLD_METRICS = {"localisation": "localization", "figures": "metrics"}
 _OLD_VALUES = {("method", "neighbours"): "neighbors", ("background", "made_up"): "synthetic"}
 
+# What `metrics.json` holds where it has these keys: a set of types for a value, a list of them for a list, a dictionary
+# for a dictionary, where `*` is any key.
+_NUMBER = {int, float, type(None)}
+_CLASS_METRICS = {
+    **dict.fromkeys(("map", "mauc", "d_prime", "num_clips"), _NUMBER),
+    **{key: [_NUMBER] for key in ("average_precision", "auc", "num_positives", "skipped_classes", "left_out")},
+}
+_METRICS: dict[str, Any] = {
+    **dict.fromkeys(("ensemble", "last", "global", "local", "train", "metrics"), _CLASS_METRICS),
+    "evaluated": {str},
+    "class_counts": {"*": [{int}]},
+    "labels_per_clip": {"*": {"*": {int}}},
+    "labels": {"mids": [{str}], "names": [{str}]},
+    "localization": {"*": {"*": _NUMBER}},
+}
+_JSON_NAMES: dict[type, str] = {
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+    list: "a list",
+    dict: "a dictionary",
+}
+_OPTIONAL_METRICS = ("last", "global", "local", "train", "localization")
+
 
 class RunFolder:
     """The folder of one run.
@@ -69,6 +96,31 @@ class RunFolder:
 
     def __init__(self, path: Path, system: str, config: dict[str, Any]) -> None:
         self.path, self.system, self.config = path, system, config
+
+    def read_config(self, config_class: type, defaults: Mapping[str, Any] | None = None) -> Any:
+        """Return the configuration as an instance of its dataclass; fields that it does not have are ignored.
+
+        Args:
+            config_class: Configuration dataclass.
+            defaults: Values of fields that the run does not have, where they differ from those of the dataclass.
+
+        Raises:
+            ValueError: A value has another type than its field, or is out of range.
+        """
+        file = self.path / "config.json"
+        file = file if file.is_file() else self.path / "settings.json"
+        names = {field.name for field in fields(config_class)} & self.config.keys()
+        hints = get_type_hints(config_class)
+        for name in names:
+            if self.config[name] is None and type(None) not in get_args(hints[name]):
+                raise ValueError(f"{file}: `{name}` must have a value; received: null")
+        parser = make_config_parser("kerastag", "", config_class, "")
+        parser.set_defaults(dict(defaults or {}))
+        values = parse_config(parser, [], config_class, [(file, {name: self.config[name] for name in names})])
+        try:
+            return config_class(**values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file}: {error}") from error
 
     @classmethod
     def create(cls, path: str | Path, system: str, config: Any) -> "RunFolder":
@@ -86,7 +138,7 @@ class RunFolder:
         values = _plain_values(config)
         remove_stale_files(path)
         if (path / "config.json").exists() or (path / "settings.json").exists():
-            _check_same_run(cls.open(path), system, values)
+            _check_same_run(cls.open(path), system, config)
         elif path.is_dir() and not all(is_temporary(entry) for entry in path.iterdir()):
             raise ValueError(f"{path}: `run_dir` must be a run folder or an empty folder; it holds other files")
         write_json(path / "config.json", {"format": FORMAT, "system": system, **values})
@@ -171,17 +223,28 @@ class RunFolder:
             raise ValueError(f"{self.path}: an unfinished run: {len(paths)} of {count} checkpoints")
         return paths
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self, *required: str) -> dict[str, Any]:
         """Read `metrics.json`.
+
+        Args:
+            *required: Keys that it must have, such as `ensemble.map`.
 
         Raises:
             FileNotFoundError: The run is not finished.
-            ValueError: The file is damaged.
+            ValueError: The file is damaged, lacks a key, or has a value of another type.
         """
         file = self.path / "metrics.json"
         if not file.is_file():
             raise FileNotFoundError(f"{self.path}: not a finished run (no metrics.json)")
-        return {_OLD_METRICS.get(name, name): value for name, value in read_json(file).items()}
+        metrics = {_OLD_METRICS.get(name, name): value for name, value in read_json(file).items()}
+        for key in required:
+            value: Any = metrics
+            for name in key.split("."):
+                if not isinstance(value, dict) or name not in value:
+                    raise ValueError(f"{file}: key `{key}` is missing")
+                value = value[name]
+        _check_types(file, "", metrics, _METRICS)
+        return metrics
 
     def read_text(self, name: str) -> str:
         """Read a text file of a finished run, such as `table.md`.
@@ -203,12 +266,17 @@ class RunFolder:
         except ValueError:
             if "normalize_input" not in self.config:
                 raise
-        labels = self.metrics()["labels"]
-        return embedding_card(
-            LabelSet(tuple(labels["mids"]), tuple(labels["names"])),
-            origin=f"{self.system}, trained by kerastag on {', '.join(self.config.get('train_packs', ()))}",
-            versions=read_json(self.path / "versions.json"),
-        )
+        labels = self.metrics("labels.mids", "labels.names")["labels"]
+        config = self.read_config(RunConfig)
+        versions = read_json(self.path / "versions.json")
+        try:
+            return embedding_card(
+                LabelSet(tuple(labels["mids"]), tuple(labels["names"])),
+                origin=f"{self.system}, trained by kerastag on {', '.join(config.train_packs)}",
+                versions=versions,
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
     def save_model(self, model: Any, card: Card, path: Path | None = None) -> None:
         """Write a model with its card, `model.keras` by default."""
@@ -260,12 +328,38 @@ def embedding_card(labels: LabelSet, *, num_segments: int = 10, origin: str, ver
     )
 
 
+def _check_types(file: Path, key: str, value: Any, expected: Any) -> None:
+    """Raise a ValueError that names the file and the key unless a JSON value has the expected types."""
+    if key in _OPTIONAL_METRICS and not value:
+        return
+    if isinstance(expected, set):
+        if type(value) not in expected:
+            names = " or ".join(sorted(_JSON_NAMES[each] for each in expected))
+            raise ValueError(f"{file}: `{key}` must be {names}; received: {value!r:.80}")
+    elif not isinstance(value, type(expected)):
+        raise ValueError(f"{file}: `{key}` must be {_JSON_NAMES[type(expected)]}; received: {value!r:.80}")
+    elif isinstance(value, list):
+        for item in value:
+            _check_types(file, key, item, expected[0])
+    else:
+        for name, item in value.items():
+            if (item_type := expected.get(name, expected.get("*"))) is not None:
+                _check_types(file, f"{key}.{name}" if key else name, item, item_type)
+
+
 def _plain_values(config: Any) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    return {name: _convert_tuple(value) for name, value in asdict(config).items()}
 
 
-def _check_same_run(folder: RunFolder, system: str, values: Mapping[str, Any]) -> None:
-    previous, current = {"system": folder.system, **folder.config}, {"system": system, **values}
+def _convert_tuple(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_same_run(folder: RunFolder, system: str, config: Any) -> None:
+    # A run of an earlier version lacks the fields that came later, whose defaults change nothing.
+    defaults = {field.name: _convert_tuple(field.default) for field in fields(config) if field.default is not MISSING}
+    previous = {**defaults, "system": folder.system, **folder.config}
+    current = {"system": system, **_plain_values(config)}
     for name in sorted(previous.keys() | current.keys()):
         if name not in NOT_IDENTITY and previous.get(name) != current.get(name):
             raise ValueError(

@@ -11,7 +11,7 @@ from kerastag import audio
 from kerastag.card import Card, write_card
 from kerastag.custom import CustomConfig
 from kerastag.custom.clips import load_clips
-from kerastag.custom.embeddings import embed_clips, load_backbone, merge_segments
+from kerastag.custom.embeddings import embed_clips, load_backbone, make_bag
 from kerastag.custom.tagger import Bags
 from kerastag.data.audio_lists import Recording
 from kerastag.labels import LabelSet
@@ -131,11 +131,11 @@ def test_segments_of_a_very_long_bag_are_averaged_where_they_are_alike():
     random = np.random.default_rng(0)
     bag = random.normal(0, 0.01, (5000, 4)).astype(np.float32)
     bag[4000] = 5.0
-    merged = merge_segments(bag, 100)
+    merged = make_bag([bag[:100], bag[100:]], max_segments=50)
     assert merged.shape == (100, 4)
     assert merged.dtype == np.float32
     assert (merged == 5.0).all(axis=1).sum() == 1
-    np.testing.assert_array_equal(merge_segments(bag, 5000), bag)
+    np.testing.assert_array_equal(make_bag([bag[:3000], bag[3000:]], 5000), bag)
 
 
 def test_a_cache_of_other_clips_is_replaced(embedded, clips, tmp_path, monkeypatch):

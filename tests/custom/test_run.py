@@ -7,6 +7,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import soundfile
 from custom.small_runs import FINE_TUNE, run_custom
 
 from checks import SHARED
@@ -36,6 +37,47 @@ def test_a_run_trains_evaluates_and_saves_a_tagger(recordings, finished_run):
         assert sum(int(count) for row in list(csv.reader(file))[1:] for count in row[1:]) == 27
     config = json.loads((folder / "config.json").read_text())
     assert (config["format"], config["system"], config["seeds"]) == (1, "custom", [4])
+
+
+def test_one_class_and_broken_background_give_a_detector(recordings, backbone, tmp_path, capsys):
+    shutil.copytree(recordings / "clicks", tmp_path / "sounds/Click, loud")
+    shutil.copytree(recordings / "hums", tmp_path / "background")
+    (tmp_path / "background/1-200-A.wav").write_bytes(b"not audio")
+    few = ("--segments", "frames", "--folds", "0", "--background", str(tmp_path / "background"))
+    assert run_custom(tmp_path / "sounds", backbone, tmp_path / "run", *few) == 0
+    captured = capsys.readouterr()
+    assert "1-200-A.wav: " in captured.err
+    assert "skipped: 1 of 19 recordings" in captured.err
+    assert "18 clips, 2 classes" in captured.out
+    assert Card.read(tmp_path / "run/model.keras").labels.names == ("Click, loud", "background")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["metrics"]["map"] > 0.9
+    with (tmp_path / "run/confusion.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == ["", "Click, loud", "background"]
+
+
+@pytest.mark.slow
+def test_the_whole_of_long_recordings_is_learned(backbone, recordings, tmp_path, capsys):
+    """Each recording has its sound after more silence than fits in a window."""
+    for path in recordings.rglob("*.wav"):
+        waveform = audio.load(path, 32_000)
+        (tmp_path / "long" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        padded = np.concatenate([np.zeros(3 * 32_000, np.float32), waveform])
+        soundfile.write(tmp_path / "long" / path.parent.name / path.name, padded, 32_000)
+    flags = ("--max-seconds", "2", "--segments", "seconds", "--fine-tune", "true", "--fine-tune-steps", "2")
+    assert run_custom(tmp_path / "long", backbone, tmp_path / "run", *flags, "--fine-tune-batch-size", "4") == 0
+    captured = capsys.readouterr()
+    assert "longer than 2 s: 27 recordings, each is one bag" in captured.err
+    assert "27 recordings longer than 2 s, each of them whole, as one bag" in captured.out
+    assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text())["folds"]) > 0.6
+
+
+def test_a_class_without_a_recording_that_can_be_read_is_named_before_training(recordings, backbone, tmp_path, capsys):
+    folder = shutil.copytree(recordings, tmp_path / "recordings")
+    for path in (folder / "hums").iterdir():
+        path.write_bytes(b"not audio")
+    assert run_custom(folder, backbone, tmp_path / "run", "--segments", "frames") == 1
+    assert "recordings: no recording of hums can be read: " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_saved_model_tags_waveforms(recordings, finished_run):

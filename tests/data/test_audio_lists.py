@@ -173,6 +173,9 @@ def test_audiosets_segment_list_finds_clips_named_by_ytid(tmp_path):
     assert [r.labels for r in clips.recordings] == [(0, clips.labels.index("/t/dd00088")), (0,)]
     assert clips.missing == ("--ZhevVpy1s",)
     assert len(clips.labels) == 527
+    few = clips.drop_empty_classes()
+    assert few.labels.names == ("Speech", few.labels.names[1])
+    assert [r.labels for r in few.recordings] == [(0, 1), (0,)]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,20 @@ def test_recordings_come_in_a_random_order_that_is_always_the_same(prepared: Pre
     assert first == second
 
 
+def test_recordings_that_cannot_be_read_are_skipped_named_and_counted(
+    prepared: PreparedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"not audio")
+    with pytest.raises(ValueError, match=r"a folder with recordings that can be read: .*bad\.wav"):
+        list(read_representative_inputs(tmp_path, prepared))
+    soundfile.write(tmp_path / "good.wav", np.full(prepared.num_samples, 0.5), prepared.card.sample_rate)
+    capsys.readouterr()
+    assert len(list(read_representative_inputs(tmp_path, prepared))) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"skipped: {tmp_path}/bad.wav: ")
+    assert second == "skipped: 1 of 2 recordings"
+
+
 def test_probes_of_waveforms_have_several_levels_in_16_bit_steps(prepared: PreparedModel) -> None:
     probes = make_probes(prepared)
     assert sorted(probes)[:2] == ["noise 0.005", "noise 0.05"]
