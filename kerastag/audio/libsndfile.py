@@ -167,7 +167,7 @@ class _Decoder:
                 self._note_damage()
             self._section = section
             return True
-        # Whatever follows the number of frames in a header is no sound.
+        # Whatever follows the number of frames in a header is not sound.
         is_complete = self._position >= self._header_frames
         is_sound = not is_complete and (has_failed or unread_seconds > _MAX_MISSING_SECONDS)
         if is_sound and not is_padding(self._file, self._section.file_position, self._section.end):
