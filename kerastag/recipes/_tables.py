@@ -176,8 +176,8 @@ def _correlation_lines(paper: Paper, results: Sequence[Result], quality: NDArray
         for result, difference in matches or [(results[0], "")]:
             other = result.training_counts() if name == "Training examples" else quality
             cells = _format_correlation(result, other)
-            paper = [f"{paper_r:.3f}", f"{paper_p:.3g}"]
-            lines.append([name, *paper, *cells, result.system, _format_data(result), difference])
+            published = [f"{paper_r:.3f}", f"{paper_p:.3g}"]
+            lines.append([name, *published, *cells, result.system, _format_data(result), difference])
     return lines
 
 
