@@ -20,6 +20,7 @@ DOCUMENTS = (
     "export/raspberry_pi/README.md",
     "docs/runs.md",
     "docs/stream.md",
+    "docs/labels.md",
     "docs/tag.md",
 )
 PLACEHOLDER = re.compile(r"[A-Z_]+|…|\.\.\.")
