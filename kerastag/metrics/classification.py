@@ -70,6 +70,8 @@ class Metrics:
         for name, dtype in (("average_precision", np.float64), ("auc", np.float64), ("num_positives", np.int64)):
             arguments[name] = np.array(arguments[name], dtype)  # None becomes NaN
         arguments["skipped_classes"] = tuple(arguments["skipped_classes"])
+        for name in ("map", "mauc"):
+            arguments[name] = math.nan if arguments[name] is None else arguments[name]
         if arguments["d_prime"] is None:
             arguments["d_prime"] = math.copysign(math.inf, arguments["mauc"] - 0.5)
         return cls(**arguments)

@@ -1,6 +1,5 @@
 """Evaluate finished runs again from their files, one by one or as an ensemble."""
 
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -62,14 +61,9 @@ def load_run(path: str | Path, data_dir: str | Path | None = None) -> FinishedRu
     folder = RunFolder.open(path)
     folder.metrics()
     recipe = find_recipe(folder)
-    names = {field.name for field in dataclasses.fields(recipe.config)}
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in folder.config.items() if name in names}
-    try:
-        config = recipe.configure(**values)
-        data_dir = data_dir or config.data_dir or folder.synthetic_data_dir
-        return FinishedRun(folder, recipe, config, load_run_data(config, Path(data_dir)))
-    except TypeError as error:
-        raise ValueError(f"{folder.path}: damaged configuration: {error}") from error
+    config = folder.read_config(recipe.config, recipe.defaults)
+    data_dir = data_dir or config.data_dir or folder.synthetic_data_dir
+    return FinishedRun(folder, recipe, config, load_run_data(config, Path(data_dir)))
 
 
 def find_recipe(folder: RunFolder) -> Recipe:
@@ -94,7 +88,8 @@ def evaluate_run(path: str | Path, data_dir: str | Path | None = None) -> Metric
         ValueError: The run is not finished, or its files are damaged.
     """
     run = load_run(path, data_dir)
-    print(f"mAP at the end of the run: {run.folder.metrics()['ensemble']['map']:.4f}", file=sys.stderr)
+    saved = run.folder.metrics("ensemble.map")["ensemble"]["map"]
+    print(f"mAP at the end of the run: {np.nan if saved is None else saved:.4f}", file=sys.stderr)
     metrics = run_metrics(run.data, _evaluate(run))
     run.recipe.print_results(metrics, run.folder)
     return Metrics.from_dict(metrics["ensemble"])

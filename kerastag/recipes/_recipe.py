@@ -105,5 +105,10 @@ class Recipe:
         from kerastag.metrics.classification import Metrics
         from kerastag.training.report import format_metrics
 
-        line = Metrics.from_dict(metrics["ensemble"]).format_line()
-        print(f"{format_metrics(metrics)}\nrun folder: {folder.path}\n{line}")
+        try:
+            line = Metrics.from_dict(metrics["ensemble"]).format_line()
+            table = format_metrics(metrics)
+        except (KeyError, TypeError, ValueError) as error:  # of a finished run, whose files may be damaged
+            reason = f"key {error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{folder.path / 'metrics.json'}: {reason}") from error
+        print(f"{table}\nrun folder: {folder.path}\n{line}")

@@ -151,24 +151,26 @@ def read_run(path: str | Path) -> Run:
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such run folder")
     folder = RunFolder.open(path)
-    metrics, file = folder.metrics(), path / "metrics.json"
-    keys = ["ensemble", "class_counts", "labels_per_clip", "labels", "labels.names", "labels.mids"]
-    keys += [f"ensemble.{name}" for name in ("map", "mauc", "d_prime", "average_precision")]
-    parts = ["ensemble", "train"] if metrics.get("train") else ["ensemble"]
-    for key in [*keys, *(f"{part}.average_precision" for part in parts)]:
-        values: Any = metrics
-        for name in key.split("."):
-            if not isinstance(values, dict) or name not in values:
-                raise ValueError(f"{file}: key `{key}` is missing")
-            values = values[name]
+    file = path / "metrics.json"
+    metrics = folder.metrics(
+        *("class_counts", "labels_per_clip", "labels.names", "labels.mids"),
+        *(f"ensemble.{name}" for name in ("map", "mauc", "d_prime", "average_precision")),
+    )
+    parts = ["ensemble"]
+    if metrics.get("train"):
+        parts.append("train")
+        folder.metrics("train.average_precision")
     lists = {f"class_counts.{name}": counts for name, counts in metrics["class_counts"].items()}
     lists["labels.mids"] = metrics["labels"]["mids"]
     lists |= {f"{part}.average_precision": metrics[part]["average_precision"] for part in parts}
     num_classes = len(metrics["labels"]["names"])
     for key, values in lists.items():
-        if not isinstance(values, list) or len(values) != num_classes:
-            received = len(values) if isinstance(values, list) else type(values).__name__
-            raise ValueError(f"{file}: `{key}` must list {num_classes} classes as `labels.names`; received: {received}")
+        if len(values) != num_classes:
+            allowed = f"list {num_classes} classes as `labels.names`"
+            raise ValueError(f"{file}: `{key}` must {allowed}; received: {len(values)}")
+    balance = folder.config.get("balance")
+    if balance is not None and not isinstance(balance, int | float):
+        raise ValueError(f"{path / 'config.json'}: `balance` must be a number; received: {balance!r}")
     run = Run(folder, metrics)
     if not run.training_splits:
         raise ValueError(f"{file}: `class_counts` must hold a training split")

@@ -137,7 +137,11 @@ class CheckpointEnsemble:
         """Add checkpoints from their files; the model gets its own weights back afterwards."""
         weights = self._model.get_weights()
         for path in paths:
-            self._uncompiled.load_weights(path)
+            try:
+                self._uncompiled.load_weights(path)
+            except Exception as error:  # A damaged file raises any error of h5py or Keras.
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ValueError(f"{path}: must be the weights of this model; received: {reason}") from error
             self.add(self._predict(self._model))
         self._model.set_weights(weights)
 

@@ -1,5 +1,6 @@
 """The results of a run: what its files hold, and the table for people."""
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -63,10 +64,11 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
     return table + format_localization(metrics)
 
 
-def format_metrics_row(name: str, metrics: Mapping[str, Any] | Metrics) -> tuple[str, str, str, str]:
+def format_metrics_row(name: str, metrics: Mapping[str, Any] | Metrics) -> tuple[str, ...]:
     """Format the row of a table: a name, mAP, mean AUC and d-prime."""
     values = metrics.as_dict() if isinstance(metrics, Metrics) else metrics
-    return name, f"{values['map']:.4f}", f"{values['mauc']:.4f}", format_d_prime(values["d_prime"])
+    cells = (math.nan if values[key] is None else values[key] for key in ("map", "mauc"))
+    return (name, *(f"{cell:.4f}" for cell in cells), format_d_prime(values["d_prime"]))
 
 
 def format_localization(metrics: Mapping[str, Any]) -> str:

@@ -139,12 +139,85 @@ def test_a_damaged_file_of_a_run_is_named(run, packs, capsys, name):
     assert "not a JSON file" in line
 
 
+def change_json(path, change):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("config.json", lambda c: c.clear(), "config.json: `system` must name a recipe; received: None"),
+        ("config.json", lambda c: c.update(system=["x"]), "config.json: `system` must name a recipe"),
+        ("config.json", lambda c: c.update(system="_run"), "`system` must be the name of a recipe; received: '_run'"),
+        ("config.json", lambda c: c.update(format="x"), "config.json: `format` must be at most 1; received: 'x'"),
+        ("config.json", lambda c: c.update(format=[]), "config.json: `format` must be at most 1"),
+        ("config.json", lambda c: c.update(steps="x"), "config.json: .*steps"),
+        ("config.json", lambda c: c.update(steps=-1), "config.json: `steps` must be at least 1; received: -1"),
+        ("config.json", lambda c: c.update(train_packs=None), "config.json: .*train_packs"),
+        ("config.json", lambda c: c.update(train_packs=[{}]), "config.json: .*train_packs"),
+        ("config.json", lambda c: c.update(hold_out=[]), "config.json: .*hold_out"),
+        ("metrics.json", lambda m: m.clear(), "metrics.json: key `ensemble.map` is missing"),
+        ("metrics.json", lambda m: m.update(ensemble=None), "metrics.json: `ensemble` must be a dictionary"),
+        (
+            "metrics.json",
+            lambda m: m["ensemble"].update(map="x"),
+            "metrics.json: `ensemble.map` must be .*number.*: 'x'",
+        ),
+    ],
+)
+def test_a_damaged_run_is_one_line_when_it_is_evaluated(run, capsys, name, change, message):
+    change_json(run / name, change)
+    assert main(["evaluate", str(run)]) == 1
+    line = read_error_line(capsys)
+    assert re.search(message, line)
+    assert str(run) in line
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "5", "{", "\x00", "[" * 100_000])
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_a_file_of_a_run_that_is_not_an_object_is_one_line(run, capsys, name, text):
+    (run / name).write_text(text, encoding="utf-8")
+    for arguments in (["evaluate", run], ["tables", run, "--output", run / "tables"]):
+        assert main(list(map(str, arguments))) == 1
+        assert str(run / name) in read_error_line(capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(500)])
+def test_damaged_weights_of_a_run_are_one_line(run, capsys, content):
+    checkpoint = next((run / "checkpoints").iterdir())
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(content)
+    assert main(["evaluate", str(run)]) == 1
+    assert f"{checkpoint}: must be the weights of this model; received: " in capsys.readouterr().err
+    checkpoint.write_bytes(whole)
+    (run / "model.keras").write_bytes(content)
+    assert main(["evaluate", str(run)]) == 1
+    assert f"{run / 'model.keras'}: must be a Keras model; received: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("evaluated"), "metrics.json: key 'evaluated' is missing"),
+        (lambda m: m["ensemble"].pop("auc"), "metrics.json: `values` must have the key `auc`"),
+        (lambda m: m.update(last=5), "metrics.json: `last` must be a dictionary; received: 5"),
+        (lambda m: m["labels"].update(names="ab"), "metrics.json: `labels.names` must be a list; received: 'ab'"),
+    ],
+)
+def test_damaged_metrics_are_one_line_when_a_finished_run_is_shown_again(run, packs, capsys, change, message):
+    change_json(run / "metrics.json", change)
+    assert train(packs, run) == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_damaged_state_is_named(run, packs, capsys):
     (run / "metrics.json").unlink()
     state = run / "state.npz"
     state.write_bytes(state.read_bytes()[:500])
     assert train(packs, run) == 1
-    assert f"{state}: not a complete training state" in read_error_line(capsys)
+    assert f"{state}: not a complete .npz file" in read_error_line(capsys)
 
 
 def test_a_run_evaluated_again_from_its_files_has_the_same_metrics(run, capsys):

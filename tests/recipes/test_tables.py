@@ -271,14 +271,14 @@ def test_a_run_without_training_metrics_or_last_checkpoint_is_tabulated(es, tmp_
     ("file", "edit", "message"),
     [
         ("config.json", lambda c: c.pop("system"), "config.json: `system` must name a recipe; received: None"),
-        ("metrics.json", lambda m: m.pop("ensemble"), "metrics.json: key `ensemble` is missing"),
+        ("metrics.json", lambda m: m.pop("ensemble"), "metrics.json: key `ensemble.map` is missing"),
         ("metrics.json", lambda m: m["ensemble"].pop("mauc"), "metrics.json: key `ensemble.mauc` is missing"),
         ("metrics.json", lambda m: m["class_counts"].pop("bal_train"), "`class_counts` must hold a training split"),
         ("metrics.json", lambda m: m["train"]["average_precision"].pop(), "`train.average_precision` must list 8"),
         (
             "metrics.json",
             lambda m: m["class_counts"].update(eval=3),
-            "`class_counts.eval` must list 8 .* received: int",
+            "`class_counts.eval` must be a list; received: 3",
         ),
         ("metrics.json", lambda m: m["labels"].update(names=["a"]), "must list 1 classes"),
     ],
