@@ -238,8 +238,6 @@ def _read_table(
     if table_format == _URBAN_SOUND or not {"onset", "offset"} <= columns.keys():  # UrbanSound8K: those of the original
         columns = {key: k for key, k in columns.items() if key not in ("onset", "offset")}
     rows = [_make_row(path, line, cells, columns, header) for line, cells in records]
-    if table_format == _URBAN_SOUND:
-        rows = [replace(row, recording=f"fold{row.fold}/{row.recording}") for row in rows]
     separator_pattern = re.escape(separator) if separator else "[,;|]"
     known_classes = classes or LabelSet.audioset()
     known = {*known_classes.names, *known_classes.mids}

@@ -32,7 +32,7 @@ def read(tmp_path, content, name="list.csv", **options):
         (
             "slice_file_name,fsID,start,end,salience,fold,classID,class\n1-3-0-0.wav,1,5.5,9.5,1,5,3,dog_bark\n",
             "UrbanSound8K",
-            [("fold5/1-3-0-0.wav", ("dog_bark",))],
+            [("1-3-0-0.wav", ("dog_bark",))],
         ),
         (
             'fname,labels,mids,split\n64760,"Guitar,Musical_instrument,Music","/m/1,/m/2,/m/3",train\n',

@@ -363,10 +363,8 @@ def _check_classes(recordings: Sequence[Recording], labels: LabelSet, missing: I
     if absent := [name for k, name in enumerate(labels.names) if k not in present]:
         names, files = ", ".join(map(repr, absent[:5])), list(missing)
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        raise ValueError(
-            f"{source}: every class must have a recording; {names}{more} have none, because {len(files)} files do not "
-            f"exist, first {files[0]}"
-        )
+        received = f"none of {names}{more}; of the list, {len(files)} files do not exist, first {files[0]}"
+        raise ValueError(f"{source}: every class must have a recording; received: {received}")
 
 
 def _read_segment_list(table: LabelTable, root: Path, labels: LabelSet) -> AudioList:
