@@ -40,7 +40,7 @@ class Run:
         flags = {**self.flags, "run_dir": self.folder}
         arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("w") as output:
+        with self.log.open("w", encoding="utf-8") as output:
             command = [sys.executable, "-m", "kerastag", "train", self.recipe, *arguments]
             return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 

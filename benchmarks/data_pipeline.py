@@ -86,7 +86,7 @@ def measure_waveforms(path: str, rounds: int) -> Iterator[Row]:
 def run_packing(source: str, output: Path) -> dict[str, float]:
     """Pack the features in a process of its own, and return the number of clips, the time and the memory."""
     command = [sys.executable, "-c", _PACKING, source, output]
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    process = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
     print(process.stderr.strip().splitlines()[-2:], file=sys.stderr)
     return json.loads(process.stdout)
 

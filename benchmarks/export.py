@@ -184,7 +184,9 @@ def describe_environment() -> str:
     """Describe the processor, its load, and the versions of the packages."""
     names = ("keras", "tensorflow", "ai-edge-litert", "ai-edge-quantizer", "numpy")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    lines = [
+        line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")
+    ]
     processor = lines[0].split(":")[1].strip() if lines else platform.processor()
     load = f"load average {os.getloadavg()[0]:.1f}"
     return f"{processor}, {os.cpu_count()} cores, {load}; Python {platform.python_version()}, {versions}"

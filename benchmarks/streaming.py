@@ -112,6 +112,7 @@ def measure_in_process(target: str, folder: str, args: argparse.Namespace) -> di
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -135,7 +136,11 @@ def measure_import() -> float:
     """Measure the import of the tagger, and of NumPy, in a new interpreter, seconds."""
     statement = "from kerastag.edge import StreamingTagger"
     code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
-    return float(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8"
+        ).stdout
+    )
 
 
 def measure_stream(paths: list[Path], minutes: float) -> dict[str, float]:

@@ -90,6 +90,7 @@ def run_in_process(task: str, model: str, recording: str) -> dict[str, float]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     return json.loads(result.stdout.splitlines()[-1])
 

@@ -132,7 +132,7 @@ def measure_peak_memory(arguments: argparse.Namespace, variant: str) -> float:
     command = [sys.executable, __file__, "--memory-only", variant]
     for name in ("backbone", "width", "batch_size", "precision"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
     return float(result.stdout.splitlines()[-1])
 
 
@@ -151,7 +151,7 @@ def main() -> None:
     if arguments.memory_only:
         make_training_step(arguments, arguments.memory_only, batch)()
         # Not `ru_maxrss`, which a process inherits from its parent.
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
         return
     import keras

@@ -243,7 +243,7 @@ def describe_machine() -> str:
     import keras
     import tensorflow as tf
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return f"{os.cpu_count()} cores of an {name}, keras {keras.__version__}, tensorflow {tf.__version__}"
 

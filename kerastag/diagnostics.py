@@ -104,7 +104,13 @@ def _run_program(name: str, *arguments: str) -> str:
 def _run(*command: str) -> str:
     try:
         ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
         )
     except OSError as error:
         return f"fails: {type(error).__name__}"

@@ -157,6 +157,7 @@ def run_python(
         timeout=timeout,
         stdin=subprocess.DEVNULL,
         check=False,
+        encoding="utf-8",
     )
     if not check:
         return result.stdout + result.stderr

@@ -26,7 +26,7 @@ def test_the_bundled_model_is_small_and_has_a_card_and_a_description():
     assert set(card.labels.names) == set(CLASSES)
     assert "ESC-10" in card.origin
     assert card.thresholds_origin != "default"
-    description = path.with_name("README.md").read_text()
+    description = path.with_name("README.md").read_text(encoding="utf-8")
     assert all(name in description for name in CLASSES)
     assert "CC BY 3.0" in description
 

@@ -179,7 +179,7 @@ def test_fields_out_of_range_are_rejected(changes, message):
 def test_a_damaged_card_is_rejected_with_file_and_key(text, message, tmp_path):
     path = save_saved_model(tmp_path)
     (path / "assets.extra").mkdir()
-    (path / "assets.extra" / MEMBER).write_text(text)
+    (path / "assets.extra" / MEMBER).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message) as error:
         Card.read(path)
     assert str(error.value).startswith(str(path))
@@ -258,7 +258,7 @@ def test_models_without_a_card_and_other_files_are_rejected(tmp_path):
         Card.read(tmp_path / "absent.keras")
     with pytest.raises(FileNotFoundError, match="absent.keras: no such file"):
         write_card(tmp_path / "absent.keras", CARD)
-    (tmp_path / "text.keras").write_text("no model")
+    (tmp_path / "text.keras").write_text("no model", encoding="utf-8")
     with pytest.raises(ValueError, match="has no card, or is damaged"):
         Card.read(tmp_path / "text.keras")
     with pytest.raises(ValueError, match="must be a .keras or .tflite file; received: another format"):

@@ -37,7 +37,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(source, folder / name)
     for path in (folder / "recipes/only_here.toml", folder / "export/targets/only_there.toml"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"seed = 7 # {path.stem}\n")
+        path.write_text(f"seed = 7 # {path.stem}\n", encoding="utf-8")
     return folder
 
 
@@ -81,7 +81,7 @@ def test_an_editable_install_reads_the_checkout(checkout: Path, tmp_path: Path) 
     report = report_as_installed(site, tmp_path)
     check_configs(report, home=checkout, checkout=checkout)
     # A TOML file that is added after the installation can be used at once.
-    (checkout / "recipes/added_later.toml").write_text("seed = 8\n")
+    (checkout / "recipes/added_later.toml").write_text("seed = 8\n", encoding="utf-8")
     report = report_as_installed(site, tmp_path)
     (checkout / "recipes/added_later.toml").unlink()
     assert report["configs"]["recipes"]["added_later"] == "seed = 8\n"
@@ -94,10 +94,10 @@ def test_a_bare_checkout_has_the_toml_files(checkout: Path, tmp_path: Path) -> N
 def test_a_path_has_priority_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.toml"
-    path.write_text("seed = 1\n")
+    path.write_text("seed = 1\n", encoding="utf-8")
     assert find_config("recipes", path) == path
     assert find_config("recipes", "mine.toml") == Path("mine.toml")
-    assert find_config("recipes", "./mine.toml").read_text() == "seed = 1\n"
+    assert find_config("recipes", "./mine.toml").read_text(encoding="utf-8") == "seed = 1\n"
     with pytest.raises(FileNotFoundError, match="'mine'"):
         find_config("recipes", "mine")
 
@@ -128,7 +128,7 @@ def build(kind: str, source: Path, output: Path) -> Path:
     output.mkdir(exist_ok=True)
     code = f"import sys; from setuptools import build_meta as b; b.build_{kind}(sys.argv[1])"
     result = subprocess.run(
-        [sys.executable, "-c", code, output], cwd=source, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, output], cwd=source, capture_output=True, text=True, check=False, encoding="utf-8"
     )
     assert result.returncode == 0, result.stdout + result.stderr
     (path,) = output.iterdir()
@@ -157,5 +157,7 @@ def report_configs(path: Path, cwd: Path) -> dict:
 
 def check_configs(report: dict, home: Path, checkout: Path) -> None:
     assert Path(report["home"]).parent.parent == home.resolve()
-    assert report["configs"]["recipes"] == {p.stem: p.read_text() for p in (checkout / "recipes").glob("*.toml")}
+    assert report["configs"]["recipes"] == {
+        p.stem: p.read_text(encoding="utf-8") for p in (checkout / "recipes").glob("*.toml")
+    }
     assert report["configs"]["targets"]["only_there"] == "seed = 7 # only_there\n"

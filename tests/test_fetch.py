@@ -255,7 +255,7 @@ def test_a_false_rest_of_a_download_is_not_appended(server, home, fail_once, beh
 
 def test_servers_that_lie_and_processes_that_are_killed_leave_only_whole_files():
     command = [sys.executable, "benchmarks/faults", "--quick", "fetch"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, encoding="utf-8")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "two fetch" in result.stdout
 
@@ -276,8 +276,8 @@ def test_a_cached_file_that_is_bad_says_what_to_do(home, server):
 def test_a_download_that_is_complete_is_checked_without_the_server(server, home):
     home.mkdir()
     (home / "a=b.bin.part").write_bytes(BODY)
-    (home / "a=b.bin.part.json").write_text(json.dumps({"validator": '"one"', "size": len(BODY)}))
-    (home / "a=b.bin.part.etag").write_text("of version 0.1.0")
+    (home / "a=b.bin.part.json").write_text(json.dumps({"validator": '"one"', "size": len(BODY)}), encoding="utf-8")
+    (home / "a=b.bin.part.etag").write_text("of version 0.1.0", encoding="utf-8")
     assert download(server).read_bytes() == BODY
     assert server.requests == []
     assert list_files(home) == ["a=b.bin"]
@@ -288,7 +288,7 @@ def test_a_part_without_its_etag_is_downloaded_again(server, home, state):
     home.mkdir()
     (home / "a=b.bin.part").write_bytes(b"bytes of an older file")
     if state is not None:
-        (home / "a=b.bin.part.json").write_text(state)
+        (home / "a=b.bin.part.json").write_text(state, encoding="utf-8")
     assert download(server).read_bytes() == BODY
     assert "Range" not in server.requests[0]
     assert list_files(home) == ["a=b.bin"]

@@ -62,18 +62,18 @@ with files.atomic_path(path) as temporary_path:
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "deep" / "a.txt"
-    write_atomically(path, lambda p: p.write_text("old"))
+    write_atomically(path, lambda p: p.write_text("old", encoding="utf-8"))
 
     def fail(temporary_path):
-        temporary_path.write_text("half")
+        temporary_path.write_text("half", encoding="utf-8")
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
         write_atomically(path, fail)
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert list_files(path.parent) == ["a.txt"]
-    assert write_atomically(path, lambda p: p.write_text("new")) == path
-    assert path.read_text() == "new"
+    assert write_atomically(path, lambda p: p.write_text("new", encoding="utf-8")) == path
+    assert path.read_text(encoding="utf-8") == "new"
     assert list_files(path.parent) == ["a.txt"]
 
 
@@ -100,10 +100,10 @@ def test_a_kill_during_a_write_leaves_the_old_file_and_the_next_write_cleans_up(
     path = tmp_path / name
     write_text(path, "old")
     run_and_kill(KILLED_WRITE, path)
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert len(list_files(tmp_path)) == 2  # and the temporary file
     write_text(path, "new")
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
     assert list_files(tmp_path) == [name]
 
 
@@ -195,11 +195,11 @@ def test_text_and_bytes_are_written_as_they_are(tmp_path):
 
 def test_json_is_strict(tmp_path):
     write_json(tmp_path / "a.json", {"map": 0.5, "names": ["é"]})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"map": 0.5, "names": ["é"]}
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"map": 0.5, "names": ["é"]}
     assert read_json(tmp_path / "a.json") == {"map": 0.5, "names": ["é"]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"map": float("nan")})
-    assert json.loads((tmp_path / "a.json").read_text())["map"] == 0.5
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["map"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_identifiers_and_names_must_have_equal_lengths():
 
 def test_both_forms_of_class_lists_are_read(tmp_path):
     official, column = tmp_path / "official.csv", tmp_path / "column.txt"
-    official.write_text('index,mid,display_name\n0,/m/1,"Dog, bark"\n1,/m/2,Rain\n')
+    official.write_text('index,mid,display_name\n0,/m/1,"Dog, bark"\n1,/m/2,Rain\n', encoding="utf-8")
     column.write_bytes("\ufeffDog, bark\r\n\r\nBébé qui pleure\r\n".encode())
     assert LabelSet.from_csv(official) == LabelSet(("/m/1", "/m/2"), ("Dog, bark", "Rain"))
     assert LabelSet.from_csv(column).names == ("Dog, bark", "Bébé qui pleure")

@@ -13,7 +13,9 @@ from kerastag._native_logs import hide_native_logs
 def run_quietly(code):
     environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT)}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
 
 
 def test_what_is_written_below_python_is_discarded_only_in_the_block(capfd):

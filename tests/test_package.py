@@ -31,7 +31,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_version_has_one_place() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", kerastag.__version__)
-    assert kerastag.__version__ not in (ROOT / "setup.cfg").read_text()
+    assert kerastag.__version__ not in (ROOT / "setup.cfg").read_text(encoding="utf-8")
 
 
 def test_an_installed_package_has_the_same_version() -> None:
@@ -47,7 +47,7 @@ def test_every_public_constructor_and_function_has_type_annotations() -> None:
     bare = [
         f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
         for path in sorted((ROOT / "kerastag").rglob("*.py"))
-        for function in public_functions(ast.parse(path.read_text()).body)
+        for function in public_functions(ast.parse(path.read_text(encoding="utf-8")).body)
         if not has_annotations(function)
     ]
     assert not bare, bare

@@ -90,7 +90,7 @@ def _kill(name: str, command: _Command, tries: int) -> tuple[str, int, int, str]
     log = command.make_output() / "log"
     output = command.make_output()
     command.run(output, ("strace", "-f", "-y", "-qq", "-o", str(log), "-e", f"trace={_CALLS}"))
-    calls = [line.split(maxsplit=1) for line in log.read_text(errors="replace").splitlines()]
+    calls = [line.split(maxsplit=1) for line in log.read_text(errors="replace", encoding="utf-8").splitlines()]
     numbers, counts = [], Counter[tuple[str, str]]()
     for thread, call in calls:
         system_call = call.partition("(")[0]

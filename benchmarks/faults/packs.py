@@ -109,7 +109,7 @@ def _read_all(path: Path, **options: Any) -> None:
 
 
 def _get_address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     return pages * resource.getpagesize()
 
 

@@ -104,7 +104,7 @@ def _measure_memory(hours: float) -> _Row:
             process.stdin.write(minute)
             process.stdin.flush()
             statm = Path(f"/proc/{process.pid}/statm")
-            resident.append(int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+            resident.append(int(statm.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE"))
         process.stdin.close()
         process.wait()
         lines = [json.loads(line) for line in Path(folder, "a.jsonl").read_text(encoding="utf-8").splitlines()]

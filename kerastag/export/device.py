@@ -43,6 +43,7 @@ def measure_usage(path: Path, num_threads: int) -> Usage:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
@@ -93,7 +94,7 @@ def _make_noise(shape: tuple[int, ...]) -> np.ndarray:
 def _measure_peak_mb() -> float | None:
     status = Path("/proc/self/status")
     if status.is_file():  # On Linux, getrusage reports the memory of the parent, with which a new process begins.
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1e3
     try:
         import resource

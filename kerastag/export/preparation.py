@@ -67,9 +67,7 @@ def prepare_model(source: SourceModel, target: Target) -> PreparedModel:
     reference, network = (_select_outputs(each, target, source) for each in (reference, network))
     front_end_layers = tuple(layer.name for layer in flatten_layers(network) if isinstance(layer, LogMel))
     shape = _compute_input_shape(source, input_name, card)
-    return PreparedModel(
-        network, reference, input_name, shape, card, front_end_layers, target.split, target.any_length
-    )
+    return PreparedModel(network, reference, input_name, shape, card, front_end_layers, target.split, target.any_length)
 
 
 def _replace_input(network: keras.Model, input_name: str, transform: str, source: SourceModel) -> keras.Model:

@@ -45,7 +45,7 @@ def test_ffmpeg_decodes_what_libsndfile_does_not(tmp_path, name, options):
 @needs_ffmpeg
 def test_a_playlist_is_rejected(tmp_path, clip):
     path = tmp_path / "list.m4a"
-    path.write_text(f"#EXTM3U\n#EXTINF:1,\n{clip}\n")
+    path.write_text(f"#EXTM3U\n#EXTINF:1,\n{clip}\n", encoding="utf-8")
     with pytest.raises(ValueError, match="must be audio with at least one sample"):
         audio.load(path, 16_000)
 

@@ -141,7 +141,9 @@ def test_standard_input_is_read_to_its_end(clip):
         np.testing.assert_array_equal(audio.read_stream(stream, 32_000), audio.load(clip, 32_000))
     code = "import sys; from kerastag import audio; print(audio.read_stream(sys.stdin, 8_000).shape)"
     with clip.open("rb") as stream:
-        result = subprocess.run([sys.executable, "-c", code], stdin=stream, capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            [sys.executable, "-c", code], stdin=stream, capture_output=True, text=True, check=True, encoding="utf-8"
+        )
     assert result.stdout.strip() == "(16000,)"
 
 

@@ -262,7 +262,9 @@ def test_lines_of_other_threads_reach_standard_error_while_mp3_files_are_decoded
         "for number in range(300): os.write(2, f'line {number}\\n'.encode())\n"
         "[thread.join() for thread in threads]"
     )
-    result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert sorted(result.stderr.splitlines()) == sorted(f"line {number}" for number in range(300))
 
 

@@ -19,7 +19,11 @@ def scripts(tmp_path_factory):
     paths = {}
     for shell in ("bash", "zsh", "fish"):
         paths[shell] = folder / f"kerastag.{shell}"
-        with paths[shell].open("w") as file, contextlib.redirect_stdout(file), pytest.raises(SystemExit) as exit_info:
+        with (
+            paths[shell].open("w", encoding="utf-8") as file,
+            contextlib.redirect_stdout(file),
+            pytest.raises(SystemExit) as exit_info,
+        ):
             main(["--print-completion", shell])
         assert exit_info.value.code == 0
     return paths
@@ -28,7 +32,9 @@ def scripts(tmp_path_factory):
 def run_shell(shell, script, *options):
     if shutil.which(shell) is None:
         pytest.skip(f"needs the program {shell}")
-    ended = subprocess.run([shell, *options, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        [shell, *options, "-c", script], capture_output=True, text=True, check=False, timeout=60, encoding="utf-8"
+    )
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return ended.stdout.splitlines()

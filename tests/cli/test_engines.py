@@ -21,7 +21,7 @@ def cache(tmp_path, monkeypatch):
     (tmp_path / "mn04_as.tflite").write_bytes(b"model")
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("weights", "model")}
     record = {"format": 1, "kerastag": __version__, "weights": digests["weights"], "file": digests["model"]}
-    (tmp_path / "mn04_as.tflite.json").write_text(json.dumps(record))
+    (tmp_path / "mn04_as.tflite.json").write_text(json.dumps(record), encoding="utf-8")
     return tmp_path
 
 

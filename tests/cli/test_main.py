@@ -119,11 +119,11 @@ def test_fetch_lists_the_public_files(capsys):
 
 def test_fetch_takes_a_local_copy_and_prints_its_path(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERASTAG_HOME", str(tmp_path / "home"))
-    (tmp_path / "mine.csv").write_text("label,count\n/m/09x0r,5\n")
+    (tmp_path / "mine.csv").write_text("label,count\n/m/09x0r,5\n", encoding="utf-8")
     assert main(["fetch", "audioset_label_quality", "--from", str(tmp_path / "mine.csv")]) == 0
     path = tmp_path / "home" / "qa_true_counts.csv"
     assert capsys.readouterr().out.strip() == str(path)
-    assert path.read_text() == "label,count\n/m/09x0r,5\n"
+    assert path.read_text(encoding="utf-8") == "label,count\n/m/09x0r,5\n"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def predict(model, packs, *names):
 
 def test_a_model_is_scored_with_the_thresholds_of_its_card(models, packs, ground_truth, tmp_path, capsys):
     out = score(capsys, packs / "plain.keras", "--pack", packs / "eval.h5", "--json", tmp_path / "scores.json")
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     framewise, clipwise = predict(models["plain"], packs, "framewise", "clipwise")
     limited = np.minimum(framewise, clipwise[:, None])
     assert (limited < framewise).any()
@@ -107,7 +107,7 @@ def test_selected_sub_clips_are_scored_too(models, packs, ground_truth, tmp_path
     out = score(capsys, packs / "selecting.keras", "--pack", packs / "eval.h5", "--json", tmp_path / "scores.json")
     start_seconds, classes = predict(models["selecting"], packs, "start_seconds", "classes")
     expected = compute_localization(ground_truth, start_seconds, classes, 0.9, SECONDS)
-    assert json.loads((tmp_path / "scores.json").read_text())["sub_clips"] == expected.as_dict()
+    assert json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["sub_clips"] == expected.as_dict()
     assert "sub-clips of 0.9 s selected" in out
     assert expected.format_table() in out
 
@@ -116,7 +116,7 @@ def test_thresholds_are_tuned_on_another_pack(models, packs, tmp_path, capsys):
     arguments = [packs / "plain.keras", "--pack", packs / "eval.h5", "--by", "segment"]
     out = score(capsys, *arguments, "--tune", packs / "valid.h5", "--json", tmp_path / "scores.json")
     assert f"thresholds: tuned on {packs}/valid.h5" in out
-    thresholds = json.loads((tmp_path / "scores.json").read_text())["rules"]["onset_thresholds"]
+    thresholds = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["rules"]["onset_thresholds"]
     assert len(set(thresholds)) == 5
     assert main(["score-events", *map(str, arguments), "--tune", str(packs / "eval.h5")]) == 1
     assert "`tune` must be another pack than the one to score" in capsys.readouterr().err
@@ -128,7 +128,7 @@ def test_predictions_are_scored_without_a_model(packs, ground_truth, tmp_path, c
     np.savez(tmp_path / "predictions.npz", framewise=framewise, seconds_per_frame=0.2, **sub_clips)
     arguments = ["--pack", packs / "eval.h5", "--json", tmp_path / "scores.json", "--threshold", "0.7"]
     out = score(capsys, tmp_path / "predictions.npz", *arguments, "--min-seconds", "0.4", "--smoothing-seconds", "0.6")
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     rules = EventRules(0.7, min_seconds=0.4, smoothing_seconds=0.6)
     events = EventTable.from_framewise(framewise, 0.2, rules)
     assert scores["event_f1"]["micro"] == compute_event_f1(ground_truth, events).micro
@@ -153,12 +153,12 @@ def test_models_of_embeddings_are_scored(tmp_path, capsys):
         pack.append(x, [5, *[10] * 5], np.ones((6, 2), bool), [f"clip{i}" for i in range(6)])
         pack.finish()
     rows = [f"clip{i}\t{i}\t{i + 2}\t{'ab'[i % 2]}" for i in range(6)]
-    (tmp_path / "eval.tsv").write_text("\n".join(["filename\tonset\toffset\tevent_label", *rows]))
+    (tmp_path / "eval.tsv").write_text("\n".join(["filename\tonset\toffset\tevent_label", *rows]), encoding="utf-8")
     arguments = [tmp_path / "attention.keras", "--pack", tmp_path / "eval.h5"]
     assert main(["score-events", *map(str, arguments)]) == 1
     assert "`segment_seconds` must be the length in seconds, which" in capsys.readouterr().err
     score(capsys, *arguments, "--segment-seconds", 1, "--json", tmp_path / "scores.json")
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     framewise = compute_outputs(model, (x.astype("float32") - 128) / 128)["framewise"].copy()
     framewise[0, 5:] = 0
     ground_truth = read_events(tmp_path / "eval.tsv", [f"clip{i}" for i in range(6)], LabelSet.from_names(["a", "b"]))

@@ -95,10 +95,13 @@ def test_a_recording_and_its_raw_samples_have_the_same_events(loud_model, record
 
 def test_flags_override_the_configuration_file(loud_model, recording, tmp_path, capfd):
     config = tmp_path / "stream.toml"
-    config.write_text(f'source = "{recording}"\nclasses = ["Rain"]\ntop = 1\n[[output]]\nto = "csv:{tmp_path}/a.csv"\n')
+    config.write_text(
+        f'source = "{recording}"\nclasses = ["Rain"]\ntop = 1\n[[output]]\nto = "csv:{tmp_path}/a.csv"\n',
+        encoding="utf-8",
+    )
     arguments = ("--config", str(config), "--classes", "Bark", "Rain")
     assert run_in_process(loud_model, arguments, capfd, output=())[0] == 0
-    rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
+    rows = [line.split(",") for line in (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()[1:]]
     assert [(row[4], row[0]) for row in rows if row[0] != "result"] == [event[:2] for event in EVENTS]
     assert len([row for row in rows if row[0] == "result"]) == 12
 
@@ -126,7 +129,7 @@ def test_a_signal_ends_the_last_event_and_the_stream(loud_model, tmp_path):
         assert last["offset_seconds"] == pytest.approx(3.0, abs=0.1)
         assert last["time"].endswith("Z")
         assert [systemd.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
-        assert (tmp_path / "old.jsonl").read_text().splitlines() == [line.strip() for line in lines]
+        assert (tmp_path / "old.jsonl").read_text(encoding="utf-8").splitlines() == [line.strip() for line in lines]
 
 
 def test_a_hangup_reopens_the_files_and_an_interrupt_ends_the_stream(loud_model, tmp_path):
@@ -147,8 +150,8 @@ def test_a_hangup_reopens_the_files_and_an_interrupt_ends_the_stream(loud_model,
         err = process.communicate(timeout=30)[1]
     assert process.returncode == 0
     assert read_messages(err) == []
-    assert read_events(path.read_text().splitlines())[-1] == EVENTS[-1]
-    assert len((tmp_path / "old.jsonl").read_text().splitlines()) >= 3
+    assert read_events(path.read_text(encoding="utf-8").splitlines())[-1] == EVENTS[-1]
+    assert len((tmp_path / "old.jsonl").read_text(encoding="utf-8").splitlines()) >= 3
 
 
 def test_a_reader_that_leaves_is_not_an_error(loud_model):
@@ -184,7 +187,7 @@ def test_a_full_disk_is_reported_once_and_the_stream_continues(loud_model, recor
         "continues without this output until it works again"
     ]
     assert len([line for line in messages if "Bark.flac could not be written (File too large)" in line]) == 1
-    assert all(json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    assert all(json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines())
     assert not list((tmp_path / "clips").iterdir())
 
 
@@ -315,7 +318,7 @@ def test_a_password_in_a_url_is_never_printed(loud_model, tmp_path, capfd):
     config = tmp_path / "stream.toml"
     for password in generate_passwords(10):  # The parts have been tried with 200 of them.
         url = f"rtsp://me:{password}@127.0.0.1:1/live"
-        config.write_text(f"output = [1, {json.dumps(url)}]\n")
+        config.write_text(f"output = [1, {json.dumps(url)}]\n", encoding="utf-8")
         for arguments in (
             ("--source", url),
             ("--source", "-", "--output", f"mqtt://me:{password}@127.0.0.1:1/topic"),
@@ -353,7 +356,7 @@ def test_an_error_is_one_line_and_a_status(loud_model, arguments, message, capfd
 
 
 def test_a_file_that_is_not_a_model_is_an_error(tmp_path, capfd):
-    (tmp_path / "text.tflite").write_text("hello")
+    (tmp_path / "text.tflite").write_text("hello", encoding="utf-8")
     for name, message in (("text.tflite", "text.tflite"), ("gone.tflite", "no such model")):
         status, _, messages = run_in_process(tmp_path / name, ("--source", "-"), capfd)
         assert status == 1

@@ -37,7 +37,7 @@ def test_without_background_there_is_no_such_class(recordings):
 def test_background_joins_a_class_of_that_name(tmp_path, recordings):
     paths = sorted(recordings.rglob("*.wav"))
     lines = [f"{path.relative_to(recordings)},{'hums' if 'hums' in str(path) else 'background'}" for path in paths]
-    (tmp_path / "list.csv").write_text("\n".join(["path,labels", *lines]) + "\n")
+    (tmp_path / "list.csv").write_text("\n".join(["path,labels", *lines]) + "\n", encoding="utf-8")
     clips = load_clips(CustomConfig(audio_dir=str(recordings), labels=str(tmp_path / "list.csv")), 8000)
     assert clips.class_names == ("background", "hums")
     assert clips.targets[:, 0].sum() == 18 + 10
@@ -90,7 +90,7 @@ def test_one_class_is_distinguished_from_background_that_is_held_out_too(tmp_pat
 
 def test_labeled_parts_and_columns_of_a_list_are_read(tmp_path, recordings, capsys):
     rows = [f"{path.relative_to(recordings)};0,25;1,25;x" for path in sorted((recordings / "hums").iterdir())]
-    (tmp_path / "list.csv").write_text("\n".join(["where;start;end;what", *rows]) + "\n")
+    (tmp_path / "list.csv").write_text("\n".join(["where;start;end;what", *rows]) + "\n", encoding="utf-8")
     options = {"audio_dir": str(recordings), "labels": str(tmp_path / "list.csv"), "path_column": "where"}
     clips = load_clips(CustomConfig(**options, label_column="what"), 8000)
     assert "list.csv: table with the columns where and what: 9 labeled parts" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from kerastag.custom.__main__ import parse_arguments
 def toml(tmp_path):
     def write(text):
         path = tmp_path / "my.toml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return str(path)
 
     return write

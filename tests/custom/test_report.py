@@ -52,9 +52,9 @@ def test_class_names_with_commas_are_quoted(tmp_path):
         "seconds": 0,
     }
     save_results(folder, config, clips, probabilities, (0.5, 0.5), results)
-    with (tmp_path / "run/confusion.csv").open(newline="") as file:
+    with (tmp_path / "run/confusion.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["", *names], [names[0], "1", "1"], [names[1], "0", "2"]]
-    with (tmp_path / "run/classes.csv").open(newline="") as file:
+    with (tmp_path / "run/classes.csv").open(newline="", encoding="utf-8") as file:
         assert [row[0] for row in csv.reader(file)] == ["class", *names]
 
 
@@ -64,7 +64,7 @@ def test_evaluate_shows_the_metrics_of_the_tagger_and_of_the_cross_validation(fi
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| 27 clips, 3 classes | mAP | mAUC | d-prime |"
     assert lines[2].startswith("| model.keras, on the clips that it was trained on |")
-    saved = Metrics.from_dict(json.loads((folder / "metrics.json").read_text())["metrics"])
+    saved = Metrics.from_dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"])
     assert lines[3].startswith(f"| cross-validation, at the end of the run | {saved.map:.4f} | {saved.mauc:.4f} |")
     assert any("model.keras was trained on these clips" in line for line in lines)
     assert lines[-2] == f"run folder: {folder}"
@@ -77,13 +77,13 @@ def copied_run(finished_run, tmp_path):
 
 
 def test_a_run_of_the_format_before_version_0_1_is_evaluated(copied_run, capsys):
-    config = json.loads((copied_run / "config.json").read_text())
+    config = json.loads((copied_run / "config.json").read_text(encoding="utf-8"))
     (copied_run / "config.json").unlink()
     del config["format"]
-    (copied_run / "settings.json").write_text(json.dumps({**config, "background": "made_up"}))
-    metrics = json.loads((copied_run / "metrics.json").read_text())
+    (copied_run / "settings.json").write_text(json.dumps({**config, "background": "made_up"}), encoding="utf-8")
+    metrics = json.loads((copied_run / "metrics.json").read_text(encoding="utf-8"))
     metrics["figures"] = metrics.pop("metrics")
-    (copied_run / "metrics.json").write_text(json.dumps(metrics))
+    (copied_run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     assert evaluate_custom_run(copied_run).map > 0.8
     assert capsys.readouterr().out.splitlines()[-1].startswith("mAP ")
 
@@ -97,7 +97,7 @@ def test_an_unfinished_run_is_refused(copied_run):
 def test_recordings_of_other_classes_are_refused(copied_run, recordings, tmp_path):
     folder = shutil.copytree(recordings, tmp_path / "recordings")
     (folder / "hums").rename(folder / "whistles")
-    config = json.loads((copied_run / "config.json").read_text())
-    (copied_run / "config.json").write_text(json.dumps({**config, "audio_dir": str(folder)}))
+    config = json.loads((copied_run / "config.json").read_text(encoding="utf-8"))
+    (copied_run / "config.json").write_text(json.dumps({**config, "audio_dir": str(folder)}), encoding="utf-8")
     with pytest.raises(ValueError, match="must have the classes of .*received: bursts, clicks, whistles"):
         evaluate_custom_run(copied_run)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("cache_folder")
 
 def test_a_run_trains_evaluates_and_saves_a_tagger(recordings, finished_run):
     folder, output = finished_run
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert np.shape(metrics["folds"]) == (1, 3)
     assert np.mean(metrics["folds"]) > 0.7  # a random guess has 1/3
     assert np.mean(metrics["logistic"]) > 0.7
@@ -31,11 +31,11 @@ def test_a_run_trains_evaluates_and_saves_a_tagger(recordings, finished_run):
     assert card.labels.names == ("bursts", "clicks", "hums", "background")
     assert list(card.thresholds) == metrics["thresholds"]
     assert card.thresholds_origin == "best F1 on held-out clips"
-    with (folder / "classes.csv").open(newline="") as file:
+    with (folder / "classes.csv").open(newline="", encoding="utf-8") as file:
         assert [row[0] for row in csv.reader(file)] == ["class", "bursts", "clicks", "hums"]
-    with (folder / "confusion.csv").open(newline="") as file:
+    with (folder / "confusion.csv").open(newline="", encoding="utf-8") as file:
         assert sum(int(count) for row in list(csv.reader(file))[1:] for count in row[1:]) == 27
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert (config["format"], config["system"], config["seeds"]) == (1, "custom", [4])
 
 
@@ -50,9 +50,9 @@ def test_one_class_and_broken_background_give_a_detector(recordings, backbone, t
     assert "skipped: 1 of 19 recordings" in captured.err
     assert "18 clips, 2 classes" in captured.out
     assert Card.read(tmp_path / "run/model.keras").labels.names == ("Click, loud", "background")
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
     assert metrics["metrics"]["map"] > 0.9
-    with (tmp_path / "run/confusion.csv").open(newline="") as file:
+    with (tmp_path / "run/confusion.csv").open(newline="", encoding="utf-8") as file:
         assert next(csv.reader(file)) == ["", "Click, loud", "background"]
 
 
@@ -69,7 +69,7 @@ def test_the_whole_of_long_recordings_is_learned(backbone, recordings, tmp_path,
     captured = capsys.readouterr()
     assert "longer than 2 s: 27 recordings, each is one bag" in captured.err
     assert "27 recordings longer than 2 s, each of them whole, as one bag" in captured.out
-    assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text())["folds"]) > 0.6
+    assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))["folds"]) > 0.6
 
 
 def test_a_class_without_a_recording_that_can_be_read_is_named_before_training(recordings, backbone, tmp_path, capsys):
@@ -112,11 +112,14 @@ def test_a_folder_with_another_configuration_is_refused(recordings, backbone, fi
 def test_an_interrupted_run_can_be_repeated(recordings, backbone, tmp_path):
     folder, flags = tmp_path / "run", ("--segments", "frames", "--folds", "0", "--steps", "5")
     assert run_custom(recordings, backbone, folder, *flags) == 0
-    expected, card = json.loads((folder / "metrics.json").read_text()), Card.read(folder / "model.keras")
+    expected, card = (
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        Card.read(folder / "model.keras"),
+    )
     (folder / "metrics.json").unlink()
     (folder / "model.keras").write_bytes(b"incomplete")
     assert run_custom(recordings, backbone, folder, *flags) == 0
-    assert json.loads((folder / "metrics.json").read_text())["metrics"] == expected["metrics"]
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"] == expected["metrics"]
     assert Card.read(folder / "model.keras") == card
 
 
@@ -214,10 +217,10 @@ def test_mn04_distinguishes_sounds_of_esc10(tmp_path):
         for fold in "123":
             paths = sorted((root / kind).glob(f"{fold}-*"))[:3]
             lines += [f"{path.relative_to(root)},{kind[6:]},{fold}" for path in paths]
-    (tmp_path / "some.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "some.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     more = ("--labels", str(tmp_path / "some.csv"), "--segments", "frames")
     assert run_custom(root, weights, tmp_path / "run", *more) == 0
-    assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text())["folds"]) > 0.8
+    assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))["folds"]) > 0.8
 
 
 @pytest.mark.slow
@@ -237,7 +240,7 @@ def test_streaming_the_parts_predicts_what_the_tagger_predicts(tmp_path, capsys,
     weights = import_efficientat(SHARED / "data/weights/mn04_as_mAP_432.pt", tmp_path / "mn04.keras")
     paths = [sorted((root / kind).glob("*.ogg"))[0] for kind in ("001 - Dog bark", "002 - Rain", "009 - Rooster")]
     rows = [f"{path.relative_to(root)},{path.parent.name[6:]}" for path in paths]
-    (tmp_path / "some.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
+    (tmp_path / "some.csv").write_text("\n".join(["path,labels", *rows]) + "\n", encoding="utf-8")
     flags = ("--labels", str(tmp_path / "some.csv"), "--segments", "seconds", "--folds", "0", "--background", "none")
     folder = tmp_path / "run"
     assert run_custom(root, weights, folder, *flags) == 0

@@ -167,7 +167,9 @@ def test_arguments_out_of_range_are_refused(tree, tmp_path):
 
 
 def test_the_command_counts_and_lists_missing_files(tree, tmp_path, capsys):
-    (tmp_path / "list.csv").write_text("path,labels\ncat/a.wav,cat\ndog/c.wav,dog\ngone.wav,dog;cat\n")
+    (tmp_path / "list.csv").write_text(
+        "path,labels\ncat/a.wav,cat\ndog/c.wav,dog\ngone.wav,dog;cat\n", encoding="utf-8"
+    )
     arguments = ["--audio_dir", str(tree), "--labels", str(tmp_path / "list.csv"), "--output", str(tmp_path / "p.h5")]
     assert main(["pack", "audio", *arguments, "--sample_rate", "8000", "--clip_seconds", "1"]) == 0
     output = capsys.readouterr()
@@ -189,7 +191,7 @@ def test_waveforms_of_a_function_are_packed(tmp_path):
 
 def test_labeled_parts_of_recordings_are_packed(tree, tmp_path, capsys):
     table = "filename\tonset\toffset\tevent_label\ncat/a.wav\t0.25\t0.75\tpurr\ndog/c.wav\t0\t2\tbark\n"
-    (tmp_path / "events.tsv").write_text(table)
+    (tmp_path / "events.tsv").write_text(table, encoding="utf-8")
     command = ["pack", "audio", "--audio-dir", str(tree), "--labels", str(tmp_path / "events.tsv")]
     options = ["--sample-rate", str(RATE), "--clip-seconds", "1", "--output"]
     assert main([*command, *options, str(tmp_path / "cut.h5")]) == 0
@@ -210,7 +212,7 @@ def test_labeled_parts_of_recordings_are_packed(tree, tmp_path, capsys):
 
 
 def test_the_columns_of_a_list_can_be_named(tree, tmp_path, capsys):
-    (tmp_path / "list.csv").write_text("sound;what it is\ncat/a.wav;cat / dog\n")
+    (tmp_path / "list.csv").write_text("sound;what it is\ncat/a.wav;cat / dog\n", encoding="utf-8")
     command = [
         "pack",
         "audio",

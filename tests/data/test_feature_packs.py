@@ -327,7 +327,7 @@ def test_a_killed_writer_is_resumed_at_its_checkpoint(rows, partial_folder, tmp_
     if damage == "no checkpoint":
         (partial / "checkpoint.json").unlink()
     if damage == "torn checkpoint":
-        (partial / "checkpoint.json").write_text('{"fingerprint": "the so')
+        (partial / "checkpoint.json").write_text('{"fingerprint": "the so', encoding="utf-8")
     if damage == "file of 0.1.0":
         shutil.rmtree(partial)
         partial.write_bytes(b"HDF5")

@@ -159,7 +159,7 @@ def test_a_pack_with_another_layout_is_named(packs, tmp_path, change, layout):
 
 def test_packs_that_are_damaged_or_made_to_mislead_are_refused_by_path():
     command = [sys.executable, "-W", "error", "benchmarks/faults", "--quick", "packs"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, encoding="utf-8")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "packs with links, bombs" in result.stdout
 

@@ -90,7 +90,7 @@ def test_classes_without_recordings_and_recordings_of_two_classes_or_none_are_re
     assert len(sounds.select([1, 2], "eval").clips) == 2
     with pytest.raises(ValueError, match="sounds, split eval: no recording of dog"):
         sounds.select([0, 1], "eval")
-    (tree / "list.csv").write_text("path,labels\ncat/1-a.wav,cat;dog\ndog/1-c.wav,dog\n")
+    (tree / "list.csv").write_text("path,labels\ncat/1-a.wav,cat;dog\ndog/1-c.wav,dog\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"cat/1-a\.wav: must have one label; received: cat, dog"):
         RecordedSounds.from_recordings(read_audio_list(tree, tree / "list.csv"), progress=False)
     (tree / "list.csv").unlink()
@@ -134,7 +134,7 @@ def test_background_that_cannot_be_read_is_skipped_named_and_counted(tmp_path, c
 
 def test_sounds_are_looked_for_in_the_labeled_parts_of_a_recording(tmp_path):
     write(tmp_path / "a.wav", make_noise((1.0, 0.1), (2.0, 0.0), (1.0, 0.1)), MIX_SAMPLE_RATE)
-    (tmp_path / "a.txt").write_text("2.5\t4.0\tdog\n")
+    (tmp_path / "a.txt").write_text("2.5\t4.0\tdog\n", encoding="utf-8")
     sounds = RecordedSounds.from_recordings(read_audio_list(tmp_path, tmp_path / "a.txt"), progress=False)
     [[(start, end)]] = sounds.spans
     assert 2.9 < start < 3.0 < 3.9 < end <= 4.0

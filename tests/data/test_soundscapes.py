@@ -41,7 +41,7 @@ def mix(tree, output, **options):
 
 
 def read_table(path):
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
@@ -73,7 +73,7 @@ def test_pack_table_wav_and_jams_agree(written):
             assert rate == RATE
             # Full scale is 32,768 in WAV files, 32,767 in packs.
             assert np.abs(samples.astype(int) - waveforms[row]).max() <= 2
-            jams = json.loads((folder / name / clip.decode()).with_suffix(".jams").read_text())
+            jams = json.loads((folder / name / clip.decode()).with_suffix(".jams").read_text(encoding="utf-8"))
             data = jams["annotations"][0]["data"]
             annotated = [(e["value"], e["time"], round(e["time"] + e["duration"], 3)) for e in data]
             assert annotated == [(e["event_label"], float(e["onset"]), float(e["offset"])) for e in own]
@@ -104,7 +104,10 @@ def test_events_are_audible_at_their_times_in_the_table(written):
 
 def test_splits_share_no_fold(written):
     for name, folds in (("bal_train", {"1", "2"}), ("eval", {"3"})):
-        annotations = [json.loads(path.read_text())["annotations"][0] for path in (written[0] / name).glob("*.jams")]
+        annotations = [
+            json.loads(path.read_text(encoding="utf-8"))["annotations"][0]
+            for path in (written[0] / name).glob("*.jams")
+        ]
         events = [event for annotation in annotations for event in annotation["sandbox"]["events"]]
         assert {event["source"].split("/")[1][0] for event in events} == folds
 
@@ -112,7 +115,7 @@ def test_splits_share_no_fold(written):
 def test_the_files_are_a_function_of_the_seed(tree, written, tmp_path):
     for folder, seed in (("again", 0), ("other", 1)):
         mix(tree, tmp_path / folder, seed=seed, counts={"bal_train": 1, "eval": 6})
-        tables = [(path / "eval.tsv").read_text() for path in (tmp_path / folder, written[0])]
+        tables = [(path / "eval.tsv").read_text(encoding="utf-8") for path in (tmp_path / folder, written[0])]
         waveforms = [read_waveforms(path / "eval.h5") for path in (tmp_path / folder, written[0])]
         assert (tables[0] == tables[1]) is np.array_equal(*waveforms) is (seed == 0)
 
@@ -154,7 +157,9 @@ def test_an_interrupted_call_leaves_no_table_and_is_resumed(tmp_path, monkeypatc
     write_soundscapes(SyntheticSounds(), tmp_path, "eval", 10, **options)
     assert len(rendered) - before == 10 - 4
     np.testing.assert_array_equal(read_waveforms(tmp_path / "eval.h5"), read_waveforms(tmp_path / "whole/eval.h5"))
-    assert (tmp_path / "eval.tsv").read_text() == (tmp_path / "whole/eval.tsv").read_text()
+    assert (tmp_path / "eval.tsv").read_text(encoding="utf-8") == (tmp_path / "whole/eval.tsv").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_faulty_arguments_are_refused_before_anything_is_written(tree, tmp_path):
@@ -174,7 +179,7 @@ def test_faulty_arguments_are_refused_before_anything_is_written(tree, tmp_path)
 def test_esc10_is_mixed_into_soundscapes_of_ten_seconds(tmp_path):
     files = [f for f in find_audio_files(SHARED / "data/esc10") if f.name[0] in "45"][::4]
     lines = [f"{path},{path.parts[0]},{path.name[0]}" for path in files]
-    (tmp_path / "some.csv").write_text("\n".join(["path,labels,fold", *lines]))
+    (tmp_path / "some.csv").write_text("\n".join(["path,labels,fold", *lines]), encoding="utf-8")
     splits = [Split.parse("bal_train=4"), Split.parse("eval=5")]
     counts = {"bal_train": 1, "eval": 2}
     make_soundscapes(

@@ -223,7 +223,7 @@ def test_sources_without_features_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"`source`: .*empty: no SPLIT/\*\.tfrecord in it"):
         pack(tmp_path / "empty", tmp_path / "packs")
-    (tmp_path / "text.tar.gz").write_text("not a tar")
+    (tmp_path / "text.tar.gz").write_text("not a tar", encoding="utf-8")
     with pytest.raises(ValueError, match=r"`source`: .*text\.tar\.gz: not a tar with TFRecord files"):
         pack(tmp_path / "text.tar.gz", tmp_path / "packs")
     with tarfile.open(tmp_path / "other.tar", "w") as tar:

@@ -16,14 +16,17 @@ def path(tmp_path):
 
 
 def test_overrides_replace_the_file_and_the_file_replaces_the_defaults(path):
-    path.write_text("""
+    path.write_text(
+        """
 model = "a.tflite"
 classes = "Bark"
 threshold = 1
 smoothing_seconds = 0.5
 thresholds = {Bark = 0.25}
 output = [{to = "json:-", report = "events"}]
-""")
+""",
+        encoding="utf-8",
+    )
     config = load_stream_config(path, {"threshold": 0.5, "output": ["csv:-", "terminal"]})
     assert (config.model, config.classes) == ("a.tflite", ("Bark",))
     assert (config.threshold, config.smoothing_seconds, config.min_seconds) == (0.5, 0.5, 0.0)
@@ -72,7 +75,7 @@ output = [{to = "json:-", report = "events"}]
 def test_errors_name_the_file(path, text, message):
     with pytest.raises(FileNotFoundError, match=r"stream.toml: no such configuration file"):
         load_stream_config(path, {})
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(message)):
         load_stream_config(path, {})
 
@@ -80,7 +83,7 @@ def test_errors_name_the_file(path, text, message):
 def test_passwords_in_urls_are_masked(path):
     for password in generate_passwords(200):
         url = f"rtsp://me:{password}@camera/live?token={password}"
-        path.write_text(f"output = [1, {json.dumps(url)}]\n")
+        path.write_text(f"output = [1, {json.dumps(url)}]\n", encoding="utf-8")
         with pytest.raises(ValueError, match="`output` must be a list of strings; received:") as error_info:
             load_stream_config(path, {})
         for text in (str(error_info.value), mask_urls(f"unrecognized arguments: --sorce {url}")):

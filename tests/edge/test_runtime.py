@@ -47,7 +47,7 @@ def test_a_truncated_file_is_refused(clip_model, tmp_path):
 def test_files_that_are_not_models_and_cards_of_other_models_are_refused(clip_model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.tflite: no such model"):
         LiteRTModel(tmp_path / "none.tflite")
-    (tmp_path / "text.tflite").write_text("hello, this is not a model")
+    (tmp_path / "text.tflite").write_text("hello, this is not a model", encoding="utf-8")
     with pytest.raises(ValueError, match=r"text.tflite: not a .tflite model; `kerastag export` writes one"):
         LiteRTModel(tmp_path / "text.tflite")
     # The first bytes and the card of a model, and zeros between them: a file without a subgraph.

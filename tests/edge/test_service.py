@@ -303,7 +303,7 @@ def detect_events(model, recording, folder, **fields):
     output = folder / "events.csv"
     common = {"model": str(model), "source": recording, "hop_seconds": 0.5}
     run_stream(StreamConfig(output=({"to": f"csv:{output}", "report": "events"},), **common, **fields), print)
-    rows = [line.split(",") for line in output.read_text().splitlines()[1:]]
+    rows = [line.split(",") for line in output.read_text(encoding="utf-8").splitlines()[1:]]
     return [(row[4], row[0], float(row[2])) for row in rows]
 
 

@@ -30,6 +30,7 @@ def test_memory_does_not_grow_nothing_is_lost_and_time_stamps_do_not_drift(model
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert result.returncode == 0, result.stderr
     measurements = json.loads(result.stdout.splitlines()[-1])

@@ -58,7 +58,7 @@ def test_the_file_predicts_what_keras_predicts_and_the_report_is_beside_it(
     assert expected["clipwise"].std() > 0.02
     for name in ("clipwise", "framewise"):
         np.testing.assert_allclose(actual[name], expected[name], rtol=0, atol=1e-5)
-    values = json.loads(output.with_name("attention.parity.json").read_text())
+    values = json.loads(output.with_name("attention.parity.json").read_text(encoding="utf-8"))
     assert values == export_report.as_dict()
     assert values["size_bytes"] == output.stat().st_size
     for threads in ("1", "2"):
@@ -133,7 +133,7 @@ def old_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     labels = {"mids": ["/m/bark", "/m/rain"], "names": ["Bark, loud", "Rain"]}
     settings = {"system": "es_average", "train_packs": ["bal_train"], "normalise_input": False}
     for name, values in (("settings", settings), ("metrics", {"labels": labels}), ("versions", {"keras": "3.15.0"})):
-        (run / f"{name}.json").write_text(json.dumps(values))
+        (run / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
     keras.config.set_dtype_policy("float32")
     return run, network
 
@@ -178,7 +178,7 @@ def test_a_model_without_a_card_is_read_with_a_given_one_and_refused_without(
     ],
 )
 def test_wrong_arguments_are_refused(target: str, output: str, message: str, head_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("a file")
+    (tmp_path / "file").write_text("a file", encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         export_model(head_file, read_target(target), tmp_path / output)
 

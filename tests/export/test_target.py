@@ -15,7 +15,7 @@ NAMES = list_configs("targets")
 
 def write_target(folder: Path, text: str) -> Path:
     path = folder / "mine.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -28,7 +28,7 @@ def test_a_target_is_named_after_its_file_and_describes_its_purpose(name: str) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_target_file_holds_only_what_differs_from_the_defaults(name: str) -> None:
-    values = tomllib.loads(find_config("targets", name).read_text())
+    values = tomllib.loads(find_config("targets", name).read_text(encoding="utf-8"))
     defaults = {field.name: field.default for field in fields(Target)}
     tolerance = values.pop("tolerance", {})
     same = [key for key, value in values.items() if defaults[key] == value]

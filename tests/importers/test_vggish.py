@@ -120,7 +120,7 @@ def test_missing_unexpected_and_foreign_tensors_are_named(state, pca, tmp_path):
 
 
 def test_files_that_are_not_a_checkpoint_or_a_pca_are_rejected(state, pca, tmp_path):
-    (tmp_path / "text").write_text("no checkpoint")
+    (tmp_path / "text").write_text("no checkpoint", encoding="utf-8")
     with pytest.raises(ValueError, match="text: must be a TensorFlow checkpoint"):
         import_vggish(tmp_path / "text", pca, tmp_path / "a.keras")
     with pytest.raises(FileNotFoundError, match="absent: no such file"):

@@ -22,7 +22,7 @@ def get_rows(table):
 
 def test_only_events_of_the_given_clips_are_read(tmp_path):
     text = HEADER + "b.wav\t1.5\t2.0\tdog\nb.wav\t0.25\t3\tcat\nother.wav\t0\t1\tdog\na.wav\t0\t1\tdog\nc.wav\t\t\t\n"
-    (tmp_path / "t.tsv").write_text(text)
+    (tmp_path / "t.tsv").write_text(text, encoding="utf-8")
     table = read_events(tmp_path / "t.tsv", [b"a.wav", b"b.wav", b"c.wav"], LABELS)
     assert get_rows(table) == [(0, 1, 0.0, 1.0), (1, 0, 0.25, 3.0), (1, 1, 1.5, 2.0)]
     assert table.targets.tolist() == [[False, True], [True, True], [False, False]]
@@ -42,7 +42,7 @@ def test_only_events_of_the_given_clips_are_read(tmp_path):
     ],
 )
 def test_events_are_read_from_tables_of_annotation_programs(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     assert get_rows(read_events(tmp_path / name, ["x/b.wav", "x/a.wav"], LABELS)) == [(1, 1, 0.5, 2.0)]
 
 

@@ -49,7 +49,9 @@ def comparison(runs):
 
 def test_the_difference_is_that_of_the_metrics_of_the_runs(runs, comparison):
     maps = {
-        name: np.mean([json.loads((run / "metrics.json").read_text())["ensemble"]["map"] for run in folders])
+        name: np.mean(
+            [json.loads((run / "metrics.json").read_text(encoding="utf-8"))["ensemble"]["map"] for run in folders]
+        )
         for name, folders in runs.items()
     }
     assert comparison.maps == pytest.approx((maps["es"], maps["guess"]), abs=1e-6)
@@ -108,7 +110,7 @@ def test_the_command_compares_two_systems_and_writes_json(runs, tmp_path, capsys
     assert re.fullmatch(r"random_guess, 2 runs: mAP 0\.\d{4}", lines[1])
     assert re.fullmatch(r"difference of mAP \+0\.\d{4} \(\+0\.\d{4} to \+0\.\d{4}\): better", lines[2])
     assert re.fullmatch(r"\d classes better and \d worse of 4, at a false discovery rate of 5%", lines[3])
-    (written,) = json.loads((tmp_path / "out.json").read_text())["comparisons"]
+    (written,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["comparisons"]
     assert written["verdict"] == "better"
     assert len(written["classes"]) == 4
 

@@ -48,7 +48,7 @@ class Config:
 def write_toml(tmp_path):
     def write(text, name="mine.toml"):
         path = tmp_path / name
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return str(path)
 
     return write

@@ -47,7 +47,7 @@ def run(soundscapes, tmp_path_factory):
 
 
 def read_metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_both_streams_and_their_sub_clips_are_evaluated(run, soundscapes, capsys):
@@ -110,7 +110,7 @@ def test_training_starts_from_initial_weights_with_the_global_stream_frozen(soun
     assert "other.keras, except fc_audioset, which have other classes" in errors
     assert "`initial_weights` must have the classes of the clips where `freeze_global` is True" in errors
     assert gl_at.main(make_arguments(soundscapes, tmp_path / "run", *flags, str(tmp_path / "initial.keras"))) == 0
-    assert json.loads((tmp_path / "run/config.json").read_text())["learning_rate"] == 2e-4
+    assert json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))["learning_rate"] == 2e-4
     model = keras.saving.load_model(tmp_path / "run/model.keras", compile=False)
     kernel = initial.get_layer("conv_block1_conv1").kernel
     unchanged = [

@@ -68,7 +68,7 @@ def test_there_are_few_toml_files_none_of_which_is_empty():
     names = list_configs("recipes")
     assert set(names) == {"balanced", "synthetic", "esc10", *PAPERS}
     for name in names:
-        text = find_config("recipes", name).read_text()
+        text = find_config("recipes", name).read_text(encoding="utf-8")
         assert text.startswith("# ")
         assert tomllib.loads(text)
 
@@ -86,7 +86,7 @@ def test_a_row_lists_only_what_differs_from_its_recipe(row):
 
 def test_every_row_stands_in_the_table_of_commands_and_in_the_documentation():
     table = format_rows()
-    assert table in (ROOT / "docs/runs.md").read_text()
+    assert table in (ROOT / "docs/runs.md").read_text(encoding="utf-8")
     for name in ROWS:
         assert f"| kerastag train --row {name} |" in table
     assert "| kerastag train --row feature_attention | feature_attention |  | paper 1 | table IV, table V," in table
@@ -139,7 +139,7 @@ def test_smoke_builds_the_model_at_full_size(packs, tmp_path):
     run = tmp_path / "run"
     arguments = ["--config", "balanced", "--data-dir", str(packs), "--run-dir", str(run), "--smoke"]
     assert find_recipe("feature_attention").main(arguments) == 0
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     units, features, classes = 1024, 6, 4
     hidden = features * units + 2 * units * units + 3 * 4 * units
     attention = units * units + units * units + units
@@ -162,7 +162,7 @@ def test_every_published_metric_stands_in_paper_1():
     path = SHARED / "papers" / "attention_neural_networks.txt"
     if not path.is_file():
         pytest.skip(f"{path}: no such file")
-    text, paper = path.read_text(), read_paper("paper1")
+    text, paper = path.read_text(encoding="utf-8"), read_paper("paper1")
     for table in paper.tables:
         lines = text[text.index(f"TABLE {table.number}\n") :][:2200].splitlines()
         for entry in table.rows:
@@ -178,7 +178,7 @@ def test_every_published_metric_stands_in_paper_2():
     path = SHARED / "papers" / "global_local_attention.txt"
     if not path.is_file():
         pytest.skip(f"{path}: no such file")
-    text, paper = path.read_text(), read_paper("paper2")
+    text, paper = path.read_text(encoding="utf-8"), read_paper("paper2")
     for row in paper.rows.values():
         if row.published:
             assert " ".join(f"{value:.3f}" for value in row.published if not math.isnan(value)) in text, row.name

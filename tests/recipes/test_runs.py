@@ -64,12 +64,12 @@ def read_error_line(capsys):
 
 
 def test_a_run_writes_its_configuration_versions_and_metrics(finished, packs):
-    config = json.loads((finished / "config.json").read_text())
+    config = json.loads((finished / "config.json").read_text(encoding="utf-8"))
     assert (config["format"], config["system"], config["steps"], config["units"]) == (1, "decision_attention", 6, 4)
     assert {"kerastag", "python", "keras", "numpy", "machine"} <= json.loads(
-        (finished / "versions.json").read_text()
+        (finished / "versions.json").read_text(encoding="utf-8")
     ).keys()
-    metrics = json.loads((finished / "metrics.json").read_text())
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
     with h5py.File(packs / "bal_train.h5") as train_pack, h5py.File(packs / "eval.h5") as eval_pack:
         counts = {"bal_train": train_pack["y"][:].sum(axis=0), "eval": eval_pack["y"][:].sum(axis=0)}
     assert {name: list(c) for name, c in counts.items()} == metrics["class_counts"]
@@ -80,8 +80,8 @@ def test_a_run_writes_its_configuration_versions_and_metrics(finished, packs):
     card = Card.read(finished / "model.keras")
     assert card.labels.names == tuple(metrics["labels"]["names"])
     assert (card.seconds_per_frame, card.window_seconds) == (1.0, 10.0)
-    assert (finished / "classes.csv").read_text().count("\n") == 5
-    assert (finished / "table.md").read_text().count(f"{metrics['ensemble']['map']:.4f}")
+    assert (finished / "classes.csv").read_text(encoding="utf-8").count("\n") == 5
+    assert (finished / "table.md").read_text(encoding="utf-8").count(f"{metrics['ensemble']['map']:.4f}")
 
 
 def test_the_saved_model_has_the_metrics_of_the_last_checkpoint(finished, packs):
@@ -90,7 +90,7 @@ def test_the_saved_model_has_the_metrics_of_the_last_checkpoint(finished, packs)
     x[np.arange(10) >= clips.num_segments[:, None]] = 0
     model = keras.saving.load_model(finished / "model.keras", compile=False)
     metrics = compute_metrics(clips.targets, np.asarray(model.predict_on_batch(x)["clipwise"]))
-    last = json.loads((finished / "metrics.json").read_text())["last"]
+    last = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["last"]
     assert metrics.map == pytest.approx(last["map"], abs=1e-6)
     assert metrics.mauc == pytest.approx(last["mauc"], abs=1e-6)
 
@@ -120,7 +120,7 @@ def test_a_run_folder_with_another_configuration_names_the_field(run, packs, cap
 
 
 def test_a_folder_with_other_files_is_left_unchanged(packs, tmp_path, capsys):
-    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     assert guess(packs, tmp_path) == 1
     assert "`run_dir` must be a run folder or an empty folder" in read_error_line(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
@@ -132,7 +132,7 @@ def test_a_folder_with_other_files_is_left_unchanged(packs, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["config.json", "metrics.json"])
 def test_a_damaged_file_of_a_run_is_named(run, packs, capsys, name):
     path = run / name
-    path.write_text(path.read_text()[:20])
+    path.write_text(path.read_text(encoding="utf-8")[:20], encoding="utf-8")
     assert train(packs, run) == 1
     line = read_error_line(capsys)
     assert str(path) in line
@@ -221,7 +221,7 @@ def test_a_damaged_state_is_named(run, packs, capsys):
 
 
 def test_a_run_evaluated_again_from_its_files_has_the_same_metrics(run, capsys):
-    before = json.loads((run / "metrics.json").read_text())["ensemble"]
+    before = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
     metrics = evaluate_run(run)
     assert (metrics.map, metrics.mauc) == pytest.approx((before["map"], before["mauc"]), abs=1e-9)
     assert LAST_LINE.fullmatch(capsys.readouterr().out.splitlines()[-1])
@@ -255,7 +255,7 @@ def test_several_runs_are_evaluated_as_an_ensemble(packs, finished, tmp_path, ca
 
 def test_the_predictions_of_a_run_are_those_of_its_metrics(packs, finished):
     data, predictions = predict_run(finished, packs)
-    before = json.loads((finished / "metrics.json").read_text())["ensemble"]
+    before = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["ensemble"]
     metrics = compute_metrics(data.targets, predictions)
     assert (metrics.map, metrics.mauc) == pytest.approx((before["map"], before["mauc"]), abs=1e-6)
     clips = load_run(finished, packs).data
@@ -297,7 +297,7 @@ def test_held_out_clips_replace_the_evaluation_pack(packs, tmp_path, capsys):
     (tmp_path / "packs").mkdir()
     shutil.copy(packs / "bal_train.h5", tmp_path / "packs/bal_train.h5")
     assert guess(tmp_path / "packs", tmp_path / "run", "--hold-out", 0.25) == 0
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
     assert metrics["evaluated"] == "held out"
     assert metrics["ensemble"]["num_clips"] == pytest.approx(20, abs=3)
     assert "| held out | mAP" in capsys.readouterr().out
@@ -322,7 +322,7 @@ def test_a_class_without_clips_is_one_line_and_is_skipped_on_request(without_cla
     out, err = capsys.readouterr()
     assert "skipped when balancing, no clips: Sound 03" in err
     assert LAST_LINE.fullmatch(out.splitlines()[-1])
-    assert json.loads((tmp_path / "b/metrics.json").read_text())["class_counts"]["bal_train"][2] == 0
+    assert json.loads((tmp_path / "b/metrics.json").read_text(encoding="utf-8"))["class_counts"]["bal_train"][2] == 0
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_nan_in_a_float_pack_is_one_line_and_is_skipped_on_request(with_nan, tmp
     out, err = capsys.readouterr()
     assert f"{with_nan / 'bal_train.h5'}: skipped 3 clips with NaN or infinity, rows 7, 9, 70" in err
     assert LAST_LINE.fullmatch(out.splitlines()[-1])
-    assert json.loads((tmp_path / "b/metrics.json").read_text())["train"]["num_clips"] == 77
+    assert json.loads((tmp_path / "b/metrics.json").read_text(encoding="utf-8"))["train"]["num_clips"] == 77
 
 
 def test_classes_without_positive_clips_have_no_metrics_and_are_named(packs, tmp_path, capsys):
@@ -360,14 +360,17 @@ def test_classes_without_positive_clips_have_no_metrics_and_are_named(packs, tmp
         file["y"][:] = targets
     assert guess(folder, tmp_path / "run") == 0
     assert "classes without metrics, no positive clip in eval: Sound 02" in capsys.readouterr().err
-    assert json.loads((tmp_path / "run/metrics.json").read_text())["ensemble"]["average_precision"][1] is None
+    assert (
+        json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))["ensemble"]["average_precision"][1]
+        is None
+    )
 
 
 def test_several_training_packs_are_concatenated(packs, tmp_path):
     folder = shutil.copytree(packs, tmp_path / "packs")
     shutil.copy(folder / "bal_train.h5", folder / "unbal_train.h5")
     assert train(folder, tmp_path / "run", "--precision", "mixed_bfloat16", "--mixup", 0.5, "--ema", 0.9) == 0
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
     assert metrics["train"]["num_clips"] == 160
     assert set(metrics["class_counts"]) == {"bal_train", "unbal_train", "eval"}
 
@@ -375,7 +378,7 @@ def test_several_training_packs_are_concatenated(packs, tmp_path):
 def test_a_random_guess_has_the_metrics_of_chance(packs, tmp_path, capsys):
     write_synthetic_packs(tmp_path / "packs", num_train=10, num_eval=4000, num_classes=4, num_features=2)
     assert guess(tmp_path / "packs", tmp_path / "run") == 0
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
     prior = np.array(metrics["class_counts"]["eval"]) / 4000
     assert metrics["ensemble"]["mauc"] == pytest.approx(0.5, abs=0.02)
     assert metrics["ensemble"]["map"] == pytest.approx(prior.mean(), abs=0.02)

@@ -43,8 +43,8 @@ def write_run(folder, system, skill=1.0, num_classes=CLASSES, splits=("bal_train
         "steps": config["steps"],
     }
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     return folder
 
 
@@ -64,14 +64,14 @@ def no_figures(monkeypatch):
 
 
 def read_table(output, number):
-    with (output / f"table_{number}.csv").open(newline="") as file:
+    with (output / f"table_{number}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def change(run, file, edit):
-    content = json.loads((run / file).read_text())
+    content = json.loads((run / file).read_text(encoding="utf-8"))
     edit(content)
-    (run / file).write_text(json.dumps(content))
+    (run / file).write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -87,7 +87,10 @@ def test_runs_stand_in_their_rows_and_nowhere_else(tmp_path, capsys):
     ]
     output = tmp_path / "out"
     assert main([*map(str, runs), "--output", str(output)]) == 0
-    values = {run.name: f"{json.loads((run / 'metrics.json').read_text())['ensemble']['map']:.4f}" for run in runs}
+    values = {
+        run.name: f"{json.loads((run / 'metrics.json').read_text(encoding='utf-8'))['ensemble']['map']:.4f}"
+        for run in runs
+    }
 
     def filled_rows(number):
         rows = read_table(output, number)
@@ -105,7 +108,7 @@ def test_runs_stand_in_their_rows_and_nowhere_else(tmp_path, capsys):
     assert filled_rows("VII") == [("1024", values["fa"]), ("2048", values["wide"])]
     assert {row["with"] for row in read_table(output, "I") if row["mAP"]} == {"balance 1.0", "balance 0"}
     printed = capsys.readouterr().out
-    assert printed.strip() == (output / "tables.md").read_text().strip()
+    assert printed.strip() == (output / "tables.md").read_text(encoding="utf-8").strip()
     assert re.findall(r"## Table (\w+)\.", printed) == ["I", "II", "III", "IV", "V", "VI", "VII"]
     assert "| JDC | 0.337 | 0.963 | 2.526 | – | – | – | – | – | – |  |" in printed
 
@@ -131,7 +134,7 @@ def test_table_ii_distinguishes_data_and_balancing(tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_seeds_are_averaged_with_their_spread(tmp_path):
     runs = [write_run(tmp_path / str(seed), "es_average", seed=seed) for seed in range(3)]
-    maps = [json.loads((run / "metrics.json").read_text())["ensemble"]["map"] for run in runs]
+    maps = [json.loads((run / "metrics.json").read_text(encoding="utf-8"))["ensemble"]["map"] for run in runs]
     (result,) = read_results(runs)
     assert [run.seed for run in result.runs] == [0, 1, 2]
     main([*map(str, runs), "--output", str(tmp_path / "out")])
@@ -145,7 +148,7 @@ def test_table_iii_is_pearsons_correlation(es, tmp_path):
     quality = tmp_path / "quality.csv"
     shares = [0.1 * k for k in range(CLASSES)]
     lines = [f"/m/{k},10,{k}" for k in range(CLASSES - 1)] + [f"/m/{CLASSES - 1},0,0", "/m/other,10,3"]
-    quality.write_text("\n".join(["label_id,num_rated,num_true", *lines]) + "\n")
+    quality.write_text("\n".join(["label_id,num_rated,num_true", *lines]) + "\n", encoding="utf-8")
     main([str(es), "--output", str(tmp_path / "out"), "--label-quality", str(quality)])
     examples, labels = read_table(tmp_path / "out", "III")
     run = read_run(es)
@@ -164,11 +167,13 @@ def test_without_a_label_quality_file_table_iii_names_the_command_that_downloads
     examples, quality = read_table(tmp_path / "out", "III")
     assert float(examples["PCC"])
     assert quality["PCC"] == "not given: kerastag fetch audioset_label_quality"
-    (tmp_path / "qa_true_counts.csv").write_text("label_id,num_rated,num_true\n/m/none,10,8\n")
+    (tmp_path / "qa_true_counts.csv").write_text("label_id,num_rated,num_true\n/m/none,10,8\n", encoding="utf-8")
     main([str(es), "--output", str(tmp_path / "out")])  # does not rate the classes of the run
     assert read_table(tmp_path / "out", "III")[1]["PCC"].startswith("not given")
     lines = [f"/m/{k},10,{k}" for k in range(CLASSES)]
-    (tmp_path / "qa_true_counts.csv").write_text("\n".join(["label_id,num_rated,num_true", *lines]) + "\n")
+    (tmp_path / "qa_true_counts.csv").write_text(
+        "\n".join(["label_id,num_rated,num_true", *lines]) + "\n", encoding="utf-8"
+    )
     main([str(es), "--output", str(tmp_path / "out")])
     assert float(read_table(tmp_path / "out", "III")[1]["PCC"])
 
@@ -176,7 +181,7 @@ def test_without_a_label_quality_file_table_iii_names_the_command_that_downloads
 @pytest.mark.usefixtures("no_figures")
 def test_the_d_prime_of_several_seeds_is_that_of_their_mean_auc(tmp_path):
     runs = [write_run(tmp_path / str(seed), "es_average", 1 + 2 * seed, seed=seed) for seed in range(2)]
-    aucs = [json.loads((run / "metrics.json").read_text())["ensemble"]["mauc"] for run in runs]
+    aucs = [json.loads((run / "metrics.json").read_text(encoding="utf-8"))["ensemble"]["mauc"] for run in runs]
     main([*map(str, runs), "--output", str(tmp_path / "out")])
     row = next(row for row in read_table(tmp_path / "out", "I") if row["mAP"])
     d_primes = [compute_d_prime(auc) for auc in aucs]
@@ -201,14 +206,17 @@ def test_runs_of_gl_at_stand_in_the_tables_of_paper_2(tmp_path, capsys):
         change(run, "config.json", lambda config: [config.pop(name) for name in ("units", "depth", "phi")])
     streams = {"global": {"map": 0.1, "mauc": 0.5, "d_prime": 0.0}, "local": {"map": 0.2, "mauc": 0.75, "d_prime": 0.9}}
     change(runs["both"], "metrics.json", lambda metrics: metrics.update(streams))
-    values = {n: f"{json.loads((r / 'metrics.json').read_text())['ensemble']['map']:.4f}" for n, r in runs.items()}
+    values = {
+        n: f"{json.loads((r / 'metrics.json').read_text(encoding='utf-8'))['ensemble']['map']:.4f}"
+        for n, r in runs.items()
+    }
     assert main([*map(str, runs.values()), "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^## ([\w ]+)\.", printed, re.M) == ["Table 1", "Table 2", "Figure 2a", "Figure 2b"]
     assert printed.startswith("# A Global-Local Attention Framework")
 
     def filled_rows(name):
-        with (tmp_path / f"out/{name}.csv").open(newline="") as file:
+        with (tmp_path / f"out/{name}.csv").open(newline="", encoding="utf-8") as file:
             return {next(iter(row.values())): row for row in csv.DictReader(file) if row["mAP"]}
 
     table = filled_rows("table_1")
@@ -294,10 +302,10 @@ def test_missing_and_unreadable_run_folders_are_one_line(es, tmp_path, capsys):
     output = ["--output", str(tmp_path / "out")]
     assert main([str(tmp_path / "nowhere"), *output]) == 1
     assert_one_line(capsys, "nowhere: no such run folder")
-    (es / "metrics.json").write_text("{")
+    (es / "metrics.json").write_text("{", encoding="utf-8")
     assert main([str(es), *output]) == 1
     assert_one_line(capsys, r"metrics.json: not a JSON file \(")
-    (es / "metrics.json").write_text("[]")
+    (es / "metrics.json").write_text("[]", encoding="utf-8")
     assert main([str(es), *output]) == 1
     assert_one_line(capsys, "must contain a JSON object; received: list")
     (es / "metrics.json").unlink()
@@ -330,7 +338,7 @@ def test_duplicates_and_other_classes_are_one_line(es, tmp_path, capsys):
 )
 def test_an_invalid_label_quality_file_is_one_line(es, tmp_path, text, message):
     path = tmp_path / "quality.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     (result,) = read_results([es])
     with pytest.raises(ValueError, match=message) as error:
         read_label_quality(path, result)

@@ -32,7 +32,7 @@ def folder(tmp_path):
     noise[4 * RATE : 8 * RATE] = 0
     soundfile.write(recordings / "20240518_063000.wav", noise, RATE)
     soundfile.write(recordings / "below" / "silence.flac", np.zeros(3 * RATE), RATE)
-    (recordings / "c.ogg").write_text("hello")
+    (recordings / "c.ogg").write_text("hello", encoding="utf-8")
     return recordings
 
 
@@ -127,13 +127,13 @@ def test_results_go_to_one_file_per_recording_and_are_kept(folder, tmp_path, cap
     assert err.splitlines()[-1] == f"kerastag tag: 1 of 3 recordings failed: {folder / 'c.ogg'}"
     files = sorted(path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file())
     assert files == ["20240518_063000.wav.csv", "below/silence.flac.csv"]
-    assert len(read_rows((results / "below/silence.flac.csv").read_text())) == 5
-    (results / "below/silence.flac.csv").write_text("mine")
+    assert len(read_rows((results / "below/silence.flac.csv").read_text(encoding="utf-8"))) == 5
+    (results / "below/silence.flac.csv").write_text("mine", encoding="utf-8")
     assert tag_recordings([str(folder)], "esc10", **options) == 1
     assert "2 of 3 recordings skipped: they have a file in" in capsys.readouterr().err
-    assert (results / "below/silence.flac.csv").read_text() == "mine"
+    assert (results / "below/silence.flac.csv").read_text(encoding="utf-8") == "mine"
     tag_recordings([str(folder)], "esc10", overwrite=True, **options)
-    assert (results / "below/silence.flac.csv").read_text() != "mine"
+    assert (results / "below/silence.flac.csv").read_text(encoding="utf-8") != "mine"
 
 
 def test_recordings_of_one_name_are_refused_before_anything_is_written(folder, tmp_path):
@@ -174,7 +174,7 @@ def test_a_process_that_is_killed_costs_one_recording(folder, tmp_path, capsys, 
     (folder / "kill.wav").write_bytes((folder / "20240518_063000.wav").read_bytes())
     code = "import os, sys\ndef kill(event, arguments):\n"
     code += "    if event == 'open' and str(arguments[0]).endswith('kill.wav'):\n        os.kill(os.getpid(), 9)\n"
-    (tmp_path / "sitecustomize.py").write_text(code + "sys.addaudithook(kill)\n")
+    (tmp_path / "sitecustomize.py").write_text(code + "sys.addaudithook(kill)\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.fspath(tmp_path))
     (folder / "c.ogg").unlink()
     assert tag_recordings([str(folder)], "esc10", format="csv", top=1, jobs=2) == 1

@@ -64,7 +64,7 @@ def test_files_that_are_not_models_are_rejected(small, tmp_path):
         Tagger.load("mn03_as")
     with pytest.raises(ValueError, match="must be a .keras or .tflite file; received: a folder"):
         Tagger.load(tmp_path)
-    (tmp_path / "text.keras").write_text("hello")
+    (tmp_path / "text.keras").write_text("hello", encoding="utf-8")
     with pytest.raises(ValueError, match=r"text.keras: has no card, or is damaged"):
         Tagger.load(tmp_path / "text.keras")
     damaged = tmp_path / "damaged.keras"

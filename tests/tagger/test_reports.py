@@ -40,12 +40,12 @@ def folder(tmp_path):
     soundfile.write(tmp_path / "b.wav", noise, RATE)
     soundfile.write(tmp_path / "below" / "a.FLAC", noise[:RATE], RATE, format="FLAC")
     soundfile.write(tmp_path / "._b.wav", noise, RATE)
-    (tmp_path / "c.ogg").write_text("hello")
+    (tmp_path / "c.ogg").write_text("hello", encoding="utf-8")
     return tmp_path
 
 
 def test_a_folder_stands_for_its_sorted_recordings(folder):
-    (folder / "notes.txt").write_text("hello")
+    (folder / "notes.txt").write_text("hello", encoding="utf-8")
     with pytest.warns(AudioWarning, match=r"1 file passed over: 1 \.txt"):
         find_recordings(str(folder))
     (folder / "notes.txt").unlink()

@@ -161,7 +161,7 @@ def test_three_steps_on_a_gpu_have_the_same_weights_twice(name, more, tmp_path, 
     weights = []
     for run in ("first", "second"):
         assert recipe.main([*arguments, "--run-dir", str(tmp_path / run)]) == 0, capsys.readouterr().err
-        assert np.isfinite(json.loads((tmp_path / run / "metrics.json").read_text())["ensemble"]["map"])
+        assert np.isfinite(json.loads((tmp_path / run / "metrics.json").read_text(encoding="utf-8"))["ensemble"]["map"])
         weights.append(keras.saving.load_model(tmp_path / run / "model.keras", compile=False).get_weights())
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)

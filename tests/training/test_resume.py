@@ -43,8 +43,8 @@ balance = 0.7
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     write_synthetic_packs(folder / "packs", num_train=80, num_eval=30, num_classes=4, num_features=6)
-    (folder / "plain.toml").write_text(PLAIN)
-    (folder / "everything.toml").write_text(EVERYTHING)
+    (folder / "plain.toml").write_text(PLAIN, encoding="utf-8")
+    (folder / "everything.toml").write_text(EVERYTHING, encoding="utf-8")
     return folder
 
 
@@ -58,16 +58,23 @@ def finish(folder, config, run):
     output = folder / f"{run}.txt"
     process = start(arguments(folder, config, run), output)
     process.join(300)
-    assert process.exitcode == 0, output.read_text()
+    assert process.exitcode == 0, output.read_text(encoding="utf-8")
     assert (folder / run / "metrics.json").exists()
-    return output.read_text()
+    return output.read_text(encoding="utf-8")
 
 
 def finish_in_new_process(folder, config, run):
     """Run to the end as a user would, in a new process with its own hash seed."""
     command = [sys.executable, "-m", "kerastag.recipes.feature_attention", *arguments(folder, config, run)]
     result = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        encoding="utf-8",
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -76,7 +83,7 @@ def kill_at(folder, config, run, name, count, before):
     output = folder / f"{run}.txt"
     process = start(arguments(folder, config, run), output, Kill(name, count, before))
     process.join(300)
-    assert process.exitcode == -signal.SIGKILL, output.read_text()
+    assert process.exitcode == -signal.SIGKILL, output.read_text(encoding="utf-8")
     assert not (folder / run / "metrics.json").exists()
 
 
@@ -100,11 +107,11 @@ def check_same_run(one, other):
         with zipfile.ZipFile(run / "model.keras") as archive:
             (run / "model.weights.h5").write_bytes(archive.read("model.weights.h5"))
     check_same_weights(one / "model.weights.h5", other / "model.weights.h5")
-    metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, other)]
+    metrics = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in (one, other)]
     for values in metrics:
         del values["seconds"]
     assert metrics[0] == metrics[1]
-    logs = [list(csv.DictReader((run / "log.csv").read_text().splitlines())) for run in (one, other)]
+    logs = [list(csv.DictReader((run / "log.csv").read_text(encoding="utf-8").splitlines())) for run in (one, other)]
     steps = [int(row["step"]) for row in logs[0]]
     assert steps == [12, 15, 30, 36, 45, 60]
     for column in ("step", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints"):

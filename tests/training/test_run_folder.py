@@ -11,10 +11,12 @@ from kerastag.training.run_folder import FORMAT, RunFolder
 
 def test_a_new_folder_states_its_format_and_the_configuration(tmp_path):
     folder = RunFolder.create(tmp_path / "run", "es_min", TrainingConfig(steps=7))
-    content = json.loads((tmp_path / "run/config.json").read_text())
+    content = json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))
     assert (content["format"], content["system"], content["steps"]) == (FORMAT, "es_min", 7)
     assert content["train_packs"] == ["bal_train", "unbal_train"]
-    assert {"kerastag", "python", "machine", "numpy"} <= json.loads((tmp_path / "run/versions.json").read_text()).keys()
+    assert {"kerastag", "python", "machine", "numpy"} <= json.loads(
+        (tmp_path / "run/versions.json").read_text(encoding="utf-8")
+    ).keys()
     opened = RunFolder.open(tmp_path / "run")
     assert (opened.system, opened.config) == (folder.system, folder.config)
     assert not opened.is_finished
@@ -36,23 +38,23 @@ def test_another_configuration_or_system_is_rejected_by_name(tmp_path):
 
 def test_a_field_that_an_earlier_version_lacked_had_its_default(tmp_path):
     RunFolder.create(tmp_path, "es_min", TrainingConfig())
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     del config["seed"], config["train_packs"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ValueError, match="`seed` was 0; received: 1"):
         RunFolder.create(tmp_path, "es_min", TrainingConfig(seed=1))
     assert RunFolder.create(tmp_path, "es_min", TrainingConfig()).config["seed"] == 0
 
 
 def test_a_folder_with_other_files_is_left_unchanged(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(ValueError, match="`run_dir` must be a run folder or an empty folder; it holds other files"):
         RunFolder.create(tmp_path, "es_min", TrainingConfig())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_run_killed_while_its_first_file_was_written_starts_again(tmp_path):
-    (tmp_path / ".4194305.config.json").write_text('{"half')  # no process has this number
+    (tmp_path / ".4194305.config.json").write_text('{"half', encoding="utf-8")  # no process has this number
     RunFolder.create(tmp_path, "es_min", TrainingConfig())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "versions.json"]
 
@@ -63,7 +65,7 @@ def test_a_run_killed_while_its_first_file_was_written_starts_again(tmp_path):
     ids=["file of this process", "lock", "folder of a running process"],
 )
 def test_a_folder_with_temporary_files_alone_is_empty(tmp_path, name):
-    (tmp_path / name).write_text("half")
+    (tmp_path / name).write_text("half", encoding="utf-8")
     assert not RunFolder.create(tmp_path, "es_min", TrainingConfig()).is_finished
 
 
@@ -87,7 +89,7 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
     ],
 )
 def test_a_damaged_configuration_names_the_file(tmp_path, content, message):
-    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         RunFolder.open(tmp_path)
 
@@ -103,11 +105,11 @@ def test_other_folders_are_not_run_folders(tmp_path):
 def write_old_run(path, system="feature_attention", **config):
     """Write the files of a finished run as the version before 0.1 did."""
     config = {"system": system, "normalise_input": True, "units": 4, "train_packs": ["bal_train"], **config}
-    (path / "settings.json").write_text(json.dumps(config))
-    (path / "versions.json").write_text(json.dumps({"keras": "3.15.1"}))
+    (path / "settings.json").write_text(json.dumps(config), encoding="utf-8")
+    (path / "versions.json").write_text(json.dumps({"keras": "3.15.1"}), encoding="utf-8")
     labels = {"mids": ["/m/a", "/m/b"], "names": ["Bark", "Rain"]}
     localization = {"all": {"centre": 0.5, "centre_chance": 0.3}}
-    (path / "metrics.json").write_text(json.dumps({"labels": labels, "localisation": localization}))
+    (path / "metrics.json").write_text(json.dumps({"labels": labels, "localisation": localization}), encoding="utf-8")
 
 
 def test_a_run_of_the_format_before_has_todays_names(tmp_path):

@@ -35,7 +35,7 @@ class Broker:
         privileges = ["user root"] if os.geteuid() == 0 else []  # else it drops them, and cannot read its files
         settings = settings or ["allow_anonymous true"]
         lines = [*privileges, f"listener {self.port} 127.0.0.1", "log_dest none", *settings]
-        self.config.write_text("\n".join(lines) + "\n")
+        self.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.start()
 
     def start(self):
@@ -366,7 +366,7 @@ class Authority:
     def issue(self, name, alternative):
         """Return the paths of a certificate for a host name or an address, and of its key."""
         self.run("req", *self.create_key(name), "-subj", f"/CN={name}", "-out", f"{name}.csr")
-        (self.folder / f"{name}.ext").write_text(f"subjectAltName={alternative}")
+        (self.folder / f"{name}.ext").write_text(f"subjectAltName={alternative}", encoding="utf-8")
         authority = ["-CA", self.certificate, "-CAkey", "authority.key", "-CAcreateserial", "-days", "2"]
         self.run("x509", "-req", "-in", f"{name}.csr", *authority, "-extfile", f"{name}.ext", "-out", f"{name}.pem")
         (self.folder / f"{name}.key").chmod(0o644)
@@ -417,7 +417,7 @@ def test_a_broker_can_require_a_client_certificate(start, authority):
 def test_files_for_tls_are_checked_at_the_start(tmp_path, authority):
     certificate, key = authority.issue("other", "DNS:other")
     text, encrypted = tmp_path / "text.pem", tmp_path / "encrypted.key"
-    text.write_text("hello")
+    text.write_text("hello", encoding="utf-8")
     authority.run("ec", "-in", key, "-aes256", "-passout", "pass:secret", "-out", encrypted)
     for options, message in (
         ({"ca_file": "gone.pem"}, r"gone.pem: no such file \(`ca_file`\)"),

@@ -27,8 +27,13 @@ def test_each_output_gets_the_selected_reports(tmp_path):
     assert not group.needs_audio
     group.close()
     for name, expected in (("all", ["result", "event"]), ("results", ["result"])):
-        assert [json.loads(line)["type"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] == expected
-    assert [line.split(",")[0] for line in (tmp_path / "events.csv").read_text().splitlines()] == ["type", "begin"]
+        assert [
+            json.loads(line)["type"] for line in (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        ] == expected
+    assert [line.split(",")[0] for line in (tmp_path / "events.csv").read_text(encoding="utf-8").splitlines()] == [
+        "type",
+        "begin",
+    ]
 
 
 def test_a_recorder_gets_audio_and_buffers_the_delay_of_events(tmp_path):
@@ -59,7 +64,7 @@ def test_an_output_that_fails_is_reported_once_and_stops_nothing(tmp_path):
     assert [line for line in lines[1:] if line != "good"] == [f"{path}: works again"]
     assert lines.count("good") == 13
     group.close()
-    assert len(path.read_text().splitlines()) == 10
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 10
 
 
 def test_an_output_that_fails_in_an_unexpected_way_stops_nothing(tmp_path):
@@ -84,11 +89,11 @@ def test_every_output_gets_the_state_of_the_source(tmp_path, capsys):
     for state, time in (("listening", MOMENT), ("lost", MOMENT), ("silent", None)):
         group.write_source(SourceReport(state, "mic", 61.5, time))
     group.close()
-    lines = [json.loads(line) for line in (tmp_path / "a.json").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "a.json").read_text(encoding="utf-8").splitlines()]
     values = {"type": "source", "time": "2026-11-18T11:06:40.250Z", "name": "mic", "seconds": 61.5}
     assert lines[:2] == [{**values, "state": state} for state in ("listening", "lost")]
     assert lines[2] == {"type": "source", "state": "silent", "name": "mic", "seconds": 61.5}
-    assert (tmp_path / "a.csv").read_text().splitlines()[2:] == [
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()[2:] == [
         "lost,2026-11-18T11:06:40.250Z,61.5,,,,",
         "silent,,61.5,,,,",
     ]

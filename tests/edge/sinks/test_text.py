@@ -21,7 +21,7 @@ def test_json_lines_hold_results_and_events(tmp_path):
     sink.write_event(create_event())
     sink.write_event(create_event("Rain, heavy", 1.0, 2.5, MOMENT))
     sink.close()
-    first, begin, end = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    first, begin, end = map(json.loads, (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines())
     assert first == {
         "type": "result",
         "time": "2026-11-18T11:06:40.250Z",
@@ -47,7 +47,7 @@ def test_csv_rows_hold_tags_and_events(tmp_path):
         sink.write_event(create_event("Rain, heavy", 1.0, 2.5, MOMENT))
         sink.write_event(create_event())
         sink.close()
-    rows = list(csv.reader((tmp_path / "a.csv").read_text().splitlines()))
+    rows = list(csv.reader((tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[0] == list(CSV_COLUMNS)
     assert rows[1:5] == [
         ["result", "", "0.0", "1.0", "Rain, heavy", "/m/R", "0.5"],
@@ -147,7 +147,7 @@ def test_lines_are_appended_and_written_at_once(tmp_path):
     for number in range(2):
         file = RotatingFile(path, "header")
         file.write(f"line {number}")
-        assert path.read_text().splitlines() == ["header", "line 0", "line 1"][: number + 2]
+        assert path.read_text(encoding="utf-8").splitlines() == ["header", "line 0", "line 1"][: number + 2]
         file.close()
 
 
@@ -157,15 +157,15 @@ def test_files_are_rotated_and_the_oldest_is_deleted(tmp_path):
     for number in range(9):
         file.write(f"line {number}")
     file.close()
-    assert path.read_text() == "head\nline 8\n"
-    assert (tmp_path / "a.txt.1").read_text() == "head\nline 6\nline 7\n"
-    assert (tmp_path / "a.txt.2").read_text() == "head\nline 4\nline 5\n"
+    assert path.read_text(encoding="utf-8") == "head\nline 8\n"
+    assert (tmp_path / "a.txt.1").read_text(encoding="utf-8") == "head\nline 6\nline 7\n"
+    assert (tmp_path / "a.txt.2").read_text(encoding="utf-8") == "head\nline 4\nline 5\n"
     assert len(list(tmp_path.iterdir())) == 3
     single = RotatingFile(tmp_path / "b.txt", max_megabytes=8e-6, kept_files=0)
     for number in range(3):
         single.write(f"line {number}")
     single.close()
-    assert (tmp_path / "b.txt").read_text() == "line 2\n"
+    assert (tmp_path / "b.txt").read_text(encoding="utf-8") == "line 2\n"
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -175,10 +175,10 @@ def test_a_full_disk_leaves_whole_lines_and_later_lines_are_written(tmp_path):
     file.write("first")
     with limit_file_size(10), pytest.raises(OSError, match=f"{path}: File too large"):
         file.write("second, which does not fit")
-    assert path.read_text() == "first\n"
+    assert path.read_text(encoding="utf-8") == "first\n"
     file.write("third")
     file.close()
-    assert path.read_text() == "first\nthird\n"
+    assert path.read_text(encoding="utf-8") == "first\nthird\n"
 
 
 def test_after_an_external_rotation_lines_go_to_the_new_file(tmp_path):
@@ -189,8 +189,8 @@ def test_after_an_external_rotation_lines_go_to_the_new_file(tmp_path):
     file.reopen()
     file.write("to the new one")
     file.close()
-    assert (tmp_path / "old.txt").read_text() == "head\nto the old one\n"
-    assert path.read_text() == "head\nto the new one\n"
+    assert (tmp_path / "old.txt").read_text(encoding="utf-8") == "head\nto the old one\n"
+    assert path.read_text(encoding="utf-8") == "head\nto the new one\n"
 
 
 def test_options_out_of_range_are_refused(tmp_path):

@@ -212,7 +212,8 @@ def test_a_device_of_alsa_is_read_through_portaudio(tmp_path):
     ramp = np.linspace(-0.5, 0.5, 160_000, dtype=np.float32)
     (tmp_path / "ramp.raw").write_bytes(ramp.tobytes())
     (tmp_path / ".asoundrc").write_text(
-        f'pcm.from_file {{ type file slave.pcm "null" file "/dev/null" infile "{tmp_path}/ramp.raw" format "raw" }}\n'
+        f'pcm.from_file {{ type file slave.pcm "null" file "/dev/null" infile "{tmp_path}/ramp.raw" format "raw" }}\n',
+        encoding="utf-8",
     )
     code = """
 import sounddevice
