@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerastag._command import mask_urls
-from kerastag.audio.channels import parse_channel
 from kerastag.bundled import BUNDLED_MODEL
 
 __all__ = ["StreamConfig", "load_stream_config"]
@@ -123,6 +122,9 @@ class StreamConfig:
             object.__setattr__(self, field.name, value)
         if not self.model:
             raise ValueError(f"`model` must be the path of a .tflite file or {BUNDLED_MODEL}; received: {self.model!r}")
+        # Imported here: `kerastag --help` reads this class without NumPy.
+        from kerastag.audio.channels import parse_channel
+
         parse_channel(self.channel)
         if not self.output:
             raise ValueError("`output` must have at least one output; received: none")
