@@ -49,6 +49,13 @@ BASE_STEPS, STEPS = 600, 120
 # With MN's published 0.99, its moving averages would lag behind its weights after so few steps; the others have 0.9.
 BATCH_NORM_MOMENTUM = 0.9
 SEEDS = (0, 1, 2)
+# How the streams may be coupled, besides `gl_at` and `max`, which share nothing; `share_all_max` is an earlier version.
+COUPLINGS = {
+    "share_classifier": {"share": "classifier"},
+    "share_all": {"share": "all"},
+    "share_all_max": {"share": "all", "sub_clip_pooling": "max"},
+    "frames_local": {"frame_scores": "local"},
+}
 # Learning rate of the backbone alone, chosen on `valid`: of 2e-4, 1e-3 and 3e-3 the second (0.8404, 0.9342, 0.9301 mAP;
 # one seed), and of 1e-3 and 2e-3 the latter (0.9438, 0.9454; three seeds on another machine), with MN's own momentum.
 PRETRAINED = {
@@ -96,6 +103,9 @@ def make_rows(full_width: bool = False, times: int = 1, rate: float = PRETRAINED
             wide = {**backbone, "width": MATCHED_WIDTHS[name], "streams": "global"}
             rows[f"{name}_wide_base"] = {**wide, "steps": BASE_STEPS}, SEEDS
             rows[f"{name}_wide"] = {**wide, "steps": STEPS, "initial_weights": f"{name}_wide_base"}, SEEDS
+        if name in ("cnn10", "talnet") and not full_width:
+            for coupling, more in COUPLINGS.items():
+                rows[f"{name}_{coupling}"] = {**from_base, **more}, SEEDS
         if name == "cnn10":
             ablate(name, from_base)
     if not full_width:

@@ -15,6 +15,7 @@ def add_parser(subparsers: Any) -> None:
     for project, text in (
         ("panns", "Convert CNN10 or ResNet38 of PANNs (.pth)."),
         ("efficientat", "Convert a MobileNet of EfficientAT (.pt)."),
+        ("talnet", "Convert TALNet (.pt)."),
         ("vggish", "Convert VGGish's TensorFlow checkpoint and its PCA."),
     ):
         parser = add_verb(projects, project, text)
@@ -22,7 +23,10 @@ def add_parser(subparsers: Any) -> None:
         parser.add_argument("--output", required=True, metavar="MODEL.keras", help="File to write.")
         if project == "vggish":
             parser.add_argument("--pca", metavar="NPZ", help="File vggish_pca_params.npz (default: fetch it).")
-        else:
+        if project == "talnet":
+            text = "Arrays `mean` and `std` by which log-mel is normalized, from TALNet's normalizer.pkl."
+            parser.add_argument("--normalizer", required=True, metavar="NPZ", help=text)
+        if project != "vggish":
             parser.add_argument("--labels", metavar="CSV", help="Class list (default: AudioSet's).")
 
 
@@ -37,6 +41,9 @@ def run(args: argparse.Namespace) -> None:
         return
     from kerastag.labels import LabelSet
 
-    import_checkpoint = importers.import_panns if args.project == "panns" else importers.import_efficientat
     labels = None if args.labels is None else LabelSet.from_csv(args.labels)
+    if args.project == "talnet":
+        print(importers.import_talnet(args.file, args.output, normalizer=args.normalizer, labels=labels))
+        return
+    import_checkpoint = importers.import_panns if args.project == "panns" else importers.import_efficientat
     print(import_checkpoint(args.file, args.output, labels=labels))

@@ -39,18 +39,23 @@ FRONT_ENDS: dict[str, FrontEnd] = {
             shift=4.5,
             scale=5.0,
         ),
-        # The paper does not state these constants. A padding of 200 samples gives exactly 40 frames per second.
+        # TALNet's pads with zeros, where this one reflects, and takes the first 400 of the 401 frames of ten seconds.
         FrontEnd(
             name="talnet",
             sample_rate=16_000,
-            window_length=800,
+            window_length=1024,
             hop_length=400,
-            fft_length=1024,
-            padding=200,
+            fft_length=4096,
+            padding=512,
+            spectrum="magnitude",
             num_mel_bins=64,
             min_hz=0.0,
             max_hz=8_000.0,
-            floor=1e-6,
+            mel_scale="slaney",
+            mel_triangles="hz",
+            mel_norm="slaney",
+            log="decibel",
+            floor=1e-10,
         ),
         FrontEnd(
             name="vggish",

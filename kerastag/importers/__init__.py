@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "efficientat": ("import_efficientat",),
         "panns": ("import_panns",),
+        "talnet": ("import_talnet",),
         "torch_file": ("TorchFile",),
         "vggish": ("import_vggish",),
     },

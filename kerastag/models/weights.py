@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastag.layers.log_mel import LogMel
 from kerastag.models.loading import load_model
 
 __all__ = ["compute_fingerprint", "copy_weights"]
@@ -16,7 +17,7 @@ __all__ = ["compute_fingerprint", "copy_weights"]
 def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Model) -> tuple[str, ...]:
     """Copy the weights of another model, layer by layer, into a model.
 
-    Layers are matched by their names. Layers that only `source` has, such as a front end, are ignored.
+    Layers are matched by their names. Layers that only `source` has are ignored.
 
     Args:
         model: Model whose weights are replaced.
@@ -27,7 +28,8 @@ def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Mode
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not a Keras model, or its layers are not those of `model`; names the first that differs.
+        ValueError: The file is not a Keras model, or its layers are not those of `model`, whose front end has to be the
+            same where both models have one; names the first that differs.
 
     >>> from kerastag.models import cnn10
     >>> copy_weights(cnn10(4, width=0.0625), cnn10(3, width=0.0625))
@@ -37,6 +39,8 @@ def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Mode
     source_layers = {layer.name: layer for layer in source.layers}
     skipped = []
     for layer in model.layers:
+        if isinstance(layer, LogMel):
+            _check_front_end(layer, source_layers.get(layer.name), name)
         if not layer.weights:
             continue
         if layer.name not in source_layers:
@@ -84,6 +88,19 @@ def _open_source(source: str | os.PathLike[str] | keras.Model) -> tuple[str, ker
     if not Path(source).is_file():
         raise FileNotFoundError(f"`initial_weights`: {source}: no such file")
     return str(source), load_model(source)
+
+
+def _check_front_end(layer: LogMel, source_layer: Any, name: str) -> None:
+    """Raise unless two models, where both have a front end, have the same."""
+    if not isinstance(source_layer, LogMel):
+        return
+    constants, source_constants = layer.front_end.as_dict(), source_layer.front_end.as_dict()
+    for constant, value in constants.items():
+        if source_constants[constant] != value:
+            raise ValueError(
+                f"`initial_weights` must be for this front end, with `{constant}` {value!r}; "
+                f"received: {name} with {source_constants[constant]!r}"
+            )
 
 
 def _weight_shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:

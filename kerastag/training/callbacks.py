@@ -14,7 +14,13 @@ from kerastag.files import write_atomically
 from kerastag.metrics.classification import Metrics
 from kerastag.training.config import TrainingConfig, checkpoint_steps, evaluation_interval
 from kerastag.training.evaluation import CheckpointEnsemble, without_optimizer
-from kerastag.training.optimization import averaged_weights, averaging_steps, has_finite_averages
+from kerastag.training.optimization import (
+    PLATEAU_INTERVALS,
+    averaged_weights,
+    averaging_steps,
+    compute_plateau_factor,
+    has_finite_averages,
+)
 from kerastag.training.run_folder import RunFolder
 from kerastag.training.state import load_state, save_state
 
@@ -50,6 +56,7 @@ class TrainingCallback(keras.callbacks.Callback):
         self.checkpoint_steps = checkpoint_steps(config)
         self.step, self.seconds = 0, 0.0
         self._loss_sum, self._loss_steps = 0.0, 0  # since the last evaluation
+        self._interval_losses = [0.0]  # sums of the intervals of the schedule `plateau`
         self.rows: list[dict[str, Any]] = []
         self.last_predictions: np.ndarray | None = None
 
@@ -61,6 +68,7 @@ class TrainingCallback(keras.callbacks.Callback):
         progress = load_state(self.folder.state_path, model)
         self.step, self.seconds, self.rows = progress["step"], progress["seconds"], progress["rows"]
         self._loss_sum, self._loss_steps = progress.get("loss_sum", 0.0), progress.get("loss_steps", 0)
+        self._interval_losses = progress.get("interval_losses", [0.0])
         saved = [step for step in self.checkpoint_steps if step <= self.step]
         self.ensemble.add_files([self.folder.checkpoint_path(step) for step in saved])
         print(f"resumed at step {self.step:,} of {self.config.steps:,}", file=sys.stderr)
@@ -84,6 +92,8 @@ class TrainingCallback(keras.callbacks.Callback):
             raise self._not_finite("the loss is")
         self._loss_sum += process_sum - self._process_sum
         self._loss_steps += 1
+        if self.config.schedule == "plateau":
+            self._decay_on_plateau(process_sum - self._process_sum)
         self._process_sum = process_sum
         self._bar.update(1)
         is_checkpoint = self.step in self.checkpoint_steps
@@ -99,6 +109,14 @@ class TrainingCallback(keras.callbacks.Callback):
                 self._evaluate(is_checkpoint)
         if is_saved:
             self._save()
+
+    def _decay_on_plateau(self, loss: float) -> None:
+        self._interval_losses[-1] += loss
+        if self.step % max(1, self.config.steps // PLATEAU_INTERVALS) == 0:
+            factor = compute_plateau_factor(self._interval_losses)
+            sync_jax_state(self.model)
+            self.model.optimizer.learning_rate = factor * self.config.learning_rate
+            self._interval_losses.append(0.0)
 
     def on_train_end(self, logs: Any = None) -> None:
         self._bar.close()
@@ -142,6 +160,7 @@ class TrainingCallback(keras.callbacks.Callback):
             "rows": self.rows,
             "loss_sum": self._loss_sum,
             "loss_steps": self._loss_steps,
+            "interval_losses": self._interval_losses,
         }
         save_state(self.folder.state_path, self.model, progress)
 

@@ -61,8 +61,10 @@ class TrainingConfig(RunConfig):
         label_smoothing: Fraction of a target that is spread evenly, in [0, 1).
         weight_decay: Decoupled weight decay per step, relative to the learning rate; 0 for none.
         ema: Decay per step of a moving average of the weights, which is evaluated and saved instead; 0 for none.
-        schedule: Learning rate schedule: constant, or falling to zero as a half cosine.
-        warmup_steps: Steps over which the learning rate rises from zero.
+        schedule: Learning rate schedule: constant; falling to zero as a half cosine; or on plateaus, by a fifth
+            whenever the loss has not fallen for more than a tenth of `steps`.
+        warmup_steps: Steps over which the learning rate rises from zero; 0 with the schedule `plateau`.
+        amsgrad: Whether Adam divides by the largest of all second moments so far.
         checkpoints: Number of checkpoints whose predictions are averaged, evenly spaced from 20 to 100 % of `steps`.
         batch_norm_momentum: Momentum of the moving averages of batch normalization, in [0, 1). They must have
             converged by the end, since the model is evaluated with them. None for the model's own momentum.
@@ -82,8 +84,9 @@ class TrainingConfig(RunConfig):
     label_smoothing: float = 0.0
     weight_decay: float = 0.0
     ema: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
     warmup_steps: int = 0
+    amsgrad: bool = False
     checkpoints: int = 9
     batch_norm_momentum: float | None = None
 
@@ -101,6 +104,8 @@ class TrainingConfig(RunConfig):
         check_value("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         below_steps = self.warmup_steps < self.steps
         check_value("warmup_steps", self.warmup_steps, below_steps, f"below `steps` ({self.steps})")
+        can_warm_up = not self.warmup_steps or self.schedule != "plateau"
+        check_value("warmup_steps", self.warmup_steps, can_warm_up, "0 with the schedule plateau")
 
 
 def checkpoint_steps(config: TrainingConfig) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Optimizer and loss of a run, and the moving averages of weights and of batch normalization."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,18 @@ from kerastag.training.config import TrainingConfig
 from kerastag.training.devices import model_scope
 from kerastag.training.stream_loss import StreamLoss
 
-__all__ = ["averaged_weights", "averaging_steps", "compile_model", "has_finite_averages"]
+__all__ = [
+    "PLATEAU_INTERVALS",
+    "averaged_weights",
+    "averaging_steps",
+    "compile_model",
+    "compute_plateau_factor",
+    "has_finite_averages",
+]
+
+PLATEAU_INTERVALS = 30
+"""Number of equal intervals of a run whose mean losses the schedule `plateau` compares."""
+_PLATEAU_FACTOR, _PLATEAU_PATIENCE, _PLATEAU_THRESHOLD = 0.8, 3, 1e-4
 
 
 def compile_model(model: keras.Model, config: TrainingConfig) -> keras.Model:
@@ -44,9 +55,32 @@ def compile_model(model: keras.Model, config: TrainingConfig) -> keras.Model:
         )
     average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     with model_scope(model):  # an optimizer belongs to the devices on which it is created
-        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=config.weight_decay or None, **average)
+        optimizer = keras.optimizers.Adam(
+            learning_rate, weight_decay=config.weight_decay or None, amsgrad=config.amsgrad, **average
+        )
         model.compile(optimizer, StreamLoss(label_smoothing=config.label_smoothing))
     return model
+
+
+def compute_plateau_factor(losses: Sequence[float]) -> float:
+    """Compute the factor on the learning rate after intervals with these mean losses.
+
+    It falls to 0.8 of its value in every interval that is the fourth in a row without a loss below the lowest so far.
+
+    >>> compute_plateau_factor([3.0, 2.0, 2.0, 2.0, 2.0]), compute_plateau_factor([3.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    (1.0, 0.8)
+
+    Reference: Wang, Li and Metze, 2019, in their public code, with the mAP of held-out clips instead of the loss.
+    """
+    factor, lowest, waited = 1.0, float("inf"), 0
+    for loss in losses:
+        if loss < lowest * (1 - _PLATEAU_THRESHOLD):
+            lowest, waited = loss, 0
+        elif waited == _PLATEAU_PATIENCE:
+            factor, waited = factor * _PLATEAU_FACTOR, 0
+        else:
+            waited += 1
+    return factor
 
 
 @contextmanager

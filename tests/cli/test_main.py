@@ -133,6 +133,7 @@ def test_fetch_takes_a_local_copy_and_prints_its_path(tmp_path, monkeypatch, cap
         (["tag", "x.wav", "--top", "0"], "`top` must be an integer of at least 1"),
         (["import", "efficientat", "gone.pt", "--output", "x.keras"], "gone.pt"),
         (["import", "panns", "gone.pth", "--output", "x.keras"], "gone.pth"),
+        (["import", "talnet", "x.pt", "--output", "x.keras", "--normalizer", "gone.npz"], "gone.npz: no such file"),
         (["import", "panns", "gone.pth", "--output", "x.h5"], "`output` must end in .keras"),
         (["import", "panns", "x.pth", "--output", "x.keras", "--labels", "gone.csv"], "gone.csv: no such"),
         (["import", "vggish", "gone.ckpt", "--pca", "gone.npz", "--output", "x.keras"], "gone.npz"),

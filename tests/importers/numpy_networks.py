@@ -100,6 +100,37 @@ def resnet38(log_mel, state: State):
     return panns_head(panns_block(pool(x), state, "conv_block_after1"), state)
 
 
+def talnet(log_mel, state: State, mean, std):
+    x = ((log_mel.astype(float) - mean) / std)[:, None]  # (batch, 1, frames, bins)
+    for layer in range(1, 11):
+        x = convolve(x, state[f"conv{layer}.conv.weight"]) + state[f"conv{layer}.conv.bias"][:, None, None]
+        x = relu(panns_norm(x, state, f"conv{layer}.bn"))
+        if layer % 2 == 0:
+            steps = 2 if layer <= 4 else 1
+            frames, bins = x.shape[2] // steps, x.shape[3] // 2
+            x = x[:, :, : frames * steps].reshape(*x.shape[:2], frames, steps, bins, 2).max(axis=(3, 5))
+    x = x.transpose(0, 2, 1, 3).reshape(len(x), x.shape[2], -1)  # (batch, output_frames, channels * bins)
+    directions = [gru(x, state, "l0"), gru(x[:, ::-1], state, "l0_reverse")[:, ::-1]]
+    frames = np.concatenate(directions, axis=2)
+    framewise = sigmoid(dense(frames, state, "fc_prob"))
+    clipwise = (framewise**2).sum(axis=1) / framewise.sum(axis=1)
+    return {"clipwise": clipwise, "framewise": framewise, "embedding": frames.mean(axis=1)}
+
+
+def gru(x, state: State, suffix: str):
+    """Compute the outputs of a recurrent layer, `(batch, steps, units)`, by the equations of `torch.nn.GRU`."""
+    h, outputs = np.zeros((len(x), state[f"gru.weight_hh_{suffix}"].shape[1])), []
+    for step in x.transpose(1, 0, 2):
+        of_input, of_state = (
+            np.split(value @ state[f"gru.weight_{part}_{suffix}"].T + state[f"gru.bias_{part}_{suffix}"], 3, axis=1)
+            for part, value in (("ih", step), ("hh", h))
+        )
+        reset, update = (sigmoid(of_input[gate] + of_state[gate]) for gate in (0, 1))
+        h = (1 - update) * np.tanh(of_input[2] + reset * of_state[2]) + update * h
+        outputs.append(h)
+    return np.stack(outputs, axis=1)
+
+
 # Kernel, squeeze-excite, hard-swish and stride of MobileNetV3-Large's rows, independent of the table in the package.
 MN_ROWS = (
     *((3, 0, 0, 1), (3, 0, 0, 2), (3, 0, 0, 1), (5, 1, 0, 2), (5, 1, 0, 1), (5, 1, 0, 1), (3, 0, 1, 2)),

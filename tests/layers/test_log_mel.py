@@ -52,7 +52,11 @@ def test_equals_numpy_on_a_sine_down_to_the_rounding_of_float32(name, transform)
     loud = decibels > decibels.max(axis=-1, keepdims=True) - 70
     assert loud.mean() > 0.05
     np.testing.assert_allclose(actual[loud], expected[loud], rtol=0, atol=tolerance(name))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=200 * tolerance(name))
+    if name == "talnet":  # whose floor is far below the rounding of the magnitudes
+        actual, expected = 10 ** (actual / 10), 10 ** (expected / 10)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * expected.max())
+    else:
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=200 * tolerance(name))
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
@@ -100,7 +104,7 @@ def test_the_length_may_be_unknown(transform):
 
 
 def test_output_shape_is_known_without_data():
-    assert LogMel("talnet").compute_output_shape((None, 160_000)) == (None, 400, 64)
+    assert LogMel("talnet").compute_output_shape((None, 160_000)) == (None, 401, 64)
     assert keras.Sequential([keras.Input((160_000,)), LogMel("vggish")]).output_shape == (None, 998, 64)
 
 

@@ -1,5 +1,7 @@
 """Copies of weights from one model to another, and their fingerprint."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -57,6 +59,17 @@ assert "kerastag.layers.spec_augment" not in sys.modules
 print(copy_weights(cnn10(4, width=0.0625), "model.keras"))
 """
     assert run_python(code, cwd=tmp_path).strip() == "()"
+
+
+def test_weights_for_another_front_end_are_refused_where_both_models_have_one():
+    """As those of a TALNet of version 0.1.0, whose front end was another."""
+    source = talnet(4, width=WIDTH, input="waveform", name="former")
+    layer = source.get_layer("front_end")
+    layer.front_end = dataclasses.replace(layer.front_end, window_length=800, padding=200)
+    message = "`initial_weights` must be for this front end, with `window_length` 1024; received: former with 800"
+    with pytest.raises(ValueError, match=message):
+        copy_weights(talnet(4, width=WIDTH, input="waveform"), source)
+    assert copy_weights(talnet(4, width=WIDTH), source) == ()
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

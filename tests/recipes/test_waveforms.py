@@ -73,7 +73,7 @@ def test_a_recipe_trains_and_saves_a_tagger(name, packs, tmp_path, capsys):
     arguments = ["--config", "synthetic", *make_arguments(name, packs, tmp_path / "run")]
     assert find_recipe(name).main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("mAP 0.")
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
     assert metrics["evaluated"] == "eval"
     assert metrics["labels"]["names"] == list(SYNTHETIC_EVENTS)
     card = Card.read(tmp_path / "run/model.keras")
@@ -94,7 +94,8 @@ def test_a_configuration_makes_a_model_that_learns_from_its_batches(name, argume
     # A warm-up starts at a learning rate of zero.
     config = replace(config, **narrow, train_packs=("bal_train",), warmup_steps=0)
     if getattr(config, "initial_weights", None):
-        MODELS[config.backbone].build(num_classes=3, width=config.width).save(tmp_path / "other.keras")
+        num_classes = len(SYNTHETIC_EVENTS) if config.freeze_global else 3
+        MODELS[config.backbone].build(num_classes=num_classes, width=config.width).save(tmp_path / "other.keras")
         config = replace(config, initial_weights=str(tmp_path / "other.keras"))
     data = load_run_data(config, packs[find_sample_rate(config, name)])
     _, model = build_models(recipe.task, config, data)
@@ -105,6 +106,21 @@ def test_a_configuration_makes_a_model_that_learns_from_its_batches(name, argume
     assert np.isfinite(model.train_on_batch(waveforms, targets))
     changed = [not np.array_equal(weight, old) for weight, old in zip(model.trainable_weights, before, strict=True)]
     assert sum(changed) > len(changed) / 4  # in the first step, gammas of zero block the branches of ResNet38
+
+
+def test_talnet_is_trained_as_its_authors_train_it_unless_asked_for_the_way_of_panns():
+    fields = ("steps", "batch_size", "schedule", "learning_rate", "mixup", "spec_augment", "checkpoints")
+    configs = [find_recipe("talnet").parse(["--data-dir", "packs", *row]) for row in ([], ["--row", "talnet_panns"])]
+    values = [tuple(getattr(config, field) for field in fields) for config in configs]
+    assert values[0] == (30_000, 250, "plateau", 1e-3, 0.0, False, 1)
+    cnn10 = find_recipe("cnn10").parse(["--data-dir", "packs"])
+    assert values[1] == tuple(getattr(cnn10, field) for field in fields)
+
+
+def test_the_row_of_the_public_code_has_its_options():
+    config = find_recipe("gl_at").parse(["--data-dir", "packs", "--row", "gl_at_public_code"])
+    assert (config.steps, config.batch_size, config.learning_rate, config.mixup) == (300_000, 16, 2e-4, 0.0)
+    assert (config.share, config.frame_scores, config.freeze_global, config.amsgrad) == ("none", "local", True, True)
 
 
 @pytest.mark.parametrize(("factor", "expected"), [("1", (0.2, 0.5)), ("0.5", (0.1, 0.25)), ("0", (0, 0))])
@@ -125,7 +141,7 @@ def test_a_dropout_factor_above_one_is_rejected():
 
 def test_a_run_evaluated_again_from_its_files_has_the_same_metrics(packs, tmp_path):
     assert find_recipe("cnn10").main(make_arguments("cnn10", packs, tmp_path / "run")) == 0
-    before = json.loads((tmp_path / "run/metrics.json").read_text())["ensemble"]
+    before = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))["ensemble"]
     assert evaluate_run(tmp_path / "run").map == pytest.approx(before["map"], abs=1e-9)
 
 
@@ -180,6 +196,6 @@ def test_cnn10_at_full_width_trains_on_esc10(tmp_path):
         pack_audio(some, tmp_path / f"{split}.h5", clip_seconds=5.0, progress=False)
     arguments = ["--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run"), "--steps", "3", "--batch-size", "4"]
     assert find_recipe("cnn10").main([*arguments, "--checkpoints", "1"]) == 0
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
     assert metrics["parameters"] > 4_900_000
     assert np.isfinite(metrics["ensemble"]["map"])

@@ -55,6 +55,7 @@ def test_a_configuration_cannot_be_changed():
         ({"weight_decay": -1}, "`weight_decay` must be at least 0"),
         ({"warmup_steps": -1}, "`warmup_steps` must be at least 0"),
         ({"steps": 10, "warmup_steps": 10}, r"`warmup_steps` must be below `steps` \(10\); received: 10"),
+        ({"schedule": "plateau", "warmup_steps": 5}, "`warmup_steps` must be 0 with the schedule plateau; received: 5"),
         ({"batch_norm_momentum": 1}, r"`batch_norm_momentum` must be in \[0, 1\); received: 1"),
         ({"label_smoothing": 1}, r"`label_smoothing` must be in \[0, 1\); received: 1"),
         ({"ema": 1.0}, r"`ema` must be in \[0, 1\); received: 1.0"),

@@ -17,7 +17,13 @@ from kerastag.models.embedding_models import decision_attention
 from kerastag.training.callbacks import TrainingCallback
 from kerastag.training.config import TrainingConfig, checkpoint_steps
 from kerastag.training.evaluation import predict
-from kerastag.training.optimization import averaged_weights, averaging_steps, compile_model, has_finite_averages
+from kerastag.training.optimization import (
+    averaged_weights,
+    averaging_steps,
+    compile_model,
+    compute_plateau_factor,
+    has_finite_averages,
+)
 from kerastag.training.outputs import select_training_outputs
 from kerastag.training.run_folder import RunFolder
 from kerastag.training.state import load_state
@@ -76,10 +82,42 @@ def test_the_learning_rate_can_be_constant_fall_as_a_cosine_and_warm_up():
     assert both == pytest.approx([0, 0.005, 0.01, 0.005, 0], abs=1e-8)
 
 
+def test_the_learning_rate_falls_on_plateaus_like_that_of_pytorch():
+    """As `ReduceLROnPlateau(patience=3, factor=0.8)` with its threshold of one part in 10,000."""
+    falling = list(np.linspace(1, 0.1, 30))
+    assert compute_plateau_factor([]) == compute_plateau_factor(falling) == 1
+    losses, factors = [1.0, 0.5, 0.49999, 0.6, 0.5, 0.7, 0.49, *[0.5] * 8], []
+    for count in range(1, len(losses) + 1):
+        factors.append(round(compute_plateau_factor(losses[:count]), 4))
+    assert factors == [*[1.0] * 5, 0.8, 0.8, *[0.8] * 3, *[0.64] * 4, 0.512]
+
+
+@pytest.mark.parametrize("stop", [None, 95])
+def test_a_run_that_does_not_learn_decreases_its_learning_rate_and_is_resumed_with_it(stop, packs, tmp_path):
+    # The rate is so low that the loss of an interval of four steps is noise.
+    config = TrainingConfig(steps=120, batch_size=12, schedule="plateau", learning_rate=1e-9, checkpoints=1)
+    if stop:
+
+        class Interruption(TrainingCallback):
+            def on_train_batch_end(self, batch, logs=None):
+                super().on_train_batch_end(batch, logs)
+                if self.step == stop:
+                    self._save()
+                    raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(packs, config, tmp_path, callback=Interruption)
+    model, callback = run(packs, config, tmp_path)
+    losses = callback._interval_losses[:-1]
+    assert len(losses) == 30
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-9 * compute_plateau_factor(losses))
+    assert 0.2 < compute_plateau_factor(losses) < 1
+
+
 def test_the_configuration_reaches_the_optimizer_and_the_loss():
-    model = compile_model(
-        build_model(), TrainingConfig(weight_decay=0.04, ema=0.98, label_smoothing=0.1, learning_rate=0.02)
-    )
+    config = TrainingConfig(weight_decay=0.04, ema=0.98, label_smoothing=0.1, learning_rate=0.02, amsgrad=True)
+    model = compile_model(build_model(), config)
+    assert model.optimizer.amsgrad
     assert isinstance(model.optimizer, keras.optimizers.Adam)
     assert (model.optimizer.weight_decay, model.optimizer.use_ema, model.optimizer.ema_momentum) == (0.04, True, 0.98)
     y, p = np.array([[1.0, 0.0]]), np.array([[0.8, 0.3]])
@@ -87,7 +125,8 @@ def test_the_configuration_reaches_the_optimizer_and_the_loss():
     expected = -(smooth * np.log(p) + (1 - smooth) * np.log(1 - p)).mean()
     assert float(model.loss(y, p)) == pytest.approx(expected, rel=1e-5)
     published = compile_model(build_model(), TrainingConfig())
-    assert (published.optimizer.weight_decay, published.optimizer.use_ema) == (None, False)
+    optimizer = published.optimizer
+    assert (optimizer.weight_decay, optimizer.use_ema, optimizer.amsgrad) == (None, False, False)
     assert float(published.loss(y, p)) == pytest.approx(-(np.log(0.8) + np.log(0.7)) / 2, rel=1e-5)
 
 
@@ -140,7 +179,7 @@ def finished(packs, tmp_path_factory):
 
 def test_the_log_has_a_row_for_every_evaluation(finished):
     folder, *_ = finished
-    with (folder / "log.csv").open() as file:
+    with (folder / "log.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [4, 6, 12, 18, 20]  # checkpoints at 4, 12 and 20
     assert [row["checkpoints"] for row in rows] == ["1", "", "2", "", "3"]

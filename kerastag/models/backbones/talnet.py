@@ -68,7 +68,9 @@ def talnet(
     >>> talnet(num_classes=10, width=0.125).output["clipwise"].shape
     (None, 10)
 
-    Reference: Wang, Li and Metze, 2019, figure 2. Deviations: the front end, which our sources do not state, is that of
-    `kerastag.dsp`, followed by batch normalization over the mel bins.
+    Reference: Wang, Li and Metze, 2019, figure 2, and their public code. Deviations: batch normalization over the mel
+    bins replaces a fixed normalization; convolutions have no bias, which the following batch normalization would
+    remove; the front end reflects the ends of the waveform, which affects two frames at either end, and ten seconds have
+    401 frames instead of 400, which become as many output frames.
     """
     return BACKBONE.build(num_classes, input, name, {}, width=width, dropout=dropout, augment=augment)
