@@ -14,6 +14,7 @@ from checks import SHARED
 from kerastag import audio
 from kerastag._keras import flatten_layers
 from kerastag.card import Card
+from kerastag.custom import evaluate_custom_run
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -159,6 +160,7 @@ def test_a_tagger_of_seconds_comes_with_its_two_parts(recordings, backbone, tmp_
     assert (embedder_card.labels, embedder_card.window_seconds) == (None, 1.0)
     assert embedder_card.front_end == card.front_end
     assert head_card.versions["embedder"] == embedder_card.versions["embedder"]
+    assert 0 <= evaluate_custom_run(folder).map <= 1  # a .keras file with all kinds of layers of a tagger is accepted
     output = capsys.readouterr().out
     assert f"--model {folder / 'embedder.keras'} --head {folder / 'head.keras'}" in output
     assert "no cross-validation" in output
