@@ -70,7 +70,7 @@ def talnet(
 
     Reference: Wang, Li and Metze, 2019, figure 2, and their public code. Deviations: batch normalization over the mel
     bins replaces a fixed normalization; convolutions have no bias, which the following batch normalization would
-    remove; the front end reflects the ends of the waveform, which affects two frames at either end, and ten seconds have
-    401 frames instead of 400, which become as many output frames.
+    remove; the front end reflects the ends of the waveform, which affects two frames at either end; and ten seconds
+    have 401 frames instead of 400, which become as many output frames.
     """
     return BACKBONE.build(num_classes, input, name, {}, width=width, dropout=dropout, augment=augment)
