@@ -22,6 +22,7 @@ VERBS = {
     "fetch": "fetch",
     "import": "import_weights",
     "pack": "pack",
+    "plot-clip": "plot_clip",
     "make-soundscapes": "make_soundscapes",
     "train": "train",
     "custom": "custom",

@@ -11,8 +11,7 @@ def add_parser(subparsers: Any) -> None:
     parser = add_verb(
         subparsers,
         "tables",
-        "Write tables I to VII and the figures of paper 1, or tables 1 and 2 of paper 2, with the published metrics "
-        "beside those of finished runs.",
+        "Write all tables of the papers and the figures of paper 1, with the published metrics beside those of runs.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="Folder of a finished run.")
     parser.add_argument("--output", metavar="FOLDER", required=True, help="Folder for the tables and figures.")

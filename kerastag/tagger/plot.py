@@ -88,7 +88,7 @@ def plot_timeline(
     rows_height = 0.5 + 0.34 * len(classes)
     figure = Figure(figsize=(10, 3.4 + rows_height), layout="constrained")
     log_mel_axes, class_axes = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, rows_height))
-    _draw_log_mel(figure, log_mel_axes, log_mel, front_end, timeline.duration_seconds)
+    draw_log_mel(figure, log_mel_axes, log_mel, front_end, timeline.duration_seconds)
     _draw_classes(figure, class_axes, timeline, list(classes))
     log_mel_axes.set_title(title)
     class_axes.set_xlim(0, timeline.duration_seconds)
@@ -111,7 +111,8 @@ def check_plot_path(output: str | os.PathLike[str]) -> Path:
     return output
 
 
-def _draw_log_mel(figure: Any, axes: Any, log_mel: np.ndarray, front_end: FrontEnd, seconds: float) -> None:
+def draw_log_mel(figure: Any, axes: Any, log_mel: np.ndarray, front_end: FrontEnd, seconds: float) -> None:
+    """Draw a log-mel, `(columns, mel_bins)`, with its frequencies on the vertical axis."""
     low, high = np.percentile(log_mel, (2, 99.8))
     extent = (0, seconds, -0.5, log_mel.shape[1] - 0.5)
     limits = {"vmin": low, "vmax": max(high, low + 1e-3)}
@@ -130,7 +131,7 @@ def _draw_classes(figure: Any, axes: Any, timeline: Timeline, classes: list[int]
     rows = timeline.probabilities[:, classes].T  # (classes, frames)
     borders = np.arange(len(classes) + 1) - 0.5
     mesh = axes.pcolormesh(timeline.edges, borders, rows, cmap="Blues", vmin=0, vmax=1, rasterized=True)
-    titles = [f"{_shorten(timeline.labels.names[k])}  {timeline.clipwise[k]:.2f}" for k in classes]
+    titles = [f"{shorten_name(timeline.labels.names[k])}  {timeline.clipwise[k]:.2f}" for k in classes]
     axes.set_yticks(range(len(classes)), titles)
     axes.set_yticks(borders[1:-1], minor=True)
     axes.grid(which="minor", axis="y", color="0.8", linewidth=0.8)
@@ -139,7 +140,8 @@ def _draw_classes(figure: Any, axes: Any, timeline: Timeline, classes: list[int]
     figure.colorbar(mesh, ax=axes, pad=0.01, label="probability")
 
 
-def _shorten(name: str) -> str:
+def shorten_name(name: str) -> str:
+    """Shorten the name of a class to what fits beside a plot."""
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1].rstrip(" ,") + "…"
 
 
