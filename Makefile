@@ -8,17 +8,22 @@ LEGACY := $(VENV)-legacy
 # Number of processes that share the tests, file by file in order, doctests last; 0 runs them in this process.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Tests of what reads and writes names and text.
+TEXT_TESTS := $(addprefix tests/,test_card.py test_command.py test_files.py test_label_tables.py test_labels.py audio/test_formats.py \
+    cli/test_make_soundscapes.py cli/test_score_events.py data/test_audio_lists.py edge/sinks/test_text.py metrics/test_event_table.py \
+    tagger/test_many_recordings.py tagger/test_reports.py training/test_run_folder.py)
 # Without compiling, which would take a minute for modules that are mostly never imported.
 PIP := -m pip install --quiet --no-compile --disable-pip-version-check
 # Modules are compiled at their first import and cached, whatever the caller's environment says: Keras and TensorFlow take
 # more than twice as long to import where every process compiles them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-slow test-legacy soak faults lint format bench clean distclean
+.PHONY: help demo test test-ascii test-slow test-legacy soak faults lint format bench clean distclean
 
 help:
 	@echo "make demo         install into $(VENV), train attention and a baseline on synthetic clips, print a table"
 	@echo "make test         tests and doctests on TensorFlow, without the slow ones"
+	@echo "make test-ascii   what reads and writes names and text, in a locale that has only ASCII"
 	@echo "make test-slow    every row of the papers, every system in every format; layers and embedding models on JAX"
 	@echo "make test-legacy  the tests, and every system in every format, on TensorFlow 2.16 with tensorflow-io and"
 	@echo "                  tflite-runtime (Python 3.11)"
@@ -34,6 +39,9 @@ demo: $(VENV)/.train
 
 test: $(VENV)/.dev
 	$(PY) $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-ascii: $(VENV)/.dev
+	LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $(PY) $(PYTEST) -m "not slow" $(TEXT_TESTS) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev
 	$(PY) $(PYTEST) -m slow --dist worksteal tests $(PYTEST_ARGS)

@@ -15,6 +15,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("KERASTAG_SHARED") or ROOT.parent / "shared").resolve()
 NO_SHARED = f"needs the real data, which is not in {SHARED}: set KERASTAG_SHARED to its folder"
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+needs_unicode_names = pytest.mark.skipif(
+    sys.getfilesystemencoding() != "utf-8", reason="the names of files are ASCII in this locale"
+)
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_SHARED)
 
 

@@ -123,7 +123,7 @@ def test_text_that_the_encoding_lacks_is_escaped():
 def test_control_characters_are_escaped_on_a_terminal_and_not_in_a_pipe():
     code = r"""
 import os, pty, subprocess, sys
-code = "from kerastag._command import run_command; run_command('verb', lambda: print('\x1b[2J\x9b\ta'))"
+code = "from kerastag._command import run_command; run_command('verb', lambda: print('\\x1b[2J\\x9b\\ta'))"
 parent, child = pty.openpty()
 subprocess.run([sys.executable, "-c", code], stdout=child, check=True)
 print(os.read(parent, 100))

@@ -29,7 +29,15 @@ from kerastag.files import (
     write_text,
 )
 
-NAMES = ["a.txt", "[a]*?.txt", "a\nb.txt", ".hidden", "12.34", "Türklingel 门铃.flac", "a b'\"$(c).txt"]
+NAMES = [
+    "a.txt",
+    "[a]*?.txt",
+    "a\nb.txt",
+    ".hidden",
+    "12.34",
+    os.fsdecode("Türklingel 门铃.flac".encode()),
+    "a b'\"$(c).txt",
+]
 
 
 @pytest.fixture

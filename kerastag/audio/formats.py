@@ -79,7 +79,9 @@ def resolve_listed_path(root: str | os.PathLike[str], name: str) -> Path:
     for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
         path = Path(root)
         for part in Path(spelling).parts:
-            forms = [path / form for form in (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))]
+            names = [part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))]
+            # Names on disk are in UTF-8, whatever the encoding that Python assumes for them.
+            forms = [path / os.fsdecode(name.encode("utf-8", "surrogateescape")) for name in names]
             path = next((form for form in forms if form.exists()), forms[0])
         if path.exists():
             break

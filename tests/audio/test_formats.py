@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from checks import ASCII_LOCALE, needs_unicode_names, run_python
 from kerastag.audio import AUDIO_EXTENSIONS, AudioWarning, find_audio_files, resolve_listed_path
 
 
@@ -53,6 +54,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "locked").chmod(0o700)
 
 
+@needs_unicode_names
 @pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
 @pytest.mark.parametrize("in_list", ["NFC", "NFD"])
 @pytest.mark.parametrize("separator", ["/", "\\"])
@@ -66,6 +68,18 @@ def test_names_of_a_list_match_files_in_either_normalization_and_with_backslashe
     assert resolve_listed_path("/", str(tmp_path / listed)) == tmp_path / name
 
 
+def test_names_of_a_list_match_files_where_python_assumes_ascii_names(tmp_path):
+    code = r"""
+import os
+from kerastag.audio import resolve_listed_path
+with open("caf\xe9.wav".encode(), "wb"):
+    pass
+print(resolve_listed_path(".", "cafe\u0301.wav").is_file(), ascii(resolve_listed_path(".", "\xe8.wav").name))
+"""
+    assert run_python(code, ASCII_LOCALE, cwd=tmp_path).split() == ["True", r"'\udcc3\udca8.wav'"]
+
+
+@needs_unicode_names
 def test_the_exact_name_of_a_list_is_preferred(tmp_path):
     touch(tmp_path, "a\\b.wav", "a/b.wav", "e\u0301.wav", "\u00e9.wav")
     for name in ("a\\b.wav", "a/b.wav", "e\u0301.wav", "\u00e9.wav"):

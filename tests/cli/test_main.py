@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 
-from checks import SHARED, run_python
+from checks import SHARED, needs_unicode_names, run_python
 from kerastag import fetch
 from kerastag.__main__ import main
 from kerastag.card import Card
@@ -180,4 +181,14 @@ def test_import_and_tag_name_the_sounds_of_real_recordings(tmp_path, capsys):
     np.testing.assert_allclose(
         [typing["tags"][0]["probability"], music["tags"][0]["probability"]], [0.897, 0.567], atol=5e-4
     )
-    assert sum(str(bad) in line for line in err.splitlines()) == 1
+    assert sum(str(bad) in line for line in err.splitlines()) == 2  # at once, and in the list at the end
+
+
+@needs_unicode_names
+def test_names_that_the_encoding_of_a_pipe_lacks_do_not_end_a_batch(tmp_path):
+    for name in ("a.wav", "b_鳥.wav", "c.wav"):
+        soundfile.write(tmp_path / name, np.zeros(16_000), 16_000)
+    code = f"from kerastag.cli import main; main(['tag', {str(tmp_path)!r}, '--format', 'csv', '--threshold', '0'])"
+    rows = run_python(code, {"PYTHONIOENCODING": "cp1252"}).splitlines()[1:]
+    names = {row.split(",")[0] for row in rows}
+    assert names == {str(tmp_path / name) for name in ("a.wav", r"b_\u9ce5.wav", "c.wav")}

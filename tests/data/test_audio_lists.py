@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from checks import needs_unicode_names
 from kerastag import audio
 from kerastag.audio.formats import find_audio_files
 from kerastag.data.audio_lists import read_audio_list
@@ -79,6 +80,7 @@ def test_names_with_a_comma_are_single_classes_in_lists_and_folders(tmp_path):
     assert read_audio_list(tmp_path).labels.names == ("Child speech, kid speaking", "Rain")
 
 
+@needs_unicode_names
 def test_files_are_matched_in_the_layout_of_data_sets_and_of_other_computers(tmp_path):
     audio_dir = touch(tmp_path / "audio", "fold5/1-3-0-0.wav", "deep/caf\u0065\u0301.flac", "64760.wav")
     header = "slice_file_name,fold,classID,class\n"
