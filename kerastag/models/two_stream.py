@@ -128,7 +128,7 @@ def gl_at(
         local_augment = augment and type(augment).from_config(copy.deepcopy(augment.get_config()))
         local_stream = MODELS[backbone].build(**arguments, augment=local_augment, name="local_stream")
     if initial_weights is not None:
-        if copy_weights(global_stream, initial_weights) and freeze_global:
+        if copy_weights(global_stream, initial_weights, front_end=front_end) and freeze_global:
             raise ValueError("`freeze_global` must be False if `initial_weights` are for other classes; received: True")
         local_stream.set_weights(global_stream.get_weights())
     if freeze_global:

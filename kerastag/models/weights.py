@@ -8,13 +8,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastag.dsp import FrontEnd
 from kerastag.layers.log_mel import LogMel
 from kerastag.models.loading import load_model
 
 __all__ = ["compute_fingerprint", "copy_weights"]
 
 
-def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Model) -> tuple[str, ...]:
+def copy_weights(
+    model: keras.Model, source: str | os.PathLike[str] | keras.Model, *, front_end: FrontEnd | None = None
+) -> tuple[str, ...]:
     """Copy the weights of another model, layer by layer, into a model.
 
     Layers are matched by their names. Layers that only `source` has are ignored.
@@ -22,14 +25,15 @@ def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Mode
     Args:
         model: Model whose weights are replaced.
         source: Model, or path of a `.keras` file, with the same layers; its number of classes may differ.
+        front_end: Front end that `source` has to have, if it has one; None for that of `model`.
 
     Returns:
         Names of the layers that keep their weights: the classifier, where the number of classes differs.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not a Keras model, or its layers are not those of `model`, whose front end has to be the
-            same where both models have one; names the first that differs.
+        ValueError: The file is not a Keras model, its front end is another one, or its layers are not those of `model`;
+            names the first that differs.
 
     >>> from kerastag.models import cnn10
     >>> copy_weights(cnn10(4, width=0.0625), cnn10(3, width=0.0625))
@@ -37,10 +41,9 @@ def copy_weights(model: keras.Model, source: str | os.PathLike[str] | keras.Mode
     """
     name, source = _open_source(source)
     source_layers = {layer.name: layer for layer in source.layers}
+    _check_front_end(front_end or _find_front_end(model), _find_front_end(source), name)
     skipped = []
     for layer in model.layers:
-        if isinstance(layer, LogMel):
-            _check_front_end(layer, source_layers.get(layer.name), name)
         if not layer.weights:
             continue
         if layer.name not in source_layers:
@@ -90,12 +93,16 @@ def _open_source(source: str | os.PathLike[str] | keras.Model) -> tuple[str, ker
     return str(source), load_model(source)
 
 
-def _check_front_end(layer: LogMel, source_layer: Any, name: str) -> None:
-    """Raise unless two models, where both have a front end, have the same."""
-    if not isinstance(source_layer, LogMel):
+def _find_front_end(model: keras.Model) -> FrontEnd | None:
+    return next((layer.front_end for layer in model.layers if isinstance(layer, LogMel)), None)
+
+
+def _check_front_end(front_end: FrontEnd | None, source_front_end: FrontEnd | None, name: str) -> None:
+    """Raise unless two models have the same front end, where both have one."""
+    if front_end is None or source_front_end is None:
         return
-    constants, source_constants = layer.front_end.as_dict(), source_layer.front_end.as_dict()
-    for constant, value in constants.items():
+    source_constants = source_front_end.as_dict()
+    for constant, value in front_end.as_dict().items():
         if source_constants[constant] != value:
             raise ValueError(
                 f"`initial_weights` must be for this front end, with `{constant}` {value!r}; "

@@ -11,6 +11,7 @@ from kerastag.layers.spec_augment import SpecAugment
 from kerastag.models.backbones.cnn10 import cnn10
 from kerastag.models.backbones.mn import mn
 from kerastag.models.backbones.talnet import talnet
+from kerastag.models.two_stream import gl_at
 from kerastag.models.weights import copy_weights
 
 WIDTH = 0.0625
@@ -69,6 +70,8 @@ def test_weights_for_another_front_end_are_refused_where_both_models_have_one():
     message = "`initial_weights` must be for this front end, with `window_length` 1024; received: former with 800"
     with pytest.raises(ValueError, match=message):
         copy_weights(talnet(4, width=WIDTH, input="waveform"), source)
+    with pytest.raises(ValueError, match=message):
+        gl_at(4, backbone="talnet", width=WIDTH, initial_weights=source)
     assert copy_weights(talnet(4, width=WIDTH), source) == ()
 
 
