@@ -46,8 +46,8 @@ Reshape Softmax Subtract ZeroPadding1D ZeroPadding2D
 """
 _INITIALIZERS = "GlorotNormal GlorotUniform HeNormal HeUniform Ones Orthogonal RandomNormal RandomUniform Zeros"
 _OPERATIONS = """
-Abs Absolute Add Any Concatenate Divide ExpandDims Matmul Max Maximum Mean Min Minimum Multiply NotEqual Pad Reshape Sqrt
-Square Squeeze Stack Subtract Sum Transpose
+Abs Absolute Add Any Concatenate Divide ExpandDims Matmul Max Maximum Mean Min Minimum Multiply NotEqual Pad Reshape
+Sqrt Square Squeeze Stack Subtract Sum Transpose
 """
 _CLASSES: dict[str, Any] = {
     **{f"keras.layers.{name}": getattr(keras.layers, name) for name in _LAYERS.split()},
