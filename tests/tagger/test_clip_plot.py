@@ -42,9 +42,7 @@ def test_a_pack_of_waveforms_has_a_log_mel(recording, tmp_path):
 
 def test_clips_and_files_that_do_not_exist_are_named(features, tmp_path):
     output = tmp_path / "clip.png"
-    with pytest.raises(
-        ValueError, match=r"eval.h5: `clip` must be the name of a clip, such as '.+', or a row below"
-    ):
+    with pytest.raises(ValueError, match=r"eval.h5: `clip` must be the name of a clip, such as '.+', or a row below"):
         plot_clip(features, output, clip="6")
     with pytest.raises(FileNotFoundError, match=r"none.wav"):
         plot_clip(features, output, audio_file=tmp_path / "none.wav")
