@@ -34,7 +34,7 @@ _MIN_SECONDS, _MAX_SECONDS = 0.001, 3600
 _MIN_SAMPLE_RATE, _MAX_SAMPLE_RATE = 1_000, 1_000_000
 _HINT = (
     "; kerastag reads the .tflite files of `kerastag export`; of other projects, `kerastag import` converts the "
-    "checkpoints of PANNs, EfficientAT and VGGish"
+    "checkpoints of PANNs, EfficientAT, TALNet and VGGish"
 )
 _DIGEST = "sha256"  # key of the digest of the bytes before the archive of a `.tflite` file
 

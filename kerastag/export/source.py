@@ -40,6 +40,8 @@ def read_source(path: str | os.PathLike[str], card: Card | None = None) -> Sourc
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(f"{path}: " + ("no model.keras in this folder" if path.is_dir() else "no such file"))
+    if file.suffix != ".keras":
+        raise ValueError(f"{file}: must be a .keras file, which `kerastag train` and `kerastag import` write")
     if card is None:
         try:
             card = Card.read(file)

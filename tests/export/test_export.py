@@ -209,3 +209,6 @@ def test_missing_and_damaged_models_are_refused(head_file: Path, embedding_pack:
         export_model(tmp_path / "broken.keras", Target(name="x"), output)
     with pytest.raises(FileNotFoundError, match=r"no model.keras in this folder"):
         export_model(embedding_pack, Target(name="x"), output)
+    (tmp_path / "yamnet.tflite").write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(100))
+    with pytest.raises(ValueError, match=r"yamnet.tflite: must be a .keras file, which `kerastag train` and"):
+        export_model(tmp_path / "yamnet.tflite", Target(name="x"), output)
