@@ -192,7 +192,8 @@ def read_pcm_length(file: BinaryIO, format_name: str, section: Section) -> PcmLe
     if format_name not in _LENGTH_FIELDS:
         return None
     offset, field_format, overhead = _LENGTH_FIELDS[format_name]
-    head = _read_at(file, section.start, section.tell())
+    # libsndfile may have gone far beyond the end of a damaged file.
+    head = _read_at(file, section.start, min(section.tell(), section.end - section.start))
     name = {"AU": b".snd", "AIFF": b"SSND"}.get(format_name, b"data")
     if name not in head or (format_name == "RF64" and head[12:16] != b"ds64"):
         return None

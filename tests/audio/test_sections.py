@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -287,3 +288,18 @@ def test_damaged_files_are_decoded_in_threads_like_one_after_the_other(tmp_path)
     assert len(waveforms) == 8
     for waveform in waveforms:
         np.testing.assert_array_equal(waveform, expected)
+
+
+@pytest.mark.parametrize(("extension", "mark", "offset"), [("au", b".snd", 4), ("aiff", b"SSND", 8)])
+def test_a_position_beyond_the_end_in_a_header_takes_no_memory(tmp_path, extension, mark, offset):
+    path = tmp_path / f"a.{extension}"
+    soundfile.write(path, np.full(8_000, 0.1), 16_000)
+    content = bytearray(path.read_bytes())
+    content[content.index(mark) + offset] = 0x33
+    path.write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"a.{extension}: "):
+        audio.load(path, 16_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
