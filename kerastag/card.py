@@ -47,8 +47,8 @@ class Card:
         labels: Classes in the order of the outputs; None for a model that only computes embeddings.
         sample_rate: Sample rate of the waveform that the model takes, 1,000 to 1,000,000 Hz.
         window_seconds: Length of one clip, 0.001 to 3600 s.
-        seconds_per_frame: Distance from one output frame to the next, 0.001 to 3600 s; None for a model without output
-            frames.
+        seconds_per_frame: Distance from one output frame to the next, from 0.001 s to `window_seconds`; None for a
+            model without output frames.
         front_end: Fields of the `FrontEnd`, from its `as_dict`.
         thresholds: Probability in [0, 1] from which a class counts as present, one per class; None is 0.1 for each.
         thresholds_origin: Source of the thresholds.
@@ -87,6 +87,9 @@ class Card:
             if not _is_number(value) or not _MIN_SECONDS <= value <= _MAX_SECONDS:
                 allowed = f"a number of seconds from {_MIN_SECONDS} to {_MAX_SECONDS}"
                 raise ValueError(f"`{name}` must be {allowed}; received: {value!r}")
+        if (self.seconds_per_frame or 0) > self.window_seconds:
+            allowed = f"at most {self.window_seconds}, the window"
+            raise ValueError(f"`seconds_per_frame` must be {allowed}; received: {self.seconds_per_frame!r}")
         for name in ("thresholds_origin", "origin"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"`{name}` must be text; received: {getattr(self, name)!r}")
@@ -164,7 +167,10 @@ class Card:
             if card.front_end:
                 from kerastag.dsp import FrontEnd  # NumPy, which reading other cards does not need
 
-                FrontEnd.from_dict(dict(card.front_end))
+                front_end = FrontEnd.from_dict(dict(card.front_end))
+                if front_end.sample_rate != card.sample_rate:
+                    allowed = f"that of `front_end`, {front_end.sample_rate}"
+                    raise ValueError(f"`sample_rate` must be {allowed}; received: {card.sample_rate}")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: damaged card `{MEMBER}`: {error}") from None
         # Cards before version 0.2 have no digest.

@@ -129,7 +129,7 @@ def test_the_card_of_the_head_has_the_hop(embedder, head, tmp_path):
     [
         ({"seconds_per_frame": 0.25}, "take segments as long as those that .*head.tflite .* 0.25 s; received: 0.24 s"),
         (
-            {"front_end": FRONT_ENDS["panns"].as_dict()},
+            {"front_end": FRONT_ENDS["panns"].as_dict(), "sample_rate": 32_000},
             "front end that .*head.tflite was .* panns; received: vggish",
         ),
         ({"versions": {"embedder": "b1"}}, r"have the weights .*head.tflite was .* \(b1\); received: a0"),

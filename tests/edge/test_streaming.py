@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks import run_python
+from kerastag.dsp import FRONT_ENDS
 from kerastag.edge import Block, StreamingTagger
 from kerastag.edge import streaming as module
 from kerastag.edge.clock import StreamClock
@@ -269,7 +270,11 @@ def test_files_and_arguments_that_do_not_match_are_errors(clip_model, embedder, 
             {"front_end": {}},
             "clip.tflite: the card of a model that takes log-mel must have `front_end`; received: none",
         ),
-        ({"sample_rate": 32_000}, r"64 log-mel bands at 16000 Hz.*received: input \(1, 100, 64\), card 32000"),
+        ({"sample_rate": 32_000}, "clip.tflite: .*`sample_rate` must be that of `front_end`, 16000; received: 32000"),
+        (
+            {"front_end": FRONT_ENDS["efficientat"].as_dict(), "sample_rate": 32_000},
+            r"must take 128 log-mel bands, like the front end of its card; received: \(1, 100, 64\)",
+        ),
     ],
 )
 def test_a_card_that_does_not_match_its_model_is_refused(clip_model, tmp_path, changed, message):
