@@ -1,10 +1,12 @@
 """Measure packing AudioSet's features, and drawing balanced batches from packs of embeddings and of waveforms.
 
-    python benchmarks/data_pipeline.py [--source features.tar.gz] [--audio-pack soundscapes/bal_train.h5]
+    python benchmarks/data_pipeline.py [--source features.tar.gz]
+        [--audio-pack soundscapes/bal_train.h5 [--recordings FOLDER]]
 
 Embeddings: clips per second and peak resident memory of packing, in a process of its own with TensorFlow loaded; then
 clips per second of the balanced sampler through tf.data into float32 batches of 500, from memory and from HDF5.
-Waveforms: clips per second into float32 batches of 32 whole clips with mixup, from HDF5.
+Waveforms: clips per second into float32 batches of 32 whole clips with mixup, from HDF5, and with `--recordings` from
+the recordings that the pack names, decoded by tensorflow-io.
 """
 
 import argparse
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", help="Path of features.tar.gz, or of the unpacked folder.")
     parser.add_argument("--audio-pack", "--audio_pack", help="Path of a pack of waveforms.")
+    parser.add_argument("--recordings", help="Folder of the recordings that the pack of waveforms names.")
     parser.add_argument("--rounds", type=int, default=5, help="Number of measurements (default: %(default)s).")
     args = parser.parse_args()
     if not (args.source or args.audio_pack):
@@ -55,7 +58,7 @@ def main() -> None:
     if args.source:
         rows += measure_embeddings(args.source, args.rounds)
     if args.audio_pack:
-        rows += measure_waveforms(args.audio_pack, args.rounds)
+        rows += measure_waveforms(args.audio_pack, args.recordings, args.rounds)
     print(format_table(["measurement", "median", "slowest"], rows))
 
 
@@ -74,13 +77,17 @@ def measure_embeddings(source: str, rounds: int) -> Iterator[Row]:
             yield make_row(f"balanced batches of 500 from {name}, clips per second", rates)
 
 
-def measure_waveforms(path: str, rounds: int) -> Iterator[Row]:
-    """Measure batches of a pack of waveforms."""
+def measure_waveforms(path: str, recordings: str | None, rounds: int) -> Iterator[Row]:
+    """Measure batches of a pack of waveforms, and of its recordings."""
     with data.AudioPack(path) as pack:
         batches = data.WaveformBatches(pack, data.BalancedSampler(pack.targets, 32), mixup=1.0)
-        rates = [measure_clips_per_second(batches, 32, 100) for _ in range(rounds)]
         clips = f"clips of {pack.x_shape[1] / pack.sample_rate:g} s at {pack.sample_rate:,} Hz"
-    yield make_row(f"batches of 32 {clips} with mixup, clips per second", rates)
+        rates = [measure_clips_per_second(batches, 32, 100) for _ in range(rounds)]
+        yield make_row(f"batches of 32 {clips} with mixup, clips per second", rates)
+        if recordings:
+            files = data.AudioFileBatches.create(batches, [pack], recordings)
+            rates = [measure_clips_per_second(files, 32, 30) for _ in range(rounds)]
+            yield make_row(f"the same {clips}, decoded by tensorflow-io, clips per second", rates)
 
 
 def run_packing(source: str, output: Path) -> dict[str, float]:

@@ -7,7 +7,15 @@ from kerastag._lazy import attach
 
 _NAMES_OF_MODULE = {
     "audio_lists": ("AudioList", "Recording", "read_audio_list"),
-    "batches": ("BalancedSampler", "Batches", "EmbeddingBatches", "WaveformBatches", "mix_up", "scale"),
+    "batches": (
+        "AudioFileBatches",
+        "BalancedSampler",
+        "Batches",
+        "EmbeddingBatches",
+        "WaveformBatches",
+        "mix_up",
+        "scale",
+    ),
     "hausdorff": ("compute_hausdorff_distances",),
     "other_sounds": ("OtherSounds",),
     "pack_writers": (

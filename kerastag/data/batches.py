@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -182,11 +184,15 @@ def mix_up(
     Reference:
         Zhang et al., 2018, mixup: beyond empirical risk minimization.
     """
-    share = random.beta(alpha, alpha, len(x)).astype(np.float32)
-    other = random.permutation(len(x))
+    share, other = draw_mixup(alpha, len(x), random)
     share_of_x = share.reshape(-1, *[1] * (x.ndim - 1))
     mixed = share_of_x * x + (1 - share_of_x) * x[other]
     return mixed, share[:, None] * target + (1 - share)[:, None] * target[other]
+
+
+def draw_mixup(alpha: float, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the share of each clip of a batch in `mix_up`, and the clip that it is mixed with."""
+    return random.beta(alpha, alpha, size).astype(np.float32), random.permutation(size)
 
 
 @dataclass(frozen=True)
@@ -262,17 +268,59 @@ class WaveformBatches:
             raise ValueError(f"`samples` must be at least 1; received: {self.samples}")
         _check_mixup(self.mixup)
 
+    @property
+    def num_samples(self) -> int:
+        """Length of a waveform in a batch, samples."""
+        return self.pack.x_shape[1] if self.samples is None else self.samples
+
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return batch `index`: waveforms `(batch, samples)` and targets `(batch, classes)`, float32."""
+        clips, starts, random = self.draw(index)
+        waveform = scale(self.pack.crops(clips, starts, self.num_samples), self.pack.lengths[clips] - starts)
+        target = self.pack.targets[clips].astype(np.float32)
+        return mix_up(waveform, target, self.mixup, random) if self.mixup else (waveform, target)
+
+    def draw(self, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+        """Draw the rows of the clips of batch `index`, the first sample of each crop, and the generator of mixup."""
         clips = self.sampler.batch(index)
         clips = clips if self.rows is None else self.rows[clips]
         random = generator(self.sampler.seed, Purpose.WAVEFORM_BATCH, index)
-        samples = self.pack.x_shape[1] if self.samples is None else self.samples
-        lengths = self.pack.lengths[clips].astype(np.int64)
-        starts = (random.random(len(clips)) * (np.maximum(0, lengths - samples) + 1)).astype(np.int64)
-        waveform = scale(self.pack.crops(clips, starts, samples), lengths - starts)
-        target = self.pack.targets[clips].astype(np.float32)
-        return mix_up(waveform, target, self.mixup, random) if self.mixup else (waveform, target)
+        last_start = np.maximum(0, self.pack.lengths[clips].astype(np.int64) - self.num_samples)
+        return clips, (random.random(len(clips)) * (last_start + 1)).astype(np.int64), random
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioFileBatches(WaveformBatches):
+    """Training batches of the clips of a pack, whose waveforms tf.data decodes from the recordings.
+
+    `kerastag.data.make_training_dataset` makes the dataset; `batch` reads the pack.
+
+    Args:
+        paths: Path of the recording of each row of the pack.
+        sample_rate: Sample rate of the pack, Hz.
+    """
+
+    paths: np.ndarray
+    sample_rate: int
+
+    @classmethod
+    def create(cls, batches: WaveformBatches, packs: Sequence[Any], recordings_dir: str | os.PathLike[str]) -> Self:
+        """Find the recordings of all clips of packs, by the names that the packs have for them.
+
+        Raises:
+            FileNotFoundError: A recording does not exist.
+        """
+        paths = [Path(recordings_dir, os.fsdecode(name)) for pack in packs for name in pack.ids]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{recordings_dir}: must hold the recordings that {packs[0].path} names; "
+                f"{len(missing)} of {len(paths)} do not exist, first {missing[0]}"
+            )
+        values = {field.name: getattr(batches, field.name) for field in fields(batches)}
+        return cls(
+            **values, paths=np.array([os.fsencode(path) for path in paths], object), sample_rate=packs[0].sample_rate
+        )
 
 
 def _check_mixup(mixup: float) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from kerastag.data.batches import Batches
+from kerastag.data.batches import AudioFileBatches, Batches
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,6 +26,10 @@ def make_training_dataset(batches: Batches, start: int, stop: int) -> tf.data.Da
     """
     import tensorflow as tf
 
+    if isinstance(batches, AudioFileBatches):
+        from kerastag.data.tfio_audio import make_file_dataset
+
+        return make_file_dataset(batches, start, stop)
     # With from_generator, TensorFlow would return freed memory to the system at every step: 20 % slower.
     shapes = [array.shape for array in batches.batch(start)]
 

@@ -7,11 +7,11 @@ are mixed, before the front end.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kerastag._provenance import package_versions
 from kerastag.card import Card
-from kerastag.data.batches import BalancedSampler, Batches, WaveformBatches
+from kerastag.data.batches import AudioFileBatches, BalancedSampler, Batches, WaveformBatches
 from kerastag.dsp import FRONT_ENDS, FrontEnd
 from kerastag.models import MODELS
 from kerastag.recipes._recipe import Recipe
@@ -32,6 +32,9 @@ class WaveformConfig(TrainingConfig):
         dropout_factor: Factor on every dropout rate, from 0 to 1; a narrow network learns faster with less.
         crop_seconds: Length of the random crop to train on, seconds; 0 for whole clips.
         spec_augment: Whether to mask two stripes of up to 64 frames and two of up to 8 mel bands in training.
+        decoder: Where training waveforms come from: the rows of the pack, or `tfio`, which decodes and resamples the
+            recordings in `recordings_dir` inside tf.data and needs tensorflow-io and TensorFlow 2.16.
+        recordings_dir: Folder of the recordings that the training packs name, for `tfio`.
     """
 
     steps: int = 800_000
@@ -41,12 +44,16 @@ class WaveformConfig(TrainingConfig):
     dropout_factor: float = 1.0
     crop_seconds: float = 0.0
     spec_augment: bool = True
+    decoder: Literal["pack", "tfio"] = "pack"
+    recordings_dir: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_value("width", self.width, self.width > 0, "above 0")
         check_value("dropout_factor", self.dropout_factor, 0 <= self.dropout_factor <= 1, "from 0 to 1")
         check_value("crop_seconds", self.crop_seconds, self.crop_seconds >= 0, "at least 0")
+        has_folder = self.decoder == "pack" or self.recordings_dir is not None
+        check_value("recordings_dir", self.recordings_dir, has_folder, "a folder where `decoder` is tfio")
 
 
 class WaveformTask:
@@ -64,7 +71,15 @@ class WaveformTask:
 
     def batches(self, config: WaveformConfig, data: RunData, sampler: BalancedSampler) -> Batches:
         samples = round(config.crop_seconds * data.sample_rate) or None
-        return WaveformBatches(data.train, sampler, data.train_rows, samples, config.mixup)
+        batches = WaveformBatches(data.train, sampler, data.train_rows, samples, config.mixup)
+        if config.decoder == "pack":
+            return batches
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(f"`decoder` must be pack on the backend {keras.backend.backend()}; received: 'tfio'")
+        assert config.recordings_dir is not None
+        return AudioFileBatches.create(batches, data.train.packs, config.recordings_dir)
 
     def card(self, config: WaveformConfig, data: RunData) -> Card:
         return waveform_card(self.backbone, data)

@@ -43,7 +43,7 @@ __all__ = ["FORMAT", "RunFolder", "embedding_card"]
 FORMAT = 1
 EMBEDDING_SECONDS = 1.0
 """Seconds from one of AudioSet's released embeddings to the next."""
-NOT_IDENTITY = ("config", "data_dir", "run_dir", "in_memory", "save_every", "evaluate_every", "jobs")
+NOT_IDENTITY = ("config", "data_dir", "recordings_dir", "run_dir", "in_memory", "save_every", "evaluate_every", "jobs")
 """Configuration fields that do not change the result of a run: where, how often and in how many processes."""
 
 # Runs without a format were written before version 0.1: `settings.json`, with these names.
