@@ -58,9 +58,9 @@ class FramewisePredictions(NamedTuple):
     """Predictions of a model over time for the clips of a pack.
 
     `framewise` are the probabilities of each output frame, `(clips, frames, classes)`. `limited` are those in which
-    events are found: `framewise` combined with the probability of the whole clip (`kerastag.events.limit_framewise`),
-    or `framewise` itself in a file of predictions. `seconds_per_frame` is the hop of the output frames, and `sub_clips`
-    are those that the model selects, if it does.
+    events are found: for waveforms, `framewise` limited by the probability of the whole clip
+    (`kerastag.events.limit_framewise`), and otherwise `framewise` itself. `seconds_per_frame` is the hop of the output
+    frames, and `sub_clips` are those that the model selects, if it does.
     """
 
     framewise: np.ndarray
@@ -357,15 +357,15 @@ def _predict_embeddings(model: str, pack: FeaturePack, segment_seconds: float | 
     network = load_model(fetch_model(model))
     if not isinstance(network.output, dict) or "framewise" not in network.output:
         raise ValueError(f"{model}: must have the output `framewise`, probabilities over time")
-    network = keras.Model(network.input, [network.output[name] for name in ("framewise", "clipwise")])
+    network = keras.Model(network.input, network.output["framewise"])
     batches = []
     for start in range(0, len(pack), _BATCH_SIZE):
         x, lengths, _ = pack.rows(np.arange(start, min(start + _BATCH_SIZE, len(pack))))
-        framewise, clipwise = map(np.array, network.predict_on_batch(scale(x, lengths)))
+        framewise = np.array(network.predict_on_batch(scale(x, lengths)))
         framewise[np.arange(framewise.shape[1]) >= np.asarray(lengths)[:, None]] = 0  # padding has no events
-        batches.append((framewise, limit_framewise(framewise, clipwise)))
-    framewise, limited = map(np.concatenate, zip(*batches, strict=True))
-    return FramewisePredictions(framewise, limited, seconds)
+        batches.append(framewise)
+    framewise = np.concatenate(batches)
+    return FramewisePredictions(framewise, framewise, seconds)
 
 
 def _resolve_seconds(name: str, value: float | None, recorded: float | None, model: str) -> float:

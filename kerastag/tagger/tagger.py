@@ -155,7 +155,7 @@ class Tagger:
     ) -> Timeline:
         """Predict the probability of every class in every output frame of a recording, and in the recording.
 
-        The probability of a class in a frame combines the predictions for the frame and for its window; see
+        A class is as probable in a frame as both the frame and its window predict; see
         `kerastag.events.limit_framewise`. Arguments and errors are those of `tag`; a model without probabilities over
         time is a ValueError, too.
         """
