@@ -1,8 +1,10 @@
 """Log lines of TensorFlow and LiteRT, which commands keep from the terminal."""
 
 import os
+import re
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -23,6 +25,25 @@ def test_what_is_written_below_python_is_discarded_only_in_the_block(capfd):
         os.write(2, b"I0000 a line of a library\n")
     os.write(2, b"an error\n")
     assert capfd.readouterr().err == "an error\n"
+
+
+def test_threads_that_hide_lines_at_once_leave_standard_error_as_it_was(capfd):
+    is_inside, is_over = threading.Event(), threading.Event()
+
+    def hide_some_lines():
+        with hide_native_logs(re.compile(b"library: ")):
+            is_inside.set()
+            is_over.wait(10)
+
+    with hide_native_logs(re.compile(b"decoder: ")):  # ends before the block of the thread, which began in it
+        thread = threading.Thread(target=hide_some_lines)
+        thread.start()
+        is_inside.wait(10)
+        os.write(2, b"decoder: damage\nlibrary: ready\na message\n")
+    is_over.set()
+    thread.join()
+    os.write(2, b"an error\n")
+    assert capfd.readouterr().err == "a message\nan error\n"
 
 
 def test_a_closed_standard_error_stays_closed():

@@ -2,16 +2,14 @@
 
 import contextlib
 import math
-import os
 import re
-import tempfile
-import threading
 from collections.abc import Generator, Iterator
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from kerastag._native_logs import hide_native_logs
 from kerastag.audio.request import FRAMES_PER_READ, Request
 from kerastag.audio.sections import (
     UNKNOWN_FRAMES,
@@ -217,42 +215,6 @@ def _open(section: Section) -> soundfile.SoundFile:
         return _SequentialSoundFile(section)
 
 
-_hiding_lock = threading.Lock()
-_hiding: list[tuple[int, IO[bytes]]] = []  # a copy of standard error and what replaces it, while something is hidden
-_num_hiding = 0
-
-
-@contextlib.contextmanager
-def _hide_mpg123_lines(section: Section) -> Iterator[None]:
-    """Keep what mpg123, the MP3 decoder in libsndfile, writes about damage off standard error.
-
-    It writes to file descriptor 2, and libsndfile has no option against it. While it runs, in any number of threads, a
-    temporary file replaces this descriptor. What else was written there is passed on when the last thread is done,
-    milliseconds later.
-    """
-    global _num_hiding
-    if not section.is_mpeg:
-        yield
-        return
-    with _hiding_lock:
-        _num_hiding += 1
-        if _num_hiding == 1:
-            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:  # Standard error may be closed.
-                file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
-                _hiding.append((os.dup(2), file))
-                os.dup2(file.fileno(), 2)
-                stack.pop_all()
-    try:
-        yield
-    finally:
-        with _hiding_lock:
-            _num_hiding -= 1
-            if not _num_hiding and _hiding:
-                descriptor, lines = _hiding.pop()
-                os.dup2(descriptor, 2)
-                os.close(descriptor)
-                with lines:
-                    lines.seek(0)
-                    for line in lines:
-                        if not _MPG123_LINE.match(line):
-                            os.write(2, line)
+def _hide_mpg123_lines(section: Section) -> contextlib.AbstractContextManager[None]:
+    """Keep what mpg123, the MP3 decoder in libsndfile, writes about damage off standard error."""
+    return hide_native_logs(_MPG123_LINE) if section.is_mpeg else contextlib.nullcontext()
