@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kerastag.data import pack_writers
+from kerastag.data.resumable_writer import HDF5Stream
 
 
 class Killer:
@@ -21,7 +21,7 @@ class Killer:
         """Replace the writes of files that are opened by `Path.open` and of HDF5, flushes, renames and removals."""
         for name in ("fsync", "replace", "unlink", "rmdir", "mkdir"):
             setattr(os, name, self._wrap(getattr(os, name)))
-        killer, path_open, stream_write = self, Path.open, pack_writers._Stream.write
+        killer, path_open, stream_write = self, Path.open, HDF5Stream.write
 
         class CountedFile(io.FileIO):
             def write(self, data: Any) -> int:
@@ -41,7 +41,7 @@ class Killer:
             killer._step(lambda half: stream_write(stream, half), data)
             return stream_write(stream, data)
 
-        Path.open, pack_writers._Stream.write = open_counted, write_counted
+        Path.open, HDF5Stream.write = open_counted, write_counted
 
     def _step(self, write: Callable[[Any], Any] | None = None, data: Any = None) -> None:
         """Count a write, and kill the process if it is the right one; a torn write leaves its first half."""

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from kerastag.cli.parsers import add_channel_option, add_label_options, add_verb, get_label_options
@@ -51,7 +52,7 @@ def _pack_features(args: argparse.Namespace) -> None:
     reports = pack_features(args.source, args.output, splits=args.splits, skip_corrupt=args.skip_corrupt)
     for report in reports.values():
         print(report)
-        _list("skipped", report.skipped)
+        _print_skipped(report.skipped)
 
 
 def _pack_audio(args: argparse.Namespace) -> None:
@@ -69,9 +70,9 @@ def _pack_audio(args: argparse.Namespace) -> None:
         skip_corrupt=args.skip_corrupt,
     )
     print(report)
-    _list("skipped", report.skipped)
+    _print_skipped(report.skipped)
 
 
-def _list(problem: str, names: Any) -> None:
-    for name in names:
-        print(f"{problem}: {name}", file=sys.stderr)
+def _print_skipped(errors: Iterable[object]) -> None:
+    for error in errors:
+        print(f"skipped: {error}", file=sys.stderr)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
 import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, Self, cast
+from typing import Any
 
-import h5py
 import numpy as np
 
 from kerastag import audio
-from kerastag._version import __version__
 from kerastag.audio.channels import parse_channel
 from kerastag.data.audio_lists import AudioList, Recording
 from kerastag.data.packs import (
@@ -36,204 +30,14 @@ from kerastag.data.packs import (
     to_bytes_array,
     to_printable,
 )
-from kerastag.files import atomic_path, hold_lock, name_full_disk, read_json, write_json
+from kerastag.data.resumable_writer import FORMAT_VERSION, Column, ResumableWriter
 
-_FORMAT_VERSION = 1
 _CHUNK_ROWS = 1024
 _BLOCK_CLIPS = 32  # clips decoded, then written: 20 MB of ten-second clips at 32 kHz
-_BLOCK_BYTES = 1 << 24  # rows copied into the HDF5 file at a time
-_CHECKPOINT = "checkpoint.json"
 _CHECKPOINT_SECONDS = 5.0  # A checkpoint waits for the disk.
 
 
-class _Stream(io.FileIO):
-    """A file for HDF5 to write to, which stores its first write error and ignores all further writes.
-
-    HDF5 would crash on closing if a write failed.
-    """
-
-    write_error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        while rest and self.write_error is None:
-            try:
-                rest = rest[super().write(rest) :]
-            except OSError as error:
-                self.write_error = error
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.write_error = self.write_error or error
-            return size or 0
-
-
-class _Column(NamedTuple):
-    """A dataset: the shape of a row, the type, the number of rows per chunk and further options."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    chunk_rows: int
-    options: Mapping[str, Any] = MappingProxyType({})
-
-    @property
-    def row_bytes(self) -> int:
-        return self.dtype.itemsize * math.prod(self.shape)
-
-
-class _PackWriter:
-    """Base class of the writers, which can be resumed.
-
-    HDF5 cannot: a kill while it updates its index leaves a file that is damaged, or that holds the rows of other clips.
-    So rows are appended to plain files in the folder `NAME.partial`, one per column. A checkpoint flushes them to disk
-    and then replaces `checkpoint.json`, which holds the number of rows and the digests of the files up to there. The
-    next writer with the same fingerprint continues after these rows, once their digests match; if they do not, it
-    starts again. The HDF5 file is written at the end, in one go and whole or not at all, from the plain files.
-
-    `_restore` restores what a subclass passed to `_save_checkpoint`; the constructor calls it, so that a subclass sets
-    its attributes before.
-    """
-
-    def __init__(self, path: Path, columns: dict[str, _Column], fingerprint: str | None) -> None:
-        self.path, self.partial = path, path.with_name(path.name + ".partial")
-        self._columns, self._fingerprint, self._num_rows = columns, fingerprint, 0
-        self._has_checkpoint = False
-        with ExitStack() as stack:
-            stack.enter_context(hold_lock(path))
-            if not self._resume():
-                self._start()
-            self._lock = stack.pop_all()
-
-    def close(self) -> None:
-        """Close the files without finishing the pack. They stay if there is a checkpoint."""
-        self._close_files()
-        if not self._has_checkpoint:
-            shutil.rmtree(self.partial, ignore_errors=True)
-        self._lock.close()
-
-    def __len__(self) -> int:
-        return self._num_rows
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        raise NotImplementedError(f"{type(self).__name__} must define `_restore(state)`")
-
-    def _append_rows(self, *columns: np.ndarray) -> None:
-        with name_full_disk(self.partial):
-            for (key, column), values in zip(self._columns.items(), columns, strict=True):
-                content = np.ascontiguousarray(values, column.dtype).reshape(-1).view(np.uint8).data
-                self._files[key].write(content)
-                self._digests[key].update(content)
-        self._num_rows += len(columns[0])
-
-    def _save_checkpoint(self, **state: Any) -> None:
-        """Make the rows so far survive a kill, together with `state`, which holds JSON values."""
-        if self._fingerprint is None:
-            return
-        with name_full_disk(self.partial):
-            for file in self._files.values():
-                file.flush()
-                os.fsync(file.fileno())
-            types = {key: column.dtype.str for key, column in self._columns.items()}
-            digests = {key: digest.hexdigest() for key, digest in self._digests.items()}
-            state = {"fingerprint": self._fingerprint, "rows": len(self), "types": types, "digests": digests, **state}
-            write_json(self.partial / _CHECKPOINT, state)
-        self._has_checkpoint = True
-
-    @contextmanager
-    def _write_file(self, **names: Sequence[str]) -> Iterator[h5py.File]:
-        """Yield a new HDF5 file, to which the block copies the rows, and put it in its place."""
-        with name_full_disk(self.partial):
-            for file in self._files.values():
-                file.flush()
-        with atomic_path(self.path) as temporary_path, _Stream(temporary_path, "w+") as stream:
-            try:
-                with h5py.File(stream, "w") as pack:
-                    yield pack
-                    for key, values in names.items():
-                        if values:
-                            pack[key] = [_to_utf8(value) for value in values]
-                    pack.attrs.update({"format_version": _FORMAT_VERSION, "kerastag_version": __version__})
-            except (OSError, RuntimeError):
-                if stream.write_error is None:
-                    raise
-            if stream.write_error is not None:
-                raise stream.write_error
-        self._has_checkpoint = False
-
-    def _copy_rows(
-        self, file: h5py.File, order: np.ndarray | None = None, on_block: Callable[..., object] | None = None
-    ) -> None:
-        """Create the datasets from the plain files, with the rows in another order on request, in constant memory."""
-        for key, (shape, dtype, chunk_rows, options) in self._columns.items():
-            sizes = {"maxshape": (None, *shape), "chunks": (chunk_rows, *shape)}
-            file.create_dataset(key, (len(self), *shape), dtype, **sizes, **options)
-        step = max(1, _BLOCK_BYTES // sum(column.row_bytes for column in self._columns.values()))
-        for start in range(0, len(self), step):
-            block = slice(start, min(start + step, len(self)))
-            values = []
-            for key, column in self._columns.items():  # Mapped again for every block, to release the memory.
-                rows = np.memmap(self._files[key].name, column.dtype, "r", shape=(len(self), *column.shape))
-                values.append(rows[block if order is None else order[block]])
-                file[key][block] = values[-1]
-            if on_block is not None:
-                on_block(*values)
-
-    def _resume(self) -> bool:
-        """Open the files of an interrupted writer and return True, or return False if they are of no use."""
-        self._files: dict[str, BinaryIO] = {}
-        self._digests: dict[str, Any] = {}
-        if self._fingerprint is None:
-            return False
-        columns = dict(self._columns)
-        try:
-            state = read_json(self.partial / _CHECKPOINT)
-            if state["fingerprint"] != self._fingerprint:
-                raise ValueError("the rows come from another source")
-            for key, column in self._columns.items():
-                self._columns[key] = column._replace(dtype=np.dtype(state["types"][key]))
-                self._open_file(key, "r+b")
-                self._digests[key] = _hash_start(self._files[key], state["rows"] * self._columns[key].row_bytes)
-                if self._digests[key].hexdigest() != state["digests"][key]:
-                    raise ValueError("rows are damaged")
-                self._files[key].truncate()
-            self._restore(state)
-        except Exception:  # A kill or a full disk can leave anything behind; the rows can always be read again.
-            self._close_files()
-            self._columns = columns
-            return False
-        self._num_rows, self._has_checkpoint = state["rows"], True
-        return True
-
-    def _start(self) -> None:
-        if self.partial.is_dir():
-            shutil.rmtree(self.partial)
-        self.partial.unlink(missing_ok=True)  # written by version 0.1.0
-        self.partial.mkdir()
-        for key in self._columns:
-            self._open_file(key, "w+b")
-            self._digests[key] = hashlib.sha256()
-
-    def _open_file(self, key: str, mode: str) -> None:
-        # The type is in the name: a column whose type changes gets a new file, and the checkpoint keeps the old one.
-        path = self.partial / f"{key}.{self._columns[key].dtype.str[1:]}"
-        self._files[key] = cast(BinaryIO, path.open(mode))
-
-    def _close_files(self) -> None:
-        for file in self._files.values():
-            with suppress(OSError):  # What cannot be written any more is not in the checkpoint either.
-                file.close()
-
-
-class FeaturePackWriter(_PackWriter):
+class FeaturePackWriter(ResumableWriter):
     """Writer of a pack of embeddings, batch by batch.
 
     The rows are collected in the folder `NAME.h5.partial`, from which `finish` writes the pack. After `checkpoint`, a
@@ -275,10 +79,10 @@ class FeaturePackWriter(_PackWriter):
         self._attributes = dict(attributes or {})
         self._sources: list[tuple[str, int]] = []  # name of each finished source file, and the row at which it ends
         columns = {
-            "x": _Column(self._shape, self._dtype, 64),
-            "num_segments": _Column((), np.dtype(np.uint8), _CHUNK_ROWS),
-            "y": _Column((num_classes,), np.dtype(bool), _CHUNK_ROWS, {"compression": "gzip", "compression_opts": 1}),
-            "video_id_list": _Column((), np.dtype("S11"), _CHUNK_ROWS),
+            "x": Column(self._shape, self._dtype, 64),
+            "num_segments": Column((), np.dtype(np.uint8), _CHUNK_ROWS),
+            "y": Column((num_classes,), np.dtype(bool), _CHUNK_ROWS, {"compression": "gzip", "compression_opts": 1}),
+            "video_id_list": Column((), np.dtype("S11"), _CHUNK_ROWS),
         }
         super().__init__(Path(path), columns, fingerprint)
         self.resumed_files = len(self._sources)
@@ -320,7 +124,7 @@ class FeaturePackWriter(_PackWriter):
                 f"received: {num_segments.min()} to {num_segments.max()}"
             )
         if ids.dtype.itemsize > self._columns["video_id_list"].dtype.itemsize:
-            self._widen_ids(ids.dtype)
+            self._convert_column("video_id_list", ids.dtype)
         self._append_rows(x, num_segments, targets, ids)
 
     def mark_file_end(self, name: str, rows: int) -> None:
@@ -344,19 +148,6 @@ class FeaturePackWriter(_PackWriter):
     def _restore(self, state: dict[str, Any]) -> None:
         sources = [(name, rows) for name, rows in state["sources"]]
         self.skipped, self._sources = state["skipped"], sources
-
-    def _widen_ids(self, dtype: np.dtype) -> None:
-        key = "video_id_list"
-        column, old_file = self._columns[key], self._files[key]
-        self._columns[key] = column._replace(dtype=dtype)
-        with name_full_disk(self.partial):
-            self._open_file(key, "w+b")
-            old_file.seek(0)
-            while content := old_file.read(_CHUNK_ROWS * column.row_bytes):
-                self._files[key].write(np.frombuffer(content, column.dtype).astype(dtype).tobytes())
-            old_file.close()
-            self._files[key].seek(0)
-        self._digests[key] = _hash_start(self._files[key], len(self) * dtype.itemsize)
 
     def _sort_rows(self) -> np.ndarray | None:
         """Return the rows in the order of the names of their source files; None if they are in this order."""
@@ -437,24 +228,6 @@ class _PackDigest:
         return hashlib.sha256(b"".join(column.digest() for column in self._columns)).hexdigest()
 
 
-def _hash_start(file: BinaryIO, size: int) -> Any:
-    """Return the SHA-256 of the first bytes of a file, and leave its position after them."""
-    digest = hashlib.sha256()
-    while size:
-        block = file.read(min(size, 1 << 20))
-        if not block:
-            raise ValueError("rows are missing")
-        digest.update(block)
-        size -= len(block)
-    file.seek(file.tell())  # A file that is read and written needs a seek in between.
-    return digest
-
-
-def _to_utf8(text: str) -> str:
-    """Escape what HDF5 cannot store of a file name: NUL characters and bytes that are not UTF-8."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
-
-
 @dataclass(frozen=True)
 class AudioPackReport:
     """Counts of a pack of waveforms that was written.
@@ -525,7 +298,7 @@ def pack_audio(
 
     channel = parse_channel(channel)
     samples = round(clip_seconds * sample_rate)
-    settings = f"{_FORMAT_VERSION} {sample_rate} {samples} {channel} {skip_corrupt} {recordings.labels}"
+    settings = f"{FORMAT_VERSION} {sample_rate} {samples} {channel} {skip_corrupt} {recordings.labels}"
     digest = hashlib.sha256(settings.encode())
     for recording in recordings.recordings:
         with suppress(OSError):  # A file that has vanished raises an error when it is loaded.
@@ -606,7 +379,7 @@ def convert_to_int16(waveform: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(waveform, -1, 1) * np.float32(32_767)).astype(np.int16)
 
 
-class _AudioPackWriter(_PackWriter):
+class _AudioPackWriter(ResumableWriter):
     """Writer of a pack of waveforms, with `samples` samples per clip of `recordings`."""
 
     def __init__(
@@ -618,10 +391,10 @@ class _AudioPackWriter(_PackWriter):
         self._next_checkpoint = time.monotonic() + _CHECKPOINT_SECONDS
         id_bytes = max(len(os.fsencode(recording.name)) for recording in recordings.recordings)
         columns = {
-            "audio_name": _Column((), np.dtype(f"S{id_bytes}"), _CHUNK_ROWS),
-            "waveform": _Column((samples,), np.dtype(np.int16), 1),  # Training reads rows in random order.
-            "target": _Column((len(recordings.labels),), np.dtype(bool), _CHUNK_ROWS),
-            "num_samples": _Column((), np.dtype(np.int32), _CHUNK_ROWS),
+            "audio_name": Column((), np.dtype(f"S{id_bytes}"), _CHUNK_ROWS),
+            "waveform": Column((samples,), np.dtype(np.int16), 1),  # Training reads rows in random order.
+            "target": Column((len(recordings.labels),), np.dtype(bool), _CHUNK_ROWS),
+            "num_samples": Column((), np.dtype(np.int32), _CHUNK_ROWS),
         }
         super().__init__(path, columns, fingerprint)
 
