@@ -70,7 +70,7 @@ class LabelRow:
         labels: Names or identifiers of classes; none where a recording or part has no label.
         onset: Start of the labeled part, seconds; None for the whole recording.
         offset: End of the labeled part, seconds, above `onset`.
-        fold: Fold of a cross-validation; empty if there is none.
+        fold: Fold of a cross-validation; may be empty.
     """
 
     place: str
@@ -123,7 +123,7 @@ class RecordingIndex:
         self._exact = {_normalize(name): number for number, name in enumerate(self._names)}
 
     def find(self, name: str) -> int | None:
-        """Return the number of the recording with this name; None if there is none, a ValueError if there are several.
+        """Return the number of the recording with this name, or None; several of that name are a ValueError.
 
         Folders of the computer that wrote the table are ignored in an absolute path, but in no other one.
         """

@@ -97,8 +97,8 @@ def test_a_command_in_the_documentation_exists(document, command):
         return
     assert verb in VERBS
     options = known_options(verb, arguments)
-    given = {argument.split("=")[0] for argument in normalize_options(arguments) if argument[:2] == "--" != argument}
-    assert given <= options, given - options
+    used = {argument.split("=")[0] for argument in normalize_options(arguments) if argument[:2] == "--" != argument}
+    assert used <= options, used - options
 
 
 def test_every_option_of_tag_is_in_a_command_of_its_page():

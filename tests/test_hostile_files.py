@@ -1,4 +1,4 @@
-"""Hostile and damaged files, as `make faults` tries them: a failure is counted, and there is none."""
+"""Hostile and damaged files, as `make faults` tries them, without a failure."""
 
 import os
 import subprocess

@@ -52,7 +52,7 @@ def run(quick: bool) -> Iterator[_Row]:
 
 
 def _try(test: str, tries: Iterator[Callable[[], None]] | list[Callable[[], None]]) -> _Row:
-    """Count the tries that raise an error; an AssertionError says what was wrong."""
+    """Count the tries that raise an error; the message of an AssertionError describes the failure."""
     count, reasons = 0, []
     for attempt in tries:
         count += 1

@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["CANCELLATION", "ChannelMixer", "parse_channel"]
 
 CANCELLATION = "its channels cancel each other, and their mean is silent or weak; choose a `channel`, such as left"
-"""What to tell about a recording or a stream whose channels cancel each other."""
+"""Warning about a recording or a stream whose channels cancel each other."""
 
 _NUMBERS = {"left": 1, "right": 2}
 _MIN_VARIANCE = 1e-8  # -80 dB of full scale; the channels of a quiet room may well cancel each other

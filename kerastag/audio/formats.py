@@ -34,9 +34,8 @@ def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     def warn_unreadable(error: OSError) -> None:
         warnings.warn(f"{error.filename}: cannot be read ({error.strerror})", AudioWarning, stacklevel=2)
 
-    identities: dict[str, tuple[tuple[int, int], ...]] = {
-        str(root): (_identify(root),)
-    }  # of every folder on the way from the root
+    # Of the folders to visit, with those of the folders above them.
+    identities: dict[str, tuple[tuple[int, int], ...]] = {str(root): (_identify(root),)}
     for parent, folders, names in os.walk(root, onerror=warn_unreadable, followlinks=True):
         ancestors = identities.pop(parent)
         names = [name for name in names if not name.startswith(".")]

@@ -232,7 +232,9 @@ def test_damage_in_the_middle_costs_only_the_middle(tmp_path, kind, damage, capf
     waveform = load(tmp_path, damage(content, len(content) // 4), warning)
     assert len(whole) - seconds_lost * RATE < len(waveform) < len(whole) + 0.1 * RATE
     np.testing.assert_allclose(waveform[: 3 * RATE // 2], whole[: 3 * RATE // 2], atol=1e-6)
-    end = whole[-3 * RATE : -RATE]  # The frames of an MP3 after damage have no header that tells what to cut off.
+    end = whole[
+        -3 * RATE : -RATE
+    ]  # An MP3 that begins after damage has no header with the number of samples to cut off.
     products = np.correlate(waveform[-4 * RATE :], end)
     assert products.max() > 0.99 * (end @ end)
     assert capfd.readouterr() == ("", "")  # libmpg123 writes to file descriptor 2
