@@ -6,8 +6,8 @@ ESC-10 has one folder per class, with Ogg files whose names begin with their fol
 Soundscapes are mixed from folds 1 to 4 for training (nine tenths of the recordings) and for the thresholds (one tenth),
 and from fold 5 for evaluation. Those for training and for the thresholds have up to three synthetic sounds of no class
 (`kerastag.data.OtherSounds`), and four tenths of them have nothing else, from which the model learns to claim none
-of its classes. Thresholds maximize segment F1 and are then raised until a class is claimed in at most one of 1,080 clips
-of other sounds; false alarms are counted on 1,080 further ones. `gl_at` trains both streams with the overlay
+of its classes. Thresholds maximize segment F1 and are then raised until a class is claimed in at most one of 1,080
+clips of other sounds; false alarms are counted on 1,080 further ones. `gl_at` trains both streams with the overlay
 `recipes/esc10.toml` from the published weights `mn04_as`, which know sounds of every kind: from scratch, the same data
 gave 0.74 mAP, and real speech was a dog. The target `tflite_runtime` exports 8-bit weights for both interpreters.
 Finished steps in FOLDER are skipped, and an interrupted training is resumed. `--smoke` runs all steps in small and

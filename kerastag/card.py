@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from kerastag.files import atomic_path, write_bytes
+from kerastag.files import atomic_path, hash_first_bytes, write_bytes
 from kerastag.labels import LabelSet
 
 __all__ = ["MEMBER", "Card", "write_card"]
@@ -209,9 +208,8 @@ def write_card(path: str | Path, card: Card) -> None:
         if not is_zip and not is_tflite:
             raise ValueError(f"{path}: must be a .keras or .tflite file; received: another format")
         if is_tflite:
-            values[_DIGEST] = _compute_digest(
-                source, _find_archive(source) if is_zip else os.fstat(source.fileno()).st_size
-            )
+            size = _find_archive(source) if is_zip else os.fstat(source.fileno()).st_size
+            values[_DIGEST] = hash_first_bytes(source, size).hexdigest()
         content = _format_json(values)
         with atomic_path(path) as temporary_path, temporary_path.open("w+b") as target:
             if is_zip:
@@ -267,7 +265,7 @@ def _read_content(path: Path) -> tuple[bytes, str | None]:
                     raise ValueError(f"card `{MEMBER}` must be stored or deflated; received: another method")
                 with archive.open(member) as file:
                     content = _read_limited(file)
-            return content, _compute_digest(source, _find_archive(source)) if is_tflite else None
+            return content, hash_first_bytes(source, _find_archive(source)).hexdigest() if is_tflite else None
     except FileNotFoundError:
         raise
     except ValueError as error:
@@ -292,15 +290,6 @@ def _find_archive(file: BinaryIO) -> int:
     """Return the position of the first member of a zip archive, where the bytes before the archive end."""
     with zipfile.ZipFile(file) as archive:
         return min((member.header_offset for member in archive.infolist()), default=0)
-
-
-def _compute_digest(file: BinaryIO, size: int) -> str:
-    digest = hashlib.sha256()
-    file.seek(0)
-    while size > 0 and (block := file.read(min(size, 2**20))):
-        digest.update(block)
-        size -= len(block)
-    return digest.hexdigest()
 
 
 def _format_json(values: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import http.client
 import json
 import os
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerastag.files import atomic_path, hold_lock, move_file, name_full_disk, read_json, write_json
+from kerastag.files import atomic_path, compute_digest, hold_lock, move_file, name_full_disk, read_json, write_json
 
 __all__ = ["FILES", "DownloadError", "PublicFile", "fetch", "get_cache_folder"]
 
@@ -73,7 +72,7 @@ class PublicFile:
         if self.size is not None and (size := path.stat().st_size) != self.size:
             return f"size{of_name} must be {self.size} bytes; received: {size}"
         for algorithm, expected in (("SHA-256", self.sha256), ("MD5", self.md5)):
-            if expected and (received := _compute_digest(path, algorithm)) != expected:
+            if expected and (received := compute_digest(path, algorithm.lower().replace("-", ""))) != expected:
                 return f"{algorithm}{of_name} must be {expected}; received: {received}"
         if not (self.sha256 or self.md5 or _is_of_kind(path, self.file_name)):
             with path.open("rb") as file:
@@ -333,11 +332,6 @@ def _describe_failure(error: Exception) -> _FailedAttempt:
     if isinstance(error, urllib.error.URLError):
         return _FailedAttempt(f"no connection ({reason}); a local copy can be used with `--from FILE`")
     return _FailedAttempt(str(reason) or type(reason).__name__)
-
-
-def _compute_digest(path: Path, name: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, name.lower().replace("-", "")).hexdigest()
 
 
 _KINDS = {

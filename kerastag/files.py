@@ -12,6 +12,7 @@ the operating system releases when the process ends, however it ends.
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -22,7 +23,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 if sys.platform == "win32":
     import msvcrt
@@ -31,7 +32,9 @@ else:
 
 __all__ = [
     "atomic_path",
+    "compute_digest",
     "format_csv",
+    "hash_first_bytes",
     "hold_lock",
     "is_temporary",
     "move_file",
@@ -244,6 +247,26 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
     # zipfile, zlib, NumPy and its parser of headers raise errors of many types.
     except Exception as error:
         raise ValueError(f"{path}: not a complete .npz file ({str(error) or type(error).__name__})") from error
+
+
+def compute_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
+    """Compute the digest of a file, as hexadecimal digits, with an algorithm of `hashlib`."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def hash_first_bytes(file: BinaryIO, size: int) -> Any:
+    """Return the SHA-256 object of `hashlib` for the first `size` bytes of an open file, or for all if there are fewer.
+
+    The next read or write continues after them.
+    """
+    digest, rest = hashlib.sha256(), size
+    file.seek(0)
+    while rest > 0 and (block := file.read(min(rest, 1 << 20))):
+        digest.update(block)
+        rest -= len(block)
+    file.seek(file.tell())  # A file that is read and written needs a seek in between.
+    return digest
 
 
 def remove_stale_files(folder: str | os.PathLike[str]) -> None:

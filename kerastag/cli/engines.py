@@ -1,6 +1,5 @@
 """The engine that runs a model: Keras, or LiteRT, for which published weights are exported once."""
 
-import hashlib
 import importlib.util
 import os
 import subprocess
@@ -70,7 +69,7 @@ def _is_installed(package: str) -> bool:
 def _export(preset: str, weights: str) -> Path:
     """Export published weights, unless another process has just done it."""
     from kerastag.fetch import fetch
-    from kerastag.files import hold_lock, write_json
+    from kerastag.files import compute_digest, hold_lock, write_json
 
     fetch(weights)
     path, record_path = _get_paths(preset)
@@ -92,17 +91,17 @@ def _export(preset: str, weights: str) -> Path:
         if result.returncode:
             reason = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
             raise ValueError(f"{preset}: cannot be exported, but `--engine keras` may run it ({reason})")
-        write_json(record_path, {**_describe(weights), "file": _compute_sha256(path)})
+        write_json(record_path, {**_describe(weights), "file": compute_digest(path)})
     return path
 
 
 def _find_export(preset: str, weights: str) -> Path | None:
     """Return the path of an export, if it is whole, of these weights and by this version of kerastag."""
-    from kerastag.files import read_json
+    from kerastag.files import compute_digest, read_json
 
     path, record_path = _get_paths(preset)
     try:
-        is_current = read_json(record_path) == {**_describe(weights), "file": _compute_sha256(path)}
+        is_current = read_json(record_path) == {**_describe(weights), "file": compute_digest(path)}
     except (OSError, ValueError):
         return None
     return path if is_current else None
@@ -117,14 +116,10 @@ def _get_paths(preset: str) -> tuple[Path, Path]:
 
 def _describe(weights: str) -> dict[str, Any]:
     from kerastag.fetch import FILES, get_cache_folder
+    from kerastag.files import compute_digest
 
-    digest = _compute_sha256(get_cache_folder() / FILES[weights].file_name)
+    digest = compute_digest(get_cache_folder() / FILES[weights].file_name)
     return {"format": _FORMAT, "kerastag": __version__, "weights": digest}
-
-
-def _compute_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _log(line: str) -> None:

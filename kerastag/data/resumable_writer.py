@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from kerastag._version import __version__
-from kerastag.files import atomic_path, hold_lock, name_full_disk, read_json, write_json
+from kerastag.files import atomic_path, hash_first_bytes, hold_lock, name_full_disk, read_json, write_json
 
 __all__ = ["FORMAT_VERSION", "Column", "HDF5Stream", "ResumableWriter"]
 
@@ -139,8 +139,7 @@ class ResumableWriter:
             while content := old_file.read(_ROWS_PER_READ * column.row_bytes):
                 self._files[key].write(np.frombuffer(content, column.dtype).astype(dtype).tobytes())
             old_file.close()
-            self._files[key].seek(0)
-        self._digests[key] = _hash_start(self._files[key], len(self) * dtype.itemsize)
+        self._digests[key] = hash_first_bytes(self._files[key], len(self) * dtype.itemsize)
 
     @contextmanager
     def _write_file(self, **names: Sequence[str]) -> Iterator[h5py.File]:
@@ -195,7 +194,7 @@ class ResumableWriter:
             for key, column in self._columns.items():
                 self._columns[key] = column._replace(dtype=np.dtype(state["types"][key]))
                 self._open_file(key, "r+b")
-                self._digests[key] = _hash_start(self._files[key], state["rows"] * self._columns[key].row_bytes)
+                self._digests[key] = hash_first_bytes(self._files[key], state["rows"] * self._columns[key].row_bytes)
                 if self._digests[key].hexdigest() != state["digests"][key]:
                     raise ValueError("rows are damaged")
                 self._files[key].truncate()
@@ -225,19 +224,6 @@ class ResumableWriter:
         for file in self._files.values():
             with suppress(OSError):  # What cannot be written any more is not in the checkpoint either.
                 file.close()
-
-
-def _hash_start(file: BinaryIO, size: int) -> Any:
-    """Return the SHA-256 of the first bytes of a file, and leave its position after them."""
-    digest = hashlib.sha256()
-    while size:
-        block = file.read(min(size, 1 << 20))
-        if not block:
-            raise ValueError("rows are missing")
-        digest.update(block)
-        size -= len(block)
-    file.seek(file.tell())  # A file that is read and written needs a seek in between.
-    return digest
 
 
 def _to_utf8(text: str) -> str:
