@@ -115,8 +115,10 @@ def test_a_run_on_recordings_ends_like_one_on_the_pack(packs, recordings, tmp_pa
     short = ("--steps", "3", "--batch-size", "4", "--checkpoints", "1", "--spec-augment", "false")
     for decoder in ("pack", "tfio"):
         assert run(packs, recordings, tmp_path / decoder, *short, "--decoder", decoder) == 0
-        losses[decoder] = float((tmp_path / decoder / "log.csv").read_text().splitlines()[-1].split(",")[1])
-        assert json.loads((tmp_path / decoder / "config.json").read_text())["decoder"] == decoder
+        losses[decoder] = float(
+            (tmp_path / decoder / "log.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")[1]
+        )
+        assert json.loads((tmp_path / decoder / "config.json").read_text(encoding="utf-8"))["decoder"] == decoder
     assert losses["tfio"] == pytest.approx(losses["pack"], rel=0.05)
 
 
