@@ -1,13 +1,12 @@
 """The results of a run: thresholds, metrics by class, confusions, and the tables for people."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerastag._config_parser import make_config_parser, parse_config
 from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
 from kerastag.custom.clips import Clips, load_clips, read_windows
@@ -50,7 +49,7 @@ def evaluate_custom_run(path: str | Path) -> Metrics:
     """
     folder = RunFolder.open(path)
     saved_metrics = folder.metrics()
-    config = _read_config(folder)
+    config = folder.read_config(CustomConfig)
     card = Card.read(folder.model_path)
     clips = load_clips(replace(config, folds=0), card.sample_rate)  # all recordings, whatever their folds
     clips = clips.select(clips.recordings)
@@ -179,17 +178,6 @@ def format_results(folder: RunFolder) -> str:
     metrics = Metrics.from_dict(folder.metrics()["metrics"])
     tables = [folder.read_text("table.md"), folder.read_text("classes.csv")]
     return "\n".join([*tables, parts, f"run folder: {folder.path}", metrics.format_line()])
-
-
-def _read_config(folder: RunFolder) -> CustomConfig:
-    names = {field.name for field in fields(CustomConfig)} & folder.config.keys()
-    path, values = folder.path / "config.json", {name: folder.config[name] for name in names}
-    parser = make_config_parser("kerastag custom", "", CustomConfig, "")
-    parsed = parse_config(parser, [], CustomConfig, [(path, values)])
-    try:
-        return CustomConfig(**parsed)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _predict_readable(

@@ -107,8 +107,7 @@ class RunFolder:
         Raises:
             ValueError: A value has another type than its field, or is out of range.
         """
-        file = self.path / "config.json"
-        file = file if file.is_file() else self.path / "settings.json"
+        file = _find_config(self.path)
         names = {field.name for field in fields(config_class)} & self.config.keys()
         hints = get_type_hints(config_class)
         for name in names:
@@ -137,7 +136,7 @@ class RunFolder:
         path = Path(path)
         values = _plain_values(config)
         remove_stale_files(path)
-        if (path / "config.json").exists() or (path / "settings.json").exists():
+        if _find_config(path).exists():
             _check_same_run(cls.open(path), system, config)
         elif path.is_dir() and not all(is_temporary(entry) for entry in path.iterdir()):
             raise ValueError(f"{path}: `run_dir` must be a run folder or an empty folder; it holds other files")
@@ -154,9 +153,7 @@ class RunFolder:
             ValueError: `config.json` is damaged, or of a newer format.
         """
         path = Path(path)
-        file = path / "config.json"
-        if not file.is_file() and (path / "settings.json").is_file():
-            file = path / "settings.json"
+        file = _find_config(path)
         if not file.is_file():
             raise FileNotFoundError(f"{path}: not a run folder (no config.json)")
         values = read_json(file)
@@ -305,6 +302,12 @@ class RunFolder:
         for name, text in {"classes_csv": classes, "table_md": table, **files}.items():
             write_text(self.path / name.replace("_", "."), text)
         write_json(self.path / "metrics.json", metrics)
+
+
+def _find_config(path: Path) -> Path:
+    """Return the path of the configuration of a run, which was called `settings.json` before version 0.1."""
+    file, old_file = path / "config.json", path / "settings.json"
+    return old_file if old_file.is_file() and not file.is_file() else file
 
 
 def embedding_card(labels: LabelSet, *, num_segments: int = 10, origin: str, versions: Mapping[str, str]) -> Card:
