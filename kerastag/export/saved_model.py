@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from kerastag.export.preparation import PreparedModel
+from kerastag.export.warmup import write_warmup_requests
 
 __all__ = ["find_next_version", "load_saved_model", "write_saved_model"]
 
@@ -22,7 +23,8 @@ def write_saved_model(prepared: PreparedModel, folder: Path) -> None:
     Each signature takes a batch of any size and returns a dictionary of the outputs of the model. `serving_default` and
     the signature with the name of the input (`waveform` or `embedding`) take clips of any length. `wav_bytes` takes the
     contents of WAV files `(batch,)`, averages their channels, resamples them, and pads them with zeros to the window of
-    the card; longer files are an error. Models of embeddings have no `wav_bytes`.
+    the card; longer files are an error. Models of embeddings have no `wav_bytes`. TensorFlow Serving runs the warm-up
+    requests in the folder when it loads the model.
     """
     import tensorflow as tf
 
@@ -41,6 +43,7 @@ def write_saved_model(prepared: PreparedModel, folder: Path) -> None:
             input_signature=[tf.TensorSpec((None,), tf.string, name="wav_bytes")],
         )
     archive.write_out(str(folder), verbose=False)
+    write_warmup_requests(prepared, folder)
 
 
 def load_saved_model(folder: Path, input_name: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
