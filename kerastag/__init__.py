@@ -14,6 +14,7 @@ from kerastag._version import __version__
 
 if TYPE_CHECKING:
     from kerastag import (
+        archive,
         audio,
         custom,
         data,
@@ -37,6 +38,7 @@ __all__ = [
     "LabelSet",
     "Tagger",
     "__version__",
+    "archive",
     "audio",
     "custom",
     "data",

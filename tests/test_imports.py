@@ -32,7 +32,7 @@ LIGHT_IMPORTS = (
 )
 HAS_JAX = importlib.util.find_spec("jax") is not None
 # Packages that are needed only with an extra.
-OPTIONAL = ("tensorflow", "tensorflow_io", "jax", "ai_edge_litert", "tflite_runtime", "shtab")
+OPTIONAL = ("tensorflow", "tensorflow_io", "jax", "ai_edge_litert", "tflite_runtime", "shtab", "pyarrow")
 
 
 def find_modules() -> dict[str, Path]:

@@ -1,0 +1,12 @@
+"""Archives: the tags, events and embeddings of a million recordings as Parquet, on one machine or on a cluster.
+
+Public names are imported when they are first used, since pyarrow is needed only here.
+"""
+
+from kerastag._lazy import attach
+
+_NAMES_OF_MODULE = {
+    "tables": ("FORMAT", "TABLES", "get_schema", "list_parts"),
+}
+
+__getattr__, __dir__, __all__ = attach(__name__, _NAMES_OF_MODULE)
