@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from kerastag.audio.request import FRAMES_PER_READ, Request
+from kerastag.audio.request import FRAMES_PER_READ, Request, UnsupportedAudioError
 
 # Audio containers only: playlists, image sequences and scripts would make ffmpeg open other files.
 _FFMPEG_FORMATS = (
@@ -41,9 +41,9 @@ def decode_with_ffmpeg(request: Request, ffmpeg: str, reason: str) -> Iterator[t
         messages = log.read(10_000).decode(errors="replace").strip().splitlines() or ["no samples"]
     message = re.sub(r"^\[.*?\] |file:", "", messages[0]).replace(str(request.path), request.name)
     if lacks_audio_track(messages):
-        raise ValueError(f"{request.name}: no audio track")
+        raise UnsupportedAudioError(f"{request.name}: no audio track")
     if not has_samples:
-        raise ValueError(
+        raise UnsupportedAudioError(
             f"{request.name}: must be audio with at least one sample; received: content that neither libsndfile "
             f"({reason}) nor ffmpeg ({message}) can decode"
         )

@@ -4,11 +4,12 @@ import os
 import unicodedata
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kerastag.audio.request import AudioWarning
 
-__all__ = ["AUDIO_EXTENSIONS", "find_audio_files", "resolve_listed_path"]
+__all__ = ["AUDIO_EXTENSIONS", "find_audio_files", "is_audio_name", "resolve_listed_path", "scan_files"]
 
 _EXTENSIONS = """
 wav wave bwf rf64 bw64 w64 aif aiff aifc au snd caf flac ogg oga ogx opus spx mp1 mp2 mp3 mpga
@@ -27,37 +28,65 @@ def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     Symbolic links are followed, except to a folder that contains the link. Hidden files and folders are skipped. One
     `AudioWarning` counts the files with other extensions, and another one names each folder that cannot be read.
     """
-    root = Path(folder)
     paths: list[Path] = []
     other_extensions: Counter[str] = Counter()
 
     def warn_unreadable(error: OSError) -> None:
         warnings.warn(f"{error.filename}: cannot be read ({error.strerror})", AudioWarning, stacklevel=2)
 
-    # Of the folders to visit, with those of the folders above them.
-    identities: dict[str, tuple[tuple[int, int], ...]] = {str(root): (_identify(root),)}
-    for parent, folders, names in os.walk(root, onerror=warn_unreadable, followlinks=True):
-        ancestors = identities.pop(parent)
-        names = [name for name in names if not name.startswith(".")]
-        for name in [name for name in folders if not name.startswith(".")]:
-            subfolder = os.path.join(parent, name)  # noqa: PTH118
-            identity = _identify(Path(subfolder))
-            if identity not in ancestors:
-                identities[subfolder] = (*ancestors, identity)
-        folders[:] = [name for name in folders if os.path.join(parent, name) in identities]  # noqa: PTH118
-        relative = Path(parent).relative_to(root)
-        for path in (relative / name for name in names):
-            if path.suffix.lower() in AUDIO_EXTENSIONS:
-                paths.append(path)
-            else:
-                other_extensions[path.suffix.lower() or "without an extension"] += 1
+    for name, _ in scan_files(folder, warn_unreadable):
+        path = Path(name)
+        if is_audio_name(name):
+            paths.append(path)
+        else:
+            other_extensions[path.suffix.lower() or "without an extension"] += 1
     if count := other_extensions.total():
         most_common = [f"{number} {name}" for name, number in sorted(other_extensions.items(), key=_by_number)]
         if len(most_common) > _MAX_LISTED_EXTENSIONS:
             most_common[_MAX_LISTED_EXTENSIONS:] = ["…"]
         noun = "file" if count == 1 else "files"
-        warnings.warn(f"{root}: {count} {noun} passed over: {', '.join(most_common)}", AudioWarning, stacklevel=2)
+        warnings.warn(
+            f"{Path(folder)}: {count} {noun} passed over: {', '.join(most_common)}", AudioWarning, stacklevel=2
+        )
     return sorted(paths, key=Path.as_posix)
+
+
+def is_audio_name(name: str) -> bool:
+    """Return whether the name of a file has one of `AUDIO_EXTENSIONS`."""
+    stem, dot, extension = name.rpartition("/")[2].rpartition(".")
+    return bool(stem) and f"{dot}{extension.lower()}" in AUDIO_EXTENSIONS
+
+
+def scan_files(
+    folder: str | os.PathLike[str], report_error: Callable[[OSError], object]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Scan a folder and the folders below it; a million files take seconds.
+
+    Args:
+        folder: Folder to scan.
+        report_error: Function that takes the error of a folder that cannot be read.
+
+    Yields:
+        Relative path of each file that is not hidden, with forward slashes, and its entry, in any order. Symbolic links
+        are followed, except to a folder that contains the link.
+    """
+    root = os.fspath(folder)
+    # Each folder to scan, with the prefix of its names and the identities of the folders above it.
+    stack: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(root, "", (_identify(Path(root)),))]
+    while stack:
+        parent, prefix, ancestors = stack.pop()
+        try:
+            entries = list(os.scandir(parent))
+        except OSError as error:
+            report_error(error)
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not _is_folder(entry):
+                yield prefix + entry.name, entry
+            elif (identity := _identify(Path(entry.path))) not in ancestors:
+                stack.append((entry.path, f"{prefix}{entry.name}/", (*ancestors, identity)))
 
 
 def resolve_listed_path(root: str | os.PathLike[str], name: str) -> Path:
@@ -85,6 +114,13 @@ def resolve_listed_path(root: str | os.PathLike[str], name: str) -> Path:
         if path.exists():
             break
     return Path(os.path.normpath(path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _identify(folder: Path) -> tuple[int, int]:

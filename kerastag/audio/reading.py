@@ -18,7 +18,7 @@ from kerastag.audio.channels import CANCELLATION, ChannelMixer, compute_energies
 from kerastag.audio.ffmpeg import decode_with_ffmpeg
 from kerastag.audio.levels import check_samples, measure_levels
 from kerastag.audio.libsndfile import DecodingError, decode_with_libsndfile
-from kerastag.audio.request import Request, check_sample_rate, convert_to_samples
+from kerastag.audio.request import Request, UnsupportedAudioError, check_sample_rate, convert_to_samples
 
 
 class AudioWindow(NamedTuple):
@@ -105,7 +105,7 @@ def read_blocks(
 
 
 def read_windows(
-    source: str | os.PathLike[str] | np.ndarray,
+    source: str | os.PathLike[str] | np.ndarray | Iterator[np.ndarray],
     sample_rate: int,
     window_seconds: float,
     hop_seconds: float | None = None,
@@ -117,7 +117,7 @@ def read_windows(
     one, so every sample is covered where the hop is not longer than the window.
 
     Args:
-        source: Path of an audio file, or a float waveform `(samples,)` at `sample_rate`.
+        source: Path of an audio file, a float waveform `(samples,)` at `sample_rate`, or an iterator over its blocks.
         sample_rate: Sample rate of the windows, 1,000 to 1,000,000 Hz.
         window_seconds: Length of a window, at least one sample.
         hop_seconds: Distance from the start of a window to the start of the next, at least one sample; None is
@@ -137,7 +137,9 @@ def read_windows(
     hop = convert_to_samples("hop_seconds", window_seconds if hop_seconds is None else hop_seconds, sample_rate)
     if isinstance(source, np.ndarray):
         measure_levels(source)
-        return _split_into_windows(iter([source.astype(np.float32, copy=False)]), sample_rate, length, hop)
+        source = iter([source.astype(np.float32, copy=False)])
+    if isinstance(source, Iterator):
+        return _split_into_windows(source, sample_rate, length, hop)
     return _split_into_windows(read_blocks(source, sample_rate, channel=channel), sample_rate, length, hop)
 
 
@@ -281,7 +283,7 @@ def _decode(request: Request) -> Iterator[tuple[int, np.ndarray]]:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{request.name}: must be a regular file; received: a folder, pipe or device")
     if not status.st_size:
-        raise ValueError(f"{request.name}: must be audio; received: an empty file")
+        raise UnsupportedAudioError(f"{request.name}: must be audio; received: an empty file")
     try:
         yield from decode_with_libsndfile(request)
         return
@@ -289,7 +291,7 @@ def _decode(request: Request) -> Iterator[tuple[int, np.ndarray]]:
         reason = str(error)
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
-        raise ValueError(
+        raise UnsupportedAudioError(
             f"{request.name}: must be audio that libsndfile supports; received: content that it rejects ({reason}). "
             "m4a, webm and video need the program ffmpeg on the PATH: install it (apt install ffmpeg, brew install "
             "ffmpeg)"

@@ -15,6 +15,10 @@ class AudioWarning(UserWarning):
     """An audio file is damaged, or a file or folder is not read as one might expect; the rest is used."""
 
 
+class UnsupportedAudioError(ValueError):
+    """An error for a file that no decoder supports, or that is no audio at all."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """Arguments of one read, the name of the file in messages, and whether there are warnings."""

@@ -25,7 +25,7 @@ from kerastag.edge.streaming import StreamingResult, StreamingTagger
 from kerastag.events import Event, EventRules, EventTracker, limit_framewise
 from kerastag.labels import LabelSet
 
-__all__ = ["StreamService", "SystemdNotifier", "run_stream"]
+__all__ = ["StreamService", "SystemdNotifier", "create_rules", "run_stream", "select_classes"]
 
 _RAW_SAMPLE_RATE = 16_000
 # Delay from which on audio counts as missing. A network may delay it by more than the timeout of its source.
@@ -56,9 +56,8 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
         if is_microphone(config.source)
         else max(_NETWORK_GAP_SECONDS, 1.5 * config.timeout_seconds),
     )
-    names = config.classes or tagger.labels.names
-    classes = list(dict.fromkeys(_get_class_index(tagger.labels, "classes", name) for name in names))
-    tracker = EventTracker(len(classes), tagger.seconds_per_frame, _create_rules(config, tagger, classes))
+    classes = select_classes(config, tagger)
+    tracker = EventTracker(len(classes), tagger.seconds_per_frame, create_rules(config, tagger, classes))
     source = open_source(
         config.source,
         tagger.sample_rate,
@@ -290,7 +289,14 @@ def _get_class_index(labels: LabelSet, field: str, name: str) -> int:
         raise ValueError(str(error).replace("`name_or_mid`", f"`{field}`")) from None
 
 
-def _create_rules(config: StreamConfig, tagger: StreamingTagger, classes: Sequence[int]) -> EventRules:
+def select_classes(config: StreamConfig, tagger: StreamingTagger) -> list[int]:
+    """Return the indices of the selected classes; an unknown one is a ValueError."""
+    names = config.classes or tagger.labels.names
+    return list(dict.fromkeys(_get_class_index(tagger.labels, "classes", name) for name in names))
+
+
+def create_rules(config: StreamConfig, tagger: StreamingTagger, classes: Sequence[int]) -> EventRules:
+    """Create the rules for the events of the classes with these indices; an unknown threshold is a ValueError."""
     card_thresholds = tagger.card.thresholds or ()
     thresholds = {k: card_thresholds[k] if config.threshold is None else config.threshold for k in classes}
     for name, threshold in config.thresholds.items():

@@ -70,7 +70,7 @@ class StreamingTagger:
 
     Args:
         model: Path of a `.tflite` file with its card: a tagger that takes `waveform` or `log_mel` or, with a head, an
-            embedder; or `BUNDLED_MODEL`, the bundled model.
+            embedder; or `BUNDLED_MODEL`, the bundled model; or a loaded model, which several taggers may share.
         head: Path of a `.tflite` file from `embedding` (1, segments, features) to `clipwise`, whose card names the
             classes; the export target `streaming_head` writes the cheapest.
         mode: `"windowed"`, `"incremental"`, or `"auto"`, which is incremental with a head.
@@ -97,7 +97,7 @@ class StreamingTagger:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] | LiteRTModel,
         head: str | os.PathLike[str] | None = None,
         *,
         mode: str = "auto",
@@ -109,7 +109,9 @@ class StreamingTagger:
         self.mode = _resolve_mode(mode, head)
         if hop_seconds is not None and not 0 < hop_seconds < math.inf:
             raise ValueError(f"`hop_seconds` must be above 0; received: {hop_seconds!r}")
-        self._model = LiteRTModel(resolve_model_path(model), num_threads, AUDIO_INPUTS)
+        if isinstance(model, str | os.PathLike):
+            model = LiteRTModel(resolve_model_path(model), num_threads, AUDIO_INPUTS)
+        self._model = model
         self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",))
         tagger = self._head or self._model
         self.card: Card = tagger.card

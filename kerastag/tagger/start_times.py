@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 
 __all__ = ["read_start_time"]
 
@@ -24,12 +24,16 @@ _HEXADECIMAL = re.compile(r"(?=.*[A-F])[0-9A-F]{8}")
 _HEXADECIMAL_YEARS = range(2015, 2026)  # in which AudioMoths wrote such names
 
 
-def read_start_time(path: str | os.PathLike[str]) -> datetime | None:
+def read_start_time(path: str | os.PathLike[str], name: str | None = None) -> datetime | None:
     """Read the time at which a recording starts; None if it is unknown.
 
     The first of these counts: the timestamp of GUANO metadata, the comment of an AudioMoth, date and time in the file
     name (`20240518_063000.WAV`, `SITE_2024-05-18T06-30-00.wav`), and the hexadecimal names of the first AudioMoths
     (`5AFE1B8C.WAV`). The time has a time zone only where one is given.
+
+    Args:
+        path: Path of the recording.
+        name: File name that counts, if it is not that of `path`.
 
     >>> from kerastag.tagger.start_times import read_start_time
     >>> read_start_time("SITE4_20240518_063000.wav").isoformat()
@@ -40,9 +44,8 @@ def read_start_time(path: str | os.PathLike[str]) -> datetime | None:
         metadata = dict(_read_metadata(path))
     except (OSError, struct.error):
         metadata = {}
-    return (
-        _parse_guano(metadata.get("guan", "")) or _parse_audiomoth(metadata.get("ICMT", "")) or _parse_name(path.stem)
-    )
+    stem = path.stem if name is None else PurePath(name).stem
+    return _parse_guano(metadata.get("guan", "")) or _parse_audiomoth(metadata.get("ICMT", "")) or _parse_name(stem)
 
 
 def _read_metadata(path: Path) -> Iterator[tuple[str, str]]:

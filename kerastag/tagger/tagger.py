@@ -17,7 +17,7 @@ from kerastag.tagger.presets import fetch_model
 from kerastag.tagger.results import Tag, Timeline, WindowFrames, WindowPooling, check_tag_limits
 from kerastag.tagger.windows import Recording, Window, WindowPredictor
 
-__all__ = ["Tagger"]
+__all__ = ["Tagger", "load_runtime"]
 
 
 class Tagger:
@@ -73,8 +73,7 @@ class Tagger:
         """
         path = fetch_model(model)
         card = Card.read(path)
-        runtime = LiteRTModel(path, inputs=AUDIO_INPUTS) if is_tflite(path) else _KerasModel(path)
-        return cls(runtime, card, os.fspath(model))
+        return cls(load_runtime(path), card, os.fspath(model))
 
     @property
     def labels(self) -> LabelSet:
@@ -246,6 +245,11 @@ class Tagger:
         """
         _ = self.labels  # raises where there are none
         return self._predictor.predict(source, sample_rate, *output_names, channel=channel)
+
+
+def load_runtime(path: Path) -> Runtime:
+    """Load what runs a `.tflite` or `.keras` file of a model that takes audio; the errors are those of `Tagger.load`."""
+    return LiteRTModel(path, inputs=AUDIO_INPUTS) if is_tflite(path) else _KerasModel(path)
 
 
 class _KerasModel:

@@ -19,8 +19,8 @@ from kerastag.edge.runtime import Runtime
 
 __all__ = ["Recording", "Window", "WindowPredictor"]
 
-Recording = str | os.PathLike[str] | np.ndarray
-"""Path of an audio file, or a waveform `(samples,)`."""
+Recording = str | os.PathLike[str] | np.ndarray | Iterator[np.ndarray]
+"""Path of an audio file, a waveform `(samples,)`, or an iterator over its blocks at the sample rate of the model."""
 _SECONDS_PER_BATCH = 40  # the activations of a wide CNN for so much audio fit a small machine
 
 

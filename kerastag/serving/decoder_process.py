@@ -1,0 +1,133 @@
+"""The process that decodes recordings for the server; `kerastag.serving.decoding` starts it and talks to it.
+
+It reads requests from a socket and writes frames: one byte for the kind, four for the length, and the content. A
+recording arrives as the descriptor of a file in memory, so that this process gets no path from a client.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import struct
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+__all__ = ["BLOCK", "END", "ERROR", "START", "pack_frame", "receive_exactly"]
+
+START, BLOCK, END, ERROR = b"S", b"B", b"E", b"X"
+_MAX_FILE_BYTES = 1 << 20  # of the log of ffmpeg, the only file that is written
+
+
+def pack_frame(kind: bytes, content: bytes) -> bytes:
+    """Return a frame."""
+    return kind + struct.pack("<I", len(content)) + content
+
+
+def receive_exactly(connection: socket.socket, size: int) -> bytes:
+    """Receive a number of bytes; fewer where the other side has closed the connection."""
+    content = bytearray(size)
+    view, received = memoryview(content), 0
+    while received < size and (count := connection.recv_into(view[received:])):
+        received += count
+    return bytes(view[:received])
+
+
+class _Recording(os.PathLike[str]):
+    """A file in memory whose name in messages is that of the client."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        # With the number of this process, the path is right for ffmpeg too.
+        self._path, self._name = f"/proc/{os.getpid()}/fd/{descriptor}", name
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __str__(self) -> str:
+        return self._name
+
+
+def _serve(connection: socket.socket) -> None:
+    from kerastag import audio
+    from kerastag.tagger.start_times import read_start_time
+
+    while True:
+        header, descriptors, _, _ = socket.recv_fds(connection, 4, 1)
+        if len(header) < 4 or not descriptors:
+            return
+        request = json.loads(receive_exactly(connection, *struct.unpack("<I", header)))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu_seconds = int(used.ru_utime + used.ru_stime) + 1 + request["cpu_seconds"]
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, resource.RLIM_INFINITY))
+        recording = _Recording(descriptors[0], request["name"])
+        with warnings.catch_warnings(record=True) as audio_warnings:
+            warnings.simplefilter("always", audio.AudioWarning)
+            try:
+                started_at = read_start_time(recording, name=request["name"])
+                connection.sendall(pack_frame(START, (started_at.isoformat() if started_at else "").encode()))
+                seconds = _send_blocks(connection, recording, request)
+                messages = list(dict.fromkeys(" ".join(str(warning.message).split()) for warning in audio_warnings))
+                frame = pack_frame(END, json.dumps({"seconds": seconds, "warnings": messages}).encode())
+            except Exception as error:
+                frame = pack_frame(ERROR, json.dumps(_describe_error(error)).encode())
+            finally:
+                os.close(descriptors[0])
+        connection.sendall(frame)
+
+
+def _send_blocks(connection: socket.socket, recording: _Recording, request: dict[str, Any]) -> float:
+    from kerastag import audio
+
+    rate, num_samples = request["sample_rate"], 0
+    max_samples = round(request["max_seconds"] * rate)
+    for block in audio.read_blocks(recording, rate, channel=request["channel"]):
+        num_samples += len(block)
+        if num_samples > max_samples:
+            raise OverflowError(f"{recording}: must be at most {request['max_seconds']:g} s long; it is longer")
+        connection.sendall(pack_frame(BLOCK, block.astype("<f4", copy=False).tobytes()))
+    return num_samples / rate
+
+
+def _describe_error(error: Exception) -> dict[str, str]:
+    from kerastag.audio import UnsupportedAudioError
+
+    kinds = {OverflowError: "too_long", MemoryError: "too_large", UnsupportedAudioError: "unsupported_audio"}
+    kind = next((kind for class_, kind in kinds.items() if isinstance(error, class_)), "invalid_audio")
+    message = " ".join(str(error).split())
+    return {"kind": kind, "message": message if isinstance(error, ValueError | OverflowError) else _format_other(error)}
+
+
+def _format_other(error: Exception) -> str:
+    """Format an unexpected error without the paths of this machine."""
+    if isinstance(error, MemoryError):
+        return "decoding the recording needs too much memory"
+    return f"the recording cannot be decoded ({type(error).__name__})"
+
+
+def _limit_resources(memory_mb: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+
+
+def main() -> None:
+    """Run the process, whose arguments are the descriptor of its socket and its address space in megabytes."""
+    descriptor, memory_mb = map(int, sys.argv[1:])
+    _limit_resources(memory_mb)
+    with socket.socket(fileno=descriptor) as connection:
+        from kerastag import audio
+
+        _ = audio.read_blocks  # loads NumPy and libsndfile before the first recording
+        try:
+            connection.sendall(START)
+            _serve(connection)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # The server has no more use for the recording, or has ended.
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    main()
