@@ -19,16 +19,15 @@ import numpy as np
 from kerastag import audio
 from kerastag.audio.channels import parse_channel
 from kerastag.data.audio_lists import AudioList, Recording
+from kerastag.data.hdf5_files import open_hdf5, read_attributes, to_printable
 from kerastag.data.packs import (
     DEFAULT_SAMPLE_RATE,
     FEATURES,
     SCAN_ROWS,
     check_layout,
-    open_hdf5,
     read_lengths,
     read_names,
     to_bytes_array,
-    to_printable,
 )
 from kerastag.data.resumable_writer import FORMAT_VERSION, Column, ResumableWriter
 
@@ -186,7 +185,7 @@ def verify_digest(path: str | os.PathLike[str]) -> str:
     """
     with open_hdf5(path) as file:
         check_layout(file, FEATURES)
-        stored = file.attrs.get("digest")
+        stored = read_attributes(file).get("digest")
     if stored is None:
         raise ValueError(f"{path}: attribute digest is missing: a pack that kerastag has not written has none")
     if (stored := to_printable(str(stored))) != (computed := compute_digest(path)):

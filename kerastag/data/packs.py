@@ -6,7 +6,7 @@ import abc
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, Self
 import h5py
 import numpy as np
 
+from kerastag.data.hdf5_files import TEXT_ROWS, check_texts, explain_damage, open_hdf5, read_attributes, to_printable
 from kerastag.labels import LabelSet
 
 DEFAULT_SAMPLE_RATE = 32_000
 SCAN_ROWS = 4096  # rows read at a time where a whole pack is read in constant memory
 _MAX_COMPRESSION = 1032  # of deflate; HDF5 files that claim more are damaged or malicious
 _MAX_NAME_BYTES = 4096
-_TEXT_ROWS = 64  # names of variable length read at a time, as the file can repeat one of any length
 
 
 class Layout(NamedTuple):
@@ -143,8 +143,8 @@ class Pack(abc.ABC):
         with ExitStack() as stack:
             file = stack.enter_context(open_hdf5(path))
             check_layout(file, layout)
-            self.attributes = dict(file.attrs)
-            self._labels = _read_labels(file, file[layout.targets].shape[1])
+            self.attributes = read_attributes(file)
+            self._labels = _read_labels(path, self.attributes, file[layout.targets].shape[1])
             yield file
             self._stack = stack.pop_all()
 
@@ -204,7 +204,7 @@ class FeaturePack(Pack):
             x = self._direct_reader.read(stored_rows)
         else:
             unique, inverse = np.unique(stored_rows, return_inverse=True)
-            with _explain_damage(self.path, "key x: "):
+            with explain_damage(self.path, "key x: "):
                 x = self._x[unique][inverse]
         return x, self.lengths[indices], self.targets[indices]
 
@@ -243,7 +243,7 @@ class AudioPack(Pack):
         with self._open(path, AUDIO) as file:
             self.targets = _read_targets(file["target"])
             self.ids = read_names(file["audio_name"])
-            self._sample_rate = _read_sample_rate(file)
+            self._sample_rate = _read_sample_rate(self.path, self.attributes)
             self._waveforms = file["waveform"]
             self.x_shape, self.dtype = self._waveforms.shape, self._waveforms.dtype
             self.lengths = read_lengths(file, AUDIO)
@@ -271,7 +271,7 @@ class AudioPack(Pack):
         """
         indices = _check_indices(indices, len(self), f"{self.path}: ")
         waveforms = np.zeros((len(indices), samples), np.int16)
-        with _explain_damage(self.path, "key waveform: "):
+        with explain_damage(self.path, "key waveform: "):
             for waveform, index, start in zip(waveforms, indices.tolist(), starts.tolist(), strict=True):
                 stop = min(start + samples, self.x_shape[1])
                 self._waveforms.read_direct(waveform, np.s_[index, start:stop], np.s_[: stop - start])
@@ -385,37 +385,11 @@ class _DirectReader:
         return content.view(self._dtype).reshape(len(rows), *self._shape)
 
 
-@contextmanager
-def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, and turn what HDF5 cannot read into an error of one line."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    with _explain_damage(path), h5py.File(path, "r") as file:
-        yield file
-
-
-@contextmanager
-def _explain_damage(path: str | os.PathLike[str], place: str = "") -> Iterator[None]:
-    """Turn any error of h5py, whose type depends on the damaged byte, into a ValueError with the path and the place."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
-            raise
-        lines = str(error.args[0] if error.args else "").splitlines() or [type(error).__name__]
-        raise ValueError(f"{path}: not an HDF5 file, truncated or damaged ({place}{to_printable(lines[0])})") from error
-
-
-def to_printable(text: str) -> str:
-    """Replace the control characters of a name in a foreign file, which would reach the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
 def check_layout(file: h5py.File, layout: Layout) -> None:
     """Raise a ValueError unless the file has the layout, and all that it claims to hold."""
     for key in (layout.x, layout.targets, layout.ids, layout.lengths):
         if key != layout.lengths or key in file:
-            with _explain_damage(file.filename, f"key {key}: "):
+            with explain_damage(file.filename, f"key {key}: "):
                 _check_dataset(file, key, layout)
     x, targets, ids = file[layout.x], file[layout.targets], file[layout.ids]
     if x.ndim != len(layout.dimensions) or x.dtype not in map(np.dtype, layout.dtypes):
@@ -431,6 +405,7 @@ def check_layout(file: h5py.File, layout: Layout) -> None:
         raise ValueError(f"{file.filename}: key {layout.ids}: must have {expected}; received: {ids.shape}")
     if h5py.check_string_dtype(ids.dtype) is None:
         raise ValueError(f"{file.filename}: key {layout.ids}: must be text; received: {ids.dtype}")
+    check_texts(file.filename, layout.ids)
     if 0 in x.shape or targets.shape[1] == 0:
         expected = f"at least one {', '.join(layout.dimensions)} and class"
         raise ValueError(f"{file.filename}: must hold {expected}; received: {x.shape}")
@@ -449,6 +424,9 @@ def _check_dataset(file: h5py.File, key: str, layout: Layout) -> None:
         raise ValueError(f"{file.filename}: key {key}: must be stored in the file; received: a part of other files")
     if dataset.shape is None:
         raise ValueError(f"{file.filename}: key {key}: must be an array; received: an empty dataset")
+    if dataset.chunks is not None and len(dataset.chunks) != len(dataset.shape):  # HDF5 would read forever.
+        expected = f"chunks of {len(dataset.shape)} dimensions"
+        raise ValueError(f"{file.filename}: key {key}: must have {expected}; received: {len(dataset.chunks)}")
     stored = dataset.id.get_storage_size()
     largest = stored * (_MAX_COMPRESSION if _count_filters(dataset) else 1)
     claimed = max(math.prod(dataset.shape), math.prod(dataset.chunks or ())) * dataset.id.get_type().get_size()
@@ -463,16 +441,16 @@ def _count_filters(dataset: h5py.Dataset) -> int:
     return dataset.id.get_create_plist().get_nfilters()
 
 
-def _read_labels(file: h5py.File, num_classes: int) -> LabelSet:
+def _read_labels(path: str | os.PathLike[str], attributes: Mapping[str, Any], num_classes: int) -> LabelSet:
     """Return the classes of a file's attributes, else AudioSet's if there are 527, else numbered ones."""
-    if "class_names" not in file.attrs:
+    if "class_names" not in attributes:
         if num_classes == len(audioset := LabelSet.audioset()):
             return audioset
         return LabelSet.from_names([f"class {k}" for k in range(num_classes)])
-    place = f"{file.filename}: attribute class_names"
+    place = f"{path}: attribute class_names"
     try:
-        names = json.loads(str(file.attrs["class_names"]))
-        mids = json.loads(str(file.attrs.get("class_mids", "null"))) or names
+        names = json.loads(str(attributes["class_names"]))
+        mids = json.loads(str(attributes.get("class_mids", "null"))) or names
         if not isinstance(names, list) or not isinstance(mids, list):
             raise ValueError("must be a JSON list")
         labels = LabelSet(tuple(mids), tuple(names))
@@ -483,10 +461,10 @@ def _read_labels(file: h5py.File, num_classes: int) -> LabelSet:
     return labels
 
 
-def _read_sample_rate(file: h5py.File) -> int:
-    value = file.attrs.get("sample_rate", DEFAULT_SAMPLE_RATE)
+def _read_sample_rate(path: Path, attributes: Mapping[str, Any]) -> int:
+    value = attributes.get("sample_rate", DEFAULT_SAMPLE_RATE)
     if np.ndim(value) or np.asarray(value).dtype.kind not in "iu" or not 0 < value < 2**31:
-        raise ValueError(f"{file.filename}: attribute sample_rate: must be an integer above 0 Hz; received: {value!r}")
+        raise ValueError(f"{path}: attribute sample_rate: must be an integer above 0 Hz; received: {value!r}")
     return int(value)
 
 
@@ -494,7 +472,7 @@ def _read_targets(targets: h5py.Dataset) -> np.ndarray:
     path, key = targets.file.filename, targets.name.lstrip("/")
     values = np.empty(targets.shape, bool)
     for start in range(0, len(targets), SCAN_ROWS):
-        with _explain_damage(path, f"key {key}: "):
+        with explain_damage(path, f"key {key}: "):
             block = targets[start : start + SCAN_ROWS]
         stored = block.view(np.uint8) if block.dtype == bool else block  # A damaged boolean can be any byte.
         if not (is_binary := np.isin(stored, (0, 1)).all(axis=1)).all():
@@ -506,10 +484,10 @@ def _read_targets(targets: h5py.Dataset) -> np.ndarray:
 def read_names(names: h5py.Dataset) -> np.ndarray:
     """Read the names of all clips."""
     path, key = names.file.filename, names.name.lstrip("/")
-    rows = len(names) if names.dtype.kind == "S" else _TEXT_ROWS
+    rows = len(names) if names.dtype.kind == "S" else TEXT_ROWS
     blocks = []
     for start in range(0, len(names), rows):
-        with _explain_damage(path, f"key {key}: "):
+        with explain_damage(path, f"key {key}: "):
             blocks.append(to_bytes_array(names[start : start + rows]))
         if blocks[-1].dtype.itemsize > _MAX_NAME_BYTES:
             expected = f"at most {_MAX_NAME_BYTES} bytes"
@@ -527,7 +505,7 @@ def read_lengths(file: h5py.File, layout: Layout) -> np.ndarray:
         raise ValueError(f"{file.filename}: key {key}: must have shape ({clips},); received: {dataset.shape}")
     if dataset.dtype.kind not in "iu":
         raise ValueError(f"{file.filename}: key {key}: must be integers; received: {dataset.dtype}")
-    with _explain_damage(file.filename, f"key {key}: "):
+    with explain_damage(file.filename, f"key {key}: "):
         lengths = dataset[:]
     if lengths.min() < 1 or lengths.max() > longest:
         row = int(np.argmax((lengths < 1) | (lengths > longest)))

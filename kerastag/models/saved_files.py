@@ -12,12 +12,13 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import h5py
 import keras
 
 import kerastag.layers
+from kerastag._hdf5 import HeapCheckedFile
 
 __all__ = ["check_saved_model", "check_weights", "limit_weights"]
 
@@ -84,16 +85,16 @@ def check_saved_model(path: Path) -> int:
                 raise ValueError(f"member `{name}` must be uncompressed and of a plausible size")
         _check_configuration(json.loads(archive.read("config.json")))
         with archive.open("model.weights.h5") as file:
-            return check_weights(file)
+            return check_weights(cast(BinaryIO, file))
 
 
-def check_weights(file: Any) -> int:
-    """Check a path or binary file of weights in HDF5, and return their number.
+def check_weights(file: BinaryIO) -> int:
+    """Check a binary file of weights in HDF5, and return their number.
 
     Raises:
         ValueError: The file refers to other files, or its numbers are compressed or missing.
     """
-    with h5py.File(file, "r") as weights:
+    with h5py.File(HeapCheckedFile(file), "r") as weights:
         groups: list[h5py.Group] = [weights]
         addresses: set[int] = set()
         num_weights = 0
@@ -113,6 +114,7 @@ def check_weights(file: Any) -> int:
                 if isinstance(item, h5py.Group):
                     groups.append(item)
                 else:
+                    _check_type_attribute(item)
                     num_weights += _count_numbers(item)
     return num_weights
 
@@ -138,6 +140,14 @@ def limit_weights(max_weights: int) -> Iterator[None]:
         yield
     finally:
         keras.Layer.add_weight = add_weight
+
+
+def _check_type_attribute(dataset: h5py.Dataset) -> None:
+    """Raise a ValueError if Keras would not return from reading the name of the type of weights."""
+    if "dtype" in dataset.attrs:
+        if dataset.attrs.get_id("dtype").get_type().get_class() != h5py.h5t.STRING:
+            raise ValueError(f"attribute dtype of `{dataset.name}` must be text")
+        dataset.attrs["dtype"]  # checked by the file
 
 
 def _count_numbers(dataset: h5py.Dataset) -> int:

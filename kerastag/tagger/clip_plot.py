@@ -11,7 +11,8 @@ import numpy as np
 
 from kerastag import audio
 from kerastag.data.batches import scale
-from kerastag.data.packs import AudioPack, FeaturePack, open_pack, to_printable
+from kerastag.data.hdf5_files import to_printable
+from kerastag.data.packs import AudioPack, FeaturePack, open_pack
 from kerastag.dsp import FRONT_ENDS
 from kerastag.files import write_atomically
 from kerastag.tagger.plot import check_plot_path, compute_log_mel_overview, draw_log_mel, shorten_name

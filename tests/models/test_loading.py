@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import tracemalloc
 import zipfile
 
@@ -162,6 +163,16 @@ def write_virtual(weights):
 )
 def test_weights_that_are_elsewhere_or_compressed_are_rejected(damage, message, members, tmp_path):
     assert_rejected(write(tmp_path, {**members, WEIGHTS: write_weights(damage)}), message)
+
+
+def test_the_name_of_a_type_that_hdf5_would_read_forever_is_rejected(members, tmp_path):
+    """Keras reads the attribute `dtype` of weights, whose text is in a collection of values."""
+    content = write_weights(lambda w: w.create_dataset("a", data=np.zeros(3)).attrs.update(dtype="bfloat16"))
+    size = content.index(b"GCOL") + 24
+    damaged = content[:size] + struct.pack("<Q", 200) + content[size + 8 :]
+    assert_rejected(write(tmp_path, {**members, WEIGHTS: damaged}), "collection of values .* has an object of 0 bytes")
+    number = write_weights(lambda w: w.create_dataset("a", data=np.zeros(3)).attrs.update(dtype=3))
+    assert_rejected(write(tmp_path, {**members, WEIGHTS: number}), "attribute dtype of `/a` must be text")
 
 
 def test_weights_in_a_cycle_are_read_once(members, tmp_path):
