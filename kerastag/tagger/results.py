@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,12 +52,16 @@ class Timeline(NamedTuple):
 
 
 class WindowFrames(NamedTuple):
-    """Output frames of one window that no earlier window has; the arrays are those of a `Timeline`."""
+    """Output frames of one window that no earlier window has; the arrays are those of a `Timeline`.
+
+    `outputs` are those of the model for the whole window.
+    """
 
     window: Window
     clipwise: np.ndarray
     probabilities: np.ndarray
     framewise: np.ndarray
+    outputs: Mapping[str, np.ndarray]
 
 
 class WindowPooling:

@@ -98,6 +98,11 @@ class RecordingTagger:
         off_threshold: Probability below which an event ends, at most the threshold; None is half of it.
         durations: `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and `refractory_seconds` of `EventRules`.
 
+    Attributes:
+        classes: Indices of the classes to use.
+        thresholds: Least probability of a tag of each of them.
+        rules: Rules for events of each of them.
+
     Raises:
         ValueError: The model has no such class, or a rule is out of range.
     """
@@ -118,15 +123,15 @@ class RecordingTagger:
         labels = tagger.labels
         self.tagger = tagger
         self._top, self._pooling, self._channel = top, pooling, channel
-        self._classes = sorted({labels.index(name) for name in classes}) or list(range(len(labels)))
-        self._mids = [labels.mids[k] for k in self._classes]
-        self._thresholds = [threshold or 0.0] * len(self._classes)
-        onset_thresholds = self._thresholds
+        self.classes = sorted({labels.index(name) for name in classes}) or list(range(len(labels)))
+        self._mids = [labels.mids[k] for k in self.classes]
+        self.thresholds = [threshold or 0.0] * len(self.classes)
+        onset_thresholds = self.thresholds
         card_thresholds = tagger.card.thresholds or ()
         if threshold is None or use_card_thresholds:
-            onset_thresholds = [card_thresholds[k] for k in self._classes]
+            onset_thresholds = [card_thresholds[k] for k in self.classes]
         if use_card_thresholds:
-            self._thresholds = onset_thresholds
+            self.thresholds = onset_thresholds
         offset_thresholds = None if off_threshold is None else [min(off_threshold, on) for on in onset_thresholds]
         self.rules = EventRules(onset_thresholds, offset_thresholds, **durations)
 
@@ -149,12 +154,12 @@ class RecordingTagger:
                 duration_seconds = window.end_seconds
         else:
             seconds_per_frame = self.tagger.seconds_per_frame
-            frames = FrameFile(len(self._classes)) if timeline else None
-            tracker = EventTracker(len(self._classes), seconds_per_frame, self.rules) if events else None
+            frames = FrameFile(len(self.classes)) if timeline else None
+            tracker = EventTracker(len(self.classes), seconds_per_frame, self.rules) if events else None
             num_frames = 0
             for block in self.tagger.predict_frames(source, channel=self._channel):
                 clipwise.add(block.clipwise, block.window.new_seconds)
-                probabilities = block.probabilities[:, self._classes]
+                probabilities = block.probabilities[:, self.classes]
                 if frames is not None:
                     frames.append(probabilities)
                 if tracker is not None:
@@ -176,7 +181,7 @@ class RecordingTagger:
         )
 
     def _select_tags(self, probabilities: np.ndarray) -> list[Tag]:
-        thresholds = dict(zip(self._mids, self._thresholds, strict=True))
+        thresholds = dict(zip(self._mids, self.thresholds, strict=True))
         tags = self.tagger.select_tags(probabilities, top=len(probabilities))
         return [tag for tag in tags if tag.probability >= thresholds.get(tag.mid, np.inf)][: self._top]
 
@@ -184,7 +189,7 @@ class RecordingTagger:
         labels, events = self.tagger.labels, []
         for event in sorted(reports, key=lambda event: (event.onset_seconds, event.class_index)):
             if event.offset_seconds is not None:  # The other reports are of beginnings.
-                k = self._classes[event.class_index]
+                k = self.classes[event.class_index]
                 tag = Tag(labels.names[k], labels.mids[k], event.peak_probability)
                 events.append(TaggedEvent(event.onset_seconds, min(event.offset_seconds, duration_seconds), tag))
         return events

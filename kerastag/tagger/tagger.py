@@ -60,11 +60,12 @@ class Tagger:
         self._predictor = WindowPredictor(runtime, card, name)
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str]) -> Tagger:
+    def load(cls, model: str | os.PathLike[str], *, num_threads: int | None = None) -> Tagger:
         """Load a model file or a preset.
 
         Args:
             model: Path of a `.keras` or `.tflite` file with its card, or one of `PRESETS`, as for `fetch_model`.
+            num_threads: Number of threads of the interpreter of a `.tflite` file; None leaves it to the interpreter.
 
         Raises:
             FileNotFoundError: `model` is neither a file nor a preset.
@@ -73,7 +74,7 @@ class Tagger:
         """
         path = fetch_model(model)
         card = Card.read(path)
-        return cls(load_runtime(path), card, os.fspath(model))
+        return cls(load_runtime(path, num_threads), card, os.fspath(model))
 
     @property
     def labels(self) -> LabelSet:
@@ -168,16 +169,17 @@ class Tagger:
         return Timeline(seconds, probabilities, clipwise.value, self.labels, duration_seconds, framewise)
 
     def predict_frames(
-        self, source: Recording, *, sample_rate: int | None = None, channel: str | int = "mean"
+        self, source: Recording, *output_names: str, sample_rate: int | None = None, channel: str | int = "mean"
     ) -> Iterator[WindowFrames]:
         """Predict what `predict_timeline` does window by window, in memory that does not grow with the recording.
 
         Yields:
-            For each window, its probabilities and the output frames that follow those of the windows before.
+            For each window, its probabilities, the output frames that follow those of the windows before, and further
+            outputs of the model by `output_names`.
         """
         frame_seconds, num_frames = self.seconds_per_frame, 0
         frames: WindowFrames | None = None
-        names = ("clipwise", "framewise")
+        names = ("clipwise", "framewise", *output_names)
         for window, outputs in self.predict_windows(source, *names, sample_rate=sample_rate, channel=channel):
             if frames is not None:
                 yield frames
@@ -188,7 +190,7 @@ class Tagger:
             new, partial = slice(num_frames - first, num_whole), slice(num_whole, None)
             num_frames = max(num_frames, first + num_whole)
             limited = limit_framewise(framewise, outputs["clipwise"])
-            frames = WindowFrames(window, outputs["clipwise"], limited[new], framewise[new])
+            frames = WindowFrames(window, outputs["clipwise"], limited[new], framewise[new], outputs)
         # A frame that ends with its window comes from less audio than the same frame of the next window, so that only
         # the last one is used.
         assert frames is not None  # for the type checker: every recording has a window
@@ -221,15 +223,30 @@ class Tagger:
             ValueError: The model has no embedding, does not allow the length, or as in `tag`.
             OSError: The file does not exist or cannot be read.
         """
+        windows = self.embed_windows(source, sample_rate=sample_rate, segment_seconds=segment_seconds, channel=channel)
+        if segment_seconds is not None:
+            return np.stack([embedding for _, embedding in windows])
+        mean = WindowPooling("mean")
+        for window, embedding in windows:
+            mean.add(embedding, window.new_seconds)
+        return mean.value
+
+    def embed_windows(
+        self,
+        source: Recording,
+        *,
+        sample_rate: int | None = None,
+        segment_seconds: float | None = None,
+        channel: str | int = "mean",
+    ) -> Iterator[tuple[Window, np.ndarray]]:
+        """Return the windows or segments of a recording in order, each with its embedding, float32 `(features,)`.
+
+        Memory does not grow with the recording. Arguments and errors are those of `embed`.
+        """
         windows = self._predictor.predict(
             source, sample_rate, "embedding", segment_seconds=segment_seconds, channel=channel
         )
-        if segment_seconds is not None:
-            return np.stack([outputs["embedding"] for _, outputs in windows])
-        embedding = WindowPooling("mean")
-        for window, outputs in windows:
-            embedding.add(outputs["embedding"], window.new_seconds)
-        return embedding.value
+        return ((window, outputs["embedding"]) for window, outputs in windows)
 
     def predict_windows(
         self,
@@ -247,9 +264,9 @@ class Tagger:
         return self._predictor.predict(source, sample_rate, *output_names, channel=channel)
 
 
-def load_runtime(path: Path) -> Runtime:
-    """Load what runs a `.tflite` or `.keras` file of a model that takes audio; the errors are those of `Tagger.load`."""
-    return LiteRTModel(path, inputs=AUDIO_INPUTS) if is_tflite(path) else _KerasModel(path)
+def load_runtime(path: Path, num_threads: int | None = None) -> Runtime:
+    """Load what runs a `.tflite` or `.keras` file of a model that takes audio; errors are those of `Tagger.load`."""
+    return LiteRTModel(path, num_threads, inputs=AUDIO_INPUTS) if is_tflite(path) else _KerasModel(path)
 
 
 class _KerasModel:
