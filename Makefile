@@ -90,7 +90,7 @@ $(VENV)/.train: setup.cfg pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/.dev: setup.cfg pyproject.toml | $(PY)
-	$(PY) $(PIP) --editable '.[train,jax,export,mic,mqtt,archive,remote,dev]'
+	$(PY) $(PIP) --editable '.[train,jax,export,mic,mqtt,serve,archive,remote,dev]'
 	@touch $@ $(VENV)/.train
 
 $(LEGACY)/.tfio: setup.cfg pyproject.toml

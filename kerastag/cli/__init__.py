@@ -19,6 +19,7 @@ __all__ = ["ALIASES", "VERBS", "build_parser", "main"]
 VERBS = {
     "tag": "tag",
     "stream": "stream",
+    "serve": "serve",
     "fetch": "fetch",
     "import": "import_weights",
     "pack": "pack",

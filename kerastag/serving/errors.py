@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RequestError"]
+__all__ = ["RequestError", "format_error"]
 
 
 class RequestError(Exception):
@@ -27,3 +27,10 @@ class RequestError(Exception):
             {} if self.retry_after_seconds is None else {"Retry-After": f"{max(1, round(self.retry_after_seconds))}"}
         )
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+
+
+def format_error(path: str, error: RequestError) -> dict[str, object]:
+    """Format an error as JSON values, in the form of the protocol that a path belongs to."""
+    if path.startswith(("/v1/models/", "/v2", "/models/", "/pipeline/")):
+        return {"error": error.message}
+    return {"error": {"code": error.code, "message": error.message}}

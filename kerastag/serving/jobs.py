@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -73,46 +73,54 @@ class JobRunner:
         if self.num_jobs >= self._max_jobs:
             raise RequestError(429, "queue_full", f"{self.num_jobs} requests are waiting; try again later", 1.0)
 
-    async def run(self, function: Callable[[Job], Result], wait_for_disconnect: Callable[[], object]) -> Result:
-        """Run `function(job)` in a thread, unless the client leaves first.
+    async def run(
+        self,
+        work: Callable[[Job], Result],
+        wait_for_disconnect: Callable[[], Awaitable[None]],
+        finish: Callable[[], object] = lambda: None,
+    ) -> Result:
+        """Run `work(job)` in a thread, unless the client leaves first.
 
         Args:
-            function: Function that does the work, and calls `job.check` from time to time.
+            work: Function that does the work, and calls `job.check` from time to time.
             wait_for_disconnect: Coroutine function that returns when the client has left.
+            finish: Function that is called after the work, even if nobody waits for it any more.
 
         Raises:
-            RequestError: The queue is full, the time is over, or the client has left; or the function raises it.
+            RequestError: The queue is full, the time is over, or the client has left; or `work` raises it.
         """
-        self.check_capacity()
+        try:
+            self.check_capacity()
+        except RequestError:
+            finish()
+            raise
         job = Job(self._timeout_seconds)
         self.num_jobs += 1
 
-        def work() -> Result:
+        def run() -> Result:
             job.check()
-            return function(job)
+            return work(job)
 
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        future.add_done_callback(self._finish)
-        watcher = asyncio.ensure_future(wait_for_disconnect())  # type: ignore[arg-type]
+        def end(future: asyncio.Future[Result]) -> None:
+            self.num_jobs -= 1
+            finish()
+            if not future.cancelled():
+                future.exception()  # Otherwise asyncio reports an error that nobody waits for.
+
+        future = asyncio.get_running_loop().run_in_executor(self._executor, run)
+        future.add_done_callback(end)
+        watcher = asyncio.ensure_future(wait_for_disconnect())
         try:
-            await asyncio.wait(
-                (future, watcher), timeout=job.remaining_seconds + 1, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not future.done():
-                raise (
-                    RequestError(499, "client_closed_request", "the client has left")
-                    if watcher.done()
-                    else job.create_timeout()
-                )
-            return future.result()
+            timeout = job.remaining_seconds + 1
+            await asyncio.wait((future, watcher), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if future.done():
+                return future.result()
+            if watcher.done():
+                raise RequestError(499, "client_closed_request", "the client has closed the connection")
+            raise job.create_timeout()
         finally:
             job.cancel()
             watcher.cancel()
-
-    def _finish(self, future: asyncio.Future) -> None:
-        self.num_jobs -= 1
-        if not future.cancelled():
-            future.exception()  # Otherwise asyncio reports an error that nobody waits for.
 
     def close(self) -> None:
         """Wait for the threads to end."""

@@ -1,0 +1,11 @@
+"""The Open Inference Protocol, version 2, of KServe and Triton."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from kerastag.serving.server_state import ServerState
+
+
+def add_routes(app: FastAPI, state: ServerState) -> None:
+    """Add the routes of the protocol."""

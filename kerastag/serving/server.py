@@ -1,0 +1,209 @@
+"""Running a server: its socket, its connections, its signals, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kerastag.serving.app import create_app
+from kerastag.serving.config import ServeConfig
+from kerastag.serving.gateway import Gateway
+from kerastag.serving.server_state import ServerState
+
+__all__ = ["run_server"]
+
+_MAX_HEADER_BYTES = 32 << 10
+_MAX_WEBSOCKET_BYTES = 4 << 20  # beyond the limit for a message, which gets a proper error
+_KEEP_ALIVE_SECONDS = 65  # longer than load balancers keep idle connections
+_CHECK_SECONDS = 10.0
+
+
+def run_server(config: ServeConfig, log: Callable[[str], None], debug: bool = False) -> None:
+    """Serve models until `SIGTERM` or `SIGINT`.
+
+    At the first signal, new requests get status 503, streams get their last results, and the function returns as soon
+    as all are done; at the second one, it returns at once.
+
+    Args:
+        config: Configuration of the server.
+        log: Function that takes one line of text, also for each request.
+        debug: Whether errors of the server itself are written with their tracebacks.
+
+    Raises:
+        ValueError: An argument is out of range, or a file is not a model that can be served.
+        OSError: The address is in use, or a file cannot be read.
+        ImportError: A package that runs a model is not installed.
+    """
+    asyncio.run(_Runner(config, log, debug).run())
+
+
+class _Runner:
+    def __init__(self, config: ServeConfig, log: Callable[[str], None], debug: bool) -> None:
+        self._config, self._log, self._debug = config, log, debug
+
+    async def run(self) -> None:
+        config = self._config
+        state = ServerState(config)
+        gateway = Gateway(create_app(state), config, state.policy, state.metrics, self._log, self._debug)
+        with _listen(config.host, config.port) as listener:
+            server = uvicorn.Server(_create_uvicorn_config(gateway, config))
+            server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+            background = [
+                asyncio.ensure_future(self._load(state, server, listener)),
+                asyncio.ensure_future(_keep_house(state)),
+            ]
+            drain = _Drain(state, gateway, server, config.drain_seconds, self._log)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, drain.request)
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                for task in background[1:]:
+                    task.cancel()
+                drain.cancel()
+                await asyncio.to_thread(state.close)
+            await background[0]  # raises the error of a model that cannot be loaded
+
+    async def _load(self, state: ServerState, server: uvicorn.Server, listener: socket.socket) -> None:
+        try:
+            await asyncio.to_thread(state.models.load, self._config.num_workers)
+        except BaseException:
+            server.should_exit = True
+            raise
+        names = ", ".join(f"{model.name} {model.version}" for model in state.models.list_models())
+        gc.collect()
+        gc.freeze()  # What the imports have left lives as long as the process.
+        self._log(f"serving {names} at {_format_address(listener)}")
+        await asyncio.to_thread(state.decoders.warm_up)
+
+
+class _Drain:
+    """The end of a server, at the request of a signal."""
+
+    def __init__(
+        self, state: ServerState, gateway: Gateway, server: uvicorn.Server, seconds: float, log: Callable[[str], None]
+    ) -> None:
+        self._state, self._gateway, self._server, self._seconds, self._log = state, gateway, server, seconds, log
+        self._task: asyncio.Task[None] | None = None
+
+    def request(self) -> None:
+        """End the server as soon as no request is being answered; at once at the second call."""
+        if self._task is not None:
+            self._server.should_exit = self._server.force_exit = True
+            return
+        self._task = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        self._log(f"ending: {self._gateway.num_requests} requests and streams are still being answered")
+        self._gateway.is_draining = True
+        self._state.draining.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                while self._gateway.num_requests:
+                    await asyncio.sleep(0.02)
+        self._server.should_exit = True
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _LimitedProtocol(H11Protocol):
+    """Connections of a limited number, whose clients must send the headers of a request in time."""
+
+    max_connections = 512
+    header_seconds = 10.0
+
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            transport.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
+            transport.close()
+            return
+        self._header_timer = self.loop.call_later(self.header_seconds, self._end_slow_connection)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self._header_timer is None:  # the beginning of another request on the same connection
+            self._header_timer = self.loop.call_later(self.header_seconds, self._end_slow_connection)
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_timer()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._stop_timer()
+        super().handle_websocket_upgrade(event)
+
+    def _end_slow_connection(self) -> None:
+        self._header_timer = None
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+def _create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
+    protocol = type(
+        "LimitedProtocol",
+        (_LimitedProtocol,),
+        {"max_connections": config.max_connections, "header_seconds": config.header_timeout_seconds},
+    )
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="websockets-sansio",
+        ws_max_size=_MAX_WEBSOCKET_BYTES,
+        ws_per_message_deflate=False,  # which a small message could expand to a large one
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=2,  # after the drain
+        backlog=config.max_connections,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="off",
+    )
+
+
+@contextlib.contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
+    with listener:
+        yield listener
+
+
+def _format_address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _keep_house(state: ServerState) -> None:
+    while True:
+        await asyncio.sleep(_CHECK_SECONDS)
+        await asyncio.to_thread(state.decoders.end_idle)
