@@ -96,7 +96,8 @@ class Gateway:
             raise RequestError(503, "shutting_down", "the server is shutting down; try again later", 5.0)
         self._policy.check_site(headers)
         # A browser cannot send the header with a WebSocket; its first message has the token instead.
-        if scope["type"] == "http" or "authorization" in headers:
+        is_preflight = scope.get("method") == "OPTIONS"  # without the header, and without effect
+        if not is_preflight and (scope["type"] == "http" or "authorization" in headers):
             self._policy.check_token(path, headers)
         scope["is_authorized"] = not self._policy.needs_token or "authorization" in headers
         if exchange.content_length > exchange.max_body_bytes:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -52,10 +52,11 @@ class _Runner:
     async def run(self) -> None:
         config = self._config
         state = ServerState(config)
-        gateway = Gateway(create_app(state), config, state.policy, state.metrics, self._log, self._debug)
+        app = _allow_origins(create_app(state), config.allowed_origins)
+        gateway = Gateway(app, config, state.policy, state.metrics, self._log, self._debug)
         with _listen(config.host, config.port) as listener:
             server = uvicorn.Server(_create_uvicorn_config(gateway, config))
-            server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+            server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
             background = [
                 asyncio.ensure_future(self._load(state, server, listener)),
                 asyncio.ensure_future(_keep_house(state)),
@@ -185,6 +186,16 @@ def _create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
         server_header=False,
         lifespan="off",
     )
+
+
+def _allow_origins(app: Any, origins: Sequence[str]) -> Any:
+    """Let the pages of other sites read the answers."""
+    if not origins:
+        return app
+    from starlette.middleware.cors import CORSMiddleware
+
+    headers = ("Authorization", "Content-Type", "Content-Disposition")
+    return CORSMiddleware(app, origins, allow_methods=("GET", "POST"), allow_headers=headers)
 
 
 @contextlib.contextmanager

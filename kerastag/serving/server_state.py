@@ -13,6 +13,7 @@ from kerastag.serving.access import AccessPolicy
 from kerastag.serving.config import ServeConfig
 from kerastag.serving.decoding import DecoderPool
 from kerastag.serving.engine import ModelRegistry
+from kerastag.serving.errors import RequestError
 from kerastag.serving.jobs import Job, JobRunner
 from kerastag.serving.metrics import ServerMetrics
 from kerastag.serving.uploads import MemoryBudget, Upload, receive_upload
@@ -20,6 +21,8 @@ from kerastag.serving.uploads import MemoryBudget, Upload, receive_upload
 __all__ = ["ServerState"]
 
 Result = TypeVar("Result")
+_MAX_JSON_BYTES = 32 << 20  # about five clips of ten seconds with all their digits
+_JSON_FACTOR = 16  # Parsed JSON takes so many times the memory of its text.
 
 
 class ServerState:
@@ -74,18 +77,27 @@ class ServerState:
         return await self.jobs.run(work, wait_for_disconnect, finish)
 
     @contextlib.asynccontextmanager
-    async def receive_body(self, request: Request) -> AsyncIterator[bytes]:
-        """Receive the body of a request, and hold its memory for the block."""
+    async def receive_json(self, request: Request, is_binary: bool = False) -> AsyncIterator[bytes]:
+        """Receive the body of a request that is JSON, and hold its memory for the block.
+
+        Args:
+            request: Request.
+            is_binary: Whether most of the body is tensors after the JSON, which takes far less memory.
+        """
         self.jobs.check_capacity()
-        size, parts = 0, []
+        taken, parts, factor = 0, [], 1 if is_binary else _JSON_FACTOR
         try:
             async for part in request.stream():
-                self.budget.take(len(part))
-                size += len(part)
+                self.budget.take(factor * len(part))
+                taken += factor * len(part)
+                if not is_binary and taken > _JSON_FACTOR * _MAX_JSON_BYTES:
+                    raise RequestError(
+                        413, "too_large", f"JSON must have at most {_MAX_JSON_BYTES >> 20} MiB; it is larger"
+                    )
                 parts.append(part)
             yield b"".join(parts)
         finally:
-            self.budget.give_back(size)
+            self.budget.give_back(taken)
 
     def close(self) -> None:
         """End all threads and processes."""

@@ -79,7 +79,7 @@ class _Session:
             source = _WebSocketSource(_parse_pcm(values), loop)
             sink = _WebSocketSink(lambda report: asyncio.run_coroutine_threadsafe(self._send(report), loop).result())
             tagger, service = await loop.run_in_executor(executor, _create_service, values, model, source, sink)
-            ready = {"type": "ready", "model": model.name, "version": str(model.version)}
+            ready: dict[str, Any] = {"type": "ready", "model": model.name, "version": str(model.version)}
             ready |= {"sample_rate": model.card.sample_rate, "hop_seconds": tagger.hop_seconds}
             await self._send({**ready, "window_seconds": tagger.window_seconds})
             running = loop.run_in_executor(executor, service.run)
@@ -130,8 +130,7 @@ class _Session:
             raise RequestError(408, "idle", f"a message must come within {seconds:g} s; none has") from None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
-        content = message.get("text")
-        content = message.get("bytes") if content is None else content
+        content: str | bytes = message["bytes"] if message.get("text") is None else message["text"]
         if len(content) > _MAX_MESSAGE_BYTES:
             raise RequestError(
                 413, "too_large", f"a message must have at most {_MAX_MESSAGE_BYTES} bytes; it is larger"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Mapping
 from email.message import Message
 from types import TracebackType
@@ -24,18 +25,21 @@ class MemoryBudget:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._lock = threading.Lock()
         self.used_bytes = 0
         """Number of bytes in memory."""
 
     def take(self, size: int) -> None:
         """Take a number of bytes, or raise a `RequestError` with status 503."""
-        if self.used_bytes + size > self._max_bytes:
-            raise RequestError(503, "out_of_memory", "other requests hold all of the memory; try again later", 2.0)
-        self.used_bytes += size
+        with self._lock:
+            if self.used_bytes + size > self._max_bytes:
+                raise RequestError(503, "out_of_memory", "other requests hold all of the memory; try again later", 2.0)
+            self.used_bytes += size
 
     def give_back(self, size: int) -> None:
         """Give a number of bytes back."""
-        self.used_bytes -= size
+        with self._lock:
+            self.used_bytes -= size
 
 
 class Upload:
