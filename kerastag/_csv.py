@@ -3,24 +3,47 @@
 import codecs
 import csv
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
+class TextWarning(UserWarning):
+    """A text file is in another encoding than UTF-8."""
+
+
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with a byte order mark; a ValueError names the line of other bytes."""
+    """Read a text file in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252 with a warning.
+
+    Raises:
+        ValueError: There are other bytes; the message names the line.
+    """
     content = path.read_bytes()
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}: line {line}: must be a text file in UTF-8 or UTF-16") from error
+        text = _decode_windows_text(content)
+        if text is None:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ValueError(f"{path}: line {line}: must be a text file in UTF-8 or UTF-16") from error
+        warnings.warn(f"{path}: not UTF-8, read as Windows-1252", TextWarning, stacklevel=3)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ValueError(f"{path}: line {line}: must be a text file without NUL characters")
     return text
+
+
+def _decode_windows_text(content: bytes) -> str | None:
+    """Decode what Excel writes on Windows; None for UTF-8 with a few damaged bytes, and for what is not text."""
+    if not content.decode("utf-8", "ignore").isascii():
+        return None
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    return text if all(character.isprintable() or character.isspace() for character in text) else None
 
 
 def read_records(

@@ -2,7 +2,7 @@
 
 The first line decides the format and the delimiter: ESC-50, UrbanSound8K, FSD50K, weak and strong labels of DCASE,
 AudioSet's segments, selection tables of Raven, label tracks of Audacity, exports of Whombat, or any table with a column
-of file names and a column of labels. Text is UTF-8, or UTF-16 with a byte order mark.
+of file names and a column of labels. Text is UTF-8, UTF-16 with a byte order mark, or Windows-1252 with a warning.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ class EventScores:
         pack: Path of the pack.
         num_clips: Number of clips.
         num_events: Number of true events.
+        events_source: Path and format of the table of true events.
         labels: Classes.
         rules: Rules for events in the predictions.
         thresholds_origin: Where the thresholds come from.
@@ -92,6 +93,7 @@ class EventScores:
     pack: str
     num_clips: int
     num_events: int
+    events_source: str
     labels: LabelSet
     rules: EventRules
     thresholds_origin: str
@@ -120,6 +122,7 @@ class EventScores:
     def __str__(self) -> str:
         lines = [
             f"{self.pack}: {self.num_clips:,} clips, {self.num_events:,} events; thresholds: {self.thresholds_origin}",
+            f"events of {self.events_source}",
             f"{'':22}{'macro F1':>9}{'micro F1':>9}{'precision':>10}{'recall':>8}",
         ]
         for title, f1 in (("segments of 1 s", self.segment_f1), ("events, 200 ms collar", self.event_f1)):
@@ -212,6 +215,7 @@ def score_events(
         pack=pack,
         num_clips=ground_truth.num_clips,
         num_events=len(ground_truth),
+        events_source=ground_truth.source,
         labels=labels,
         rules=rules,
         thresholds_origin=origin,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kerastag._csv import TextWarning
 from kerastag.label_tables import RecordingIndex, read_label_table
 from kerastag.labels import LabelSet
 
@@ -104,6 +105,13 @@ def test_tables_are_read_whatever_their_delimiter_encoding_and_line_ends(tmp_pat
     assert read(tmp_path, content)[1] == [("a.wav", ("Dog", "Rain")), ("b.wav", ("Cat",))]
 
 
+def test_a_table_in_the_encoding_of_excel_on_windows_is_read_with_a_warning(tmp_path):
+    content = "Dateiname;filename;labels\r\n1;Möwe.wav;Grünspecht – Ruf\r\n".encode("cp1252")
+    with pytest.warns(TextWarning, match=r"list\.csv: not UTF-8, read as Windows-1252$"):
+        _, rows = read(tmp_path, content)
+    assert rows == [("Möwe.wav", ("Grünspecht – Ruf",))]
+
+
 @pytest.mark.parametrize(
     ("cell", "labels"),
     [
@@ -143,7 +151,9 @@ def test_columns_and_separators_can_be_given(tmp_path):
         ('path,labels\na.wav,dog\nb.wav,"dog', "line 3: a quote is not closed"),
         (f'path,labels\n"{"0" * 200_000}\n', "line 2: a quote is not closed, or a cell has more than 131,072"),
         ("path,labels\na\0.wav,dog\n", "line 2: must be a text file without NUL characters"),
-        (b"path,labels\n\xff.wav,dog\n", "line 2: must be a text file in UTF-8 or UTF-16"),
+        (b"path,labels\n\x81.wav,dog\n", "line 2: must be a text file in UTF-8 or UTF-16"),
+        ("path,labels\né.wav,dog\n".encode()[:-3] + b"\xe9", "line 2: must be a text file in UTF-8 or UTF-16"),
+        (b"path,labels\n\xff\x01.wav,dog\n", "line 2: must be a text file in UTF-8 or UTF-16"),
         ("path,labels\na.wav,\n", "line 2: column labels is empty"),
         ("path,labels\n,dog\n", "line 2: column path is empty"),
         ("path,labels\na.wav,dog,cat\n", "line 2: must have 2 columns; received: 3; quote cells that hold commas"),
@@ -168,6 +178,7 @@ def test_an_invalid_table_is_one_line_with_file_and_line(tmp_path, content, mess
     assert len(str(raised.value)) < 500
 
 
+@pytest.mark.filterwarnings("ignore::kerastag._csv.TextWarning")
 @given(st.binary(max_size=300), st.integers(0, 400), st.sampled_from(range(5)))
 @settings(max_examples=300, deadline=None)
 def test_arbitrary_bytes_give_a_table_or_one_line_that_names_the_file(tmp_path_factory, content, position, number):

@@ -86,7 +86,7 @@ def test_both_forms_of_class_lists_are_read(tmp_path):
         (b"dog\ncat" + b"t" * 200_000, "line 2: .* a cell has more than 131,072 characters"),
         (b"dog\nca\0t", "line 2: must be a text file without NUL characters"),
         (b"path,label\nx,y\n", "line 1: must be one class name .*; received: 'path,label'"),
-        (b"dog\n\xff\n", "line 2: must be a text file in UTF-8"),
+        (b"dog\n\x81\n", "line 2: must be a text file in UTF-8"),
     ],
 )
 def test_an_invalid_class_list_is_rejected_with_file_and_line(tmp_path, content, message):

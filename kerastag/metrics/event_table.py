@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ class EventTable:
         offset: End of each event in its clip, seconds, above `onset`.
         num_clips: Number of clips, with or without events.
         num_classes: Number of classes, with or without events.
+        source: Path and format of the table that the events come from; may be empty.
 
     Raises:
         ValueError: The columns differ in length, an index is out of range, or an offset is not above its onset.
@@ -44,6 +45,7 @@ class EventTable:
     offset: np.ndarray
     num_clips: int
     num_classes: int
+    source: str = ""
 
     def __post_init__(self) -> None:
         columns = {name: np.asarray(getattr(self, name), int) for name in ("clip", "class_index")}
@@ -163,7 +165,8 @@ def read_events(
     if not has_clips:
         first = os.fsdecode(next(iter(clip_names), "none"))
         raise ValueError(f"{path}: must have a row of one of {len(clip_names)} clips ({first}, ...); received: none")
-    return EventTable.from_rows(sorted(events), len(clip_names), len(labels))
+    event_table = EventTable.from_rows(sorted(events), len(clip_names), len(labels))
+    return replace(event_table, source=f"{path}: {table.format}")
 
 
 def check_framewise(framewise: np.ndarray, ground_truth: EventTable | None = None) -> np.ndarray:

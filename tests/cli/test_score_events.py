@@ -100,6 +100,7 @@ def test_a_model_is_scored_with_the_thresholds_of_its_card(models, packs, ground
     assert expected.format_table() in out
     assert scores["classes"] == list(SYNTHETIC_EVENTS)
     assert f"eval.h5: 12 clips, {len(ground_truth)} events; thresholds: the card's (synthetic)" in out
+    assert f"events of {packs}/eval.tsv: DCASE strong labels\n" in out
     assert "sub-clips" not in out
 
 
