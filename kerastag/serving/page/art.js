@@ -11,7 +11,7 @@ export function drawArt(canvas) {
     const envelope = Math.sin(Math.PI * position) ** 0.7;
     const wave = Math.abs(Math.sin(19 * position) * Math.sin(7.3 * position + 0.6) + 0.35 * Math.sin(53 * position));
     const size = Math.max(bar, 0.82 * height * envelope * (0.08 + 0.62 * wave));
-    context.globalAlpha = 0.1 + 0.16 * envelope;
+    context.globalAlpha = 0.12 + 0.22 * envelope;
     context.beginPath();
     context.roundRect(x, (height - size) / 2, bar, size, bar / 2);
     context.fill();

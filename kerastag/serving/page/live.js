@@ -1,5 +1,5 @@
 import { Stream } from "./api.js";
-import { openMicrophone } from "./microphone.js";
+import { NUM_BANDS, openMicrophone } from "./microphone.js";
 import { Spectrogram } from "./spectrogram.js";
 import { createWav, convertTo16Bits } from "./wav.js";
 
@@ -9,6 +9,7 @@ const MAX_WAITING_SECONDS = 20;
 /** A recording that grows: its sound, and the results and events that the server sends meanwhile. */
 export class LiveRecording {
   isLive = true;
+  hasFrames = true;
   duration = 0;
   peaks = [];
   maxPeak = 0;
@@ -16,7 +17,7 @@ export class LiveRecording {
   secondsPerFrame = 1;
   tags = [];
   events = [];
-  spectrogram = null;
+  spectrogram = new Spectrogram(NUM_BANDS);
   #lanes = new Map(); // By identifier, in the order of their appearance.
   #blocks = [];
   #sampleRate = 0;
@@ -28,7 +29,6 @@ export class LiveRecording {
   }
 
   addBlock(samples, bands, sampleRate) {
-    this.spectrogram ??= new Spectrogram(bands.length);
     this.#sampleRate = sampleRate;
     this.secondsPerColumn = samples.length / sampleRate;
     this.#blocks.push(convertTo16Bits(samples));
@@ -74,9 +74,14 @@ export class LiveRecording {
     this.#lanes.set(mid, { name, mid, values: [], probability: 0, events: [], threshold: 0 });
   }
 
+  /** Let the events that go on last until now. */
+  extendEvents() {
+    for (const event of this.events) if (event.isOpen) event.end_seconds = Math.max(event.start_seconds, this.duration);
+  }
+
   /** Select what reaches the threshold, like `Recording.select`; the tags are those of now. */
   select(getThreshold) {
-    for (const event of this.events) if (event.isOpen) event.end_seconds = Math.max(event.start_seconds, this.duration);
+    this.extendEvents();
     const events = this.events.filter((event) => event.probability >= getThreshold(event));
     const lanes = [];
     for (const lane of this.#lanes.values()) {
@@ -118,6 +123,8 @@ export class LiveSession {
   #onChange;
   #onEnd;
   #isEnding = false;
+  /** Whether the server has answered the start. */
+  isReady = false;
 
   /**
    * @param {(message: object | null) => void} onChange - Called with each line of the server, and with null for audio.
@@ -131,25 +138,22 @@ export class LiveSession {
 
   /** Start; `options` are those of the message `start` of `/v1/stream`, or null to record only. */
   async start(options) {
-    const waiting = []; // Blocks from before the server is connected.
-    let sampleRate = 0;
+    const waiting = []; // Blocks from before the server is ready.
     const microphone = await openMicrophone((samples, bands) => {
       this.recording.addBlock(samples, bands, microphone.sampleRate);
       if (options) this.#send(samples, waiting);
       this.#onChange(null);
       if (this.recording.duration >= MAX_SECONDS) this.stop();
     });
-    if (this.#isEnding) return microphone.close();
     this.#microphone = microphone;
-    sampleRate = microphone.sampleRate;
-    if (!options) return undefined;
-    const start = { sample_rate: sampleRate, encoding: "F32_LE", channels: 1, ...options };
+    if (this.#isEnding) await microphone.close();
+    if (this.#isEnding || !options) return;
+    const start = { sample_rate: microphone.sampleRate, encoding: "F32_LE", channels: 1, ...options };
     this.#stream = new Stream(
       start,
       (message) => this.#handle(message, waiting),
       (error) => this.#finish(error),
     );
-    return undefined;
   }
 
   #handle(message, waiting) {

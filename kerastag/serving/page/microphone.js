@@ -5,7 +5,8 @@ const REASONS = {
   NotFoundError: "This computer has no microphone.",
   NotReadableError: "Another program uses the microphone.",
 };
-const NUM_BANDS = 64;
+/** Number of bands of the spectrum of a block. */
+export const NUM_BANDS = 64;
 const [LOW_HZ, HIGH_HZ] = [40, 16_000];
 const [LOW_DB, HIGH_DB] = [-105, -25];
 
@@ -41,7 +42,7 @@ export async function openMicrophone(onBlock) {
     const close = async () => {
       node.port.onmessage = null;
       for (const track of stream.getTracks()) track.stop();
-      await context.close();
+      if (context.state !== "closed") await context.close();
     };
     return { sampleRate: context.sampleRate, close };
   } catch (error) {

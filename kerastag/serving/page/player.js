@@ -74,7 +74,7 @@ export class Player {
   #showState() {
     const isPlaying = this.isPlaying;
     this.#button.setAttribute("aria-label", isPlaying ? "Pause" : "Play");
-    this.#button.querySelector("use").setAttribute("href", isPlaying ? "#pause" : "#play");
+    this.#button.querySelector("use").setAttribute("href", isPlaying ? "#icon-pause" : "#icon-play");
     if (isPlaying) requestAnimationFrame(() => this.#follow());
   }
 

@@ -1,3 +1,4 @@
+import { showText } from "./messages.js";
 import { formatClock, formatCount } from "./text.js";
 
 const MAX_EVENTS = 300; // More would make the page slow; all of them are in the lanes and the downloads.
@@ -34,10 +35,10 @@ function createTag(tag) {
  *
  * @param {object[]} events
  * @param {(seconds: number) => void} onSeek - Called with the start of the event that the user chooses.
- * @param {{emptyText: string, startedAt?: Date}} options - With the time of the start, the newest event is first, and
- *   events have times of day.
+ * @param {string} emptyText - Shown if there are none.
+ * @param {Date} [startedAt] - Start of a live recording: then the newest event comes first, with its time of day.
  */
-export function showEvents(events, onSeek, { emptyText, startedAt }) {
+export function showEvents(events, onSeek, emptyText, startedAt) {
   const shown = startedAt ? events.slice(-MAX_EVENTS).reverse() : events.slice(0, MAX_EVENTS);
   const items = shown.map((event) => createEvent(event, onSeek, startedAt));
   if (events.length > MAX_EVENTS) items.push(createRest(events.length - MAX_EVENTS));
@@ -77,10 +78,4 @@ function createRest(count) {
   item.className = "event-rest";
   item.textContent = `${formatCount(count, "more event")} in the download`;
   return item;
-}
-
-/** Show a text, or hide its element if it is empty. */
-export function showText(element, text) {
-  element.textContent = text;
-  element.hidden = !text;
 }

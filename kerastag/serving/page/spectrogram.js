@@ -7,13 +7,8 @@ export class Spectrogram {
   #tiles = []; // Each is a canvas of up to `TILE_COLUMNS` columns.
   #blocks = [];
 
-  /**
-   * @param {number} numBands
-   * @param {number} secondsPerColumn - Set by whoever draws it, if it is not known yet.
-   */
-  constructor(numBands, secondsPerColumn) {
+  constructor(numBands) {
     this.numBands = numBands;
-    this.secondsPerColumn = secondsPerColumn;
     this.numColumns = 0;
   }
 

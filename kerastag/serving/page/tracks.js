@@ -26,7 +26,7 @@ export class Tracks {
       this.viewport.show(start, start + this.viewport.span);
     });
     new ResizeObserver(() => this.draw()).observe(this.#elements.tracks);
-    this.#elements.position.addEventListener("keydown", (event) => this.#handleKey(event));
+    this.#elements.position.addEventListener("keydown", (event) => this.handleKey(event));
   }
 
   get recording() {
@@ -117,7 +117,8 @@ export class Tracks {
     if (next) this.#onSeek(next.start_seconds);
   }
 
-  #handleKey(event) {
+  /** Seek by the arrow keys and the like, as a slider does. */
+  handleKey(event) {
     const step = event.shiftKey ? 10 : 1;
     const targets = {
       ArrowLeft: this.#cursorSeconds - step,
@@ -131,6 +132,7 @@ export class Tracks {
     };
     if (!(event.key in targets) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
+    event.stopPropagation();
     this.#onSeek(Math.min(Math.max(targets[event.key], 0), this.viewport.duration));
   }
 }

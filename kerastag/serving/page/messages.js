@@ -1,0 +1,47 @@
+/** The views of the page, and what it tells the user. */
+
+let retryAction = null;
+
+export function get(id) {
+  return document.getElementById(id);
+}
+
+/** Show one of the views: welcome, progress or result. */
+export function showView(name) {
+  document.body.dataset.view = name;
+  for (const view of ["welcome", "progress", "result"]) get(view).hidden = view !== name;
+  if (name === "welcome") document.title = "kerastag";
+}
+
+/** Show an error, with a button to try again if there is an action for it; where a token is missing, ask for it. */
+export function showError(error, retry = null) {
+  const isUnauthorized = error.status === 401 || error.code === "unauthorized";
+  get("alert-text").textContent = isUnauthorized ? "This server needs a token." : error.message;
+  get("token-form").hidden = !isUnauthorized;
+  get("retry").hidden = isUnauthorized || !retry;
+  retryAction = retry;
+  get("alert").hidden = false;
+  if (isUnauthorized) get("token").focus();
+  get("alert").scrollIntoView({ block: "nearest" });
+}
+
+export function hideError() {
+  get("alert").hidden = true;
+}
+
+/** Do again what failed. */
+export function retry() {
+  hideError();
+  retryAction?.();
+}
+
+/** Tell a screen reader something. */
+export function announce(text) {
+  get("announcement").textContent = text;
+}
+
+/** Show a text, or hide its element if the text is empty. */
+export function showText(element, text) {
+  element.textContent = text;
+  element.hidden = !text;
+}
