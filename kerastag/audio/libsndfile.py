@@ -22,6 +22,7 @@ from kerastag.audio.sections import (
 
 _MAX_MISSING_SECONDS = 0.05  # The header of an MP3 may be a frame off.
 _MAX_UNREAD_MP3_SECONDS = 0.25  # Encoders add frames at the end, which the number of frames in the header leaves out.
+_MAX_PARTS_PER_CALL = 8  # a call of libsndfile takes as long as decoding a part of a WAV file
 _MP3_PREROLL_FRAMES = 16 * 1152
 _MPG123_LINE = re.compile(rb"(\[[^\]\n]*libmpg123[^\]\n]*\]|Note: |Warning: )")
 
@@ -113,8 +114,10 @@ class _Decoder:
         """Yield the blocks of a section until its end or the end of the request; return whether damage has ended it."""
         has_failed = False
         while not has_failed and self._position < self._end:
-            size = int(min(FRAMES_PER_READ, self._end - self._position))
-            block = np.full((size, self._sound_file.channels), np.nan, np.float32)
+            channels = self._sound_file.channels
+            parts = max(1, _MAX_PARTS_PER_CALL // channels)
+            size = int(min(parts * FRAMES_PER_READ, self._end - self._position))
+            block = np.full((size, channels), np.nan, np.float32)
             try:
                 with _hide_mpg123_lines(self._section):
                     block = self._sound_file.read(out=block)
@@ -126,8 +129,8 @@ class _Decoder:
             skipped = min(len(block), max(0, self._start - self._position))
             self._position += len(block)
             self._section_frames += len(block)
-            if skipped < len(block):
-                yield self._rate, block[skipped:]
+            for start in range(skipped, len(block), FRAMES_PER_READ):
+                yield self._rate, block[start : start + FRAMES_PER_READ]
         return has_failed
 
     def _open_next(self, has_failed: bool) -> bool:
