@@ -141,11 +141,12 @@ class WindowedMode(StreamingMode):
             raise ValueError(
                 f"`hop_seconds` must be at most the length of the window, {longest:g}; received: {hop_seconds!r}"
             )
-        if self._has_framewise and model.output_shapes["framewise"][1] < whole_frames // self._frame:
+        num_frames = _count_frames(model) if self._has_framewise else 0
+        if self._has_framewise and num_frames < whole_frames // self._frame:
             frame_seconds, window_seconds = grid.to_seconds(self._frame), grid.to_seconds(self._window)
             raise ValueError(
                 f"{model.path}: `framewise` must have a frame every {frame_seconds:g} s, as the card says; "
-                f"received: {model.output_shapes['framewise'][1]} frames in {window_seconds:g} s"
+                f"received: {num_frames} frames in {window_seconds:g} s"
             )
         super().__init__(grid.silence, self._window, hop, self._tail + hop, hop)
         self._earliest_start = 0  # No window begins before this row.
@@ -253,6 +254,13 @@ class IncrementalMode(StreamingMode):
             array[count] = newest
             array[count + 1 :] = 0
         self._count = count + 1
+
+
+def _count_frames(model: LiteRTModel) -> int:
+    """Return the number of output frames of a window; only a run shows it where the model takes any length."""
+    if model.length is None:
+        return len(model(np.zeros(model.shape, np.float32))["framewise"][0])
+    return model.output_shapes["framewise"][1]
 
 
 def _check_pair(embedder: LiteRTModel, head: LiteRTModel, segment_seconds: float, trained_seconds: float) -> None:

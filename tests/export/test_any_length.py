@@ -13,6 +13,7 @@ pytest.importorskip("ai_edge_litert")
 
 def test_a_recording_of_any_length_gives_what_keras_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kerastag.edge.runtime import LiteRTModel
+    from kerastag.edge.streaming import StreamingTagger
     from kerastag.export import export_model, read_target
     from kerastag.tagger import Tagger
 
@@ -29,3 +30,9 @@ def test_a_recording_of_any_length_gives_what_keras_gives(tmp_path: Path, monkey
         np.testing.assert_allclose(timeline.clipwise, expected.clipwise, atol=1e-5)
         np.testing.assert_allclose(timeline.framewise, expected.framewise, atol=1e-5)
     assert not [name for name in tmp_path.iterdir() if name.name.startswith(".")]
+
+    stream = StreamingTagger(tmp_path / "small.tflite", hop_seconds=0.64)
+    results = [*stream.feed(waveform[:64_000], 32_000), *stream.flush()]
+    np.testing.assert_allclose(
+        results[-1].probabilities, tagger.predict(waveform[:64_000], sample_rate=32_000), atol=1e-5
+    )
