@@ -6,6 +6,9 @@ Public names are imported when they are first used, since pyarrow is needed only
 from kerastag._lazy import attach
 
 _NAMES_OF_MODULE = {
+    "archive": ("write_archive",),
+    "listing": ("list_inputs",),
+    "settings": ("ArchiveSettings",),
     "tables": ("FORMAT", "TABLES", "get_schema", "list_parts"),
 }
 

@@ -18,6 +18,7 @@ __all__ = ["ALIASES", "VERBS", "build_parser", "main"]
 
 VERBS = {
     "tag": "tag",
+    "archive": "archive",
     "stream": "stream",
     "serve": "serve",
     "fetch": "fetch",
