@@ -240,6 +240,8 @@ def _parse_start(message: str | bytes) -> dict[str, Any]:
         raise RequestError(
             422, "invalid_parameter", f"`start` must have only {', '.join(_KEYS)}; received: {_show(unknown[0])}"
         )
+    if not isinstance(values.get("model"), str | None):
+        raise RequestError(422, "invalid_parameter", f"`model` must be a name; received: {_show(values['model'])}")
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -86,7 +86,7 @@ class TagOptions:
                 refractory_seconds=self.refractory_seconds,
             )
         except ValueError as error:
-            raise RequestError(422, "invalid_parameter", str(error)) from None
+            raise RequestError(422, "invalid_parameter", str(error).replace("`name_or_mid`", "`classes`")) from None
 
 
 def tag_recording(
