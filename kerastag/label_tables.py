@@ -398,7 +398,7 @@ def _read_whombat(path: Path, text: str, tag_key: str | None) -> list[LabelRow]:
     """Read labels of sound events; those of clips where no event has one; those of recordings where no clip has one."""
     place = "the file"
     try:
-        data = json.loads(text)["data"]
+        data = _parse_json(text)["data"]
         tags = {tag["id"]: (str(tag["key"]), str(tag["value"])) for tag in data.get("tags") or ()}
         recordings = {item["uuid"]: item for item in data["recordings"]}
         clips = {item["uuid"]: item for item in data.get("clips") or ()}
@@ -428,10 +428,17 @@ def _read_whombat(path: Path, text: str, tag_key: str | None) -> list[LabelRow]:
                 start, end = parse_times(str(times[0] * expansion), str(times[1] * expansion), f"{path}: {place}")
                 row = replace(row, onset=start, offset=end)
             rows.append(row)
-    except (KeyError, TypeError, AttributeError, IndexError, RecursionError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:80]}"
         raise ValueError(f"{path}: {place}: must be an export of Whombat; received: {reason}") from error
     return rows
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:  # also of an integer of thousands of digits
+        raise TypeError(error) from error
 
 
 def _choose_tag_key(keys: Sequence[str], path: Path) -> str:

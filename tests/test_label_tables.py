@@ -167,6 +167,7 @@ def test_columns_and_separators_can_be_given(tmp_path):
         ('--PJHxphWEs, 30, 40, "/m/1"\n0abcdefghij, 0, 10\n', "line 2: must be `YTID, start, end, MIDs`"),
         ('{"a": 1}', "the file: must be an export of Whombat; received: KeyError: 'data'"),
         ('{"a": ', "the file: must be an export of Whombat"),
+        (f'{{"data": {"9" * 5_000}}}', "the file: must be an export of Whombat"),
         ('{"a":' * 100_000, "the file: must be an export of Whombat"),
     ],
 )

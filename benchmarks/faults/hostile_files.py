@@ -1,4 +1,4 @@
-"""Recordings, checkpoints, cards, models, arrays and lists with changed bytes, and some that are made to mislead.
+"""Recordings, checkpoints, cards, models and arrays with changed bytes, and some that are made to mislead.
 
 A file must be read, or refused by a ValueError that names it, in seconds and without much memory. A model whose card
 has a digest must be refused whatever byte of it changes.
@@ -6,8 +6,6 @@ has a digest must be refused whatever byte of it changes.
 
 import dataclasses
 import json
-import resource
-import signal
 import tempfile
 import warnings
 import zipfile
@@ -17,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from _kills import call_in_child
+from _tries import change_bytes, report, try_files
 from importers.test_torch_file import NESTED_LISTS
 from importers.torch_writing import finish_pickle, write_torch_stream, write_torch_zip
 
@@ -28,12 +26,8 @@ from kerastag.dsp import FRONT_ENDS
 from kerastag.edge.runtime import LiteRTModel
 from kerastag.files import read_arrays, read_json
 from kerastag.importers import TorchFile
-from kerastag.label_tables import read_label_table
 from kerastag.labels import LabelSet
 
-_MAX_BYTES = 1 << 28
-_MAX_SECONDS = 60  # for the tries of one child process
-_TRIES_PER_CHILD = 20
 _CARD = Card(LabelSet.from_names(["Bark", "Rain"]), 32_000, 10.0, 0.32, front_end=FRONT_ENDS["efficientat"].as_dict())
 _RECORDINGS = {
     **{f"wav {subtype}": ("wav", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT", "IMA_ADPCM", "ULAW")},
@@ -62,32 +56,20 @@ def run(quick: bool) -> Iterator[tuple[str, int, int, str]]:
             ("a card, deflated", 800, _write_model(folder / "deflated.tflite", zipfile.ZIP_DEFLATED), Card.read),
             ("arrays, stored", 400, _write_arrays(folder / "stored.npz", np.savez), read_arrays),
             ("arrays, deflated", 400, _write_arrays(folder / "deflated.npz", np.savez_compressed), read_arrays),
-            ("a list of labels", 1_300, _write_list(folder / "list.csv"), _read_list),
+            ("a list of classes", 400, _write_classes(folder / "classes.csv"), LabelSet.from_csv),
+            ("the card of a SavedModel", 400, _write_saved_card(folder / "saved.json"), _read_saved_card),
             ("a JSON file", 400, _write_json(folder / "config.json"), read_json),
         ]
         for kind, tries, path, read in rows:
-            yield _change_bytes(kind, path, read, tries // 20 if quick else tries)
+            yield change_bytes(kind, path, read, tries // 20 if quick else tries)
         yield _change_model(folder / "model.tflite", 20 if quick else 1_000)
-        yield _report("cards with wrong values", _try(_make_hostile_cards(folder), Card.read, must_fail=False))
+        models = (_write_model(folder / "card.tflite", content=card) for card in _make_hostile_cards())
+        yield report("cards with wrong values", try_files(models, Card.read, must_fail=False))
+        cards = (_write_saved_card(folder / "card.json", content=card) for card in _make_hostile_cards())
+        yield report("cards of a SavedModel with wrong values", try_files(cards, _read_saved_card, must_fail=False))
         methods = (zipfile.ZIP_DEFLATED,) if quick else (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-        yield _report("cards that unpack to hundreds of megabytes", _try(_make_bombs(folder, methods), Card.read))
-        yield _report("pickles that are made to take memory", _try(_make_pickles(folder), _read_torch))
-
-
-def _change_bytes(kind: str, path: Path, read: Callable[[Path], Any], tries: int) -> tuple[str, int, int, str]:
-    content = path.read_bytes()
-
-    def make_files() -> Iterator[Path]:
-        random = np.random.default_rng(0)
-        for number in range(tries):
-            changed = bytearray(content)
-            for position in random.integers(0, len(content) if number % 2 else min(400, len(content)), 1 + number % 8):
-                changed[position] = random.integers(0, 256)
-            mutant = path.with_name(f"mutant{path.suffix}")
-            mutant.write_bytes(changed[: random.integers(1, len(content))] if number % 10 == 9 else changed)
-            yield mutant
-
-    return _report(f"{kind}, with changed bytes", _try(make_files(), read, must_fail=False))
+        yield report("cards that unpack to hundreds of megabytes", try_files(_make_bombs(folder, methods), Card.read))
+        yield report("pickles that are made to take memory", try_files(_make_pickles(folder), _read_torch))
 
 
 def _change_model(path: Path, tries: int) -> tuple[str, int, int, str]:
@@ -105,58 +87,7 @@ def _change_model(path: Path, tries: int) -> tuple[str, int, int, str]:
             path.write_bytes(changed)
             yield path
 
-    return _report("a .tflite model, with a changed byte", _try(make_files(), LiteRTModel))
-
-
-def _try(paths: Iterable[Path], read: Callable[[Path], Any], must_fail: bool = True) -> tuple[int, list[str]]:
-    """Read files in child processes, and return the number of tries and the reasons of failures."""
-    tries, reasons, files = 0, [], iter(paths)
-    while batch := _take(files):
-        with tempfile.NamedTemporaryFile("r+", encoding="utf-8") as log:
-            status = call_in_child(lambda: _read_batch(batch, read, must_fail, Path(log.name)))
-            reasons += log.read().splitlines()
-        if status:
-            reasons.append(f"a process ended with status {status}")
-        tries += len(batch)
-    return tries, reasons
-
-
-def _take(files: Iterator[Path]) -> list[tuple[Path, bytes]]:
-    batch = []
-    for path in files:
-        batch.append((path, path.read_bytes()))
-        if len(batch) == _TRIES_PER_CHILD:
-            break
-    return batch
-
-
-def _read_batch(batch: list[tuple[Path, bytes]], read: Callable[[Path], Any], must_fail: bool, log: Path) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_get_address_space() + _MAX_BYTES, hard))
-    signal.alarm(_MAX_SECONDS)
-    reasons = []
-    for path, content in batch:
-        path.write_bytes(content)
-        try:
-            read(path)
-            if must_fail:
-                reasons.append("accepted")
-        except ValueError as error:
-            if str(path) not in str(error):
-                reasons.append(f"no path: {error!r}")
-        except Exception as error:
-            reasons.append(repr(error))
-    log.write_text("".join(f"{' '.join(reason.split())[:200]}\n" for reason in reasons), encoding="utf-8")
-
-
-def _report(kind: str, result: tuple[int, list[str]]) -> tuple[str, int, int, str]:
-    tries, reasons = result
-    return kind, tries, len(reasons), "; ".join(dict.fromkeys(reasons[:3]))
-
-
-def _get_address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
-    return pages * resource.getpagesize()
+    return report("a .tflite model, with a changed byte", try_files(make_files(), LiteRTModel))
 
 
 def _read_audio(path: Path) -> None:
@@ -171,9 +102,15 @@ def _read_torch(path: Path) -> None:
             file.read(tensor)
 
 
-def _read_list(path: Path) -> None:
-    read_label_table(path)
-    LabelSet.from_csv(path)
+def _read_saved_card(path: Path) -> Card:
+    """Read the card of the SavedModel beside the file, with the bytes of the file."""
+    folder = path.with_name("saved_model")
+    (folder / "assets.extra").mkdir(parents=True, exist_ok=True)
+    (folder / "assets.extra" / MEMBER).write_bytes(path.read_bytes())
+    try:
+        return Card.read(folder)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(folder), str(path))) from error
 
 
 def _write_recordings(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -202,8 +139,13 @@ def _write_arrays(path: Path, write: Callable[..., None]) -> Path:
     return path
 
 
-def _write_list(path: Path) -> Path:
-    path.write_text('path,labels,fold\na.wav,"dog,rain",1\nb.wav,"a ""cat""",2\n' * 5, encoding="utf-8")
+def _write_classes(path: Path) -> Path:
+    path.write_text('index,mid,display_name\n0,/m/1,"Dog, barking"\n1,/m/2,Rain\n' * 5, encoding="utf-8")
+    return path
+
+
+def _write_saved_card(path: Path, content: str | None = None) -> Path:
+    path.write_text(json.dumps(_CARD.as_dict()) if content is None else content, encoding="utf-8")
     return path
 
 
@@ -212,17 +154,17 @@ def _write_json(path: Path) -> Path:
     return path
 
 
-def _make_hostile_cards(folder: Path) -> Iterator[Path]:
+def _make_hostile_cards() -> Iterator[str]:
     """Yield cards in which each value, also those of the front end and of the labels, is a hostile one."""
     for field in (*(field.name for field in dataclasses.fields(Card)), "format", "sha256", "unknown"):
         for value in _HOSTILE_VALUES:
-            yield _write_model(folder / "card.tflite", content=json.dumps({**_CARD.as_dict(), field: value}))
+            yield json.dumps({**_CARD.as_dict(), field: value})
     for name in ("front_end", "labels"):
         for key in _CARD.as_dict()[name]:
             for value in _HOSTILE_VALUES:
                 content = _CARD.as_dict()
                 content[name] = {**content[name], key: value}
-                yield _write_model(folder / "card.tflite", content=json.dumps(content))
+                yield json.dumps(content)
 
 
 def _make_bombs(folder: Path, methods: Iterable[int]) -> Iterator[Path]:

@@ -1,5 +1,7 @@
 """Importer of the VGGish checkpoint, which TensorFlow reads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def import_vggish(checkpoint: str | Path, pca: str | Path, output: str | Path, *
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
     _transfer.check_tensors(checkpoint, "VGGish", expected, shapes)
     for name, variable in variables.items():
-        variable.assign(_convert(checkpoint, name, reader.get_tensor(name)))
+        variable.assign(_convert(checkpoint, name, _read_tensor(checkpoint, reader, name)))
     model.get_layer("segments").means.assign(means)
     model.get_layer("segments").eigen_vectors.assign(eigen_vectors)
     return _transfer.save_model(
@@ -91,11 +93,9 @@ def _open_checkpoint(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
 
     if not path.is_file() and not path.with_name(f"{path.name}.index").is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
+    with _explain_damage(path):
         reader = tf.train.load_checkpoint(str(path))
         shapes = reader.get_variable_to_shape_map()
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: must be a TensorFlow checkpoint ({str(error).splitlines()[0]})") from None
     # The other variables are the state of the optimizer and of the training.
     weight_shapes = {
         name: tuple(shape)
@@ -105,6 +105,21 @@ def _open_checkpoint(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
     if len(weight_shapes.get(_FIRST_KERNEL, ())) != 4 or not weight_shapes[_FIRST_KERNEL][-1]:
         raise ValueError(f"{path}: must be a checkpoint of VGGish; received: no `{_FIRST_KERNEL}`")
     return reader, weight_shapes
+
+
+def _read_tensor(path: Path, reader: Any, name: str) -> np.ndarray:
+    with _explain_damage(path):
+        return reader.get_tensor(name)
+
+
+@contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    """Turn any error of TensorFlow's reader, whose type depends on the damaged byte, into one that names the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: must be a TensorFlow checkpoint that is not damaged ({reason})") from None
 
 
 def _convert(path: Path, name: str, array: np.ndarray) -> np.ndarray:

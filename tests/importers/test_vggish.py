@@ -103,6 +103,17 @@ def test_the_quantized_model_has_integers_and_a_card_without_classes(state, pca,
     assert card.sample_rate == 16_000
 
 
+@pytest.mark.parametrize("several_files", [False, True])
+def test_a_checkpoint_with_damaged_weights_is_one_line_that_names_it(several_files, state, pca, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "damaged.ckpt", state, several_files)
+    data = tmp_path / ("damaged.ckpt.data-00000-of-00001" if several_files else "damaged.ckpt")
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{checkpoint}: must be a TensorFlow checkpoint that is not damaged \("):
+        import_vggish(checkpoint, pca, tmp_path / "vggish.keras")
+
+
 def test_missing_unexpected_and_foreign_tensors_are_named(state, pca, tmp_path):
     output = tmp_path / "a.keras"
     short = write_checkpoint(tmp_path / "short", {n: a for n, a in state.items() if n != "vggish/fc2/biases"})
