@@ -115,7 +115,7 @@ async def receive_upload(body: AsyncIterator[bytes], headers: Mapping[str, str],
 
 
 async def _receive_form(body: AsyncIterator[bytes], boundary: object, upload: Upload) -> None:
-    from python_multipart.exceptions import MultipartParseError
+    from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser
 
     parts: list[dict[str, str]] = []
@@ -169,7 +169,7 @@ async def _receive_form(body: AsyncIterator[bytes], boundary: object, upload: Up
         )
         async for content in body:
             parser.write(content)
-    except (MultipartParseError, UnicodeEncodeError) as error:
+    except (FormParserError, UnicodeEncodeError) as error:
         raise RequestError(400, "bad_form", f"the form is damaged: {error}") from None
     if not has_ended[0]:
         raise RequestError(400, "bad_form", "the form ends before its last boundary")
