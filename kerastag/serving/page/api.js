@@ -58,14 +58,16 @@ export async function fetchModels() {
  * Tag a recording.
  *
  * @param {File} file
- * @param {Record<string, string | number | boolean>} options - Query parameters of `/v1/tag`.
+ * @param {Record<string, string | number | boolean>} options - Query parameters of `/v1/tag`; empty ones are left out.
  * @param {AbortSignal} signal - Ends the request.
  * @param {(share: number) => void} onUpload - Called with the share of the file that has been sent, 0 to 1.
  * @returns {Promise<object>} The answer of the server.
  */
 export function tagRecording(file, options, signal, onUpload) {
   const url = resolve("v1/tag");
-  for (const [name, value] of Object.entries(options)) url.searchParams.set(name, String(value));
+  for (const [name, value] of Object.entries(options)) {
+    if (value !== "") url.searchParams.set(name, String(value));
+  }
   const body = new FormData();
   body.append("file", file, file.name);
   return new Promise((accept, reject) => {

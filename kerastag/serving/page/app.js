@@ -41,8 +41,9 @@ export function update() {
   return selection;
 }
 
-/** Show the name of a recording and facts about it. */
-export function showHeader(title, facts) {
+/** Show the name of a recording, facts about it, and what the server warns of. */
+export function showHeader(title, facts, warnings = []) {
+  showText(get("warnings"), warnings.join(" "));
   get("result-title").textContent = title;
   get("facts").textContent = facts.filter(Boolean).join(" · ");
   document.title = `${title} – kerastag`;

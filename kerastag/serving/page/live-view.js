@@ -17,7 +17,7 @@ export async function startLive(withTags) {
     (error) => endLive(session, error, withTags),
   );
   state.session = session;
-  const options = { model: getModelName(), top: MAX_CLASSES, ...createThresholdOptions() };
+  const options = { model: getModelName() || undefined, top: MAX_CLASSES, ...createThresholdOptions() };
   try {
     await session.start(withTags ? options : null);
   } catch (error) {

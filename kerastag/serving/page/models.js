@@ -1,6 +1,8 @@
 import { fetchModels } from "./api.js";
 import { get, hideError, showError, showText } from "./messages.js";
 
+const LOADING_SECONDS = 0.5; // Time between two questions while the server loads its models.
+
 let models = [];
 
 /** Fetch the models of the server, and show the choice if there are several. */
@@ -8,7 +10,12 @@ export async function loadModels() {
   try {
     models = await fetchModels();
   } catch (error) {
-    showError(error, loadModels);
+    if (error.code !== "loading") {
+      showError(error, loadModels);
+      return;
+    }
+    await new Promise((accept) => setTimeout(accept, LOADING_SECONDS * 1000));
+    await loadModels();
     return;
   }
   hideError();
@@ -19,6 +26,7 @@ export async function loadModels() {
   showModel();
 }
 
+/** Return the name of the chosen model; empty until the models are there, which means the default of the server. */
 export function getModelName() {
   return get("model").value;
 }
@@ -29,7 +37,7 @@ function getModel() {
 
 /** Whether the chosen model has probabilities over time. */
 export function hasFrames() {
-  return getModel()?.seconds_per_frame != null;
+  return getModel()?.seconds_per_frame !== null;
 }
 
 /** Show what the chosen model can do, and start with its thresholds. */

@@ -55,7 +55,7 @@ function showRecording(recording, file) {
   Object.assign(state, { recording, file, request: null });
   get("result").dataset.mode = "file";
   const time = recording.time?.replace("T", " ").slice(0, 19);
-  showHeader(recording.name, [formatClock(recording.duration), recording.response.model, time]);
+  showHeader(recording.name, [formatClock(recording.duration), recording.response.model, time], recording.response.warnings);
   get("mel-range").textContent = recording.frequencyRange;
   player.load(file, recording.duration);
   showView("result");
