@@ -21,6 +21,7 @@ from kerastag.archive.worker import NUM_AHEAD, Done, Part, Ready, Refused, Reque
 __all__ = ["Worker"]
 
 _NUM_TRIES = 3
+_NUM_STARTS = 5
 _START_SECONDS = 300.0
 _COMMAND = (sys.executable, "-c", "from kerastag.archive.worker import main; main()")
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
@@ -79,7 +80,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self._process.kill()
+            _kill(self._process)
             for stream in (self._process.stdin, self._process.stdout):
                 with contextlib.suppress(OSError):
                     stream.close()  # type: ignore[union-attr]
@@ -87,14 +88,14 @@ class Worker:
             self._process = None
 
     def _ensure_process(self) -> None:
-        for _ in range(_NUM_TRIES):
+        for _ in range(_NUM_STARTS):
             if self._process is not None:
                 return
             with contextlib.suppress(_LostProcess):
                 self._start()
         if self._process is None:
             raise RuntimeError(
-                f"{self._job.model}: the process that loads it ended in {_NUM_TRIES} of {_NUM_TRIES} tries"
+                f"{self._job.model}: the process that loads it ended in {_NUM_STARTS} of {_NUM_STARTS} tries"
             )
 
     def _start(self) -> None:
@@ -105,6 +106,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_THREADS, "PYTHONPATH": paths},
+            start_new_session=True,  # for `_kill`; Ctrl+C and the signals of job schedulers do not reach it
         )
         self._send(self._job)
         answer = self._receive(_START_SECONDS)
@@ -139,7 +141,7 @@ class Worker:
 
         def end() -> None:
             timed_out.set()
-            process.kill()
+            _kill(process)
 
         timer = threading.Timer(seconds, end)
         timer.start()
@@ -162,6 +164,14 @@ class Worker:
         code = process.returncode
         reason = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise _LostProcess(f"the process that tagged it ended with {reason} in {_NUM_TRIES} of {_NUM_TRIES} tries")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process with those that it has started, such as ffmpeg."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 class _LostProcess(Exception):
