@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -70,6 +71,15 @@ class _TagQuery(BaseModel):
     overview: int = Field(0, ge=0, le=MAX_OVERVIEW_COLUMNS, description="Largest number of columns of an overview.")
 
 
+class _PageFiles(StaticFiles):
+    """The files of the page; a browser asks for newer ones each time, as modules of two versions do not fit."""
+
+    async def get_response(self, path: str, scope: MutableMapping[str, Any]) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def create_app(state: ServerState) -> FastAPI:
     """Create the application of a server."""
     app = FastAPI(title="kerastag", version=__version__, description="Audio tagging.", docs_url=None, redoc_url=None)
@@ -78,7 +88,7 @@ def create_app(state: ServerState) -> FastAPI:
     tensorflow_serving.add_routes(app, state)
     open_inference.add_routes(app, state)
     hugging_face.add_routes(app, state)
-    app.mount("/page", StaticFiles(directory=_PAGE), name="page")
+    app.mount("/page", _PageFiles(directory=_PAGE), name="page")
     return app
 
 
