@@ -19,6 +19,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "export/raspberry_pi/README.md",
     "docs/runs.md",
+    "docs/serve.md",
     "docs/stream.md",
     "docs/labels.md",
     "docs/tag.md",
