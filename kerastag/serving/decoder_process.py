@@ -1,12 +1,14 @@
 """The process that decodes recordings for the server; `kerastag.serving.decoding` starts it and talks to it.
 
 It reads requests from a socket and writes frames: one byte for the kind, four for the length, and the content. A
-recording arrives as the descriptor of a file in memory, so that this process gets no path from a client.
+recording arrives as the descriptor of a file in memory, so that this process gets no path from a client. Its samples go
+into memory that both processes share, which has room for two blocks; a byte from the server frees one.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import resource
 import socket
@@ -16,9 +18,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BLOCK", "END", "ERROR", "START", "pack_frame", "receive_exactly"]
+__all__ = ["BLOCK", "BLOCK_SECONDS", "END", "ERROR", "NUM_SLOTS", "START", "pack_frame", "receive_exactly"]
 
 START, BLOCK, END, ERROR = b"S", b"B", b"E", b"X"
+BLOCK_SECONDS, NUM_SLOTS = 10.0, 2
+"""Length of a block, and number of blocks in the shared memory."""
 _MAX_FILE_BYTES = 1 << 20  # of the log of ffmpeg, the only file that is written
 
 
@@ -54,10 +58,15 @@ def _serve(connection: socket.socket) -> None:
     from kerastag import audio
     from kerastag.tagger.start_times import read_start_time
 
+    memory: mmap.mmap | None = None
     while True:
-        header, descriptors, _, _ = socket.recv_fds(connection, 4, 1)
+        header, descriptors, _, _ = socket.recv_fds(connection, 4, 2)
         if len(header) < 4 or not descriptors:
             return
+        if len(descriptors) > 1:  # other memory than that of the recordings before
+            memory = mmap.mmap(descriptors[1], 0)
+            os.close(descriptors[1])
+        assert memory is not None  # for the type checker: the first request brings it
         request = json.loads(receive_exactly(connection, *struct.unpack("<I", header)))
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_seconds = int(used.ru_utime + used.ru_stime) + 1 + request["cpu_seconds"]
@@ -68,9 +77,11 @@ def _serve(connection: socket.socket) -> None:
             try:
                 started_at = read_start_time(recording, name=request["name"])
                 connection.sendall(pack_frame(START, (started_at.isoformat() if started_at else "").encode()))
-                seconds = _send_blocks(connection, recording, request)
+                seconds = _send_blocks(connection, memory, recording, request)
                 messages = list(dict.fromkeys(" ".join(str(warning.message).split()) for warning in audio_warnings))
                 frame = pack_frame(END, json.dumps({"seconds": seconds, "warnings": messages}).encode())
+            except ConnectionError:
+                raise
             except Exception as error:
                 frame = pack_frame(ERROR, json.dumps(_describe_error(error)).encode())
             finally:
@@ -78,17 +89,35 @@ def _serve(connection: socket.socket) -> None:
         connection.sendall(frame)
 
 
-def _send_blocks(connection: socket.socket, recording: _Recording, request: dict[str, Any]) -> float:
+def _send_blocks(connection: socket.socket, memory: mmap.mmap, recording: _Recording, request: dict[str, Any]) -> float:
+    import numpy as np
+
     from kerastag import audio
 
     rate, num_samples = request["sample_rate"], 0
     max_samples = round(request["max_seconds"] * rate)
-    for block in audio.read_blocks(recording, rate, channel=request["channel"]):
-        num_samples += len(block)
-        if num_samples > max_samples:
-            raise OverflowError(f"{recording}: must be at most {request['max_seconds']:g} s long; it is longer")
-        connection.sendall(pack_frame(BLOCK, block.astype("<f4", copy=False).tobytes()))
+    slots, num_used = np.frombuffer(memory, "<f4").reshape(NUM_SLOTS, -1), 0
+    try:
+        for number, block in enumerate(audio.read_blocks(recording, rate, BLOCK_SECONDS, channel=request["channel"])):
+            num_samples += len(block)
+            if num_samples > max_samples:
+                raise OverflowError(f"{recording}: must be at most {request['max_seconds']:g} s long; it is longer")
+            if num_used == NUM_SLOTS:
+                num_used -= _receive_release(connection)
+            slots[number % NUM_SLOTS, : len(block)] = block
+            connection.sendall(pack_frame(BLOCK, struct.pack("<I", len(block))))
+            num_used += 1
+    finally:
+        while num_used:
+            num_used -= _receive_release(connection)
     return num_samples / rate
+
+
+def _receive_release(connection: socket.socket) -> int:
+    """Wait until the server has used a block, and return 1."""
+    if not connection.recv(1):
+        raise BrokenPipeError
+    return 1
 
 
 def _describe_error(error: Exception) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import mmap
 import os
 import signal
 import socket
@@ -19,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastag.serving.decoder_process import END, ERROR, START, receive_exactly
+from kerastag.serving.decoder_process import BLOCK_SECONDS, END, ERROR, NUM_SLOTS, START, receive_exactly
 from kerastag.serving.errors import RequestError
 from kerastag.serving.jobs import Job
 from kerastag.serving.uploads import Upload
@@ -28,6 +30,7 @@ __all__ = ["DecodedRecording", "DecoderPool"]
 
 _STATUSES = {"too_long": 413, "too_large": 413, "unsupported_audio": 415, "invalid_audio": 422}
 _START_SECONDS = 60.0
+_KEPT_BYTES = 32 << 20
 _IDLE_SECONDS = 60.0
 _MAX_RECORDINGS = 2_000  # after which a process is replaced, whatever its libraries have leaked
 _MAX_STALL_SECONDS = 60.0  # of a decoder that gives nothing, though its server waits
@@ -37,7 +40,8 @@ class DecodedRecording:
     """A recording that is decoded while its blocks are read.
 
     Attributes:
-        blocks: Iterator over mono blocks of 10 s, float32 `(samples,)`, the last one shorter.
+        blocks: Iterator over mono blocks of 10 s, float32 `(samples,)`, the last one shorter. The memory of a block is
+            used again after the next one.
         started_at: Time at which the recording starts; None if it is unknown.
         warnings: What is wrong with the recording, one line each; complete after the last block.
     """
@@ -137,6 +141,8 @@ class _Decoder:
         # One thread: OpenBLAS reserves address space for each. No locale or path of the user matters.
         environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+        # Memory that was used for a block is used for the next, which takes a third less time than new memory.
+        environment |= {"MALLOC_MMAP_THRESHOLD_": str(_KEPT_BYTES), "MALLOC_TRIM_THRESHOLD_": str(_KEPT_BYTES)}
         with other:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", os.fspath(script), str(other.fileno()), str(memory_mb)],
@@ -149,6 +155,7 @@ class _Decoder:
             )
         self.is_busy = False
         self._is_started = False
+        self._sample_rate, self._slots = 0, np.zeros((NUM_SLOTS, 0), "<f4")
         self.num_recordings = 0
         self.idle_since = time.monotonic()
 
@@ -175,14 +182,33 @@ class _Decoder:
         request = {"name": upload.display_name, "sample_rate": sample_rate, "channel": channel}
         request |= {"cpu_seconds": cpu_seconds, "max_seconds": max_seconds}
         content = json.dumps(request).encode()
-        socket.send_fds(self._connection, [struct.pack("<I", len(content))], [upload.descriptor])
+        with self._share_memory(sample_rate) as descriptors:
+            socket.send_fds(self._connection, [struct.pack("<I", len(content))], [upload.descriptor, *descriptors])
         self._connection.sendall(content)
         _, started_at = self._read_frame(job)
         warnings: list[str] = []
         time = datetime.fromisoformat(started_at.decode()) if started_at else None
         return DecodedRecording(self._read_blocks(job, warnings), time, warnings)
 
+    @contextlib.contextmanager
+    def _share_memory(self, sample_rate: int) -> Iterator[list[int]]:
+        """Yield the descriptor of memory for blocks at a sample rate, or none if the process has it already."""
+        if sample_rate == self._sample_rate:
+            yield []
+            return
+        descriptor = os.memfd_create("blocks", os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(descriptor, NUM_SLOTS * 4 * round(BLOCK_SECONDS * sample_rate))
+            # Otherwise the process could end this one by making the memory smaller.
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            memory = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+            self._sample_rate, self._slots = sample_rate, np.frombuffer(memory, "<f4").reshape(NUM_SLOTS, -1)
+            yield [descriptor]
+        finally:
+            os.close(descriptor)
+
     def _read_blocks(self, job: Job, warnings: list[str]) -> Iterator[np.ndarray]:
+        number = 0
         while True:
             job.check()
             kind, content = self._read_frame(job)
@@ -190,7 +216,10 @@ class _Decoder:
                 warnings += json.loads(content)["warnings"]
                 self.is_busy = False
                 return
-            yield np.frombuffer(content, "<f4")
+            length = min(struct.unpack("<I", content)[0], self._slots.shape[1])
+            yield self._slots[number % NUM_SLOTS, :length]
+            number += 1
+            self._connection.sendall(b".")  # The process may use the memory of the block again.
 
     def _read_frame(self, job: Job) -> tuple[bytes, bytes]:
         self._connection.settimeout(max(0.001, min(_MAX_STALL_SECONDS, job.remaining_seconds)))

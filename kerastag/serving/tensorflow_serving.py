@@ -114,7 +114,7 @@ def _predict(model: ServedModel, content: bytes, state: ServerState, job: Job) -
     is_row_format = "instances" in names
     signature = values.get("signature_name") or _DEFAULT_SIGNATURE
     signatures = _list_signatures(model)
-    if signature not in signatures:
+    if not isinstance(signature, str) or signature not in signatures:
         allowed = ", ".join(signatures)
         raise RequestError(
             400, "bad_input", f"`signature_name` must be one of {allowed}; received: {str(signature)[:100]!r}"

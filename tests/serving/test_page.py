@@ -61,6 +61,21 @@ def tag_file(page, path):
     assert page.is_visible("#result"), page.inner_text("#alert-text")
 
 
+def drop_files(page, *paths):
+    """Drop files on the page; a browser makes them from text of Latin-1."""
+    files = [[path.name, path.read_bytes().decode("latin-1")] for path in paths]
+    script = """(files) => {
+        const data = new DataTransfer();
+        for (const [name, text] of files) {
+            data.items.add(new File([Uint8Array.from(text, (letter) => letter.charCodeAt(0))], name));
+        }
+        for (const type of ["dragenter", "drop"]) {
+            document.body.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+        }
+    }"""
+    page.evaluate(script, files)
+
+
 def read_rows(page, selector):
     return [re.split(r"\s*\n\s*", text.strip()) for text in page.locator(selector).all_inner_texts()]
 
@@ -152,7 +167,11 @@ def test_the_threshold_selects_what_the_command_selects(server, browser, recordi
 
 def test_downloads_have_the_formats_of_the_command(server, browser, recording, tagger):
     with open_page(browser, server.url) as page:
-        tag_file(page, recording)
+        drop_files(page, recording, recording)
+        assert page.inner_text("#alert-text").startswith("Drop one recording at a time")
+        drop_files(page, recording)
+        page.wait_for_selector("#result:not([hidden])")
+        assert not page.is_visible("#alert")
         classes = [row[0] for row in read_rows(page, "#lanes li")]
         text = download(page, "#save-audacity", f"{recording.name}.labels.txt")
         assert text == describe(tagger, recording, classes, "audacity")

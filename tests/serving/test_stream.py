@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 import pytest
+from serving.servers import SAMPLE_RATE, create_waveform, encode, run_server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from kerastag import Tagger
 from kerastag.events import EventTracker
-from serving.servers import SAMPLE_RATE, create_waveform, encode, run_server
 
 START = {"type": "start", "sample_rate": SAMPLE_RATE, "encoding": "F32_LE", "channels": 1}
 

@@ -8,10 +8,10 @@ import sys
 import httpx
 import numpy as np
 import pytest
+from serving.servers import SAMPLE_RATE, create_waveform, encode
 
 from checks import ROOT
 from kerastag.dsp import FRONT_ENDS
-from serving.servers import SAMPLE_RATE, create_waveform, encode
 
 LONG = encode(create_waveform(27.3), format="FLAC")
 
