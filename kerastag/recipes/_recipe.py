@@ -8,6 +8,7 @@ from typing import Any
 
 from kerastag._command import run_command
 from kerastag.recipes._configuration import parse_arguments
+from kerastag.training.distributed import check_agreement, exit_after_failure, is_main_process, join_processes
 from kerastag.training.run_folder import RunFolder
 from kerastag.training.task import Task
 
@@ -57,15 +58,25 @@ class Recipe:
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the command `kerastag train NAME`, or `python -m kerastag.recipes.NAME`, and return its exit status."""
         arguments = list(sys.argv[1:] if argv is None else argv)
-        return run_command(f"kerastag train {self.name}", lambda: self._run(arguments), debug="--debug" in arguments)
+        command = f"kerastag train {self.name}"
+        status = run_command(command, lambda: self._parse_and_run(arguments, command), debug="--debug" in arguments)
+        return exit_after_failure(status)
 
-    def _run(self, arguments: Sequence[str]) -> int:
+    def _parse_and_run(self, arguments: Sequence[str], command: str) -> int:
         config = self.parse(arguments)
+        if self.task is None:
+            return self._run(config)
+        with join_processes(config, command):
+            return self._run(config)
+
+    def _run(self, config: Any) -> int:
         try:
             if config.data_dir is None:
                 self.run_synthetic(self, config, self.open_folder(config))
             else:
-                self.print_results(self.run(config, Path(config.data_dir)), self.open_folder(config))
+                metrics = self.run(config, Path(config.data_dir))
+                if is_main_process():
+                    self.print_results(metrics, self.open_folder(config))
         except KeyboardInterrupt as interrupt:
             interrupt.add_note("repeat the command to resume the run")
             raise
@@ -73,7 +84,8 @@ class Recipe:
 
     def open_folder(self, config: Any) -> RunFolder:
         """Create the folder of a run, or open it to resume the run."""
-        return RunFolder.create(config.run_dir or f"runs/{self.name}/seed_{config.seed}", self.name, config)
+        path = config.run_dir or f"runs/{self.name}/seed_{config.seed}"
+        return RunFolder.create(path, self.name, config, is_main_process())
 
     def run(self, config: Any, data_dir: Path) -> dict[str, Any]:
         """Train and evaluate the system, unless the run is finished.
@@ -86,8 +98,10 @@ class Recipe:
             The content of `metrics.json`.
         """
         folder = self.open_folder(config)
+        check_agreement("`run_dir` must be one folder for all processes; a finished run in it", folder.is_finished)
         if folder.is_finished:
-            print(f"{folder.path}: already finished; its metrics are shown again", file=sys.stderr)
+            if is_main_process():
+                print(f"{folder.path}: already finished; its metrics are shown again", file=sys.stderr)
             return folder.metrics()
         with folder.lock():
             if self.task is None:

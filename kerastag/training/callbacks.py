@@ -71,13 +71,14 @@ class TrainingCallback(keras.callbacks.Callback):
         self._interval_losses = progress.get("interval_losses", [0.0])
         saved = [step for step in self.checkpoint_steps if step <= self.step]
         self.ensemble.add_files([self.folder.checkpoint_path(step) for step in saved])
-        print(f"resumed at step {self.step:,} of {self.config.steps:,}", file=sys.stderr)
+        if self.folder.is_writable:
+            print(f"resumed at step {self.step:,} of {self.config.steps:,}", file=sys.stderr)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._tensorboard = TensorBoardLog(self.folder.path, self.step)
+        self._tensorboard = TensorBoardLog(self.folder.path if self.folder.is_writable else None, self.step)
         self._start = time.perf_counter()
         self._process_sum = 0.0
-        self._bar = _progress_bar(self.config.steps, self.step)
+        self._bar = _progress_bar(self.config.steps, self.step, disable=None if self.folder.is_writable else True)
         averaging, steps = averaging_steps(self.model), self.config.steps
         if averaging > _MAX_AVERAGING * steps and steps > _MIN_STEPS:
             self._report(
@@ -134,8 +135,9 @@ class TrainingCallback(keras.callbacks.Callback):
         self._loss_sum, self._loss_steps = 0.0, 0
         row = {"step": self.step, "loss": loss, "mAP": metrics.map, "mAUC": metrics.mauc, "d_prime": metrics.d_prime}
         if is_checkpoint:
-            save_weights = without_optimizer(self.model).save_weights
-            write_atomically(self.folder.checkpoint_path(self.step), save_weights)
+            if self.folder.is_writable:
+                save_weights = without_optimizer(self.model).save_weights
+                write_atomically(self.folder.checkpoint_path(self.step), save_weights)
             row["ensemble_mAP"] = self.evaluate(self.ensemble.add(self.last_predictions)).map
             row["checkpoints"] = self.ensemble.count
         row["seconds"] = self._elapsed_seconds()
@@ -151,7 +153,8 @@ class TrainingCallback(keras.callbacks.Callback):
             )
 
     def _report(self, line: str) -> None:
-        self._bar.write(line, file=sys.stderr)  # standard output is for the results
+        if self.folder.is_writable:
+            self._bar.write(line, file=sys.stderr)  # standard output is for the results
 
     def _save(self) -> None:
         progress = {
@@ -162,7 +165,8 @@ class TrainingCallback(keras.callbacks.Callback):
             "loss_steps": self._loss_steps,
             "interval_losses": self._interval_losses,
         }
-        save_state(self.folder.state_path, self.model, progress)
+        if self.folder.is_writable:
+            save_state(self.folder.state_path, self.model, progress)
 
     def _elapsed_seconds(self) -> float:
         return self.seconds + time.perf_counter() - self._start
@@ -172,15 +176,17 @@ class TensorBoardLog:
     """TensorBoard curves of a run, in `tensorboard/`; nothing where TensorFlow is not installed.
 
     Args:
-        folder: Folder of the run.
+        folder: Folder of the run; None to write nothing.
         step: Step at which the run starts or is resumed.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path | None, step: int) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
         try:
             import tensorflow as tf
         except ImportError:
-            self._writer = None
             return
         self._tf = tf
         self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"), filename_suffix=f".from_{step}")
@@ -201,7 +207,7 @@ class TensorBoardLog:
             self._writer.close()
 
 
-def _progress_bar(steps: int, initial: int) -> Any:
+def _progress_bar(steps: int, initial: int, disable: bool | None) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=steps, initial=initial, unit="step", dynamic_ncols=True, disable=None, file=sys.stderr)
+    return tqdm(total=steps, initial=initial, unit="step", dynamic_ncols=True, disable=disable, file=sys.stderr)

@@ -68,6 +68,10 @@ class TrainingConfig(RunConfig):
         checkpoints: Number of checkpoints whose predictions are averaged, evenly spaced from 20 to 100 % of `steps`.
         batch_norm_momentum: Momentum of the moving averages of batch normalization, in [0, 1). They must have
             converged by the end, since the model is evaluated with them. None for the model's own momentum.
+        coordinator: Address HOST:PORT of process 0, where several processes train together with KERAS_BACKEND=jax, each
+            on its share of every mini-batch; PORT + 1 is used too. `slurm` takes it, and the next two, from `srun`.
+        num_processes: Number of processes that train together, at least 1.
+        process_id: Number of this process, from 0; process 0 writes the run folder.
 
     Raises:
         ValueError: A value is out of range.
@@ -89,15 +93,21 @@ class TrainingConfig(RunConfig):
     amsgrad: bool = False
     checkpoints: int = 9
     batch_norm_momentum: float | None = None
+    coordinator: str | None = None
+    num_processes: int = 1
+    process_id: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "batch_size", "save_every", "checkpoints"):
+        for name in ("steps", "batch_size", "save_every", "checkpoints", "num_processes"):
             check_value(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("evaluate_every", "mixup", "weight_decay", "warmup_steps"):
             check_value(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         for name in ("label_smoothing", "ema"):
             check_value(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
+        check_value("process_id", self.process_id, 0 <= self.process_id < self.num_processes, "below `num_processes`")
+        has_address = self.num_processes == 1 or self.coordinator is not None
+        check_value("coordinator", self.coordinator, has_address, "HOST:PORT or slurm where several processes train")
         momentum = self.batch_norm_momentum
         check_value("batch_norm_momentum", momentum, momentum is None or 0 <= momentum < 1, "in [0, 1)")
         check_value("balance", self.balance, 0 <= self.balance <= 1, "in [0, 1]")

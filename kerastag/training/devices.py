@@ -8,11 +8,17 @@ import keras
 __all__ = ["build_scope", "enable_determinism", "model_scope"]
 
 
-def build_scope() -> AbstractContextManager:
+def build_scope(batch_size: int) -> AbstractContextManager:
     """Return the context to build a model in: mirrored on the visible GPUs, or none for a single device.
 
     On TensorFlow this is `tf.distribute.MirroredStrategy`; on JAX, `keras.distribution.DataParallel` is switched on for
     the process. Each GPU gets its share of every batch.
+
+    Args:
+        batch_size: Number of clips in a batch.
+
+    Raises:
+        ValueError: On JAX, a batch does not divide into as many shares as there are devices in all processes.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -20,7 +26,9 @@ def build_scope() -> AbstractContextManager:
 
         if len(tf.config.list_physical_devices("GPU")) > 1:
             return tf.distribute.MirroredStrategy().scope()
-    elif backend == "jax" and len(keras.distribution.list_devices()) > 1:
+    elif backend == "jax" and (num_devices := len(keras.distribution.list_devices())) > 1:
+        if batch_size % num_devices:
+            raise ValueError(f"`batch_size` must be a multiple of {num_devices}, the devices; received: {batch_size}")
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     return nullcontext()
 

@@ -15,7 +15,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -43,7 +43,10 @@ __all__ = ["FORMAT", "RunFolder", "embedding_card"]
 FORMAT = 1
 EMBEDDING_SECONDS = 1.0
 """Seconds from one of AudioSet's released embeddings to the next."""
-NOT_IDENTITY = ("config", "data_dir", "recordings_dir", "run_dir", "in_memory", "save_every", "evaluate_every", "jobs")
+NOT_IDENTITY = (
+    *("config", "data_dir", "recordings_dir", "run_dir", "in_memory", "save_every", "evaluate_every", "jobs"),
+    *("coordinator", "num_processes", "process_id"),
+)
 """Configuration fields that do not change the result of a run: where, how often and in how many processes."""
 
 # Runs without a format were written before version 0.1: `settings.json`, with these names.
@@ -92,10 +95,12 @@ class RunFolder:
         path: Path of the folder.
         system: Name of the recipe.
         config: Resolved configuration, as plain JSON values by field name.
+        is_writable: Whether this process writes the folder. Of several that train together only one does, and the
+            methods that save do nothing in the others.
     """
 
-    def __init__(self, path: Path, system: str, config: dict[str, Any]) -> None:
-        self.path, self.system, self.config = path, system, config
+    def __init__(self, path: Path, system: str, config: dict[str, Any], is_writable: bool = True) -> None:
+        self.path, self.system, self.config, self.is_writable = path, system, config, is_writable
 
     def read_config(self, config_class: type, defaults: Mapping[str, Any] | None = None) -> Any:
         """Return the configuration as an instance of its dataclass; fields that it does not have are ignored.
@@ -122,19 +127,22 @@ class RunFolder:
             raise ValueError(f"{file}: {error}") from error
 
     @classmethod
-    def create(cls, path: str | Path, system: str, config: Any) -> "RunFolder":
+    def create(cls, path: str | Path, system: str, config: Any, is_writable: bool = True) -> "RunFolder":
         """Create the folder of a run, or open the folder of the same run to resume it.
 
         Args:
             path: Path of the folder: missing, empty, or the folder of a run with the same configuration.
             system: Name of the recipe.
             config: Configuration dataclass.
+            is_writable: Whether to create the folder, or to leave it to another process.
 
         Raises:
             ValueError: The folder holds another run, whose first differing field is named, or other files.
         """
         path = Path(path)
         values = _plain_values(config)
+        if not is_writable:
+            return cls(path, system, values, is_writable)
         remove_stale_files(path)
         if _find_config(path).exists():
             _check_same_run(cls.open(path), system, config)
@@ -172,7 +180,7 @@ class RunFolder:
 
         Entering it raises a BlockingIOError if another process trains there.
         """
-        return hold_lock(self.path / "config.json")
+        return hold_lock(self.path / "config.json") if self.is_writable else nullcontext()
 
     @property
     def is_finished(self) -> bool:
@@ -282,10 +290,13 @@ class RunFolder:
             save_model(model, temporary_path)
             write_card(temporary_path, card)
 
-        write_atomically(path or self.model_path, write)
+        if self.is_writable:
+            write_atomically(path or self.model_path, write)
 
     def save_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `log.csv`, one row for each evaluation."""
+        if not self.is_writable:
+            return
         columns = ["step", "loss", "mAP", "mAUC", "d_prime", "ensemble_mAP", "checkpoints", "seconds"]
         lines = [[row.get(column, "") for column in columns] for row in rows]
         write_text(self.path / "log.csv", format_csv([columns, *lines]))
@@ -299,6 +310,8 @@ class RunFolder:
             table: Content of `table.md`.
             **files: Content of further files, by name, with `_` for the dot: `confusion_csv`.
         """
+        if not self.is_writable:
+            return
         for name, text in {"classes_csv": classes, "table_md": table, **files}.items():
             write_text(self.path / name.replace("_", "."), text)
         write_json(self.path / "metrics.json", metrics)

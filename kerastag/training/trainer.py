@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import keras
 
@@ -9,6 +10,7 @@ from kerastag.data.batches import Batches
 from kerastag.training.callbacks import TrainingCallback
 from kerastag.training.config import TrainingConfig, checkpoint_steps
 from kerastag.training.devices import build_scope, enable_determinism
+from kerastag.training.distributed import check_agreement, share_batches
 from kerastag.training.evaluation import (
     evaluate_predictions,
     evaluate_streams,
@@ -41,6 +43,7 @@ def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path)
         FloatingPointError: The loss or the model is no longer finite.
     """
     data = load_run_data(config, data_dir)
+    check_agreement("all processes must read the same packs; checksum of labels", crc32(data.train.targets.data) >> 1)
     model, trained = build_models(task, config, data)
     compile_model(trained, config)
     callback = TrainingCallback(
@@ -50,7 +53,8 @@ def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path)
         evaluate=lambda predictions: evaluate_predictions(data, predictions),
         prior=float(data.targets.mean(axis=0)[data.targets.any(axis=0)].mean()),
     )
-    fit(trained, task.batches(config, data, make_sampler(config, data)), config, callback)
+    batches = share_batches(task.batches(config, data, make_sampler(config, data)))
+    fit(trained, batches, config, callback)
     folder.save_model(model, task.card(config, data))
     predictions = callback.ensemble.mean()
     last = callback.last_predictions if callback.last_predictions is not None else callback.predict(trained)
@@ -72,7 +76,7 @@ def build_models(task: Task, config: TrainingConfig, data: RunData) -> tuple[Any
     keras.utils.set_random_seed(config.seed)
     enable_determinism()
     keras.config.set_dtype_policy(config.precision)
-    with build_scope():
+    with build_scope(config.batch_size):
         model = task.build_model(config, data)
         return model, select_training_outputs(model)
 
@@ -80,6 +84,8 @@ def build_models(task: Task, config: TrainingConfig, data: RunData) -> tuple[Any
 def fit(model: Any, batches: Batches, config: TrainingConfig, callback: TrainingCallback) -> Any:
     """Train a compiled model with `model.fit`, from the state in the run folder if there is one."""
     build_optimizer(model)
+    has_state = callback.folder.state_path.exists()
+    check_agreement("`run_dir` must be one folder for all processes; a saved state in it", has_state)
     callback.restore(model)
     remaining = config.steps - callback.step
     if remaining:
