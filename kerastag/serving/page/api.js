@@ -2,6 +2,7 @@
 
 const TOKEN_KEY = "kerastag.token";
 const UNREACHABLE = "The server does not answer. Check that kerastag serve still runs, and try again.";
+const SHUT_DOWN = "The server has ended the stream, as it is shutting down.";
 
 /** A fault of the server or of the connection, as one line for the user. */
 export class ApiError extends Error {
@@ -117,7 +118,8 @@ export class Stream {
     this.#socket.addEventListener("message", (event) => {
       const message = JSON.parse(event.data);
       if (message.type === "error") this.#finish(new ApiError(message.code, endSentence(message.message)));
-      else if (message.type === "end") this.#finish();
+      else if (message.type === "end")
+        this.#finish(message.reason ? new ApiError(message.reason, SHUT_DOWN) : undefined);
       else onMessage(message);
     });
     this.#socket.addEventListener("close", () => {

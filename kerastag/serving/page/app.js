@@ -34,7 +34,12 @@ export function update() {
   const selection = recording.select(getThreshold);
   const nothing = recording.isLive ? "Nothing reaches the threshold now." : "Nothing reaches the threshold.";
   showTags(selection.tags, recording.duration ? nothing : "");
-  showEvents(selection.events, seek, recording.hasFrames ? "No events." : "This model gives no times.", recording.startedAt);
+  showEvents(
+    selection.events,
+    seek,
+    recording.hasFrames ? "No events." : "This model gives no times.",
+    recording.startedAt,
+  );
   tracks.showLanes(selection.lanes);
   const isEmpty = recording.hasFrames && !selection.lanes.length && get("result").dataset.mode !== "record";
   showText(get("no-lanes"), isEmpty ? nothing : "");

@@ -20,7 +20,9 @@ function isDark() {
 
 function showTheme() {
   get("theme").setAttribute("aria-pressed", String(isDark()));
-  get("theme").querySelector("use").setAttribute("href", isDark() ? "#icon-sun" : "#icon-moon");
+  get("theme")
+    .querySelector("use")
+    .setAttribute("href", isDark() ? "#icon-sun" : "#icon-moon");
   forgetColors();
   state.recording?.spectrogram?.recolor();
   tracks.draw();

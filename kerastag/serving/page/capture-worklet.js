@@ -5,7 +5,7 @@ class Capture extends AudioWorkletProcessor {
 
   process([[channel]]) {
     if (!channel) return true;
-    for (let start = 0; start < channel.length; ) {
+    for (let start = 0; start < channel.length;) {
       const count = Math.min(channel.length - start, this.#block.length - this.#length);
       this.#block.set(channel.subarray(start, start + count), this.#length);
       this.#length += count;

@@ -91,7 +91,8 @@ export function drawLane(canvas, viewport, lane, secondsPerFrame) {
   const toX = (seconds) => ((seconds - viewport.start) / viewport.span) * width;
   const toY = (probability) => bottom - probability * (bottom - top);
   context.fillStyle = readColor("--accent-wash");
-  for (const event of lane.events) fillSpan(context, toX(event.start_seconds), toX(event.end_seconds), 0, height, width);
+  for (const event of lane.events)
+    fillSpan(context, toX(event.start_seconds), toX(event.end_seconds), 0, height, width);
 
   const curve = new Path2D();
   curve.moveTo(0, bottom);

@@ -3,7 +3,16 @@ import { createWav, convertTo16Bits } from "./wav.js";
 const SAMPLE_RATE = 32_000;
 const SECONDS = 30;
 // The two tones of each key of a telephone.
-const KEYS = [[697, 1209], [770, 1336], [852, 1477], [941, 1336], [697, 1477], [770, 1209], [852, 1336], [697, 1336]];
+const KEYS = [
+  [697, 1209],
+  [770, 1336],
+  [852, 1477],
+  [941, 1336],
+  [697, 1477],
+  [770, 1209],
+  [852, 1336],
+  [697, 1336],
+];
 
 /** Make a recording of sounds that are easy to compute: crickets, a siren, a telephone that is busy, and waves. */
 export function createExample() {

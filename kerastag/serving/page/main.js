@@ -53,7 +53,8 @@ function handleShortcut(event) {
   else if (event.key === "+" || event.key === "=") zoom(ZOOM);
   else if (event.key === "-") zoom(1 / ZOOM);
   else if (event.key === "0") showAll();
-  else if ((event.target === document.body || event.target === get("play")) && event.key.startsWith("Arrow")) tracks.handleKey(event);
+  else if ((event.target === document.body || event.target === get("play")) && event.key.startsWith("Arrow"))
+    tracks.handleKey(event);
   else return;
   event.preventDefault();
 }

@@ -14,12 +14,12 @@ export function showView(name) {
 }
 
 /** Show an error, with a button to try again if there is an action for it; where a token is missing, ask for it. */
-export function showError(error, retry = null) {
+export function showError(error, action = null) {
   const isUnauthorized = error.status === 401 || error.code === "unauthorized";
   get("alert-text").textContent = isUnauthorized ? "This server needs a token." : error.message;
   get("token-form").hidden = !isUnauthorized;
-  get("retry").hidden = isUnauthorized || !retry;
-  retryAction = retry;
+  get("retry").hidden = isUnauthorized || !action;
+  retryAction = action;
   get("alert").hidden = false;
   if (isUnauthorized) get("token").focus();
   get("alert").scrollIntoView({ block: "nearest" });

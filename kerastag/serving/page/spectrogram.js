@@ -28,7 +28,7 @@ export class Spectrogram {
   #paint(values) {
     const palette = readPalette();
     const count = values.length / this.numBands;
-    for (let done = 0; done < count; ) {
+    for (let done = 0; done < count;) {
       const column = this.numColumns % TILE_COLUMNS;
       if (column === 0) this.#tiles.push(new OffscreenCanvas(TILE_COLUMNS, this.numBands));
       const context = this.#tiles.at(-1).getContext("2d");

@@ -17,18 +17,29 @@ export async function tag(file) {
   showView("progress");
   get("cancel").focus();
   const progress = showProgress(file);
-  const options = { model: getModelName(), top: MAX_CLASSES, threshold: 0, timeline: hasFrames(), overview: MAX_COLUMNS };
+  const options = {
+    model: getModelName(),
+    top: MAX_CLASSES,
+    threshold: 0,
+    timeline: hasFrames(),
+    overview: MAX_COLUMNS,
+  };
   try {
     const response = await tagRecording(file, options, request.signal, progress.setShare);
     if (!request.signal.aborted) showRecording(new Recording(response), file);
   } catch (error) {
     if (request.signal.aborted) return;
     startOver();
-    showError(error, () => tag(file));
+    showError(error, canRetry(error) ? () => tag(file) : null);
     get("choose").focus({ preventScroll: true });
   } finally {
     progress.end();
   }
+}
+
+/** Whether the same file may succeed later: the server is away, busy, or slow. */
+function canRetry({ status }) {
+  return status === 0 || status === 408 || status === 429 || status >= 500;
 }
 
 function showProgress(file) {
@@ -55,7 +66,11 @@ function showRecording(recording, file) {
   Object.assign(state, { recording, file, request: null });
   get("result").dataset.mode = "file";
   const time = recording.time?.replace("T", " ").slice(0, 19);
-  showHeader(recording.name, [formatClock(recording.duration), recording.response.model, time], recording.response.warnings);
+  showHeader(
+    recording.name,
+    [formatClock(recording.duration), recording.response.model, time],
+    recording.response.warnings,
+  );
   get("mel-range").textContent = recording.frequencyRange;
   player.load(file, recording.duration);
   showView("result");
