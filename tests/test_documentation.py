@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/stream.md",
     "docs/labels.md",
     "docs/tag.md",
+    "docs/archive.md",
 )
 PLACEHOLDER = re.compile(r"[A-Z_]+|…|\.\.\.")
 
@@ -102,7 +103,8 @@ def test_a_command_in_the_documentation_exists(document, command):
     assert used <= options, used - options
 
 
-def test_every_option_of_tag_is_in_a_command_of_its_page():
-    page = [command for name, command in COMMANDS if name == "docs/tag.md"]
+@pytest.mark.parametrize("verb", ["tag", "archive"])
+def test_every_option_of_a_verb_is_in_a_command_of_its_page(verb):
+    page = [command for name, command in COMMANDS if name == f"docs/{verb}.md"]
     used = {argument for command in page for argument in shlex.split(command) if argument.startswith("--")}
-    assert known_options("tag", []) - used == {"-h", "--debug"}
+    assert known_options(verb, []) - used == {"-h", "--debug"}

@@ -5,6 +5,7 @@ Both call `write_shard` for each shard, and so write the same bytes.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -105,7 +106,7 @@ def run_ray(
         raise ImportError("`engine` ray needs Ray: pip install 'kerastag[ray]'") from error
     was_connected = ray.is_initialized()
     if not was_connected:
-        ray.init(address=address or "auto", log_to_driver=False, logging_level="error")
+        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     task = ray.remote(_write_shard_as_task).options(num_cpus=1, max_retries=-1)
     waiting, running = deque(slices), list[Any]()
     try:

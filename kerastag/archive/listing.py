@@ -92,9 +92,9 @@ def _list_input(text: str, base: Path, path_column: str | None) -> Iterator[_Row
 
 def _list_folder(name: str, folder: Path) -> Iterator[_Row]:
     prefix = "" if name in ("", ".") else name.rstrip("/") + "/"
-    errors: list[OSError] = []
+    unreadable: list[OSError] = []
     os.scandir(folder).close()  # raises where the folder itself cannot be read
-    for relative, entry in scan_files(folder, errors.append):
+    for relative, entry in scan_files(folder, unreadable.append):
         if is_audio_name(relative):
             try:
                 status = entry.stat()
@@ -102,9 +102,9 @@ def _list_folder(name: str, folder: Path) -> Iterator[_Row]:
                 yield prefix + relative, None, None, _describe_problem(error)
             else:
                 yield prefix + relative, status.st_size, status.st_mtime_ns, _check_name(relative)
-    for error in errors:
-        relative = os.path.relpath(os.fspath(error.filename), folder)
-        yield prefix + relative, None, None, _describe_problem(error)
+    for problem in unreadable:
+        relative = os.path.relpath(os.fspath(problem.filename), folder)
+        yield prefix + relative, None, None, _describe_problem(problem)
 
 
 def _list_table(name: str, path: Path, path_column: str | None) -> Iterator[_Row]:

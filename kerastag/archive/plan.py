@@ -38,7 +38,7 @@ def create_plan(model: str | os.PathLike[str], settings: ArchiveSettings, inputs
         "model": compute_digest(model),
         "base": os.fspath(Path.cwd()) if is_relative else "",
         "settings": settings.as_dict(),
-        "card": Card.read(model).as_dict(),
+        "card": Card.read(Path(model)).as_dict(),
     }
 
 

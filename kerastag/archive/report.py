@@ -79,16 +79,12 @@ def format_report(report: Mapping[str, Any]) -> str:
         speed = f"{run['times_real_time']:,.0f} times real time"
         lines += ["", f"The last run took {run['elapsed_seconds']:,.0f} s for {run['files']:,} files, {speed}."]
     if failures := report["failures"]:
-        rows = [(kind, f"{count:,}") for kind, count in failures.items()]
-        lines += [
-            "",
-            "Files that failed; `failures` has the reason of each:",
-            "",
-            format_table(["kind", "files"], rows),
-        ]
+        table = format_table(["kind", "files"], [(kind, f"{count:,}") for kind, count in failures.items()])
+        lines += ["", "Files that failed; `failures` has the reason of each:", "", table]
     if empty := report["empty"]:
-        rows = [(reason, f"{count:,}", _EMPTY[reason]) for reason, count in empty.items()]
-        lines += ["", "Files in which nothing was detected:", "", format_table(["reason", "files", "meaning"], rows)]
+        meanings = [(reason, f"{count:,}", _EMPTY[reason]) for reason, count in empty.items()]
+        table = format_table(["reason", "files", "meaning"], meanings)
+        lines += ["", "Files in which nothing was detected:", "", table]
     if classes := report["classes"]:
         rows = [(each["name"], f"{each['files']:,}", f"{each['tags']:,}") for each in classes.values()]
         title = f"The {_MAX_CLASSES} most frequent of {len(rows)} classes:" if len(rows) > _MAX_CLASSES else "Classes:"

@@ -106,7 +106,8 @@ class _Tables:
 
     def __init__(self, folder: Path, job: Job, files: Sequence[ListedFile], ready: Ready, spool: IO[bytes]) -> None:
         labels = ready.card["labels"]
-        names, self._mids = (labels["names"], labels["mids"]) if labels else ([], [])
+        names: list[str] = labels["names"] if labels else []
+        self._mids: list[str] = labels["mids"] if labels else []
         texts = {
             "file": [file.path for file in files],
             "class": names,

@@ -12,6 +12,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -109,7 +110,7 @@ def _process(
     for number, group in itertools.groupby(items if alone else prefetch(items, _NUM_BLOCKS), key=lambda item: item[0]):
         parts = (item for _, item in group)
         try:
-            summary = analyzer.analyze(lambda parts=parts: _read_pass(parts), lambda part: _send(target, Part(part)))
+            summary = analyzer.analyze(partial(_read_pass, parts), lambda part: _send(target, Part(part)))
             end = next(parts)
             if not isinstance(end, DecodingEnd):
                 raise _ReadingError(end)
