@@ -2,10 +2,11 @@
 
 import argparse
 import dataclasses
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
-from kerastag.cli.engines import ENGINES, prepare_model
 from kerastag.cli.parsers import add_verb, get_options
 
 
@@ -22,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        choices=("auto", "litert", "keras"),
         default="auto",
         help="What runs a named model: litert, for which it is exported once, or keras (default: litert if installed).",
     )
@@ -67,11 +68,17 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Serve models until a signal comes."""
     from kerastag.serving.config import ModelSpec, ServeConfig
+    from kerastag.tagger.engines import prepare_model
 
     options = get_options(args)
     engine = options.pop("engine")
     specs = [ModelSpec.parse(text) for text in options.pop("models") or ["esc10"]]
-    models = tuple(dataclasses.replace(spec, path=prepare_model(spec.path, engine)) for spec in specs)
+    models = tuple(  # A folder is a SavedModel, which TensorFlow runs.
+        spec
+        if Path(spec.path).is_dir()
+        else dataclasses.replace(spec, path=os.fspath(prepare_model(spec.path, engine)))
+        for spec in specs
+    )
     options |= {"allowed_hosts": tuple(args.allowed_hosts), "allowed_origins": tuple(args.allowed_origins)}
     config = ServeConfig(models, **options)
     try:

@@ -4,7 +4,6 @@ import argparse
 import sys
 from typing import Any
 
-from kerastag.cli.engines import ENGINES, prepare_model
 from kerastag.cli.parsers import add_channel_option, add_verb, get_options
 
 
@@ -20,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        choices=("auto", "litert", "keras"),
         default="auto",
         help="What runs a named model: litert, for which it is exported once, or keras (default: litert if installed).",
     )
@@ -86,7 +85,5 @@ def run(args: argparse.Namespace) -> int:
         args.model = BUNDLED_MODEL
         hint = f"using {BUNDLED_MODEL}, the bundled model of ten classes; --model mn04_as has 527"
         print(f"kerastag tag: {hint}", file=sys.stderr)
-    options = get_options(args)
-    options["model"] = prepare_model(options["model"], options.pop("engine"))
-    num_failed = tag_recordings(**options)
+    num_failed = tag_recordings(**get_options(args))
     return 1 if num_failed else 0

@@ -31,6 +31,7 @@ from kerastag.dsp import FrontEnd
 from kerastag.files import atomic_path
 from kerastag.labels import LabelSet
 from kerastag.tagger.clips import CLIP_FORMATS, write_clips
+from kerastag.tagger.engines import prepare_model
 from kerastag.tagger.formats import FORMATS
 from kerastag.tagger.plot import check_plot_path, compute_log_mel_overview, plot_timeline
 from kerastag.tagger.results import POOLINGS, Timeline, check_tag_limits
@@ -49,6 +50,7 @@ def tag_recordings(
     paths: Sequence[str],
     model: str = BUNDLED_MODEL,
     *,
+    engine: str = "auto",
     top: int = 5,
     threshold: float | None = None,
     thresholds: str | None = None,
@@ -78,6 +80,7 @@ def tag_recordings(
     Args:
         paths: Audio files, folders with audio files in any depth, or `-` for standard input.
         model: Model as in `Tagger.load`.
+        engine: What runs published weights, as in `Tagger.load`.
         top: Largest number of tags per recording, at least 1.
         threshold: Least probability of a tag, and probability at which an event begins, in [0, 1]; None takes 0 for
             tags and the thresholds of the model for events.
@@ -151,6 +154,7 @@ def tag_recordings(
         clip_format=clip_format,
         unicode=output_dir is not None or _can_print("▁"),
     )
+    model = os.fspath(prepare_model(model, engine))
     worker = _Worker(model, options)
     with _Terminal(len(tasks)) as output, tempfile.TemporaryDirectory() as folder:
         results = worker.run_all(tasks) if jobs == 1 else _run_in_processes(model, options, tasks, jobs, Path(folder))

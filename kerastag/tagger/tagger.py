@@ -13,7 +13,7 @@ from kerastag.card import Card
 from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel, Runtime, get_single_input, is_tflite
 from kerastag.events import limit_framewise
 from kerastag.labels import LabelSet
-from kerastag.tagger.presets import fetch_model
+from kerastag.tagger.engines import prepare_model
 from kerastag.tagger.results import Tag, Timeline, WindowFrames, WindowPooling, check_tag_limits
 from kerastag.tagger.windows import Recording, Window, WindowPredictor
 
@@ -60,19 +60,23 @@ class Tagger:
         self._predictor = WindowPredictor(runtime, card, name)
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str], *, num_threads: int | None = None) -> Tagger:
+    def load(cls, model: str | os.PathLike[str], *, engine: str = "auto", num_threads: int | None = None) -> Tagger:
         """Load a model file or a preset.
 
         Args:
             model: Path of a `.keras` or `.tflite` file with its card, or one of `PRESETS`, as for `fetch_model`.
+            engine: What runs published weights: `"litert"`, for which they are exported once, to the cache folder, in a
+                process of its own; `"keras"`; or `"auto"`, LiteRT where it and TensorFlow are installed, otherwise
+                Keras. A file is always run by the engine of its format.
             num_threads: Number of threads of the interpreter of a `.tflite` file; None leaves it to the interpreter.
 
         Raises:
             FileNotFoundError: `model` is neither a file nor a preset.
-            ValueError: The file is not a model, has no card, or takes neither a waveform nor log-mel.
+            ValueError: The file is not a model, has no card, or takes neither a waveform nor log-mel; or `engine` is
+                unknown or cannot run it.
             ImportError: The package that runs the model is not installed.
         """
-        path = fetch_model(model)
+        path = prepare_model(model, engine)
         card = Card.read(path)
         return cls(load_runtime(path, num_threads), card, os.fspath(model))
 

@@ -29,7 +29,7 @@ def mn04(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     patch.setenv("KERASTAG_HOME", os.fspath(home))
     fetch("mn04_as", from_file=SHARED / "data/weights/mn04_as_mAP_432.pt")
-    yield Tagger.load("mn04_as")
+    yield Tagger.load("mn04_as", engine="keras")
     patch.undo()
 
 

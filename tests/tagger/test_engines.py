@@ -9,8 +9,9 @@ import pytest
 from checks import SHARED
 from kerastag._version import __version__
 from kerastag.bundled import resolve_model_path
-from kerastag.cli import engines, main
-from kerastag.cli.engines import prepare_model
+from kerastag.cli import main
+from kerastag.tagger import Tagger, engines
+from kerastag.tagger.engines import prepare_model
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def cache(tmp_path, monkeypatch):
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("weights", "model")}
     record = {"format": 1, "kerastag": __version__, "weights": digests["weights"], "file": digests["model"]}
     (tmp_path / "mn04_as.tflite.json").write_text(json.dumps(record), encoding="utf-8")
+    monkeypatch.setattr(engines, "fetch_model", lambda name: tmp_path / f"{name}.keras")
     return tmp_path
 
 
@@ -34,19 +36,19 @@ def install(monkeypatch, *packages):
 def test_an_export_in_the_cache_needs_no_framework(cache, monkeypatch):
     install(monkeypatch, "ai_edge_litert")
     for engine in ("auto", "litert"):
-        assert prepare_model("mn04_as", engine) == str(cache / "mn04_as.tflite")
+        assert prepare_model("mn04_as", engine) == cache / "mn04_as.tflite"
 
 
 def test_keras_runs_published_weights_where_it_is_asked_for(cache, monkeypatch):
     install(monkeypatch, "ai_edge_litert", "keras", "tensorflow")
-    assert prepare_model("mn04_as", "keras") == "mn04_as"
+    assert prepare_model("mn04_as", "keras") == cache / "mn04_as.keras"
 
 
 @pytest.mark.parametrize("name", ["mn04_as.tflite", "mn04_as_mAP_432.pt", "mn04_as.tflite.json"])
 def test_an_export_that_is_damaged_or_older_is_not_used(cache, monkeypatch, name):
     (cache / name).write_bytes(b"changed")
     install(monkeypatch, "ai_edge_litert", "keras", "jax")
-    assert prepare_model("mn04_as") == "mn04_as"
+    assert prepare_model("mn04_as") == cache / "mn04_as.keras"
     assert os.environ["KERAS_BACKEND"] == "jax"
     with pytest.raises(ImportError, match=r"mn04_as: exporting it to LiteRT needs TensorFlow: .*'kerastag\[export\]'"):
         prepare_model("mn04_as", "litert")
@@ -61,13 +63,14 @@ def test_a_missing_framework_is_one_line_that_names_the_extra(cache, monkeypatch
 
 
 def test_a_file_is_run_by_the_engine_of_its_format(tmp_path):
-    path = str(resolve_model_path("esc10"))
-    assert prepare_model(path) == prepare_model(path, "litert") == path
-    assert prepare_model("esc10") == "esc10"
+    path = resolve_model_path("esc10")
+    assert prepare_model(path) == prepare_model(str(path), "litert") == prepare_model("esc10") == path
     with pytest.raises(ValueError, match=r"`engine` must be auto or the one of the file for .*; received: 'keras'"):
         prepare_model(path, "keras")
     with pytest.raises(ValueError, match="`engine` must be one of auto, litert, keras; received: 'onnx'"):
         prepare_model(path, "onnx")
+    with pytest.raises(ValueError, match="`engine` must be auto or the one of the file for esc10; received: 'keras'"):
+        Tagger.load("esc10", engine="keras")
 
 
 @pytest.mark.real
@@ -87,6 +90,8 @@ def test_published_weights_are_exported_once_and_again_if_the_file_is_damaged(tm
         assert ("exporting mn04_as" in err) == is_exported
         outputs.append(json.loads(out))
     assert outputs[0] == outputs[1] == outputs[2]
+    tags = {tag.name: pytest.approx(tag.probability, abs=1e-6) for tag in Tagger.load("mn04_as").tag(command[1], top=5)}
+    assert {tag["name"]: tag["probability"] for tag in outputs[0]["tags"]} == tags
     tags = {tag["name"]: tag["probability"] for tag in outputs[0]["tags"]}
     assert tags["Speech"] == pytest.approx(0.822, abs=5e-4)
     assert main([*command, "--engine", "keras"]) == 0
