@@ -7,7 +7,9 @@ from kerastag._lazy import attach
 
 _NAMES_OF_MODULE = {
     "archive": ("write_archive",),
+    "embedding_index": ("EmbeddingIndex", "Match"),
     "listing": ("list_inputs",),
+    "search": ("SearchResult", "format_matches", "search_class", "search_example", "write_matches"),
     "settings": ("ArchiveSettings",),
     "tables": ("FORMAT", "TABLES", "get_schema", "list_parts"),
 }

@@ -14,7 +14,7 @@ from kerastag.archive.tables import FORMAT
 from kerastag.card import Card
 from kerastag.files import compute_digest, read_json, write_json
 
-__all__ = ["create_plan", "read_plan", "write_plan"]
+__all__ = ["create_plan", "load_plan", "read_plan", "write_plan"]
 
 _NAME = "plan.json"
 
@@ -36,6 +36,7 @@ def create_plan(model: str | os.PathLike[str], settings: ArchiveSettings, inputs
         "format": FORMAT,
         "kerastag": __version__,
         "model": compute_digest(model),
+        "model_path": os.fspath(Path(model).absolute()),
         "base": os.fspath(Path.cwd()) if is_relative else "",
         "settings": settings.as_dict(),
         "card": Card.read(Path(model)).as_dict(),
@@ -54,15 +55,29 @@ def read_plan(folder: Path, plan: dict[str, Any]) -> bool:
         if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise ValueError(f"{folder}: must be an archive or an empty folder; received: other files")
         return False
-    old = read_json(path)
-    if old.get("format") != FORMAT:
-        raise ValueError(f"{path}: `format` must be {FORMAT}; received: {old.get('format')!r}")
+    old = load_plan(folder)
     for name in ("model", "base"):
         _compare(folder, name, old.get(name), plan[name])
     settings = old.get("settings")
     for name, value in plan["settings"].items():
         _compare(folder, name, settings.get(name) if isinstance(settings, dict) else None, value)
     return True
+
+
+def load_plan(folder: Path) -> dict[str, Any]:
+    """Read the plan of an archive.
+
+    Raises:
+        FileNotFoundError: The folder is not an archive.
+        ValueError: The plan is damaged, or of a newer version.
+    """
+    path = folder / _NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: not an archive (no {_NAME})")
+    plan = read_json(path)
+    if plan.get("format") != FORMAT:
+        raise ValueError(f"{path}: `format` must be {FORMAT}; received: {plan.get('format')!r}")
+    return plan
 
 
 def write_plan(folder: Path, plan: dict[str, Any]) -> None:

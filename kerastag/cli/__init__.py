@@ -19,6 +19,7 @@ __all__ = ["ALIASES", "VERBS", "build_parser", "main"]
 VERBS = {
     "tag": "tag",
     "archive": "archive",
+    "archive-search": "archive_search",
     "stream": "stream",
     "serve": "serve",
     "fetch": "fetch",
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = ALIASES[argv[0]]
         print(f"kerastag {argv[0]}: warning: this verb is now called {verb}", file=sys.stderr)
         argv[0] = verb
+    if argv[:2] == ["archive", "search"]:  # A folder of this name is ./search.
+        argv[:2] = ["archive-search"]
     if argv[:1] == ["compare"]:  # argparse drops `--`, which separates the runs of two systems.
         argv = ["--with" if argument == "--" else argument for argument in argv]
     try:
