@@ -248,6 +248,30 @@ def test_the_view_is_zoomed_and_moved(server, browser, recording):
         assert read_view()[0] == pytest.approx(3, abs=0.1)  # Above a lane, the wheel scrolls the page.
 
 
+def test_two_fingers_zoom_and_one_moves_the_view(server, browser, recording):
+    def touch(*points):
+        steps = [[{"x": x, "y": y, "id": k} for k, x in enumerate(xs)] for xs in points]
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": steps[0]})
+        for step in steps[1:]:
+            session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": step})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.evaluate("new Promise(requestAnimationFrame)")
+        return float(page.input_value("#scroll-position"))
+
+    with open_page(browser, server.url, **PHONE) as page:
+        tag_file(page, recording)
+        session = page.context.new_cdp_session(page)
+        y = page.locator("#spectrogram").bounding_box()["y"] + 30
+        touch((150, 210), (130, 230), (90, 270))
+        page.wait_for_selector("#scroll:visible")
+        start = float(page.input_value("#scroll-position"))
+        assert float(page.get_attribute("#scroll-position", "max")) == pytest.approx(10 * (1 - 60 / 180), abs=0.5)
+        assert touch((250,), (200,), (150,)) > start + 0.5
+        assert read_clock(page) == 0
+        page.touchscreen.tap(180, y)
+        assert read_clock(page) > 1
+
+
 def test_errors_are_the_line_of_the_server_and_the_page_goes_on(server, browser, recording, tmp_path):
     expected = ("status of 415", "status of 422", "status of 413")
     with open_page(browser, server.url, expected_errors=expected) as page:

@@ -30,7 +30,7 @@ export async function startLive(withTags) {
   state.recording = session.recording;
   get("result").dataset.mode = withTags ? "live" : "record";
   showHeader(withTags ? "Live" : "Recording", ["0:00", withTags && getModelName()]);
-  get("mel-range").textContent = "";
+  get("mel-range").textContent = "log-mel";
   get("stop-text").textContent = withTags ? "Stop" : "Stop and tag";
   showView("result");
   tracks.show(session.recording);

@@ -21,7 +21,7 @@ export class Recording {
     this.peaks = peaks.flat();
     this.spectrogram = new Spectrogram(log_mel?.mel_bins ?? 1);
     if (log_mel) this.spectrogram.append(Uint8Array.from(atob(log_mel.data), (letter) => letter.charCodeAt(0)));
-    this.frequencyRange = log_mel ? `${log_mel.min_hz / 1000} to ${log_mel.max_hz / 1000} kHz` : "";
+    this.frequencyRange = log_mel ? `log-mel, ${log_mel.min_hz / 1000}–${log_mel.max_hz / 1000} kHz` : "log-mel";
     this.hasFrames = Boolean(response.timeline);
     this.maxPeak = this.peaks.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0);
   }
