@@ -9,6 +9,7 @@ _NAMES_OF_MODULE = {
     "archive": ("write_archive",),
     "embedding_index": ("EmbeddingIndex", "Match"),
     "listing": ("list_inputs",),
+    "packs": ("EmbeddingPackReport", "pack_embeddings"),
     "search": ("SearchResult", "format_matches", "search_class", "search_example", "write_matches"),
     "settings": ("ArchiveSettings",),
     "tables": ("FORMAT", "TABLES", "get_schema", "list_parts"),

@@ -36,12 +36,27 @@ def add_parser(subparsers: Any) -> None:
     )
     add_channel_option(parser)
     parser.add_argument("--skip-corrupt", action="store_true", help="Skip unreadable recordings and list them.")
+    parser = add_verb(kinds, "embeddings", "Convert embeddings of an archive, with labels, to an HDF5 pack.")
+    parser.add_argument("--archive", required=True, metavar="DIR", help="Folder of an archive with embeddings.")
+    parser.add_argument(
+        "--audio-dir",
+        required=True,
+        metavar="FOLDER",
+        help="Folder with one folder per class, or the base of the paths in --labels.",
+    )
+    add_label_options(parser)
+    parser.add_argument("--output", required=True, metavar="PACK.h5", help="Pack to write, such as bal_train.h5.")
+    parser.add_argument(
+        "--num-segments", type=int, default=10, help="Largest number of segments of a clip (default: %(default)s)."
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the packs and print a report."""
     if args.kind == "features":
         _pack_features(args)
+    elif args.kind == "embeddings":
+        _pack_embeddings(args)
     else:
         _pack_audio(args)
 
@@ -69,6 +84,17 @@ def _pack_audio(args: argparse.Namespace) -> None:
         channel=args.channel,
         skip_corrupt=args.skip_corrupt,
     )
+    print(report)
+    _print_skipped(report.skipped)
+
+
+def _pack_embeddings(args: argparse.Namespace) -> None:
+    from kerastag.archive import pack_embeddings
+    from kerastag.data.audio_lists import read_audio_list, report_list
+
+    recordings = read_audio_list(args.audio_dir, **get_label_options(args))
+    report_list(recordings)
+    report = pack_embeddings(args.archive, recordings, args.output, num_segments=args.num_segments)
     print(report)
     _print_skipped(report.skipped)
 
