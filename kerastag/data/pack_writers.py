@@ -238,6 +238,7 @@ class AudioPackReport:
         truncated: Number of recordings longer than a clip, of which only the beginning is in the pack.
         missing: Names in the list of recordings for which there is no file.
         skipped: Error messages of the files that cannot be read.
+        lost_classes: Names of the classes whose recordings are all among these files.
     """
 
     path: Path
@@ -246,11 +247,13 @@ class AudioPackReport:
     truncated: int
     missing: tuple[str, ...]
     skipped: tuple[str, ...]
+    lost_classes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         problems = {"truncated": self.truncated, "missing": len(self.missing), "skipped": len(self.skipped)}
         counts = "".join(f", {number:,} {name}" for name, number in problems.items() if number)
-        return f"{self.path}: {self.num_clips:,} clips, {self.num_classes} classes{counts}"
+        lost = f"; no recording can be read of {', '.join(self.lost_classes)}" if self.lost_classes else ""
+        return f"{self.path}: {self.num_clips:,} clips, {self.num_classes} classes{counts}{lost}"
 
 
 def pack_audio(
@@ -426,11 +429,16 @@ class _AudioPackWriter(ResumableWriter):
             )
         labels, missing = self._recordings.labels, self._recordings.missing
         classes = {"class_names": json.dumps(list(labels.names)), "class_mids": json.dumps(list(labels.mids))}
+        has_clips = np.zeros(len(labels), bool)
         with self._write_file(missing=missing, skipped=self._skipped) as file:
             self._copy_rows(file)
+            for start in range(0, clips, SCAN_ROWS):
+                has_clips |= file["target"][start : start + SCAN_ROWS].any(axis=0)
             file.attrs.update({**self._attributes, **classes, "format": "kerastag audio"})
         self._state = None
-        return AudioPackReport(self.path, clips, len(labels), self._truncated, missing, tuple(self._skipped))
+        listed = sorted({label for recording in self._recordings.recordings for label in recording.labels})
+        lost = tuple(labels.names[k] for k in listed if not has_clips[k])
+        return AudioPackReport(self.path, clips, len(labels), self._truncated, missing, tuple(self._skipped), lost)
 
     def close(self) -> None:
         """Close the files, after a checkpoint of all clips so far if the pack is not finished."""

@@ -69,8 +69,13 @@ def test_a_corrupt_file_is_an_error_or_is_skipped_and_named(tree, tmp_path):
     assert report.num_clips == 4
     assert len(report.skipped) == 1
     assert "bad.wav" in report.skipped[0]
+    assert report.lost_classes == ()
     with h5py.File(tmp_path / "train.h5") as file:
         assert b"bad.wav" in file["skipped"][0]
+    for path in (tree / "cat").rglob("*.wav"):
+        path.write_bytes(b"x")
+    report = pack_tree(tree, tmp_path / "dogs.h5", skip_corrupt=True)
+    assert str(report).endswith(" 3 skipped; no recording can be read of cat")
     for path in tree.rglob("*.wav"):
         path.write_bytes(b"x")
     with pytest.raises(ValueError, match="none of 5 recordings can be read; the first one: "):
