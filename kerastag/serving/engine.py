@@ -174,14 +174,16 @@ def load_model(spec: ModelSpec, num_workers: int) -> ServedModel:
         from kerastag.serving.saved_models import SavedModelRuntime, find_version
 
         path, version = find_version(Path(spec.path))
+        card = Card.read(path)
         runtime = SharedRuntime(lambda: SavedModelRuntime(path), 1, _MAX_BATCH)
-        return ServedModel(spec, spec.version or version, runtime, Card.read(path), can_stream=False)
-    path, is_lite = fetch_model(spec.path), False
-    if is_lite := is_tflite(path):
+        return ServedModel(spec, spec.version or version, runtime, card, can_stream=False)
+    path = fetch_model(spec.path)
+    card, is_lite = Card.read(path), is_tflite(path)
+    if is_lite:
         runtime = SharedRuntime(lambda: LiteRTModel(path, 1, AUDIO_INPUTS), num_workers)
     else:
         runtime = SharedRuntime(lambda: load_runtime(path), 1, _MAX_BATCH)
-    return ServedModel(spec, spec.version or 1, runtime, Card.read(path), can_stream=is_lite)
+    return ServedModel(spec, spec.version or 1, runtime, card, can_stream=is_lite)
 
 
 class ModelRegistry:

@@ -157,6 +157,8 @@ class _Exchange:
         if kind in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            if not self._is_body_complete:
+                message["headers"].append((b"connection", b"close"))
         elif kind == "websocket.accept":
             self.status = 101
         elif kind == "websocket.close" and not self.status:

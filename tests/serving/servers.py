@@ -59,11 +59,17 @@ class RunningServer:
             time.sleep(0.01)
         raise AssertionError(f"no line matches {pattern.pattern}: {self.lines}")
 
-    def count_children(self) -> int:
-        """Count the processes that decode recordings."""
-        path = Path(f"/proc/{self.process.pid}/task")
-        children = [task / "children" for task in path.iterdir()]
-        return sum(len(child.read_text(encoding="ascii").split()) for child in children if child.exists())
+    def find_decoders(self) -> list[int]:
+        """Find the processes that decode recordings."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text(encoding="ascii").split()]
+
+    def wait_for_decoder(self) -> None:
+        """Wait until a recording is being decoded: a decoder has a file in memory."""
+        deadline = time.monotonic() + 30
+        while not any(_has_recording(pid) for pid in self.find_decoders()):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
@@ -71,6 +77,12 @@ class RunningServer:
         status = self.process.wait(60)
         self._thread.join()
         return status
+
+
+def _has_recording(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return any("memfd:recording" in str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 @contextlib.contextmanager
@@ -99,7 +111,10 @@ def create_waveform(seconds: float, sample_rate: int = SAMPLE_RATE, seed: int = 
 
 
 def encode(waveform: np.ndarray, sample_rate: int = SAMPLE_RATE, format: str = "WAV", subtype: str = "PCM_16") -> bytes:
-    """Encode a waveform as a file."""
+    """Encode samples `(samples,)` or `(samples, channels)` as a file."""
     file = io.BytesIO()
-    soundfile.write(file, waveform, sample_rate, format=format, subtype=subtype)
+    channels = 1 if waveform.ndim == 1 else waveform.shape[1]
+    with soundfile.SoundFile(file, "w", sample_rate, channels, subtype, format=format) as sound_file:
+        for first in range(0, len(waveform), sample_rate):  # The encoder of Vorbis crashes on long blocks.
+            sound_file.write(waveform[first : first + sample_rate])
     return file.getvalue()
