@@ -86,6 +86,10 @@ class EmbeddingIndex:
         Raises:
             ValueError: The embedding has another length or is zero, or `top` is below 1.
         """
+        return [self._read_match(row, score) for row, score in self.find_rows(query, top)]
+
+    def find_rows(self, query: np.ndarray, top: int = 50) -> list[tuple[int, float]]:
+        """Find the rows of the table that `search` returns, each with its similarity; arguments are the same."""
         if top < 1:
             raise ValueError(f"`top` must be at least 1; received: {top}")
         query = np.asarray(query, np.float32)
@@ -97,7 +101,7 @@ class EmbeddingIndex:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             sections = threads.map(lambda start: self._search_section(query / norm, start, top), starts)
             best = heapq.nlargest(top, (pair for section in sections for pair in section))
-        return [self._read_match(-number, score) for score, number in best]
+        return [(-number, score) for score, number in best]
 
     def _search_section(self, query: np.ndarray, start: int, top: int) -> list[tuple[float, int]]:
         """Return the highest similarities of a section, each with the negative number of its row."""

@@ -42,7 +42,7 @@ class Connections:
 
     def __init__(self, group: ProcessGroup, command: str, config: dict[str, Any]) -> None:
         self._group, self._command = group, command
-        self._is_done, self._is_stopped = threading.Event(), threading.Event()
+        self._is_done, self._is_stopped, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._files: dict[int, IO[bytes]] = {}
         if group.process_id:
             self._connect(config)
@@ -129,12 +129,13 @@ class Connections:
 
     def _watch(self, process_id: int, file: IO[bytes]) -> None:
         message = _receive(file)
-        if self._is_done.is_set():
-            return
-        if message is not None and message["error"] is None:
-            self._is_done.set()
-            return
-        self._stop(message["error"] if message else f"{self._group.describe(process_id)} has ended")
+        with self._lock:  # The first of several ends is the reason for the others.
+            if self._is_done.is_set():
+                return
+            if message is not None and message["error"] is None:
+                self._is_done.set()
+                return
+            self._stop(message["error"] if message else f"{self._group.describe(process_id)} has ended")
 
     def _stop(self, reason: str) -> NoReturn:
         self._is_stopped.set()
