@@ -10,15 +10,10 @@ import numpy as np
 import soundfile
 
 from kerastag._native_logs import hide_native_logs
+from kerastag.audio.pcm_lengths import is_padding, read_pcm_length
 from kerastag.audio.request import FRAMES_PER_READ, Request
-from kerastag.audio.sections import (
-    UNKNOWN_FRAMES,
-    Section,
-    find_first_section,
-    find_next_section,
-    is_padding,
-    read_pcm_length,
-)
+from kerastag.audio.section import UNKNOWN_FRAMES, Section
+from kerastag.audio.sections import find_first_section, find_mpeg_section, find_next_section
 
 _MAX_MISSING_SECONDS = 0.05  # The header of an MP3 may be a frame off.
 _MAX_UNREAD_MP3_SECONDS = 0.25  # Encoders add frames at the end, which the number of frames in the header leaves out.
@@ -31,24 +26,30 @@ class DecodingError(Exception):
     """libsndfile does not support the content of the file, or finds no sample in it."""
 
 
-def decode_with_libsndfile(request: Request) -> Iterator[tuple[int, np.ndarray]]:
+def decode_with_libsndfile(request: Request, finds_mpeg: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the sample rate of a file in Hz and the requested samples `(frames, channels)`, float32.
 
     One warning names a file that is damaged, truncated, or longer than its header says.
+
+    Args:
+        request: What to read.
+        finds_mpeg: Whether the file may begin in the middle of an MPEG frame.
 
     Raises:
         DecodingError: libsndfile cannot decode the file; raised before the first block, so another decoder may try.
     """
     with request.path.open("rb", buffering=0) as file:
-        yield from _Decoder(file, request).decode()  # type: ignore[arg-type]
+        section = find_mpeg_section(file) if finds_mpeg else find_first_section(file)  # type: ignore[arg-type]
+        if section is None:
+            raise DecodingError("no MPEG frames")
+        yield from _Decoder(file, request, section).decode()  # type: ignore[arg-type]
 
 
 class _Decoder:
     """A decoder of one section of a file after the other. Positions count the frames that were decoded or skipped."""
 
-    def __init__(self, file: BinaryIO, request: Request) -> None:
-        self._file, self._request = file, request
-        self._section = find_first_section(file)
+    def __init__(self, file: BinaryIO, request: Request, section: Section) -> None:
+        self._file, self._request, self._section = file, request, section
         self._sound_file = self._open_first()
         self._set_rate(self._sound_file.samplerate)
         self._position = self._section_frames = 0

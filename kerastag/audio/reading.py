@@ -291,6 +291,9 @@ def _decode(request: Request) -> Iterator[tuple[int, np.ndarray]]:
         reason = str(error)
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
+        with contextlib.suppress(DecodingError):
+            yield from decode_with_libsndfile(request, finds_mpeg=True)
+            return
         raise UnsupportedAudioError(
             f"{request.name}: must be audio that libsndfile supports; received: content that it rejects ({reason}). "
             "m4a, webm and video need the program ffmpeg on the PATH: install it (apt install ffmpeg, brew install "

@@ -67,11 +67,13 @@ def set_length(container, content, length):
         return replace(content, content.index(b"SSND") + 4, ">I", length + 8)
     if container == "CAF":
         return replace(content, content.index(b"data") + 4, ">Q", length + 4)
+    if container == "W64":
+        return replace(content, content.index(b"data") + 16, "<Q", length + 24)
     return replace(content, 8, ">I", length)
 
 
-LENGTHS = [(kind, 44) for kind in ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF")] + [
-    (kind, length) for kind in ("WAV", "RF64", "AIFF", "AU") for length in (0, 1, 80_001)
+LENGTHS = [(kind, 44) for kind in ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "W64")] + [
+    (kind, length) for kind in ("WAV", "RF64", "AIFF", "AU", "W64") for length in (0, 1, 80_001)
 ]
 
 
@@ -95,7 +97,7 @@ def test_samples_of_every_encoding_after_a_length_of_zero_are_read(tmp_path, sub
     np.testing.assert_array_equal(load(tmp_path, set_length("WAV", content, 0), "longer than the 0.00 s"), whole)
 
 
-@pytest.mark.parametrize("container", ["WAV", "RF64", "AIFF", "AU"])
+@pytest.mark.parametrize("container", ["WAV", "RF64", "AIFF", "AU", "W64"])
 def test_a_length_in_the_header_that_is_too_large_is_one_warning_with_both_lengths(tmp_path, container):
     content = set_length(container, encode(container), 320_000)
     waveform = load(tmp_path, content, "truncated or damaged; using 5.00 s of the 10.00 s in its header")
@@ -122,6 +124,28 @@ def test_chunks_tags_and_padding_after_the_samples_are_no_sound(tmp_path, traile
     path.write_bytes(encode("WAV", samples=np.zeros(0)) + trailer[:100])
     with pytest.raises(ValueError, match="no samples"):
         audio.load(path, RATE)
+
+
+@pytest.mark.parametrize("size", [7, 4_000])
+@pytest.mark.parametrize("padding", [b"", bytes(4_096)])
+def test_chunks_after_the_samples_of_a_w64_file_are_no_sound(tmp_path, size, padding):
+    """Otherwise libsndfile decodes all up to the end of the file."""
+    whole = encode("W64")
+    name = b"levl" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    chunk = name + struct.pack("<Q", 24 + size) + (RUBBISH * 9)[:size]
+    chunk += bytes(-len(chunk) % 8)
+    padded = whole + bytes(-len(whole) % 8)
+    np.testing.assert_array_equal(load(tmp_path, padded + 2 * chunk + padding), load(tmp_path, whole))
+
+
+@pytest.mark.parametrize("removed", [1, 100, 700])
+def test_an_mp3_file_that_begins_in_the_middle_of_a_frame_is_read(tmp_path, removed):
+    """As a recording of a radio stream does; ffmpeg reads it, too, but need not be installed."""
+    content = encode("MP3", "MPEG_LAYER_III")
+    assert len(load(tmp_path, content[removed:])) >= len(NOISE) - 4 * 1152
+    (tmp_path / "rubbish").write_bytes(RUBBISH)
+    with pytest.raises(ValueError, match="must be audio that libsndfile supports"):
+        audio.load(tmp_path / "rubbish", RATE)
 
 
 def test_silence_after_a_length_of_zero_is_a_silent_recording(tmp_path):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from kerastag.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioWarning
-from kerastag.audio.sections import is_chunk_name
+from kerastag.audio.pcm_lengths import is_chunk_name
 from kerastag.edge.blocks import Block
 from kerastag.edge.clock import read_clock
 
