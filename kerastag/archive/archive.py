@@ -25,7 +25,8 @@ from kerastag.archive.shards import find_finished_shards, get_record_path, read_
 from kerastag.archive.supervision import Worker
 from kerastag.archive.tables import TABLES, name_part
 from kerastag.files import hold_lock, remove_stale_files, write_json, write_text
-from kerastag.tagger import fetch_model
+from kerastag.tagger.engines import prepare_model
+from kerastag.tagger.presets import find_tagger_weights
 
 __all__ = ["write_archive"]
 
@@ -62,7 +63,7 @@ def write_archive(
     Args:
         inputs: Audio files, folders, patterns, tables with a column of paths, or URLs, as in `list_inputs`.
         output: Folder of the archive.
-        model: Path of a `.tflite` or `.keras` file with its card.
+        model: Path of a `.tflite` or `.keras` file with its card, or a preset, which is exported to LiteRT.
         settings: What decides the rows of the archive.
         engine: `"local"` for processes of this machine, or `"ray"` for tasks of a Ray cluster.
         jobs: Number of processes of the local engine; None is the number of cores.
@@ -89,7 +90,9 @@ def write_archive(
         OSError: A folder or a table cannot be read or written.
     """
     _check_options(engine, jobs, shard, plan_only, time_limit, memory_limit_mb, shard_files, shard_megabytes)
-    settings, folder, path = settings or ArchiveSettings(), Path(output), fetch_model(model).absolute()
+    settings, folder = settings or ArchiveSettings(), Path(output)
+    is_published = find_tagger_weights(os.fspath(model)) is not None
+    path = prepare_model(model, "litert" if is_published else "auto").absolute()
     plan = create_plan(path, settings, inputs)
     job = Job(
         os.fspath(folder.absolute()),

@@ -46,6 +46,7 @@ _KINDS = {
     "memory": f"raise --memory-limit or split the recording, {_RETRY}",
     "time": f"check whether it plays, or raise --time-limit, {_RETRY}",
     "crash": f"convert it to FLAC with another program, {_RETRY}",
+    "unexpected": "report it with the recording, since the error is one of kerastag",
     "model": "report it with the recording, since the model should process every waveform",
 }
 
@@ -67,6 +68,8 @@ def describe_failure(stage: str, error: BaseException, name: str = "") -> Failur
         kind, message = "memory", "it needs more memory than allowed"
     elif isinstance(error, FileNotFoundError):
         kind, message = "missing", "no such file"
+    elif not isinstance(error, OSError | ValueError):
+        kind, message = "unexpected", f"{type(error).__name__}: {message}"
     else:
         kind = "model" if stage == "tag" else "unreadable"
         kind = next((each for each, part, _ in _MESSAGES if part in message), kind)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from kerastag._native_logs import hide_native_logs
 from kerastag.archive.analysis import Columns, RecordingAnalyzer
 from kerastag.archive.failures import Failure, describe_failure
 from kerastag.archive.reading import (
@@ -86,8 +87,9 @@ def main() -> None:
             raise ValueError(
                 f"{job.model}: must be the model of the archive, {job.digest[:12]}…; received: {digest[:12]}…"
             )
-        tagger = Tagger.load(job.model, num_threads=1)
-        analyzer = RecordingAnalyzer(tagger, job.settings)
+        with hide_native_logs():
+            tagger = Tagger.load(job.model, num_threads=1)
+            analyzer = RecordingAnalyzer(tagger, job.settings)
     except Exception as error:
         _send(target, Refused(type(error)(*error.args)))
         return

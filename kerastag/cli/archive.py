@@ -1,7 +1,6 @@
 """`kerastag archive`: tag a million recordings into Parquet."""
 
 import argparse
-import os
 import signal
 import sys
 from typing import Any
@@ -88,11 +87,8 @@ def run(args: argparse.Namespace) -> int:
         raise ImportError(f"archives need pyarrow ({error}): pip install 'kerastag[archive]'") from error
     import json
 
-    from kerastag.tagger.engines import prepare_model
-
     options = get_options(args)
     settings = ArchiveSettings(**{name: options.pop(name) for name in _SETTINGS})
-    options["model"] = os.fspath(prepare_model(options["model"]))
     report = write_archive(settings=settings, **options)
     number = report.pop("stopped_by")
     if args.json_progress:
