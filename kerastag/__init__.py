@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         recipes,
+        serving,
         tagger,
         training,
     )
@@ -52,6 +53,7 @@ __all__ = [
     "metrics",
     "models",
     "recipes",
+    "serving",
     "tagger",
     "training",
 ]

@@ -16,7 +16,7 @@ class AudioWarning(UserWarning):
 
 
 class UnsupportedAudioError(ValueError):
-    """An error for a file that no decoder supports, or that is no audio at all."""
+    """An error for a file that is not audio, or that no decoder supports."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """`kerastag serve`: serve models over HTTP."""
 
 import argparse
-import dataclasses
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from kerastag.cli.parsers import add_verb, get_options
+
+_DEFAULT_MODEL = "esc10"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -68,19 +67,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Serve models until a signal comes."""
     from kerastag.serving.config import ModelSpec, ServeConfig
-    from kerastag.tagger.engines import prepare_model
 
     options = get_options(args)
-    engine = options.pop("engine")
-    specs = [ModelSpec.parse(text) for text in options.pop("models") or ["esc10"]]
-    models = tuple(  # A folder is a SavedModel, which TensorFlow runs.
-        spec
-        if Path(spec.path).is_dir()
-        else dataclasses.replace(spec, path=os.fspath(prepare_model(spec.path, engine)))
-        for spec in specs
-    )
-    options |= {"allowed_hosts": tuple(args.allowed_hosts), "allowed_origins": tuple(args.allowed_origins)}
-    config = ServeConfig(models, **options)
+    for name in ("allowed_hosts", "allowed_origins"):
+        options[name] = tuple(options[name])
+    options["models"] = tuple(map(ModelSpec.parse, options["models"] or [_DEFAULT_MODEL]))
+    config = ServeConfig(**options)
     try:
         from kerastag.serving.server import run_server
     except ImportError as error:

@@ -87,6 +87,7 @@ class ServeConfig:
 
     Args:
         models: Models to serve. The first one is the default.
+        engine: What runs a named model, as in `Tagger.load`.
         host: Address to listen on. Addresses other than loopback need a token, or `no_token`.
         port: Port to listen on; 0 takes a free one.
         token_file: Path of a file whose content is the token that clients must send; None needs no token.
@@ -114,6 +115,7 @@ class ServeConfig:
     """
 
     models: tuple[ModelSpec, ...]
+    engine: str = "auto"
     host: str = "127.0.0.1"
     port: int = 8000
     token_file: str | None = None

@@ -15,7 +15,8 @@ from kerastag.card import Card
 from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel, Runtime, is_tflite
 from kerastag.serving.config import ModelSpec
 from kerastag.serving.errors import RequestError
-from kerastag.tagger import Tagger, fetch_model
+from kerastag.tagger import Tagger
+from kerastag.tagger.engines import prepare_model
 from kerastag.tagger.tagger import load_runtime
 
 __all__ = ["ModelRegistry", "ServedModel", "SharedRuntime", "load_model"]
@@ -158,12 +159,13 @@ class ServedModel:
         }
 
 
-def load_model(spec: ModelSpec, num_workers: int) -> ServedModel:
+def load_model(spec: ModelSpec, num_workers: int, engine: str = "auto") -> ServedModel:
     """Load a model.
 
     Args:
         spec: Model.
         num_workers: Largest number of interpreters of a `.tflite` file. Other models have one, which uses all cores.
+        engine: What runs a named model, as in `Tagger.load`.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -177,7 +179,7 @@ def load_model(spec: ModelSpec, num_workers: int) -> ServedModel:
         card = Card.read(path)
         runtime = SharedRuntime(lambda: SavedModelRuntime(path), 1, _MAX_BATCH)
         return ServedModel(spec, spec.version or version, runtime, card, can_stream=False)
-    path = fetch_model(spec.path)
+    path = prepare_model(spec.path, engine)
     card, is_lite = Card.read(path), is_tflite(path)
     if is_lite:
         runtime = SharedRuntime(lambda: LiteRTModel(path, 1, AUDIO_INPUTS), num_workers)
@@ -199,10 +201,10 @@ class ModelRegistry:
         self.is_complete = False
         """Whether all models are loaded."""
 
-    def load(self, num_workers: int) -> None:
+    def load(self, num_workers: int, engine: str = "auto") -> None:
         """Load all models; the errors are those of `load_model`."""
         for spec in self._specs:
-            model = load_model(spec, num_workers)
+            model = load_model(spec, num_workers, engine)
             versions = self._models.setdefault(spec.name, {})
             if versions.setdefault(model.version, model) is not model:
                 raise ValueError(f"the versions of a model must differ; received twice: {spec.name} {model.version}")

@@ -76,7 +76,7 @@ class _Runner:
 
     async def _load(self, state: ServerState, server: uvicorn.Server, listener: socket.socket) -> None:
         try:
-            await asyncio.to_thread(state.models.load, self._config.num_workers)
+            await asyncio.to_thread(state.models.load, self._config.num_workers, self._config.engine)
         except BaseException:
             server.should_exit = True
             raise
