@@ -24,10 +24,11 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        text = _decode_windows_text(content)
-        if text is None:
+        windows_text = _decode_windows_text(content)
+        if windows_text is None:
             line = content.count(b"\n", 0, error.start) + 1
             raise ValueError(f"{path}: line {line}: must be a text file in UTF-8 or UTF-16") from error
+        text = windows_text
         warnings.warn(f"{path}: not UTF-8, read as Windows-1252", TextWarning, stacklevel=3)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
