@@ -58,8 +58,10 @@ def list_inputs(inputs: Sequence[str], base: str | os.PathLike[str], path_column
     if not rows:
         extensions = ", ".join(sorted(AUDIO_EXTENSIONS))
         raise ValueError(f"{', '.join(inputs)}: must have audio files ({extensions}); received: none")
-    values = [_make_text([row[0] for row in rows]), *([row[k] for row in rows] for k in (1, 2, 3))]
-    columns = [pa.array(column, field.type) for column, field in zip(values, LISTING_SCHEMA, strict=True)]
+    try:
+        columns = _convert(rows)
+    except UnicodeEncodeError:
+        columns = _convert([_escape(*row) for row in rows])
     table = pa.table(columns, schema=LISTING_SCHEMA).sort_by("path")
     path = table["path"].combine_chunks()
     is_new = pc.not_equal(path[1:], path[:-1]) if len(path) > 1 else pa.array([], pa.bool_())
@@ -101,7 +103,7 @@ def _list_folder(name: str, folder: Path) -> Iterator[_Row]:
             except OSError as error:
                 yield prefix + relative, None, None, _describe_problem(error)
             else:
-                yield prefix + relative, status.st_size, status.st_mtime_ns, _check_name(relative)
+                yield prefix + relative, status.st_size, status.st_mtime_ns, None
     for problem in unreadable:
         relative = os.path.relpath(os.fspath(problem.filename), folder)
         yield prefix + relative, None, None, _describe_problem(problem)
@@ -153,24 +155,18 @@ def _describe(name: str, path: Path) -> _Row:
         status = path.stat()
     except OSError as error:
         return name, None, None, _describe_problem(error)
-    return name, status.st_size, status.st_mtime_ns, _check_name(name)
+    return name, status.st_size, status.st_mtime_ns, None
 
 
 def _describe_problem(error: OSError) -> str:
     return "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
 
 
-def _check_name(name: str) -> str | None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return "its name is not UTF-8, which Parquet needs"
-    return None
+def _convert(rows: Sequence[_Row]) -> list[pa.Array]:
+    return [pa.array([row[k] for row in rows], field.type) for k, field in enumerate(LISTING_SCHEMA)]
 
 
-def _make_text(paths: Iterable[str]) -> list[str]:
-    r"""Return paths with the bytes that are not UTF-8 as `\xff`."""
-    try:
-        return [path for path in paths if path.encode() is not None]
-    except UnicodeEncodeError:
-        return [os.fsencode(path).decode("utf-8", "backslashreplace") for path in paths]
+def _escape(path: str, size: int | None, modified_ns: int | None, problem: str | None) -> _Row:
+    r"""Write the bytes of a path that are not UTF-8 as `\xff`, and make them its problem."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text, size, modified_ns, "its name is not UTF-8, which Parquet needs" if text != path else problem

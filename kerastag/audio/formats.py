@@ -53,8 +53,8 @@ def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 def is_audio_name(name: str) -> bool:
     """Return whether the name of a file has one of `AUDIO_EXTENSIONS`."""
-    stem, dot, extension = name.rpartition("/")[2].rpartition(".")
-    return bool(stem) and f"{dot}{extension.lower()}" in AUDIO_EXTENSIONS
+    start = name.rfind(".")
+    return start > 0 and name[start:].lower() in AUDIO_EXTENSIONS and name[start - 1] != "/"
 
 
 def scan_files(
@@ -83,7 +83,11 @@ def scan_files(
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if not _is_folder(entry):
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself
+                is_folder = False
+            if not is_folder:
                 yield prefix + entry.name, entry
             elif (identity := _identify(Path(entry.path))) not in ancestors:
                 stack.append((entry.path, f"{prefix}{entry.name}/", (*ancestors, identity)))
@@ -114,13 +118,6 @@ def resolve_listed_path(root: str | os.PathLike[str], name: str) -> Path:
         if path.exists():
             break
     return Path(os.path.normpath(path))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def _identify(folder: Path) -> tuple[int, int]:
