@@ -13,25 +13,26 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from kerastag._version import __version__
-from kerastag.edge.monitor import SOURCE_STATES
+from kerastag.edge.sinks.home_assistant import create_discovery_messages, create_slugs
+from kerastag.edge.sinks.mqtt_connection import (
+    PASSWORD_VARIABLE,
+    USERNAME_VARIABLE,
+    BrokerAddress,
+    create_tls_context,
+)
 from kerastag.edge.sinks.sink import EventReport, ResultReport, Sink, SourceReport
 
-__all__ = ["MqttSink", "create_discovery_messages", "create_slugs"]
+__all__ = ["MqttSink"]
 
-USERNAME_VARIABLE, PASSWORD_VARIABLE = "KERASTAG_MQTT_USERNAME", "KERASTAG_MQTT_PASSWORD"
 MAX_QUEUED_MESSAGES = 1_000
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1, 60
 _KEEPALIVE_SECONDS = 30
 _CLOSE_SECONDS = 2.0
 _MIN_PROBABILITY_CHANGE = 0.05  # A smaller change of a probability is not published.
 _MAX_SENSORS = 64
-_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
-_MAX_TOPIC_BYTES = 1_000
 _WRONG_NAME_CODES = (62, 64)  # Of OpenSSL, for a certificate with another host name or IP address.
 
 
@@ -94,7 +95,7 @@ class MqttSink(Sink):
         device_name: str | None = None,
         results: bool = True,
     ) -> None:
-        address = _BrokerAddress(url)
+        address = BrokerAddress(url)
         if discovery_prefix and len(classes) > _MAX_SENSORS:
             log(f"mqtt: no sensors for Home Assistant: at most {_MAX_SENSORS} classes; received: {len(classes)}")
             classes = ()
@@ -126,7 +127,7 @@ class MqttSink(Sink):
         self._lock = threading.Lock()
         self._ca_file = ca_file
         self._may_need_certificate = address.tls and client_certificate is None  # Until there is a connection.
-        tls_context = _create_tls_context(address, ca_file, client_certificate, client_key, server_name)
+        tls_context = create_tls_context(address, ca_file, client_certificate, client_key, server_name)
         # A client ID of its own for each process: the broker disconnects an older client with the same one.
         client_id = f"{device_id}_{secrets.token_hex(4)}"
         self._client = self._create_client(address, client_id, username, password, tls_context)
@@ -182,7 +183,7 @@ class MqttSink(Sink):
 
     def _create_client(
         self,
-        address: _BrokerAddress,
+        address: BrokerAddress,
         client_id: str,
         username: str | None,
         password: str | None,
@@ -285,140 +286,3 @@ class MqttSink(Sink):
             with self._lock:
                 state = "ON" if name in self._active_classes else "OFF"
             client.publish(f"{self._base}/{slug}/state", state, retain=True)
-
-
-class _BrokerAddress:
-    """The parts of the URL of a broker."""
-
-    def __init__(self, url: str) -> None:
-        scheme, _, rest = url.partition("://")
-        authority = re.split("[/?#]", rest)[0]
-        login, _, host = authority.rpartition("@")
-        topic = rest[len(authority) :]
-        try:
-            parts = urlsplit(f"//{host}")
-            self.host, port = parts.hostname or "", parts.port
-        except ValueError:
-            self.host, port = "", None
-        self.tls = scheme == "mqtts"
-        self.port = port or _DEFAULT_PORTS.get(scheme, 0)
-        self.base = unquote(topic).strip("/") or "kerastag"
-        username, _, password = login.partition(":")
-        self.username, self.password = unquote(username) or None, unquote(password) or None
-        # An @ in the topic may be the end of a password with a slash.
-        is_topic = not re.search(r"[@?#]", topic) and not re.search(r"[#+?\0]", self.base)
-        if not self.host or not self.port or not is_topic or len(self.base.encode()) > _MAX_TOPIC_BYTES:
-            raise ValueError(
-                "`output` must be mqtt://HOST[:PORT]/TOPIC, without + and # in the topic, with user and password "
-                "percent-encoded (/ as %2F, ? as %3F, # as %23, @ as %40) or better in the environment variables "
-                f"{USERNAME_VARIABLE} and {PASSWORD_VARIABLE}; received: {scheme[:5]}://…"
-            )
-
-
-class _TLSContext(ssl.SSLContext):
-    """A TLS context that expects a certificate with a given name, whatever the host is."""
-
-    server_name: str | None = None
-
-    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
-        if self.server_name is not None:
-            options["server_hostname"] = self.server_name
-        return super().wrap_socket(*arguments, **options)
-
-
-def _create_tls_context(
-    address: _BrokerAddress,
-    ca_file: str | None,
-    client_certificate: str | None,
-    client_key: str | None,
-    server_name: str | None,
-) -> _TLSContext | None:
-    files = {"ca_file": ca_file, "client_certificate": client_certificate, "client_key": client_key}
-    for name, value in {**files, "server_name": server_name}.items():
-        if value is not None and not address.tls:
-            raise ValueError(f"`{name}` must be used with mqtts://; received: mqtt://")
-        if name in files and value is not None and not os.path.isfile(value):  # noqa: PTH113
-            raise FileNotFoundError(f"{value}: no such file (`{name}`)")
-    if client_key is not None and client_certificate is None:
-        raise ValueError(f"`client_key` must be used with `client_certificate`; received: {client_key!r} alone")
-    if not address.tls:
-        return None
-    context = _TLSContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.server_name = server_name
-    try:
-        if ca_file is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(ca_file)
-    except ssl.SSLError as error:
-        raise ValueError(f"{ca_file}: `ca_file` must be certificates in PEM format ({error})") from None
-    if client_certificate is not None:
-        try:
-            context.load_cert_chain(client_certificate, client_key, password=_refuse_encrypted_key)
-        except (ssl.SSLError, ValueError) as error:
-            raise ValueError(
-                f"{client_certificate}: `client_certificate` must be a certificate in PEM format with its key, which "
-                f"may be in `client_key` ({error})"
-            ) from None
-    return context
-
-
-def _refuse_encrypted_key() -> str:
-    """Prevent OpenSSL from asking for the password of a key at the terminal."""
-    raise ValueError("the key is encrypted")
-
-
-def create_slugs(names: Sequence[str]) -> dict[str, str]:
-    """Create a distinct slug for each class, of lower-case letters, digits and underscores.
-
-    >>> create_slugs(["Dog: bark!", "Dog bark", "Ö"])
-    {'Dog: bark!': 'dog_bark', 'Dog bark': 'dog_bark_2', 'Ö': 'class'}
-    """
-    slugs: dict[str, str] = {}
-    for name in names:
-        stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "class"
-        slug, number = stem, 1
-        while slug in slugs.values():
-            number += 1
-            slug = f"{stem}_{number}"
-        slugs[name] = slug
-    return slugs
-
-
-def create_discovery_messages(
-    prefix: str, base: str, slugs: Mapping[str, str], device_id: str, device_name: str, model: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the topics and contents of Home Assistant's discovery messages, of one device.
-
-    There are two sensors per class, and one for the state of the source.
-    """
-    device = {"identifiers": [device_id], "name": device_name, "manufacturer": "kerastag", "model": model}
-    shared = {
-        "device": {**device, "sw_version": __version__},
-        "origin": {"name": "kerastag", "sw_version": __version__},
-    }
-    status = {"topic": f"{base}/status"}  # By default `online` means available.
-    source = {"topic": f"{base}/source", "payload_available": "listening", "payload_not_available": "lost"}
-    # Digital silence does not make sensors unavailable: some cameras give it while nothing happens.
-    source["value_template"] = "{{ 'lost' if value == 'lost' else 'listening' }}"
-    available = {"availability": [status, source], "availability_mode": "all"}
-    state = {"device_class": "sound", "payload_on": "ON", "payload_off": "OFF"}
-    probability = {"state_class": "measurement", "suggested_display_precision": 2, "icon": "mdi:ear-hearing"}
-    for name, slug in slugs.items():
-        for component, topic, title, suffix, options in (
-            ("binary_sensor", "state", name, "", state),
-            ("sensor", "probability", f"{name} probability", "_probability", probability),
-        ):
-            config: dict[str, Any] = {"name": title, **_create_ids(component, f"{device_id}_{slug}{suffix}")}
-            config["state_topic"] = f"{base}/{slug}/{topic}"
-            config |= {**options, **available, **shared}
-            yield f"{prefix}/{component}/{device_id}/{slug}{suffix}/config", config
-    diagnostic: dict[str, Any] = {"name": "Source", **_create_ids("sensor", f"{device_id}_source"), **shared}
-    diagnostic |= {"state_topic": f"{base}/source", "device_class": "enum", "options": list(SOURCE_STATES)}
-    diagnostic |= {"entity_category": "diagnostic", "icon": "mdi:microphone-question", "availability": [status]}
-    yield f"{prefix}/sensor/{device_id}/source/config", diagnostic
-
-
-def _create_ids(component: str, unique_id: str) -> dict[str, str]:
-    entity = re.sub(r"[^a-z0-9]+", "_", unique_id.lower()).strip("_")
-    return {"unique_id": unique_id, "default_entity_id": f"{component}.{entity}"}

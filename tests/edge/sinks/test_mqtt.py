@@ -15,7 +15,8 @@ from edge.passwords import find_pieces, generate_passwords
 from edge.sinks.reports import MOMENT, create_event, create_result
 
 from kerastag.edge.sinks import mqtt
-from kerastag.edge.sinks.mqtt import MqttSink, create_discovery_messages, create_slugs
+from kerastag.edge.sinks.home_assistant import create_discovery_messages, create_slugs
+from kerastag.edge.sinks.mqtt import MqttSink
 from kerastag.edge.sinks.sink import SourceReport
 
 paho = pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
