@@ -99,9 +99,9 @@ def _add_routes(app: FastAPI, state: ServerState) -> None:
         values = query.model_dump()
         model = state.models.get(values.pop("model"), version=values.pop("version"))
         options = TagOptions(**values)
-        options.create_tagger(model)  # raises before the recording is received
+        tagger = options.create_tagger(model)  # raises before the recording is received
         text, seconds = await state.run_upload(
-            request, lambda upload, job: tag_recording(model, upload, options, state.decoders, job)
+            request, lambda upload, job: tag_recording(model, tagger, upload, options, state.decoders, job)
         )
         state.metrics.add_audio(model.name, seconds)
         return Response(text, media_type="application/json")

@@ -90,9 +90,22 @@ class TagOptions:
 
 
 def tag_recording(
-    model: ServedModel, upload: Upload, options: TagOptions, decoders: DecoderPool, job: Job
+    model: ServedModel,
+    tagger: RecordingTagger,
+    upload: Upload,
+    options: TagOptions,
+    decoders: DecoderPool,
+    job: Job,
 ) -> tuple[str, float]:
     """Tag a recording with the code of `kerastag tag`.
+
+    Args:
+        model: Model.
+        tagger: Tagger that `options.create_tagger` has created for the model.
+        upload: Recording.
+        options: Options of the request.
+        decoders: Processes that decode the recording.
+        job: Job whose time limit holds.
 
     Returns:
         The JSON object of `kerastag tag --format json` for one recording, with the model, and the duration in seconds.
@@ -100,7 +113,7 @@ def tag_recording(
     Raises:
         RequestError: The recording cannot be tagged, or an option is out of range.
     """
-    tagger, card = options.create_tagger(model), model.card
+    card = model.card
     builder = OverviewBuilder(card, options.overview) if options.overview else None
     with decoders.decode(upload, card.sample_rate, options.channel, job) as decoded:
         recording = tagger.process(

@@ -181,9 +181,10 @@ class RecordingTagger:
         )
 
     def _select_tags(self, probabilities: np.ndarray) -> list[Tag]:
-        thresholds = dict(zip(self._mids, self.thresholds, strict=True))
-        tags = self.tagger.select_tags(probabilities, top=len(probabilities))
-        return [tag for tag in tags if tag.probability >= thresholds.get(tag.mid, np.inf)][: self._top]
+        names, selected = self.tagger.labels.names, probabilities[self.classes]
+        order = np.argsort(-selected, kind="stable")
+        order = order[selected[order] >= np.asarray(self.thresholds)[order]][: self._top]
+        return [Tag(names[self.classes[k]], self._mids[k], float(selected[k])) for k in order.tolist()]
 
     def _create_events(self, reports: list[Event], duration_seconds: float) -> list[TaggedEvent]:
         labels, events = self.tagger.labels, []
