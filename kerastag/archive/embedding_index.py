@@ -29,7 +29,7 @@ _SECTION_ROWS = 1 << 18
 
 
 class Match(NamedTuple):
-    """A row of an archive that was found.
+    """A row of an archive, the result of a search.
 
     `score` is the cosine similarity of its embedding in [-1, 1], or its probability of a class in [0, 1].
     """
@@ -129,7 +129,8 @@ class EmbeddingIndex:
             num_rows = file.metadata.row_group(group).num_rows
             if row < num_rows:
                 table = file.read_row_group(group, columns=["file", "start_seconds", "end_seconds"])
-                return Match(*(column[row].as_py() for column in table.columns), score)
+                path, start, end = (column[row].as_py() for column in table.columns)
+                return Match(path, start, end, score)
             row -= num_rows
         raise ValueError(f"{self._parts[part]}: has fewer rows than its index")
 

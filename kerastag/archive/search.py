@@ -33,7 +33,7 @@ _COLUMNS = ("rank", "score", "file", "start_seconds", "end_seconds")
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Parts of recordings, the result of a search.
 
     Attributes:
         name: Name of the class, or of the example.
@@ -113,8 +113,10 @@ def search_class(class_name: str, archive: str | os.PathLike[str], *, top: int =
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=["file", "start_seconds", "end_seconds", "probability", "mid"])
             rows = rows.filter(pc.equal(rows["mid"], card.labels.mids[index])).drop_columns("mid")
-            found = (Match(*values.values()) for values in rows.to_pylist())
-            best = heapq.nlargest(top, [*best, *((match.score, -(number + i), match) for i, match in enumerate(found))])
+            group_matches = (Match(*values.values()) for values in rows.to_pylist())
+            best = heapq.nlargest(
+                top, [*best, *((match.score, -(number + i), match) for i, match in enumerate(group_matches))]
+            )
             number += len(rows)
     return SearchResult(card.labels.names[index], plan["base"], card.sample_rate, [each for _, _, each in best])
 

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["Connections", "ProcessGroup"]
 
@@ -43,7 +43,7 @@ class Connections:
     def __init__(self, group: ProcessGroup, command: str, config: dict[str, Any]) -> None:
         self._group, self._command = group, command
         self._is_done, self._is_stopped, self._lock = threading.Event(), threading.Event(), threading.Lock()
-        self._files: dict[int, IO[bytes]] = {}
+        self._files: dict[int, socket.SocketIO] = {}
         if group.process_id:
             self._connect(config)
         else:
@@ -127,7 +127,7 @@ class Connections:
                 )
         return None
 
-    def _watch(self, process_id: int, file: IO[bytes]) -> None:
+    def _watch(self, process_id: int, file: socket.SocketIO) -> None:
         message = _receive(file)
         with self._lock:  # The first of several ends is the reason for the others.
             if self._is_done.is_set():
@@ -154,7 +154,7 @@ class Connections:
                 _send(file, message)
 
 
-def _open(connection: socket.socket) -> IO[bytes]:
+def _open(connection: socket.socket) -> socket.SocketIO:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE.items():
         if hasattr(socket, name):
@@ -162,11 +162,11 @@ def _open(connection: socket.socket) -> IO[bytes]:
     return connection.makefile("rwb", buffering=0)
 
 
-def _send(file: IO[bytes], message: dict[str, Any]) -> None:
+def _send(file: socket.SocketIO, message: dict[str, Any]) -> None:
     file.write(json.dumps(message).encode() + b"\n")
 
 
-def _receive(file: IO[bytes]) -> dict[str, Any] | None:
+def _receive(file: socket.SocketIO) -> dict[str, Any] | None:
     """Return the next message, or None at the end of a connection or where something else arrives."""
     try:
         message = json.loads(file.readline(_MAX_LINE))

@@ -52,8 +52,8 @@ def find_group(config: TrainingConfig, environment: Mapping[str, str] = os.envir
             raise ValueError(f"`coordinator` can be slurm only under `srun`: {', '.join(missing)} is not set")
         nodes, num_processes, process_id, job = (environment[name] for name in _SLURM)
         # The first of `node7`, `node7,node9`, `node[07-09,12]` and the like.
-        first = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
-        assert first is not None
+        if (first := re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)) is None:
+            raise ValueError(f"SLURM_STEP_NODELIST must be a list of nodes; received: {nodes!r}")
         port = 61_440 + int(job) % 2_000 * 2
         return ProcessGroup(first[1] + (first[2] or ""), port, int(num_processes), int(process_id))
     host, _, port_text = config.coordinator.rpartition(":")
