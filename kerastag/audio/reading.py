@@ -198,8 +198,13 @@ def _split_into_blocks(parts: Iterator[np.ndarray], size: int) -> Iterator[np.nd
         if count >= size:
             samples = np.concatenate(pending)
             end = count - count % size
-            yield from (samples[start : start + size].copy() for start in range(0, end, size))
-            pending, count = [samples[end:]], count - end
+            if end == count == size:
+                yield samples
+                pending = []
+            else:
+                yield from (samples[start : start + size].copy() for start in range(0, end, size))
+                pending = [samples[end:]]
+            count -= end
     if count:
         yield np.concatenate(pending)
 

@@ -88,7 +88,8 @@ class WindowPredictor:
             seconds, grid_seconds = segment_seconds, 0.0
         windows = self._split(self._resample(source, sample_rate), seconds, grid_seconds, channel)
         for batch in _make_batches(windows, max(1, int(_SECONDS_PER_BATCH / seconds))):
-            outputs_by_name = self._run(np.stack([window.waveform for window in batch]))
+            waveforms = [window.waveform for window in batch]
+            outputs_by_name = self._run(waveforms[0][None] if len(batch) == 1 else np.stack(waveforms))
             for item, window in enumerate(batch):
                 yield window, {name: outputs_by_name[name][item] for name in output_names}
 
@@ -129,7 +130,8 @@ class WindowPredictor:
     def _run(self, waveforms: np.ndarray) -> Mapping[str, np.ndarray]:
         if self._runtime.length is not None:
             num_missing = round(self._window_seconds * self._card.sample_rate) - waveforms.shape[1]
-            waveforms = np.pad(waveforms, [(0, 0), (0, num_missing)])
+            if num_missing:
+                waveforms = np.pad(waveforms, [(0, 0), (0, num_missing)])
         if self._front_end is None or self._runtime.input == "waveform":
             return self._runtime(waveforms)
         return self._runtime(self._front_end.compute_log_mel(waveforms))
