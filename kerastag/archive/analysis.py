@@ -69,14 +69,14 @@ class RecordingAnalyzer:
             self.num_features = embedding.shape[-1]
 
     def analyze(
-        self, read_pass: Callable[[], Iterator[np.ndarray]], send: Callable[[Columns], object]
+        self, read_pass: Callable[[], Iterator[np.ndarray]], send: Callable[[Columns, float], object]
     ) -> dict[str, Any]:
         """Analyze one recording.
 
         Args:
             read_pass: Function that returns the samples of the recording in blocks, at the sample rate of the model;
                 it is called `num_passes` times.
-            send: Function that takes the rows, part by part.
+            send: Function that takes the rows, part by part, and how much of the recording was processed, seconds.
 
         Returns:
             Values for the row of the recording in the table `files`: `duration_seconds`, `num_windows`, `num_tags`,
@@ -163,7 +163,7 @@ class RecordingAnalyzer:
             self._flush()
 
     def _flush(self) -> None:
-        self._send(self._rows.take())
+        self._send(self._rows.take(), self._summary.duration_seconds)
         self._num_pending = 0
 
 

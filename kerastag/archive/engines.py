@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from kerastag.archive.reading import ListedFile
 from kerastag.archive.settings import Job
-from kerastag.archive.shards import Report, write_shard
+from kerastag.archive.shards import Report, list_files, write_shard
 from kerastag.archive.supervision import Worker
 
 __all__ = ["ENGINES", "run_local", "run_ray"]
@@ -56,7 +57,7 @@ def run_local(
                     shard, files = waiting.popleft()
                 except IndexError:
                     return
-                write_shard(job, shard, files, worker, report)
+                write_shard(job, shard, list_files(files), worker, report)
         except BaseException as error:
             errors.append(error)
         finally:
@@ -89,7 +90,7 @@ def run_ray(
         job: Job of the archive.
         slices: Shards to write.
         address: Address of the cluster, or None for `RAY_ADDRESS` or the cluster of this machine.
-        report: Function to call for each file of a shard that is done.
+        report: Function to call for the files of a shard that is done.
         update: Function to call a few times per second.
         stop: Event after which no further shard begins.
 
@@ -113,11 +114,12 @@ def run_ray(
         while running or (waiting and not stop.is_set()):
             max_running = _TASKS_PER_CORE * max(1, int(ray.cluster_resources().get("CPU", 1)))
             while waiting and len(running) < max_running and not stop.is_set():
-                running.append(task.remote(job, *waiting.popleft()))
+                shard, files = waiting.popleft()
+                running.append(task.remote(job, shard, list_files(files)))
             done, running = ray.wait(running, timeout=_SECONDS_BETWEEN_UPDATES)
-            for files in ray.get(done):
-                for file in files:
-                    report(*file)
+            for reports in ray.get(done):
+                for each in reports:
+                    report(*each)
             update()
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
@@ -129,12 +131,12 @@ def run_ray(
 _workers: dict[Job, Worker] = {}  # of a process of a cluster, which takes one task after the other
 
 
-def _write_shard_as_task(job: Job, shard: int, files: pa.Table) -> list[tuple[int, float, bool]]:
+def _write_shard_as_task(job: Job, shard: int, files: list[ListedFile]) -> list[tuple[int, int, float, int]]:
     if job not in _workers:
         for worker in _workers.values():
             worker.close()
         _workers.clear()
         _workers[job] = Worker(job)
-    reports = list[tuple[int, float, bool]]()
-    write_shard(job, shard, files, _workers[job], lambda *file: reports.append(file))
+    reports = list[tuple[int, int, float, int]]()
+    write_shard(job, shard, files, _workers[job], lambda *report: reports.append(report))
     return reports

@@ -28,13 +28,13 @@ class Progress:
         self._start = time.monotonic()
         self._lock = threading.Lock()
 
-    def add(self, num_bytes: int, seconds: float, has_failed: bool) -> None:
-        """Add one recording."""
+    def add(self, num_files: int, num_bytes: int, seconds: float, num_failures: int) -> None:
+        """Add finished files and bytes, seconds of audio, which may belong to an unfinished file, and failures."""
         with self._lock:
-            self._files += 1
+            self._files += num_files
             self._bytes += num_bytes
             self._seconds += seconds
-            self._failures += has_failed
+            self._failures += num_failures
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sums, the speed in seconds of audio per second, and the estimated seconds that are left."""

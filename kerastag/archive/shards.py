@@ -39,8 +39,8 @@ _FILE_FIELDS = (
     "warning",
 )
 
-Report = Callable[[int, float, bool], object]
-"""Function that takes the bytes of a recording that is done, its duration in seconds, and whether it failed."""
+Report = Callable[[int, int, float, int], object]
+"""Function that takes what was done since its last call: numbers of files and bytes, seconds of audio, and failures."""
 
 
 def list_tables(settings: ArchiveSettings, has_classes: bool) -> list[str]:
@@ -65,35 +65,43 @@ def read_records(folder: Path, shards: Sequence[int]) -> Iterator[dict[str, Any]
         yield read_json(get_record_path(folder, shard))
 
 
-def write_shard(job: Job, shard: int, files: pa.Table, worker: Worker, report: Report) -> None:
+def list_files(files: pa.Table) -> list[ListedFile]:
+    """Return the rows of a slice of the manifest."""
+    return [ListedFile(*row) for row in zip(*(files[name].to_pylist() for name in ListedFile._fields), strict=True)]
+
+
+def write_shard(job: Job, shard: int, files: Sequence[ListedFile], worker: Worker, report: Report) -> None:
     """Process the files of a shard and write its tables.
 
     Args:
         job: Job of the archive.
         shard: Number of the shard.
-        files: Slice of the manifest.
+        files: Files of the shard.
         worker: Worker of the same job.
-        report: Function to call after each file.
+        report: Function to call after each file, and a few times during a long one.
 
     Raises:
         ValueError: The model cannot be loaded, or does not fit the settings.
         OSError: A table cannot be written.
     """
     folder, ready = Path(job.folder), worker.ready
-    rows = [ListedFile(*row) for row in zip(*(files[name].to_pylist() for name in ListedFile._fields), strict=True)]
     with temporary_folder(folder / Path(name_part(shard)).stem) as temporary:
         with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as spool:
-            tables = _Tables(temporary, job, rows, ready, spool)
-            number = 0
-            for message in worker.process(rows):
+            tables = _Tables(temporary, job, files, ready, spool)
+            number, reported_seconds = 0, 0.0
+            for message in worker.process(files):
                 if message is None:
                     tables.discard()
+                    report(0, 0, -reported_seconds, 0)
+                    reported_seconds = 0.0
                 elif isinstance(message, Part):
                     tables.add_part(message.columns)
+                    report(0, 0, message.seconds - reported_seconds, 0)
+                    reported_seconds = message.seconds
                 else:
                     seconds = tables.finish(number, message)
-                    report(rows[number].size or 0, seconds, isinstance(message, Failure))
-                    number += 1
+                    report(1, files[number].size or 0, seconds - reported_seconds, int(isinstance(message, Failure)))
+                    number, reported_seconds = number + 1, 0.0
             record = tables.close()
         for table in tables.names:
             (folder / table).mkdir(parents=True, exist_ok=True)

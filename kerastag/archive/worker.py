@@ -62,9 +62,10 @@ class Refused(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Rows of the current recording."""
+    """Rows of the current recording, of which the first `seconds` were processed."""
 
     columns: Columns
+    seconds: float
 
 
 class Done(NamedTuple):
@@ -112,7 +113,7 @@ def _process(
     for number, group in itertools.groupby(items if alone else prefetch(items, _NUM_BLOCKS), key=lambda item: item[0]):
         parts = (item for _, item in group)
         try:
-            summary = analyzer.analyze(partial(_read_pass, parts), lambda part: _send(target, Part(part)))
+            summary = analyzer.analyze(partial(_read_pass, parts), lambda *part: _send(target, Part(*part)))
             end = next(parts)
             if not isinstance(end, DecodingEnd):
                 raise _ReadingError(end)
