@@ -217,13 +217,18 @@ def test_the_end_of_one_process_ends_all_with_one_line_and_the_run_is_resumed(fo
     assert time.monotonic() - killed < 20
     assert results[victim][0] == -signal.SIGKILL
     for process_id, (status, _, errors) in enumerate(results):
-        if process_id != victim:
-            assert status == 1
-            lines = [line for line in errors.splitlines() if "error" in line]
-            assert lines == [
-                f"kerastag train feature_attention: error: process {victim} of 3 has ended; "
-                "repeat the command in all processes to resume the run"
-            ]
+        if process_id == victim:
+            continue
+        lines = [line for line in errors.splitlines() if "error" in line]
+        # The coordinator of JAX ends with process 0, at which JAX itself may abort the others before they exit.
+        if victim == 0 and any("JAX distributed service detected fatal errors" in line for line in lines):
+            assert status in (1, -signal.SIGABRT)
+            continue
+        assert status == 1
+        assert lines == [
+            f"kerastag train feature_attention: error: process {victim} of 3 has ended; "
+            "repeat the command in all processes to resume the run"
+        ]
     assert not (folder / run / "metrics.json").exists()
     results = finish_well(start(folder, run, "--batch-size", "18", config="everything", num_processes=3))
     assert "resumed at step" in results[0][2]
