@@ -5,6 +5,11 @@ PYTHON311 ?= python3.11
 VENV ?= .venv
 PY := $(VENV)/bin/python
 LEGACY := $(VENV)-legacy
+TOOLS := $(VENV)-tools
+EXTRAS := train jax export mic mqtt serve archive remote dev
+LEGACY_EXTRAS := tfio edge-legacy mic mqtt test
+SPACE := $() $()
+COMMA := ,
 # Number of processes that share the tests, file by file in order, doctests last; 0 runs them in this process.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -14,11 +19,14 @@ TEXT_TESTS := $(addprefix tests/,test_card.py test_command.py test_files.py test
     tagger/test_many_recordings.py tagger/test_reports.py training/test_run_folder.py)
 # Without compiling, which would take a minute for modules that are mostly never imported.
 PIP := -m pip install --quiet --no-compile --disable-pip-version-check
+COMPILE = $(TOOLS)/bin/uv pip compile setup.cfg --python-version 3.11 --generate-hashes --no-annotate --quiet \
+    --constraint requirements/constraints.txt --custom-compile-command "make lock" $(LOCK)
 # Modules are compiled at their first import and cached, whatever the caller's environment says: Keras and TensorFlow take
 # more than twice as long to import where every process compiles them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-ascii test-slow test-legacy soak faults lint format bench clean distclean
+.PHONY: help demo test test-ascii test-slow test-legacy soak faults lint format bench lock locked locked-legacy \
+    audit clean distclean
 
 help:
 	@echo "make demo         install into $(VENV), train attention and a baseline on synthetic clips, print a table"
@@ -32,6 +40,9 @@ help:
 	@echo "make lint         ruff, mypy and the import contracts"
 	@echo "make format       format the code with ruff"
 	@echo "make bench        time a training step and, with FEATURES=features.tar.gz, packing and batches"
+	@echo "make lock         renew requirements/, the locked versions for CI (LOCK=--upgrade: the newest ones)"
+	@echo "make locked       install exactly these versions into $(VENV), whose files must have the hashes in the lock"
+	@echo "make audit        look up known vulnerabilities of the locked versions on PyPI"
 	@echo "make clean        remove the files of builds and tests; distclean also removes the environments"
 
 demo: $(VENV)/.train
@@ -72,12 +83,30 @@ bench: $(VENV)/.dev
 	$(PY) benchmarks/training_step.py
 	$(if $(FEATURES),$(PY) benchmarks/data_pipeline.py --source "$(FEATURES)",@echo "FEATURES=features.tar.gz times packing and batches, too")
 
+# Versions that still fit stay as they are.
+lock: $(TOOLS)/.installed
+	$(COMPILE) --universal $(addprefix --extra ,$(EXTRAS)) --output-file requirements/ci.txt
+	$(COMPILE) --python-platform x86_64-manylinux_2_28 $(addprefix --extra ,$(LEGACY_EXTRAS)) --output-file requirements/legacy.txt
+
+locked: | $(PY)
+	$(PY) $(PIP) --require-hashes --requirement requirements/ci.txt
+	$(PY) $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.dev $(VENV)/.train
+
+locked-legacy: | $(LEGACY)/bin/python
+	$(LEGACY)/bin/python $(PIP) --require-hashes --requirement requirements/legacy.txt
+	$(LEGACY)/bin/python $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(LEGACY)/.tfio
+
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements/ci.txt
+
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(LEGACY)
+	rm -rf $(VENV) $(LEGACY) $(TOOLS)
 
 # Stamps: an environment is installed once, and again after its requirements have changed.
 $(PY):
@@ -90,10 +119,17 @@ $(VENV)/.train: setup.cfg pyproject.toml | $(PY)
 	@touch $@
 
 $(VENV)/.dev: setup.cfg pyproject.toml | $(PY)
-	$(PY) $(PIP) --editable '.[train,jax,export,mic,mqtt,serve,archive,remote,dev]'
+	$(PY) $(PIP) --editable '.[$(subst $(SPACE),$(COMMA),$(EXTRAS))]'
 	@touch $@ $(VENV)/.train
 
-$(LEGACY)/.tfio: setup.cfg pyproject.toml
+$(LEGACY)/bin/python:
 	$(PYTHON311) -m venv $(LEGACY)
-	$(LEGACY)/bin/python $(PIP) --editable '.[tfio,edge-legacy,mic,mqtt,test]'
+
+$(LEGACY)/.tfio: setup.cfg pyproject.toml | $(LEGACY)/bin/python
+	$(LEGACY)/bin/python $(PIP) --editable '.[$(subst $(SPACE),$(COMMA),$(LEGACY_EXTRAS))]'
+	@touch $@
+
+$(TOOLS)/.installed: | $(PY)
+	$(PY) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP) uv pip-audit
 	@touch $@
