@@ -1,14 +1,13 @@
 """Files that are read in child processes: each must be read, or refused by a ValueError that names it."""
 
 import resource
-import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _kills import call_in_child
+from _kills import call_in_child, limit_time
 
 MAX_BYTES = 1 << 28  # of memory, beyond that of this process
 _MAX_SECONDS = 60  # for the tries of one child process
@@ -65,7 +64,7 @@ def _read_batch(
 ) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_get_address_space() + max_bytes, hard))
-    signal.alarm(_MAX_SECONDS)
+    limit_time(_MAX_SECONDS)
     reasons = []
     for path, content in batch:
         path.write_bytes(content)

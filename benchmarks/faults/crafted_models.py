@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from _kills import call_in_child
+from _kills import call_in_child, limit_time
 
 from kerastag.bundled import BUNDLED_MODEL, resolve_model_path
 from kerastag.card import Card, write_card
@@ -26,7 +26,7 @@ _TABLE_BYTES = 20_000
 
 def run(quick: bool) -> Iterator[tuple[str, int, int, str]]:
     """Load and run the models; `quick` makes fewer tries."""
-    tries = 20 if quick else 700
+    tries = 20 if quick else 200
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         outcomes = Counter(_describe(call_in_child(lambda: _run(path))) for _ in _write_models(path, tries))
@@ -51,7 +51,7 @@ def _write_models(path: Path, tries: int) -> Iterator[None]:
 
 
 def _run(path: Path) -> None:
-    signal.alarm(_MAX_SECONDS)
+    limit_time(_MAX_SECONDS)
     with Path(os.devnull).open("w", encoding="utf-8") as null:
         sys.stderr = null
         model = LiteRTModel(path)
@@ -59,5 +59,5 @@ def _run(path: Path) -> None:
 
 
 def _describe(status: int) -> str:
-    names = {0: "ran", 1: "refused", -signal.SIGALRM: f"over {_MAX_SECONDS} s"}
+    names = {0: "ran", 1: "refused", -signal.SIGPROF: f"over {_MAX_SECONDS} s"}
     return names.get(status, f"ended by {signal.Signals(-status).name}" if status < 0 else f"status {status}")

@@ -5,7 +5,6 @@ A pack must be read, or refused by a ValueError that begins with its path, in se
 
 import json
 import resource
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from _kills import call_in_child
+from _kills import call_in_child, limit_time
 
 from kerastag.data import FeaturePackWriter, compute_digest, count_clips, open_pack, pack_waveforms, verify_digest
 from kerastag.data.audio_lists import AudioList, Recording
@@ -81,7 +80,7 @@ def _read_hostile(folder: Path) -> tuple[str, int, int, str]:
 def _check_pack(path: Path, must_fail: bool = False) -> None:
     """Read a pack in all ways, and raise unless each error of a reader is a ValueError that begins with the path."""
     resource.setrlimit(resource.RLIMIT_AS, (_get_address_space() + _MAX_BYTES,) * 2)
-    signal.alarm(_MAX_SECONDS)
+    limit_time(_MAX_SECONDS)
     readers = {
         "in memory": _read_all,
         "on disk": lambda path: _read_all(path, in_memory=False),
