@@ -44,10 +44,12 @@ class Connections:
         self._group, self._command = group, command
         self._is_done, self._is_stopped, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._files: dict[int, socket.SocketIO] = {}
-        if group.process_id:
-            self._connect(config)
-        else:
-            self._accept(config)
+        try:
+            (self._connect if group.process_id else self._accept)(config)
+        except BaseException:
+            for file in self._files.values():
+                file.close()
+            raise
         for process_id, file in self._files.items():
             threading.Thread(target=self._watch, args=(process_id, file), daemon=True).start()
 
@@ -76,7 +78,8 @@ class Connections:
                     raise ConnectionError(f"process 0 must answer {expected}; received: {error}") from error
                 time.sleep(0.1)
         connection.settimeout(None)
-        self._files[0] = _open(connection)
+        with connection:  # which stays open until its file is closed
+            self._files[0] = _open(connection)
         group = self._group
         _send(self._files[0], {"id": group.process_id, "count": group.num_processes, "config": config})
         answer = _receive(self._files[0])
@@ -97,19 +100,22 @@ class Connections:
                     raise ConnectionError(
                         f"all processes must start within {_CONNECT_SECONDS:.0f} seconds; missing: process {names}"
                     ) from None
-                connection.settimeout(_HELLO_SECONDS)
-                file = _open(connection)
-                hello = _receive(file)
+                with connection:
+                    connection.settimeout(_HELLO_SECONDS)
+                    file = _open(connection)
+                    hello = _receive(file)
+                    connection.settimeout(None)
                 if hello is None or hello.keys() != {"id", "count", "config"}:
-                    continue  # not a process of a run
-                connection.settimeout(None)
+                    file.close()  # not a process of a run
+                    continue
                 problem = self._find_problem(hello, config)
                 if hello["id"] in self._files or problem:
                     problem = (
                         problem or f"`process_id` must be different in each process; received: {hello['id']} twice"
                     )
                     self._send_to_all({"error": problem})
-                    _send(file, {"error": problem})
+                    with file:
+                        _send(file, {"error": problem})
                     raise ValueError(problem)
                 self._files[hello["id"]] = file
         self._send_to_all({"error": None})
@@ -128,7 +134,8 @@ class Connections:
         return None
 
     def _watch(self, process_id: int, file: socket.SocketIO) -> None:
-        message = _receive(file)
+        with file:
+            message = _receive(file)
         with self._lock:  # The first of several ends is the reason for the others.
             if self._is_done.is_set():
                 return
@@ -150,7 +157,7 @@ class Connections:
 
     def _send_to_all(self, message: dict[str, Any]) -> None:
         for file in self._files.values():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # The watch closes the file of a process that has ended.
                 _send(file, message)
 
 
