@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kerastag.serving.app import create_app
 from kerastag.serving.config import ServeConfig
 from kerastag.serving.gateway import Gateway
+from kerastag.serving.memory import limit_arenas, return_free_memory
 from kerastag.serving.server_state import ServerState
 
 __all__ = ["run_server"]
@@ -42,6 +43,7 @@ def run_server(config: ServeConfig, log: Callable[[str], None], debug: bool = Fa
         OSError: The address is in use, or a file cannot be read.
         ImportError: A package that runs a model is not installed.
     """
+    limit_arenas()
     asyncio.run(_Runner(config, log, debug).run())
 
 
@@ -218,3 +220,4 @@ async def _keep_house(state: ServerState) -> None:
     while True:
         await asyncio.sleep(_CHECK_SECONDS)
         await asyncio.to_thread(state.decoders.end_idle)
+        await asyncio.to_thread(return_free_memory)
