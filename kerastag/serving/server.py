@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,8 @@ class _Runner:
         state = ServerState(config)
         app = _allow_origins(create_app(state), config.allowed_origins)
         gateway = Gateway(app, config, state.policy, state.metrics, self._log, self._debug)
+        if not self._debug:
+            logging.getLogger("uvicorn.error").addFilter(_remove_traceback)
         with _listen(config.host, config.port) as listener:
             server = uvicorn.Server(_create_uvicorn_config(gateway, config))
             server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
@@ -188,6 +191,12 @@ def _create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
         server_header=False,
         lifespan="off",
     )
+
+
+def _remove_traceback(record: logging.LogRecord) -> bool:
+    """Keep one line of what a client has caused, such as a text that is not UTF-8."""
+    record.exc_info = None
+    return True
 
 
 def _allow_origins(app: Any, origins: Sequence[str]) -> Any:
