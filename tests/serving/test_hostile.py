@@ -42,6 +42,14 @@ def test_some_requests_of_every_kind_get_the_right_status(faults: Any) -> None:
         assert asyncio.run(faults.make_attempts(server.port, [wrong], kinds[0]))[0].startswith("200 for")
 
 
+def test_the_documentation_lists_every_kind(faults: Any) -> None:
+    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    kinds = faults.list_all_kinds()
+    for kind in kinds:
+        assert f"| {kind.name} | {kind.tries:,} | " in page
+    assert f"sends {sum(kind.tries for kind in kinds):,} hostile requests" in page
+
+
 @pytest.mark.slow
 def test_the_table_of_hostile_requests_has_no_failure() -> None:
     command = [sys.executable, "benchmarks/faults", "--quick", "serving_requests"]
