@@ -76,7 +76,7 @@ def test_samples_are_those_of_the_file_bit_for_bit(pool, tmp_path, format, subty
 def test_ffmpeg_decodes_what_libsndfile_does_not(pool, tmp_path):
     path = tmp_path / "a.m4a"
     source = tmp_path / "a.wav"
-    source.write_bytes(encode(LONG))
+    source.write_bytes(encode(LONG[: 15 * SAMPLE_RATE]))
     subprocess.run(["ffmpeg", "-v", "error", "-i", source, path], check=True)
     np.testing.assert_array_equal(decode(pool, path.read_bytes()), audio.load(path, SAMPLE_RATE))
 

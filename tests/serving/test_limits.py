@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from checks import ROOT, run_python
 
 CLIP = encode(create_waveform(2.0))
-MINUTES = encode(create_waveform(300.0), format="FLAC")
+MINUTES = encode(np.tile(create_waveform(60.0), 10), format="FLAC")
 TOKEN = "correct-horse-battery"
 
 
@@ -87,8 +87,8 @@ def test_lying_lengths_end_with_an_answer_or_a_closed_connection(limited):
 
 
 def test_a_recording_that_is_too_long_is_refused_although_its_file_is_small(limited):
-    silence = encode(np.zeros(3_600 * 48_000, np.int16), 48_000, format="FLAC")
-    assert len(silence) < 1_500_000
+    silence = encode(np.zeros(3_600 * 8_000, np.int16), 8_000, format="FLAC")
+    assert len(silence) < 200_000
     start = time.monotonic()
     response = tag(limited, silence)
     assert get_code(response) == (413, "too_long")
@@ -110,7 +110,7 @@ def test_a_damaged_form_is_refused(limited):
         return get_code(httpx.post(f"{limited.url}/v1/tag", content=content, headers=headers))
 
     def create_part(name):
-        return b'--x\r\nContent-Disposition: form-data; name="' + name + b'"; filename="a"\r\n\r\n' + CLIP + b"\r\n"
+        return b'--x\r\nContent-Disposition: form-data; name="' + name + b'"; filename="a"\r\n\r\nRIFF\r\n'
 
     assert post(create_part(b"file")) == (400, "bad_form")
     assert post(create_part(b"sound") + b"--x--\r\n") == (422, "no_file")
@@ -151,26 +151,26 @@ def test_a_client_that_leaves_ends_its_work(limited):
     assert "kerastag_upload_bytes 0.0" in metrics
 
 
-def test_a_full_queue_and_a_lack_of_time_have_a_status_each():
-    arguments = ("--max-running", "1", "--max-waiting", "0", "--request-timeout-seconds", "2")
-    with run_server(*arguments) as server, concurrent.futures.ThreadPoolExecutor() as executor:
+def test_a_full_queue_is_a_status():
+    with (
+        run_server("--max-running", "1", "--max-waiting", "0") as server,
+        concurrent.futures.ThreadPoolExecutor() as executor,
+    ):
         first = executor.submit(tag, server, MINUTES)
         server.wait_for_decoder()
         statuses = set()
         while not first.done():
             response = tag(server)
             statuses.add((response.status_code, response.headers.get("Retry-After")))
+        assert first.result().status_code == 200
         assert statuses <= {(200, None), (429, "1")}
         assert (429, "1") in statuses
-        assert get_code(first.result()) == (504, "timeout")
-        deadline = time.monotonic() + 20
-        while tag(server).status_code != 200:
-            assert time.monotonic() < deadline
 
 
-def test_a_lack_of_memory_is_a_status():
-    with run_server("--max-memory-mb", "0.05") as server:
-        response = tag(server)
+def test_a_lack_of_time_or_memory_is_a_status():
+    with run_server("--request-timeout-seconds", "0.2", "--max-memory-mb", "45") as server:
+        assert get_code(tag(server, MINUTES)) == (504, "timeout")
+        response = tag(server, bytes(46_000_000))
         assert get_code(response) == (503, "out_of_memory")
         assert response.headers["Retry-After"] == "2"
 
