@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from _hostile_http import LOST, Attempt, Kind
+from _attempts import LOST, Attempt, Kind
 
 _HANDSHAKE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

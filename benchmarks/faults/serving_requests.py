@@ -20,7 +20,9 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from _hostile_http import LOST, Attempt, Kind, build, encode, iterate_attempts, list_kinds
+from _attempts import LOST, Attempt, Kind, build, encode, iterate_attempts
+from _hostile_http import list_kinds
+from _hostile_json import list_json_kinds
 from _hostile_streams import list_stream_kinds
 
 from kerastag.bundled import BUNDLED_MODEL
@@ -79,7 +81,7 @@ def run(quick: bool) -> Iterator[_Row]:
 
 def list_all_kinds() -> list[Kind]:
     """Return all kinds of requests and of clients of the WebSocket."""
-    return [*list_kinds(), *list_stream_kinds(), _CONNECTIONS]
+    return [*list_kinds(), *list_json_kinds(), *list_stream_kinds(), _CONNECTIONS]
 
 
 _CONNECTIONS = Kind(
