@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/labels.md",
     "docs/tag.md",
     "docs/archive.md",
+    "docs/reliability.md",
     "docs/full_audioset.md",
 )
 PLACEHOLDER = re.compile(r"[A-Z_]+|…|\.\.\.")
