@@ -3,7 +3,6 @@
     python benchmarks/archive.py --model mn04.tflite [--clips 10000] [--rounds 3] [--workers 1 2]
     python benchmarks/archive.py --model mn04.tflite --restart 1000000
     python benchmarks/archive.py --model mn04.tflite --long-hours 24
-    python benchmarks/archive.py --model mn04.tflite --birdnet
 
 The loop reads each clip with soundfile, runs the interpreter on one thread, and keeps the five most probable classes;
 it loads the model before its time begins. The time of the archive is that of the whole command, and its speed that
@@ -46,7 +45,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="Processes (default: 1 and 2).")
     parser.add_argument("--restart", type=int, metavar="FILES", help="Time a finished run of so many listed files.")
     parser.add_argument("--long-hours", type=float, metavar="HOURS", help="Measure the memory for one long recording.")
-    parser.add_argument("--birdnet", action="store_true", help="Time the package birdnet on the same clips, once.")
     args = parser.parse_args()
     model = os.fspath(Path(args.model).resolve())
     with tempfile.TemporaryDirectory() as name:
@@ -57,10 +55,7 @@ def main() -> None:
             measure_memory(folder, model, args.long_hours)
         else:
             write_clips(folder / "clips", args.clips)
-            if args.birdnet:
-                measure_birdnet(folder / "clips", args.clips)
-            else:
-                measure_speed(folder, model, args.clips, args.rounds, args.workers)
+            measure_speed(folder, model, args.clips, args.rounds, args.workers)
 
 
 def write_clips(folder: Path, count: int) -> None:
@@ -224,8 +219,7 @@ def measure_children() -> float:
 def measure_restart(folder: Path, model: str, count: int) -> None:
     """Make so many small files, mark their archive as finished, and time the same command again.
 
-    The records are those of an archive of the first shard, which is really written, so that the others are only as
-    large as they would be.
+    The last shard is really written; the records of the others are copies of its record.
     """
     from kerastag.archive.manifest import Manifest
     from kerastag.archive.shards import get_record_path
@@ -243,7 +237,7 @@ def measure_restart(folder: Path, model: str, count: int) -> None:
     command = [sys.executable, "-m", "kerastag", "archive", "clips", "--output", "out", "--model", model]
     rows = [("plan", run_timed([*command, "--plan-only"], folder))]
     shards = Manifest(folder / "out").num_shards
-    subprocess.run([*command, "--shard", f"{shards}/{shards}"], cwd=folder, env=_make_environment(), check=True)
+    run_timed([*command, "--shard", f"{shards}/{shards}"], folder)
     record = json.loads(get_record_path(folder / "out", shards - 1).read_text(encoding="utf-8"))
     for shard in range(shards - 1):
         write_json(get_record_path(folder / "out", shard), {**record, "shard": shard})
@@ -257,17 +251,6 @@ def run_timed(command: list[str], folder: Path) -> float:
     start = time.perf_counter()
     subprocess.run(command, cwd=folder, env=_make_environment(), stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start
-
-
-def measure_birdnet(folder: Path, count: int) -> None:
-    """Time the package birdnet, which has a model of its own: 48 kHz, windows of three seconds, 6,522 classes."""
-    import birdnet
-
-    model = birdnet.load("acoustic", "2.4", "tf")
-    start = time.perf_counter()
-    model.predict(folder, n_workers=1)
-    speed = count * _CLIP_SECONDS / (time.perf_counter() - start)
-    print(f"birdnet {birdnet.__version__}, one process: {speed:.0f} times real time")
 
 
 def _make_environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -32,6 +33,8 @@ __all__ = ["write_archive"]
 
 _LOCK = "archive"
 _REPORT = "report"
+# Many processes can share the shards of a small archive, and those of a large one are few files.
+_NUM_SHARDS, _MIN_FILES, _MAX_FILES = 64, 16, 1_000
 
 
 def write_archive(
@@ -50,7 +53,7 @@ def write_archive(
     path_column: str | None = None,
     time_limit: float = 300.0,
     memory_limit_mb: int = 2_000,
-    shard_files: int = 1_000,
+    shard_files: int | None = None,
     shard_megabytes: int = 1_000,
     json_progress: bool = False,
 ) -> dict[str, Any]:
@@ -75,7 +78,8 @@ def write_archive(
         path_column: Column of paths in tables.
         time_limit: Longest time in which a recording must make progress, above 0 s.
         memory_limit_mb: Memory that a recording may take besides the model, at least 100 MB; for Linux only.
-        shard_files: Largest number of files of a new shard, at least 1.
+        shard_files: Largest number of files of a new shard, at least 1; None makes 64 shards of 16 to 1,000 files, or
+            more, for any number of processes.
         shard_megabytes: Largest size of the files of a new shard with several, at least 1 MB.
         json_progress: Whether to write the progress as JSON lines to standard output.
 
@@ -124,7 +128,8 @@ def write_archive(
             _update(folder, manifest, changes)
         else:
             _warn(folder, changes)
-        manifest.extend(changes.added, shard_files, shard_megabytes * 1_000_000)
+        max_files = shard_files or min(_MAX_FILES, max(_MIN_FILES, math.ceil(len(changes.added) / _NUM_SHARDS)))
+        manifest.extend(changes.added, max_files, shard_megabytes * 1_000_000)
         if retry_failures:
             for record in read_records(folder, sorted(find_finished_shards(folder))):
                 if record["failures"]:
@@ -252,7 +257,7 @@ def _check_options(
     plan_only: bool,
     time_limit: float,
     memory_limit_mb: int,
-    shard_files: int,
+    shard_files: int | None,
     shard_megabytes: int,
 ) -> None:
     if engine not in ENGINES:
@@ -267,7 +272,7 @@ def _check_options(
     numbers = (
         ("jobs", 1 if jobs is None else jobs, 1),
         ("memory_limit_mb", memory_limit_mb, 100),
-        ("shard_files", shard_files, 1),
+        ("shard_files", 1 if shard_files is None else shard_files, 1),
         ("shard_megabytes", shard_megabytes, 1),
     )
     for name, value, least in numbers:

@@ -72,10 +72,15 @@ def add_parser(subparsers: Any) -> None:
     for option, kind, default, unit, text in (
         ("--time-limit", float, 300.0, "S", "Longest time in which a recording must make progress"),
         ("--memory-limit-mb", int, 2_000, "MB", "Memory that a recording may take besides the model"),
-        ("--shard-files", int, 1_000, "N", "Largest number of files of a new shard"),
         ("--shard-megabytes", int, 1_000, "MB", "Largest size of a new shard of several files"),
     ):
         limits.add_argument(option, type=kind, default=default, metavar=unit, help=f"{text} (default: %(default)s).")
+    limits.add_argument(
+        "--shard-files",
+        type=int,
+        metavar="N",
+        help="Largest number of files of a new shard (default: 16 to 1,000, for 64 shards or more).",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
