@@ -218,7 +218,8 @@ def _split_into_windows(parts: Iterator[np.ndarray], sample_rate: int, length: i
         skipped = 0 if len(buffer) else max(0, start - (total - len(part)))
         buffer = np.concatenate([buffer, part[skipped:]])
         while len(buffer) >= length:
-            yield AudioWindow(start / sample_rate, buffer[:length].copy(), length / sample_rate)
+            window = buffer if len(buffer) == length else buffer[:length].copy()
+            yield AudioWindow(start / sample_rate, window, length / sample_rate)
             start, end = start + hop, start + length
             buffer = buffer[hop:]
         buffer = buffer.copy()
