@@ -6,7 +6,8 @@ The pack holds synthetic clips in the form of AudioSet's released features: uint
 classes. 2,000,000 clips take 2.6 GB, twice as much while they are written; the folder is removed at the end, unless it
 is named. Each measurement runs in a process of its own: opening the pack; the balanced sampler alone; batches of 500
 through tf.data, from HDF5 and from memory; and training steps of feature-level attention on one batch again and again,
-and on new batches. Growth is the resident memory at the end minus that after a quarter of the steps.
+and on new batches. Growth is the memory at the end minus that after a quarter of the steps, without the pages of the
+file, which the system maps and reclaims; the peak includes them.
 """
 
 import argparse
@@ -96,12 +97,12 @@ def measure(kind: str, path: Path, steps: int) -> dict[str, float]:
     start = time.perf_counter()
     for index in range(_WARM_UP_STEPS, steps):
         if index == max(_WARM_UP_STEPS, steps // 4):
-            memory = read_memory("VmRSS")
+            memory = read_memory("RssAnon")
         run_step(index)
     return {
         "batches_per_second": (steps - _WARM_UP_STEPS) / (time.perf_counter() - start),
         "peak": read_memory("VmHWM"),
-        "growth": read_memory("VmRSS") - memory,
+        "growth": read_memory("RssAnon") - memory,
         "first_seconds": first,
     }
 
@@ -132,7 +133,7 @@ def make_step(kind: str, batches: data.EmbeddingBatches, steps: int) -> Callable
 
 
 def read_memory(name: str) -> float:
-    """Read a line of this process's status on Linux: `VmRSS`, or its highest value so far, `VmHWM`; MiB."""
+    """Read a line of this process's status on Linux: `RssAnon`, or the peak `VmHWM`, with files; MiB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) / 1024
 
