@@ -18,6 +18,7 @@ from kerastag.audio.sections import find_first_section, find_mpeg_section, find_
 _MAX_MISSING_SECONDS = 0.05  # The header of an MP3 may be a frame off.
 _MAX_UNREAD_MP3_SECONDS = 0.25  # Encoders add frames at the end, which the number of frames in the header leaves out.
 _MAX_PARTS_PER_CALL = 8  # a call of libsndfile takes as long as decoding a part of a WAV file
+_RAW_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF")
 _MP3_PREROLL_FRAMES = 16 * 1152
 _MPG123_LINE = re.compile(rb"(\[[^\]\n]*libmpg123[^\]\n]*\]|Note: |Warning: )")
 
@@ -117,22 +118,30 @@ class _Decoder:
         while not has_failed and self._position < self._end:
             channels = self._sound_file.channels
             parts = max(1, _MAX_PARTS_PER_CALL // channels)
-            size = int(min(parts * FRAMES_PER_READ, self._end - self._position))
-            block = np.full((size, channels), np.nan, np.float32)
-            try:
-                with _hide_mpg123_lines(self._section):
-                    block = self._sound_file.read(out=block)
-            except soundfile.LibsndfileError:  # The samples before the damage are in the block.
-                has_failed = True
-                block = block[: np.isnan(block[:, 0]).argmax()]
+            block, has_failed = self._read(int(min(parts * FRAMES_PER_READ, self._end - self._position)))
             if not len(block):
                 break
             skipped = min(len(block), max(0, self._start - self._position))
             self._position += len(block)
             self._section_frames += len(block)
-            for start in range(skipped, len(block), FRAMES_PER_READ):
-                yield self._rate, block[start : start + FRAMES_PER_READ]
+            # Channels may cancel each other for a short time; one channel needs no such small parts.
+            size = len(block) if channels == 1 else FRAMES_PER_READ
+            for start in range(skipped, len(block), size):
+                yield self._rate, block[start : start + size]
         return has_failed
+
+    def _read(self, num_frames: int) -> tuple[np.ndarray, bool]:
+        """Read samples `(frames, channels)`, and whether damage has ended them."""
+        file = self._sound_file
+        if file.subtype == "PCM_16" and file.format in _RAW_FORMATS:
+            # NumPy converts them to the same bits in a tenth of the time. Nothing in them can be damaged.
+            return file.read(num_frames, "int16", always_2d=True) * np.float32(1 / 32_768), False
+        block = np.full((num_frames, file.channels), np.nan, np.float32)
+        try:
+            with _hide_mpg123_lines(self._section):
+                return file.read(out=block), False
+        except soundfile.LibsndfileError:  # The samples before the damage are in the block.
+            return block[: np.isnan(block[:, 0]).argmax()], True
 
     def _open_next(self, has_failed: bool) -> bool:
         """Open what follows a section, if it can be decoded."""

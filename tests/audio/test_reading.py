@@ -10,6 +10,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,30 @@ def test_any_sample_rate_is_resampled_to_the_requested_one(tmp_path, rate, targe
 def test_resampling_removes_frequencies_above_half_the_new_sample_rate(tmp_path):
     path = write_audio(tmp_path / "clip.wav", make_sine(44_100, 44_100, hz=12_000), 44_100)
     assert np.abs(audio.load(path, 16_000)[1600:-1600]).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("container", "byte_order"),
+    [("WAV", "FILE"), ("WAV", "BIG"), ("AIFF", "FILE"), ("AU", "LITTLE"), ("CAF", "FILE"), ("W64", "FILE")],
+)
+def test_samples_of_16_bits_are_those_of_libsndfile(tmp_path, container, byte_order):
+    samples = np.random.default_rng(0).integers(-32_768, 32_768, (100_000, 2), dtype=np.int16)
+    samples[0], samples[-1] = -32_768, 32_767
+    path = tmp_path / "recording"
+    with soundfile.SoundFile(path, "w", 16_000, 2, "PCM_16", byte_order, container) as file:
+        file.write(samples)
+    expected = soundfile.read(path, dtype="float32")[0]
+    for channel in (1, 2):
+        np.testing.assert_array_equal(audio.load(path, 16_000, channel=channel), expected[:, channel - 1])
+
+
+def test_a_short_part_of_integer_samples_is_rejected_in_a_long_recording(tmp_path):
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    waveform[40_960:49_152] = np.rint(50 * waveform[40_960:49_152])
+    path = tmp_path / "recording.wav"
+    soundfile.write(path, waveform, 16_000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"must be in \[-1, 1\] \(divide 16-bit integers by 32768\); received: "):
+        audio.load(path, 16_000)
 
 
 @pytest.mark.parametrize("name", ["clip.mp3", "clip.raw", "clip.txt", "clip", "clip.WAV", "Türklingel 门铃.flac"])
