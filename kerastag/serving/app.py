@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import FastAPI, Query, Request, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -16,14 +18,18 @@ from starlette.staticfiles import StaticFiles
 
 from kerastag._version import __version__
 from kerastag.serving import hugging_face, open_inference, tensorflow_serving
+from kerastag.serving.engine import ServedModel
 from kerastag.serving.errors import RequestError, format_error
 from kerastag.serving.metrics import METRICS_TYPE
 from kerastag.serving.server_state import ServerState
 from kerastag.serving.streams import serve_stream
 from kerastag.serving.tagging import MAX_OVERVIEW_COLUMNS, TagOptions, tag_recording
+from kerastag.tagger.tagged_recording import RecordingTagger
 
 __all__ = ["create_app"]
 
+_NUM_QUERIES, _MAX_KEPT_QUERY = 16, 512
+"""Number of queries that are kept with their taggers, and their largest length."""
 _PAGE = Path(__file__).with_name("page")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY["schema"]}}}
@@ -71,6 +77,28 @@ class _TagQuery(BaseModel):
     overview: int = Field(0, ge=0, le=MAX_OVERVIEW_COLUMNS, description="Largest number of columns of an overview.")
 
 
+def _parse_query(query: str) -> dict[str, Any]:
+    """Parse the query of `POST /v1/tag`, or raise a `RequestValidationError`."""
+    parameters = QueryParams(query)
+    values = {name: parameters.getlist(name) if name == "classes" else parameters[name] for name in parameters}
+    try:
+        return _TagQuery.model_validate(values).model_dump()
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+
+
+def _describe_query() -> list[dict[str, Any]]:
+    """Describe the query of `POST /v1/tag` for OpenAPI."""
+    properties = _TagQuery.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": schema["description"]}
+        for name, schema in properties.items()
+    ]
+
+
+_TAG_REQUEST = {"parameters": _describe_query(), **_AUDIO_BODY}
+
+
 class _PageFiles(StaticFiles):
     """The files of the page; a browser asks for newer ones each time, as modules of two versions do not fit."""
 
@@ -93,13 +121,21 @@ def create_app(state: ServerState) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, state: ServerState) -> None:
-    @app.post("/v1/tag", openapi_extra=_AUDIO_BODY, responses=_ERRORS, response_class=Response)
-    async def tag(request: Request, query: Annotated[_TagQuery, Query()]) -> Response:
-        """Tag a recording: the body, or the part `file` of a form."""
-        values = query.model_dump()
+    def prepare(query: str) -> tuple[ServedModel, TagOptions, RecordingTagger]:
+        values = _parse_query(query)
         model = state.models.get(values.pop("model"), version=values.pop("version"))
         options = TagOptions(**values)
-        tagger = options.create_tagger(model)  # raises before the recording is received
+        return model, options, options.create_tagger(model)
+
+    # Most clients send the same query again and again.
+    prepare_again = functools.lru_cache(_NUM_QUERIES)(prepare)
+
+    @app.post("/v1/tag", openapi_extra=_TAG_REQUEST, responses=_ERRORS, response_class=Response)
+    async def tag(request: Request) -> Response:
+        """Tag a recording: the body, or the part `file` of a form."""
+        query = request.url.query
+        # raises before the recording is received
+        model, options, tagger = (prepare_again if len(query) <= _MAX_KEPT_QUERY else prepare)(query)
         text, seconds = await state.run_upload(
             request, lambda upload, job: tag_recording(model, tagger, upload, options, state.decoders, job)
         )

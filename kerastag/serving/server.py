@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kerastag.serving.app import create_app
 from kerastag.serving.config import ServeConfig
+from kerastag.serving.connections import LimitedProtocol
 from kerastag.serving.gateway import Gateway
 from kerastag.serving.memory import limit_arenas, return_free_memory
 from kerastag.serving.server_state import ServerState
 
 __all__ = ["run_server"]
 
-_MAX_HEADER_BYTES = 32 << 10
 _MAX_WEBSOCKET_BYTES = 4 << 20  # beyond the limit for a message, which gets a proper error
 _KEEP_ALIVE_SECONDS = 65  # longer than load balancers keep idle connections
 _CHECK_SECONDS = 10.0
@@ -123,56 +122,10 @@ class _Drain:
             self._task.cancel()
 
 
-class _LimitedProtocol(H11Protocol):
-    """Connections of a limited number, whose clients must send the headers of a request in time."""
-
-    max_connections = 512
-    header_seconds = 10.0
-
-    _header_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-            )
-            transport.close()
-            return
-        self._header_timer = self.loop.call_later(self.header_seconds, self._end_slow_connection)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self._header_timer is None:  # the beginning of another request on the same connection
-            self._header_timer = self.loop.call_later(self.header_seconds, self._end_slow_connection)
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_timer()
-
-    def handle_websocket_upgrade(self, event: Any) -> None:
-        self._stop_timer()
-        super().handle_websocket_upgrade(event)
-
-    def _end_slow_connection(self) -> None:
-        self._header_timer = None
-        if not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-            self.transport.close()
-
-    def _stop_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-
 def _create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
     protocol = type(
-        "LimitedProtocol",
-        (_LimitedProtocol,),
+        "ServerProtocol",
+        (LimitedProtocol,),
         {"max_connections": config.max_connections, "header_seconds": config.header_timeout_seconds},
     )
     return uvicorn.Config(
@@ -181,7 +134,6 @@ def _create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
         ws="websockets-sansio",
         ws_max_size=_MAX_WEBSOCKET_BYTES,
         ws_per_message_deflate=False,  # which a small message could expand to a large one
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=2,  # after the drain
         backlog=config.max_connections,

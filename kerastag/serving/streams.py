@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import queue
@@ -96,7 +97,8 @@ class _Session:
         seconds = round(stats.audio_seconds + stats.lost_seconds, 3)
         self._state.metrics.add_audio(model.name, stats.audio_seconds)
         await self._send({"type": "end", "seconds": seconds} | ({"reason": "shutting_down"} if is_drained else {}))
-        await self._websocket.close(_GOING_AWAY if is_drained else 1000)
+        with contextlib.suppress(RuntimeError):  # The client has closed the connection.
+            await self._websocket.close(_GOING_AWAY if is_drained else 1000)
 
     async def _feed(self, source: _WebSocketSource, running: asyncio.Future[None]) -> bool:
         """Pass the messages of the client on until its stream ends; return whether the server has ended it."""
@@ -138,8 +140,11 @@ class _Session:
         return content
 
     async def _send(self, values: dict[str, Any]) -> None:
-        async with asyncio.timeout(_SEND_SECONDS):
-            await self._websocket.send_text(json.dumps(values, ensure_ascii=False))
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self._websocket.send_text(json.dumps(values, ensure_ascii=False))
+        except RuntimeError:  # The connection has been closed, for a frame that breaks the protocol.
+            raise WebSocketDisconnect(1006) from None
 
 
 class _WebSocketSource:
