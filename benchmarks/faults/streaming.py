@@ -23,6 +23,7 @@ from urllib.parse import quote
 import numpy as np
 from edge.passwords import find_pieces, generate_passwords
 from edge.sinks.reports import create_event
+from sounds import create_cries
 
 from kerastag.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from kerastag.bundled import BUNDLED_MODEL
@@ -80,10 +81,12 @@ def _refuses(action: Callable[[], object]) -> Callable[[], None]:
 
 
 def _generate_pcm(seconds: float) -> bytes:
-    """Return noise with a second of loud noise in every eight, which the bundled model takes for rain."""
-    noise = np.random.default_rng(0).normal(0, 1, round(seconds * _RATE))
-    loud = (np.arange(len(noise)) // _RATE) % 8 == 3
-    return (noise * np.where(loud, 5_000, 10)).astype("<i2").tobytes()
+    """Return faint noise with two cries of a baby in every eight seconds."""
+    waveform = np.random.default_rng(0).normal(0, 3e-4, round(seconds * _RATE))
+    cries = create_cries(2, _RATE)
+    for start in range(3 * _RATE, len(waveform) - len(cries), 8 * _RATE):
+        waveform[start : start + len(cries)] += cries
+    return (32_767 * waveform).astype("<i2").tobytes()
 
 
 def _start_stream(*arguments: str, **options: object) -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import soundfile
+from sounds import create_rain
 
 pytest.importorskip("pyarrow", reason="needs the package pyarrow (extra `archive`)")
 pytest.importorskip("ai_edge_litert")
@@ -13,13 +14,13 @@ RATE = 16_000
 
 
 def write_recordings(folder, count=8):
-    """Write short recordings of noise of several lengths, one with events, one of silence and one at a low rate."""
+    """Write short recordings of noise of several lengths, one of rain that stops, one of silence, one at a low rate."""
     (folder / "below").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for number in range(count):
         noise = rng.normal(0, 0.1, RATE * (2 + number % 3)).astype(np.float32)
         soundfile.write(folder / f"{number:04d}.wav", noise, RATE)
-    pieces = rng.normal(0, 0.2, 24 * RATE)
+    pieces = create_rain(24, RATE)
     pieces[8 * RATE : 16 * RATE] = 0
     soundfile.write(folder / "below" / "long.flac", pieces, RATE)
     soundfile.write(folder / "below" / "silence.flac", np.zeros(3 * RATE), RATE)

@@ -48,9 +48,8 @@ def test_rows_are_what_the_tagger_predicts(recordings, tmp_path):
         timeline.probabilities, timeline.seconds[1], EventRules(0.3, smoothing_seconds=0.9, max_gap_seconds=0.5)
     )
     rows = [row for row in read_rows(tmp_path / "out", "events") if row["file"].endswith("long.flac")]
-    assert [(row["onset_seconds"], row["class"]) for row in rows] == [
-        (event.onset_seconds, tagger.labels.names[event.class_index]) for event in events
-    ]
+    assert [row["class"] for row in rows] == [tagger.labels.names[event.class_index] for event in events]
+    np.testing.assert_allclose([row["onset_seconds"] for row in rows], [event.onset_seconds for event in events])
     assert rows
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import soundfile
+from sounds import create_rain
 
 from checks import ROOT
 
@@ -102,12 +103,11 @@ def run_server(*arguments: str) -> Iterator[RunningServer]:
 
 
 def create_waveform(seconds: float, sample_rate: int = SAMPLE_RATE, seed: int = 0) -> np.ndarray:
-    """Create a waveform with clicks, noise and tones, float32 `(samples,)`."""
-    rng = np.random.default_rng(seed)
+    """Create a waveform with rain and tones, float32 `(samples,)`."""
     times = np.arange(round(seconds * sample_rate)) / sample_rate
     tone = 0.3 * np.sin(2 * np.pi * 660 * times) * (np.sin(2 * np.pi * 0.4 * times) > 0)
-    noise = 0.1 * rng.standard_normal(len(times)) * (np.sin(2 * np.pi * 0.13 * times) > 0.3)
-    return (tone + noise).astype(np.float32)
+    rain = create_rain(seconds, sample_rate, seed) * (np.sin(2 * np.pi * 0.13 * times) > 0.3)
+    return (tone + rain).astype(np.float32)
 
 
 def encode(waveform: np.ndarray, sample_rate: int = SAMPLE_RATE, format: str = "WAV", subtype: str = "PCM_16") -> bytes:

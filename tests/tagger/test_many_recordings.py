@@ -9,6 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
+from sounds import create_rain
 
 from kerastag.card import Card
 from kerastag.events import EventRules, find_events
@@ -25,12 +26,12 @@ RATE = 16_000
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with noise that stops and starts, silence, and a file that is not audio."""
+    """Return a folder with rain that stops and starts, silence, and a file that is not audio."""
     recordings = tmp_path / "recordings"
     (recordings / "below").mkdir(parents=True)
-    noise = np.random.default_rng(0).normal(0, 0.2, 12 * RATE).astype(np.float32)
-    noise[4 * RATE : 8 * RATE] = 0
-    soundfile.write(recordings / "20240518_063000.wav", noise, RATE)
+    rain = create_rain(12, RATE)
+    rain[4 * RATE : 8 * RATE] = 0
+    soundfile.write(recordings / "20240518_063000.wav", rain, RATE)
     soundfile.write(recordings / "below" / "silence.flac", np.zeros(3 * RATE), RATE)
     (recordings / "c.ogg").write_text("hello", encoding="utf-8")
     return recordings

@@ -40,6 +40,11 @@ export function hasFrames() {
   return getModel()?.seconds_per_frame !== null;
 }
 
+/** Return the index of each class of the chosen model, by its identifier. */
+export function getClassOrder() {
+  return new Map(getModel()?.labels.map((label, k) => [label.mid, k]));
+}
+
 /** Show what the chosen model can do, and start with its thresholds. */
 export function showModel() {
   const model = getModel();

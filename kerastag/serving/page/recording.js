@@ -4,9 +4,13 @@ import { Spectrogram } from "./spectrogram.js";
 
 /** A recording that was tagged: what the tracks draw and what is downloaded. */
 export class Recording {
-  /** @param {object} response - The answer of `/v1/tag` with events, timeline and overview. */
-  constructor(response) {
+  /**
+   * @param {object} response - The answer of `/v1/tag` with events, timeline and overview.
+   * @param {Map<string, number>} classOrder - Index of each class of the model, by its identifier.
+   */
+  constructor(response, classOrder) {
     this.response = response;
+    this.classOrder = classOrder;
     this.name = response.file ?? "recording";
     this.duration = response.duration_seconds;
     this.time = response.time ?? null;
@@ -41,7 +45,8 @@ export class Recording {
       if (lane.probability >= lane.threshold || lane.events.length) lanes.push(lane);
     }
     const events = lanes.flatMap((lane) => lane.events.map((event) => ({ ...event, name: lane.name, mid: lane.mid })));
-    events.sort((a, b) => a.start_seconds - b.start_seconds);
+    const indexOf = (event) => this.classOrder.get(event.mid);
+    events.sort((a, b) => a.start_seconds - b.start_seconds || indexOf(a) - indexOf(b));
     return { tags, lanes, events };
   }
 

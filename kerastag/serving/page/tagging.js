@@ -1,7 +1,7 @@
 import { player, showHeader, startOver, state, tracks, update } from "./app.js";
 import { tagRecording } from "./api.js";
 import { announce, get, showError, showView } from "./messages.js";
-import { getModelName, hasFrames } from "./models.js";
+import { getClassOrder, getModelName, hasFrames } from "./models.js";
 import { Recording } from "./recording.js";
 import { formatBytes, formatClock, formatCount } from "./text.js";
 
@@ -26,7 +26,7 @@ export async function tag(file) {
   };
   try {
     const response = await tagRecording(file, options, request.signal, progress.setShare);
-    if (!request.signal.aborted) showRecording(new Recording(response), file);
+    if (!request.signal.aborted) showRecording(new Recording(response, getClassOrder()), file);
   } catch (error) {
     if (request.signal.aborted) return;
     startOver();
