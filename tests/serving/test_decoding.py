@@ -20,7 +20,7 @@ from kerastag.serving.errors import RequestError
 from kerastag.serving.jobs import Job
 from kerastag.serving.uploads import MemoryBudget, Upload
 
-LONG = create_waveform(73.0)
+LONG = create_waveform(33.0)
 
 
 @pytest.fixture
@@ -152,20 +152,20 @@ def test_a_request_that_is_given_up_frees_its_process(pool):
 
 
 def test_many_recordings_at_once_get_their_own_samples(pool):
-    waveforms = [create_waveform(25.0, seed=seed) for seed in range(6)]
+    waveforms = [create_waveform(25.0, seed=seed) for seed in range(3)]
     results = {}
 
     def work(seed):
         results[seed] = decode(pool, encode(waveforms[seed], subtype="FLOAT"))
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for seed, waveform in enumerate(waveforms):
         np.testing.assert_array_equal(results[seed], waveform)
-    assert len(pool._idle) == pool.num_started <= 6
+    assert len(pool._idle) == pool.num_started <= 3
     for decoder in pool._idle:
         decoder.idle_since -= 120
     pool.end_idle()

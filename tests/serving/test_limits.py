@@ -247,13 +247,23 @@ def test_hosts_and_origins_can_be_allowed():
     ("arguments", "message"),
     [
         (["--host", "0.0.0.0"], "`host` must be a loopback address, such as 127.0.0.1, unless"),
-        (["--port", "70000"], "`port` must be in [0, 65535]; received: 70000"),
-        (["--model", "nothing.tflite"], "`model` must be a file or one of esc10"),
+        pytest.param(["--port", "70000"], "`port` must be in [0, 65535]; received: 70000", marks=pytest.mark.slow),
+        pytest.param(["--model", "nothing.tflite"], "`model` must be a file or one of esc10", marks=pytest.mark.slow),
         (["--model", "setup.cfg"], "setup.cfg"),
-        (["--model", "a b=esc10"], "the name of a model or a label must be of letters"),
-        (["--model", "esc10", "--model", "esc10"], "the models must differ in name or version"),
+        pytest.param(
+            ["--model", "a b=esc10"], "the name of a model or a label must be of letters", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["--model", "esc10", "--model", "esc10"],
+            "the models must differ in name or version",
+            marks=pytest.mark.slow,
+        ),
         (["--model", "a:1=esc10", "--model", "a=esc10"], "the versions of a model must differ; received twice: a 1"),
-        (["--token-file", "/dev/null"], "/dev/null: must be a token of at least 8 visible ASCII characters"),
+        pytest.param(
+            ["--token-file", "/dev/null"],
+            "/dev/null: must be a token of at least 8 visible ASCII characters",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_wrong_argument_is_one_line(arguments, message):
