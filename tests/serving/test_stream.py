@@ -165,6 +165,6 @@ def _try(server):
 
 
 def test_a_stream_without_messages_ends():
-    with run_server("--stream-idle-seconds", "0.3", "--header-timeout-seconds", "0.3") as server:
+    with run_server("--stream-idle-seconds", "0.3", "--header-timeout-seconds", "1") as server:
         assert get_error(server) == ("idle", 1008)
         assert get_error(server, START) == ("idle", 1008)
