@@ -12,7 +12,7 @@ COUNT = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = ["benchmarks/faults", "tests"]
-from hostile_files import _try
+from _tries import try_files
 
 def read(path):
     content = path.read_text(encoding="utf-8")
@@ -25,9 +25,9 @@ def make_files(*contents):
         path.write_text(content, encoding="utf-8")
         yield path
 
-print(_try(make_files("good", "path"), read, must_fail=False))
-print(_try(make_files("good", "path", "none", "type"), read))
-print(_try(make_files("good"), lambda path: os.abort()))
+print(try_files(make_files("good", "path"), read, must_fail=False))
+print(try_files(make_files("good", "path", "none", "type"), read))
+print(try_files(make_files("good"), lambda path: os.abort()))
 """
 
 
