@@ -360,6 +360,7 @@ def test_a_recording_of_the_microphone_is_tagged_at_its_end(server, browser):
         wait_for(page, "document.getElementById('facts').textContent >= '0:02'")
         page.click("#stop")
         page.wait_for_selector("[data-mode=file]")
+        set_threshold(page, 0.01)  # What the microphone plays in these seconds is not certain.
         assert read_rows(page, "#tags li")
 
 
