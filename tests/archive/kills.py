@@ -7,12 +7,12 @@ import threading
 import numpy as np
 
 
-def kill_workers_while(function, num_kills):
-    """Call a function while its processes are killed at random moments, and return the number of kills."""
+def kill_workers_while(function, num_kills, seconds=(0.8, 2.0)):
+    """Call a function while its processes are killed, at random times apart, and return the number of kills."""
     rng, kills, is_done = np.random.default_rng(0), [], threading.Event()
 
     def kill():
-        while len(kills) < num_kills and not is_done.wait(rng.uniform(0.8, 2.0)):
+        while len(kills) < num_kills and not is_done.wait(rng.uniform(*seconds)):
             for pid in find_workers(os.getpid())[:1]:
                 os.kill(pid, signal.SIGKILL)
                 kills.append(pid)
