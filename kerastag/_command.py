@@ -22,6 +22,7 @@ __all__ = [
     "mask_urls",
     "normalize_options",
     "prepare_tensorflow",
+    "replace_unprintable",
     "run_command",
 ]
 
@@ -72,6 +73,11 @@ def escape_control_characters(text: str) -> str:
     \x1b[2Ja.wav
     """
     return _CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def replace_unprintable(text: str) -> str:
+    """Replace the characters of a foreign name that cannot be printed on one line, line ends included."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def flush_or_discard() -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kerastag._version import __version__
 
-__all__ = ["package_versions", "processor_name"]
+__all__ = ["count_cores", "package_versions", "processor_name"]
 
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "h5py", "scikit-learn")
 
@@ -21,6 +21,11 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def count_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:

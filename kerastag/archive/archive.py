@@ -9,12 +9,13 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
+from kerastag._provenance import count_cores
 from kerastag.archive.engines import ENGINES, Slice, run_local, run_ray
 from kerastag.archive.listing import list_inputs
 from kerastag.archive.manifest import Changes, Manifest
@@ -115,13 +116,13 @@ def write_archive(
         slices = [(number, files) for number, files in manifest.get_slices() if number % count == index - 1]
         return _run(job, manifest, slices, engine, jobs, address, plan, json_progress, is_part=True)
     with hold_lock(folder / _LOCK):
-        if not read_plan(folder, plan):
+        is_new = not read_plan(folder, plan)
+        if is_new:
             with contextlib.closing(Worker(job)) as worker:
                 _ = worker.ready  # raises where the model does not fit the settings
-            listing = list_inputs(inputs, plan["base"], path_column)
+        listing = list_inputs(inputs, plan["base"], path_column)
+        if is_new:
             write_plan(folder, plan)
-        else:
-            listing = list_inputs(inputs, plan["base"], path_column)
         manifest = Manifest(folder)
         changes = manifest.compare(listing)
         if update:
@@ -164,7 +165,7 @@ def _run(
             elif engine == "ray":
                 run_ray(job, slices, address, progress.add, display.update, stop)
             else:
-                run_local(job, slices, jobs or _count_cores(), progress.add, display.update, stop)
+                run_local(job, slices, jobs or count_cores(), progress.add, display.update, stop)
         finally:
             display.close()
     report = _report(folder, manifest, plan, progress, is_part=is_part)
@@ -243,11 +244,6 @@ def _stop_at_signals() -> Iterator[_Stop]:
         yield stop
     finally:
         restore()
-
-
-def _count_cores() -> int:
-    get_affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(get_affinity(0)) if get_affinity else os.cpu_count() or 1
 
 
 def _check_options(

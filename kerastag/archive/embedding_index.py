@@ -148,7 +148,7 @@ def _describe_parts(parts: list[Path]) -> list[list[Any]]:
 
 
 def _read_content(index: Path) -> dict[str, Any] | None:
-    """Read what an index was made of, or return None where there is none of this format."""
+    """Read the description of an index, or return None if it is missing or has another format."""
     try:
         content = read_json(index / "index.json")
     except (FileNotFoundError, ValueError):

@@ -43,7 +43,7 @@ _KINDS = {
     "changed": "run again with --update",
     "permission": f"let this user read it, {_RETRY}",
     "unreadable": f"check the disk or the network, {_RETRY}",
-    "memory": f"raise --memory-limit or split the recording, {_RETRY}",
+    "memory": f"raise --memory-limit-mb or split the recording, {_RETRY}",
     "time": f"check whether it plays, or raise --time-limit, {_RETRY}",
     "crash": f"convert it to FLAC with another program, {_RETRY}",
     "unexpected": "report it with the recording, since the error is one of kerastag",

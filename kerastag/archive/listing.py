@@ -116,8 +116,7 @@ def _list_table(name: str, path: Path, path_column: str | None) -> Iterator[_Row
         if is_url(text):
             yield text, None, None, None
             continue
-        given = path.parent / text
-        row = _describe(text if Path(text).is_absolute() else folder + text, given)
+        row = _describe(text if Path(text).is_absolute() else folder + text, path.parent / text)
         if row[3] is not None and (resolved := resolve_listed_path(path.parent, text)).exists():
             relative = os.path.relpath(resolved, path.parent)
             row = _describe(os.fspath(resolved) if Path(text).is_absolute() else folder + relative, resolved)

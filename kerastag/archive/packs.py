@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from kerastag.archive.plan import load_plan
 from kerastag.archive.tables import list_parts
 from kerastag.data.audio_lists import AudioList, Recording
 from kerastag.data.pack_writers import FeaturePackWriter
-from kerastag.files import read_json
 
 __all__ = ["EmbeddingPackReport", "pack_embeddings"]
 
@@ -64,7 +64,7 @@ def pack_embeddings(
         ValueError: The archive has no embeddings, or none of the recordings has one.
         OSError: The disk is full.
     """
-    base = read_json(Path(archive) / "plan.json").get("base", "")
+    base = load_plan(Path(archive))["base"]
     parts = list_parts(Path(archive), "embeddings")
     if not parts:
         raise ValueError(f"{archive}: must be an archive with embeddings, from --embeddings; received: none")

@@ -108,35 +108,22 @@ def prefetch(items: Iterable[_T], size: int) -> Iterator[_T]:
         yield item
 
 
-class _Recording(os.PathLike[str]):
-    """A local file whose name in messages is that of the manifest."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-
-    def __fspath__(self) -> str:
-        return os.fspath(self._path)
-
-    def __str__(self) -> str:
-        return self._name
-
-
 @contextlib.contextmanager
-def _open(file: ListedFile, base: str) -> Iterator[_Recording]:
-    """Yield a local file with the content that was listed."""
+def _open(file: ListedFile, base: str) -> Iterator[audio.NamedPath]:
+    """Yield a local file with the content that was listed; in messages, its name is that of the manifest."""
     if is_url(file.path):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "recording")
             download(file.path, path)
             if file.size not in (None, path.stat().st_size):
                 raise ChangedFileError("changed after it was listed")
-            yield _Recording(path, file.path)
+            yield audio.NamedPath(path, file.path)
         return
     path = Path(base, file.path)
     status = path.stat()
     if (status.st_size, status.st_mtime_ns) != (file.size, file.modified_ns):
         raise ChangedFileError("changed after it was listed")
-    yield _Recording(path, file.path)
+    yield audio.NamedPath(path, file.path)
 
 
 @contextlib.contextmanager
@@ -148,7 +135,7 @@ def _collect_warnings(messages: list[str]) -> Iterator[None]:
     messages += [str(record.message) for record in records if issubclass(record.category, audio.AudioWarning)]
 
 
-def _read_sample_rate(source: _Recording) -> int:
+def _read_sample_rate(source: audio.NamedPath) -> int:
     with contextlib.suppress(soundfile.SoundFileError, OSError):
         return int(soundfile.info(os.fspath(source)).samplerate)
     return 0

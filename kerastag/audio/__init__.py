@@ -7,7 +7,7 @@ averaged, or one is chosen, and soxr resamples.
 
 from kerastag.audio.formats import AUDIO_EXTENSIONS, find_audio_files, resolve_listed_path
 from kerastag.audio.levels import MAX_PEAK, Levels, measure_levels
-from kerastag.audio.reading import AudioWindow, load, read_blocks, read_stream, read_windows, spool_stream
+from kerastag.audio.reading import AudioWindow, NamedPath, load, read_blocks, read_stream, read_windows, spool_stream
 from kerastag.audio.request import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioWarning, UnsupportedAudioError
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "AudioWarning",
     "AudioWindow",
     "Levels",
+    "NamedPath",
     "UnsupportedAudioError",
     "find_audio_files",
     "load",

@@ -41,6 +41,27 @@ class AudioWindow(NamedTuple):
     valid_seconds: float
 
 
+class NamedPath(os.PathLike[str]):
+    """A path of a recording whose name in messages is another one.
+
+    Args:
+        path: Path of the file.
+        name: Name in messages.
+
+    >>> str(NamedPath("/tmp/stream", "standard input"))
+    'standard input'
+    """
+
+    def __init__(self, path: str | os.PathLike[str], name: str) -> None:
+        self._path, self._name = os.fspath(path), name
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __str__(self) -> str:
+        return self._name
+
+
 def load(
     path: str | os.PathLike[str],
     sample_rate: int,
@@ -167,7 +188,7 @@ def spool_stream(stream: IO[Any] | None) -> Iterator[os.PathLike[str]]:
         path = Path(folder, "stream")
         with path.open("wb") as file:
             shutil.copyfileobj(getattr(stream, "buffer", stream), file)
-        yield _StandardInput(path)
+        yield NamedPath(path, "standard input")
 
 
 def read_stream(stream: IO[Any] | None, sample_rate: int, *, channel: str | int = "mean") -> np.ndarray:
@@ -182,17 +203,6 @@ def read_stream(stream: IO[Any] | None, sample_rate: int, *, channel: str | int 
     """
     with spool_stream(stream) as path:
         return load(path, sample_rate, channel=channel)
-
-
-class _StandardInput(os.PathLike[str]):
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __fspath__(self) -> str:
-        return os.fspath(self._path)
-
-    def __str__(self) -> str:
-        return "standard input"
 
 
 def _split_into_blocks(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import Any
 
-from kerastag.cli.parsers import add_channel_option, add_verb, get_options
+from kerastag.cli.parsers import add_channel_option, add_class_selection, add_event_options, add_verb, get_options
 
 _SETTINGS = (
     *("threshold", "top", "classes", "channel", "embeddings", "segment_seconds"),
@@ -37,23 +37,10 @@ def add_parser(subparsers: Any) -> None:
         "each class in the model, or 0 with --top).",
     )
     tags.add_argument("--top", type=int, help="Largest number of tags of a window (default: all).")
-    tags.add_argument(
-        "--classes", nargs="+", default=(), metavar="CLASS", help="Names or identifiers of the only classes to use."
-    )
+    add_class_selection(tags)
     tags.add_argument("--embeddings", action="store_true", help="Write the embedding of each window.")
     tags.add_argument("--segment-seconds", type=float, metavar="S", help="Write that of each segment instead.")
-    events = parser.add_argument_group("events")
-    events.add_argument("--events", action="store_true", help="Write when each class begins and ends.")
-    events.add_argument(
-        "--off-threshold", type=float, metavar="P", help="Probability at which an event ends (default: half)."
-    )
-    for option, text in (
-        ("--smoothing-seconds", "Length of the median filter"),
-        ("--min-seconds", "Length of the shortest event"),
-        ("--max-gap-seconds", "Longest pause within an event"),
-        ("--refractory-seconds", "Shortest time between two events of a class"),
-    ):
-        events.add_argument(option, type=float, default=0.0, metavar="S", help=f"{text} (default: %(default)s).")
+    add_event_options(parser, "Write when each class begins and ends.")
     engine = parser.add_argument_group("engine")
     engine.add_argument(
         "--engine",

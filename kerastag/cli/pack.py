@@ -22,14 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="Splits to convert (default: all in SOURCE).")
     parser.add_argument("--skip-corrupt", action="store_true", help="Skip damaged records and list them.")
     parser = add_verb(kinds, "audio", "Convert labeled recordings to an HDF5 pack of 16-bit waveforms.")
-    parser.add_argument(
-        "--audio-dir",
-        required=True,
-        metavar="FOLDER",
-        help="Folder with one folder per class, or the base of the paths in --labels.",
-    )
-    add_label_options(parser)
-    parser.add_argument("--output", required=True, metavar="PACK.h5", help="Pack to write, such as bal_train.h5.")
+    _add_pack_options(parser)
     parser.add_argument("--sample-rate", type=int, default=32_000, help="Sample rate, Hz (default: %(default)s).")
     parser.add_argument(
         "--clip-seconds", type=float, default=10.0, help="Length of a clip, seconds (default: %(default)s)."
@@ -38,6 +31,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--skip-corrupt", action="store_true", help="Skip unreadable recordings and list them.")
     parser = add_verb(kinds, "embeddings", "Convert embeddings of an archive, with labels, to an HDF5 pack.")
     parser.add_argument("--archive", required=True, metavar="DIR", help="Folder of an archive with embeddings.")
+    _add_pack_options(parser)
+    parser.add_argument(
+        "--num-segments", type=int, default=10, help="Largest number of segments of a clip (default: %(default)s)."
+    )
+
+
+def _add_pack_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of recordings with labels, and of the pack that they become."""
     parser.add_argument(
         "--audio-dir",
         required=True,
@@ -46,9 +47,6 @@ def add_parser(subparsers: Any) -> None:
     )
     add_label_options(parser)
     parser.add_argument("--output", required=True, metavar="PACK.h5", help="Pack to write, such as bal_train.h5.")
-    parser.add_argument(
-        "--num-segments", type=int, default=10, help="Largest number of segments of a clip (default: %(default)s)."
-    )
 
 
 def run(args: argparse.Namespace) -> None:

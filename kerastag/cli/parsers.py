@@ -5,7 +5,9 @@ from typing import Any
 
 __all__ = [
     "add_channel_option",
+    "add_class_selection",
     "add_column_options",
+    "add_event_options",
     "add_forwarding_verb",
     "add_label_options",
     "add_verb",
@@ -36,6 +38,30 @@ def add_channel_option(parser: argparse.ArgumentParser) -> None:
         metavar="CHANNEL",
         help="Channel of recordings with several: mean, left, right, loudest, or a number from 1 (default: mean).",
     )
+
+
+def add_class_selection(parser: argparse._ActionsContainer) -> None:
+    """Add the option `--classes`, which selects classes of a model."""
+    parser.add_argument(
+        "--classes", nargs="+", default=(), metavar="CLASS", help="Names or identifiers of the only classes to use."
+    )
+
+
+def add_event_options(parser: argparse.ArgumentParser, description: str) -> argparse._ArgumentGroup:
+    """Add the options of events, with a description of `--events`, and return their group."""
+    events = parser.add_argument_group("events")
+    events.add_argument("--events", action="store_true", help=description)
+    events.add_argument(
+        "--off-threshold", type=float, metavar="P", help="Probability at which an event ends (default: half)."
+    )
+    for option, text in (
+        ("--smoothing-seconds", "Length of the median filter"),
+        ("--min-seconds", "Length of the shortest event"),
+        ("--max-gap-seconds", "Longest pause within an event"),
+        ("--refractory-seconds", "Shortest time between two events of a class"),
+    ):
+        events.add_argument(option, type=float, default=0.0, metavar="S", help=f"{text} (default: %(default)s).")
+    return events
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,6 @@ from typing import Any
 
 from kerastag.cli.parsers import add_verb, get_options
 
-_DEFAULT_MODEL = "esc10"
-
 
 def add_parser(subparsers: Any) -> None:
     """Declare the arguments of the verb."""
@@ -66,12 +64,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Serve models until a signal comes."""
+    from kerastag.bundled import BUNDLED_MODEL
     from kerastag.serving.config import ModelSpec, ServeConfig
 
     options = get_options(args)
     for name in ("allowed_hosts", "allowed_origins"):
         options[name] = tuple(options[name])
-    options["models"] = tuple(map(ModelSpec.parse, options["models"] or [_DEFAULT_MODEL]))
+    options["models"] = tuple(map(ModelSpec.parse, options["models"] or [BUNDLED_MODEL]))
     config = ServeConfig(**options)
     try:
         from kerastag.serving.server import run_server

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from kerastag.cli.parsers import add_channel_option, add_verb, get_options
+from kerastag.cli.parsers import add_channel_option, add_class_selection, add_event_options, add_verb, get_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,9 +34,7 @@ def add_parser(subparsers: Any) -> None:
     add_channel_option(parser)
     tags = parser.add_argument_group("tags")
     tags.add_argument("--top", type=int, default=5, help="Largest number of tags per recording (default: 5).")
-    tags.add_argument(
-        "--classes", nargs="+", default=(), metavar="CLASS", help="Names or identifiers of the only classes to use."
-    )
+    add_class_selection(tags)
     thresholds = tags.add_mutually_exclusive_group()
     thresholds.add_argument(
         "--threshold",
@@ -46,18 +44,7 @@ def add_parser(subparsers: Any) -> None:
     thresholds.add_argument(
         "--thresholds", choices=("card",), help="Use the threshold of each class that the card of the model has."
     )
-    events = parser.add_argument_group("events")
-    events.add_argument("--events", action="store_true", help="Show when each class begins and ends.")
-    events.add_argument(
-        "--off-threshold", type=float, metavar="P", help="Probability at which an event ends (default: half)."
-    )
-    for option, text in (
-        ("--smoothing-seconds", "Length of the median filter"),
-        ("--min-seconds", "Length of the shortest event"),
-        ("--max-gap-seconds", "Longest pause within an event"),
-        ("--refractory-seconds", "Shortest time between two events of a class"),
-    ):
-        events.add_argument(option, type=float, default=0.0, metavar="S", help=f"{text} (default: %(default)s).")
+    events = add_event_options(parser, "Show when each class begins and ends.")
     events.add_argument("--clips", metavar="DIR", help="Folder for the part of the recording of each event.")
     events.add_argument(
         "--clip-format", choices=("flac", "wav"), default="flac", help="Format of the clips (default: flac)."

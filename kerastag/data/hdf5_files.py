@@ -10,9 +10,10 @@ from typing import Any
 
 import h5py
 
+from kerastag._command import replace_unprintable
 from kerastag._hdf5 import HeapCheckedFile
 
-__all__ = ["TEXT_ROWS", "check_texts", "explain_damage", "open_hdf5", "read_attributes", "to_printable"]
+__all__ = ["TEXT_ROWS", "check_texts", "explain_damage", "open_hdf5", "read_attributes"]
 
 TEXT_ROWS = 64  # names of variable length read at a time, as the file can repeat one of any length
 # HDF5 crashes on others, such as a damaged type of variable length. An enumeration is a boolean.
@@ -38,12 +39,9 @@ def explain_damage(path: str | os.PathLike[str], place: str = "") -> Iterator[No
         if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
             raise
         lines = str(error.args[0] if error.args else "").splitlines() or [type(error).__name__]
-        raise ValueError(f"{path}: not an HDF5 file, truncated or damaged ({place}{to_printable(lines[0])})") from error
-
-
-def to_printable(text: str) -> str:
-    """Replace the control characters of a name in a foreign file, which would reach the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+        raise ValueError(
+            f"{path}: not an HDF5 file, truncated or damaged ({place}{replace_unprintable(lines[0])})"
+        ) from error
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from kerastag import audio
+from kerastag._command import replace_unprintable
 from kerastag.audio.channels import parse_channel
 from kerastag.data.audio_lists import AudioList, Recording
-from kerastag.data.hdf5_files import open_hdf5, read_attributes, to_printable
+from kerastag.data.hdf5_files import open_hdf5, read_attributes
 from kerastag.data.packs import (
     DEFAULT_SAMPLE_RATE,
     FEATURES,
@@ -188,7 +189,7 @@ def verify_digest(path: str | os.PathLike[str]) -> str:
         stored = read_attributes(file).get("digest")
     if stored is None:
         raise ValueError(f"{path}: attribute digest is missing: a pack that kerastag has not written has none")
-    if (stored := to_printable(str(stored))) != (computed := compute_digest(path)):
+    if (stored := replace_unprintable(str(stored))) != (computed := compute_digest(path)):
         raise ValueError(f"{path}: the content does not match its digest: {stored} stored, {computed} computed")
     return computed
 

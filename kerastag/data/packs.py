@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Self
 import h5py
 import numpy as np
 
-from kerastag.data.hdf5_files import TEXT_ROWS, check_texts, explain_damage, open_hdf5, read_attributes, to_printable
+from kerastag._command import replace_unprintable
+from kerastag.data.hdf5_files import TEXT_ROWS, check_texts, explain_damage, open_hdf5, read_attributes
 from kerastag.labels import LabelSet
 
 DEFAULT_SAMPLE_RATE = 32_000
@@ -418,7 +419,7 @@ def _check_dataset(file: h5py.File, key: str, layout: Layout) -> None:
         raise ValueError(f"{file.filename}: key {key}: must be stored in the file; received: {type(link).__name__}")
     dataset = file.get(key)
     if not isinstance(dataset, h5py.Dataset):
-        keys = to_printable(", ".join(file)) or "none"
+        keys = replace_unprintable(", ".join(file)) or "none"
         raise ValueError(f"{file.filename}: key {key} is missing: not {layout.kind} (its keys are: {keys})")
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"{file.filename}: key {key}: must be stored in the file; received: a part of other files")

@@ -7,7 +7,9 @@ import math
 import os
 import re
 
-__all__ = ["ModelSpec", "ServeConfig", "count_cores"]
+from kerastag._provenance import count_cores
+
+__all__ = ["ModelSpec", "ServeConfig"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SPEC = re.compile(r"(?:(?P<name>[^=:]+)(?::(?P<version>\d+)(?P<labels>(?:,[^=,]+)*))?=)?(?P<path>.+)", re.DOTALL)
@@ -30,11 +32,6 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "decoder_cpu_seconds": (1, 86_400),
     "decoder_memory_mb": (256, 1_000_000),
 }
-
-
-def count_cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,20 +40,6 @@ def receive_exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(view[:received])
 
 
-class _Recording(os.PathLike[str]):
-    """A file in memory whose name in messages is that of the client."""
-
-    def __init__(self, descriptor: int, name: str) -> None:
-        # With the number of this process, the path is right for ffmpeg too.
-        self._path, self._name = f"/proc/{os.getpid()}/fd/{descriptor}", name
-
-    def __fspath__(self) -> str:
-        return self._path
-
-    def __str__(self) -> str:
-        return self._name
-
-
 def _serve(connection: socket.socket) -> None:
     from kerastag import audio
     from kerastag.tagger.start_times import read_start_time
@@ -71,7 +57,8 @@ def _serve(connection: socket.socket) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_seconds = int(used.ru_utime + used.ru_stime) + 1 + request["cpu_seconds"]
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, resource.RLIM_INFINITY))
-        recording = _Recording(descriptors[0], request["name"])
+        # With the number of this process, the path is right for ffmpeg too.
+        recording = audio.NamedPath(f"/proc/{os.getpid()}/fd/{descriptors[0]}", request["name"])
         with warnings.catch_warnings(record=True) as audio_warnings:
             warnings.simplefilter("always", audio.AudioWarning)
             try:
@@ -89,7 +76,9 @@ def _serve(connection: socket.socket) -> None:
         connection.sendall(frame)
 
 
-def _send_blocks(connection: socket.socket, memory: mmap.mmap, recording: _Recording, request: dict[str, Any]) -> float:
+def _send_blocks(
+    connection: socket.socket, memory: mmap.mmap, recording: os.PathLike[str], request: dict[str, Any]
+) -> float:
     import numpy as np
 
     from kerastag import audio

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from email.message import Message
 from types import TracebackType
 
+from kerastag._command import replace_unprintable
 from kerastag.serving.errors import RequestError
 
 __all__ = ["MemoryBudget", "Upload", "receive_upload"]
@@ -184,5 +185,4 @@ def _parse_file_name(disposition: str) -> str | None:
     name = message.get_filename()
     if not name:
         return None
-    name = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
-    return name.replace("\\", "/").rpartition("/")[2][-_MAX_NAME_LENGTH:] or None
+    return replace_unprintable(name).replace("\\", "/").rpartition("/")[2][-_MAX_NAME_LENGTH:] or None

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from kerastag import audio
+from kerastag._command import replace_unprintable
 from kerastag.data.batches import scale
-from kerastag.data.hdf5_files import to_printable
 from kerastag.data.packs import AudioPack, FeaturePack, open_pack
 from kerastag.dsp import FRONT_ENDS
 from kerastag.files import write_atomically
@@ -57,7 +57,7 @@ def plot_clip(
         x, lengths, targets = opened.rows([row])
         values = scale(x, lengths)[0, : lengths[0]]
         names = [opened.labels.names[k] for k in np.flatnonzero(targets[0])]
-        title = f"{opened.path.name}: {to_printable(opened.ids[row].decode(errors='replace'))}"
+        title = f"{opened.path.name}: {replace_unprintable(opened.ids[row].decode(errors='replace'))}"
         embeddings = values.T if isinstance(opened, FeaturePack) else None
         sample_rate = opened.sample_rate if isinstance(opened, AudioPack) else _FRONT_END.sample_rate
     waveform = values if embeddings is None else None
@@ -92,7 +92,7 @@ def _find_row(pack: AudioPack | FeaturePack, clip: str | None) -> int:
         return int(rows[0])
     if clip.isdecimal() and int(clip) < len(pack):
         return int(clip)
-    first = to_printable(pack.ids[0].decode(errors="replace"))
+    first = replace_unprintable(pack.ids[0].decode(errors="replace"))
     raise ValueError(
         f"{pack.path}: `clip` must be the name of a clip, such as {first!r}, or a row below {len(pack)}; "
         f"received: {clip!r}"
