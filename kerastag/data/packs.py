@@ -418,6 +418,8 @@ def _check_dataset(file: h5py.File, key: str, layout: Layout) -> None:
     if link is not None and not isinstance(link, h5py.HardLink):
         raise ValueError(f"{file.filename}: key {key}: must be stored in the file; received: {type(link).__name__}")
     dataset = file.get(key)
+    if dataset is None and link is not None:
+        raise ValueError(f"{file.filename}: key {key}: must be an array that HDF5 can read; received: a damaged one")
     if not isinstance(dataset, h5py.Dataset):
         keys = replace_unprintable(", ".join(file)) or "none"
         raise ValueError(f"{file.filename}: key {key} is missing: not {layout.kind} (its keys are: {keys})")

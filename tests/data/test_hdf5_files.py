@@ -81,8 +81,10 @@ def test_chunks_of_other_dimensions_than_the_data_are_refused(tmp_path):
     position = content.index(sizes) - 11
     assert content[position : position + 3] == chunked
     path.write_bytes(content[: position + 2] + b"\x02" + content[position + 3 :])
-    # Older versions of HDF5 refuse to open the array at all.
-    with pytest.raises(ValueError, match="a.h5: key y(: must have chunks of 2 dimensions; received: 1| is missing)"):
+    expected = "must have chunks of 2 dimensions; received: 1"
+    if h5py.version.hdf5_version_tuple >= (2, 0, 0):  # which does not open the array
+        expected = "must be an array that HDF5 can read; received: a damaged one"
+    with pytest.raises(ValueError, match=f"a.h5: key y: {expected}"):
         open_pack(path)
 
 
