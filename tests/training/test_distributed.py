@@ -202,7 +202,7 @@ def test_several_processes_train_as_one(folder, num_processes, config):
 
 @needs_jax
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [1])
+@pytest.mark.parametrize("victim", [0, 1])
 def test_the_end_of_one_process_ends_all_with_one_line_and_the_run_is_resumed(folder, victim):
     whole, run = "whole", f"killed_{victim}"
     if not (folder / whole).exists():
