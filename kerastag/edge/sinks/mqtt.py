@@ -177,6 +177,10 @@ class MqttSink(Sink):
                     time.sleep(0.01)
         self._client.disconnect()
         self._client.loop_stop()
+        # paho leaves a connection that was made after `disconnect` to the garbage collector.
+        late = self._client.socket()
+        if late is not None:
+            late.close()
         if self._waiting:
             self._log(f"{self.name}: {self._waiting} events were not sent, as the broker was down at the end")
         self._report_dropped()

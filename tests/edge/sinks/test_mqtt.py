@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from urllib.parse import quote
 
@@ -459,6 +460,27 @@ def test_too_many_classes_are_not_announced(broker):
         create_sink(broker, device_id="a/b")
     with pytest.raises(ValueError, match=r"`discovery_prefix` must be a topic without \+ and #; received: 'a/#'"):
         create_sink(broker, discovery_prefix="a/#")
+
+
+def test_a_connection_that_is_made_while_the_sink_closes_is_closed(monkeypatch):
+    create_connection, is_connecting = socket.create_connection, threading.Event()
+
+    def connect_slowly(*arguments, **options):
+        is_connecting.set()
+        time.sleep(0.2)
+        return create_connection(*arguments, **options)
+
+    monkeypatch.setattr(socket, "create_connection", connect_slowly)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        sink = MqttSink(f"mqtt://127.0.0.1:{server.getsockname()[1]}/home/kitchen", CLASSES, print)
+        assert is_connecting.wait(20)
+        sink.close()
+        with server.accept()[0] as connection:
+            connection.settimeout(5)
+            while connection.recv(1_000):
+                pass
+    assert sink._client.socket().fileno() == -1
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
