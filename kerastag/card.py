@@ -35,6 +35,14 @@ _HINT = (
     "; kerastag reads the .tflite files of `kerastag export`; of other projects, `kerastag import` converts the "
     "checkpoints of PANNs, EfficientAT, TALNet and VGGish"
 )
+_OPTIONAL_FIELDS = ("event_rules", "calibration")  # Cards of version 0.1.0 lack them.
+_EVENT_RULE_LIMITS = {
+    "offset_ratio": 1.0,
+    "smoothing_seconds": 60.0,
+    "min_seconds": 3_600.0,
+    "max_gap_seconds": 86_400.0,
+    "refractory_seconds": 86_400.0,
+}
 _DIGEST = "sha256"  # key of the digest of the bytes before the archive of a `.tflite` file
 
 
@@ -53,6 +61,10 @@ class Card:
         thresholds_origin: Source of the thresholds.
         origin: Source of the weights.
         versions: Versions of the packages that wrote the model, by name.
+        event_rules: Rules by which its probabilities become events, by name: `offset_ratio`, the offset threshold
+            divided by the onset threshold, in [0, 1], and `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and
+            `refractory_seconds` of `EventRules`. Those that are missing have the defaults of `EventRules`.
+        calibration: How the probabilities were calibrated; empty if they were not.
 
     Raises:
         ValueError: A field is out of range.
@@ -71,6 +83,8 @@ class Card:
     thresholds_origin: str = "default"
     origin: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    event_rules: Mapping[str, float] = field(default_factory=dict)
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         if self.labels is not None and not isinstance(self.labels, LabelSet):
@@ -89,15 +103,21 @@ class Card:
         if (self.seconds_per_frame or 0) > self.window_seconds:
             allowed = f"at most {self.window_seconds}, the window"
             raise ValueError(f"`seconds_per_frame` must be {allowed}; received: {self.seconds_per_frame!r}")
-        for name in ("thresholds_origin", "origin"):
+        for name in ("thresholds_origin", "origin", "calibration"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"`{name}` must be text; received: {getattr(self, name)!r}")
-        for name in ("front_end", "versions"):
+        for name in ("front_end", "versions", "event_rules"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"`{name}` must be a dictionary; received: {getattr(self, name)!r}")
         for key, value in self.versions.items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise ValueError(f"`versions` must map names to text; received: {value!r} for {key!r}")
+        for key, value in self.event_rules.items():
+            if key not in _EVENT_RULE_LIMITS:
+                raise ValueError(f"`event_rules` must have only {', '.join(_EVENT_RULE_LIMITS)}; received: {key!r}")
+            if not _is_number(value) or not 0 <= value <= _EVENT_RULE_LIMITS[key]:
+                allowed = f"in [0, {_EVENT_RULE_LIMITS[key]:g}]"
+                raise ValueError(f"`{key}` of `event_rules` must be {allowed}; received: {value!r}")
         names = () if self.labels is None else self.labels.names
         values = (_DEFAULT_THRESHOLD,) * len(names) if self.thresholds is None else tuple(self.thresholds)
         if len(values) != len(names):
@@ -108,15 +128,16 @@ class Card:
         object.__setattr__(self, "thresholds", tuple(float(value) for value in values))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the card as JSON values."""
+        """Return the card as JSON values, without optional fields that are empty, which older versions refuse."""
         labels = self.labels
         return {
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if value or name not in _OPTIONAL_FIELDS},
             "format": _FORMAT,
             "labels": None if labels is None else {"mids": list(labels.mids), "names": list(labels.names)},
             "thresholds": list(self.thresholds or ()),
             "front_end": dict(self.front_end),
             "versions": dict(self.versions),
+            **({"event_rules": dict(self.event_rules)} if self.event_rules else {}),
         }
 
     @classmethod
@@ -133,7 +154,7 @@ class Card:
         if rest.pop("format", None) != _FORMAT:
             raise ValueError(f"`format` must be {_FORMAT}; received: {values.get('format')!r}")
         fields = {name.name for name in dataclasses.fields(cls)}
-        if missing := sorted(fields - rest.keys()):
+        if missing := sorted(fields - rest.keys() - set(_OPTIONAL_FIELDS)):
             raise ValueError(f"must have all fields of a card; missing: {', '.join(missing)}")
         if unknown := sorted(rest.keys() - fields):
             raise ValueError(f"must have only fields of a card; unknown: {', '.join(unknown)}")

@@ -119,6 +119,19 @@ def test_a_failed_write_leaves_the_model_unchanged(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_card_keeps_event_rules_and_calibration(tmp_path):
+    path = save_tflite(tmp_path)
+    card = dataclasses.replace(CARD, event_rules={"offset_ratio": 0.8, "min_seconds": 2.0}, calibration="Platt")
+    write_card(path, card)
+    assert Card.read(path) == card
+    assert card.as_dict()["event_rules"] == {"offset_ratio": 0.8, "min_seconds": 2.0}
+
+
+def test_a_card_without_event_rules_is_written_as_older_versions_read_it():
+    assert not {"event_rules", "calibration"} & CARD.as_dict().keys()
+    assert Card.from_dict(CARD.as_dict()) == CARD
+
+
 def test_default_thresholds_are_a_tenth():
     assert Card(CARD.labels, 32_000, 10.0).thresholds == (0.1, 0.1)
     assert EMBEDDER.thresholds == ()
@@ -144,6 +157,18 @@ def test_default_thresholds_are_a_tenth():
         ({"origin": None}, "`origin` must be text; received: None"),
         ({"versions": {"keras": 3}}, "`versions` must map names to text; received: 3 for 'keras'"),
         ({"front_end": "panns"}, "`front_end` must be a dictionary; received: 'panns'"),
+        ({"calibration": None}, "`calibration` must be text; received: None"),
+        ({"event_rules": [1]}, r"`event_rules` must be a dictionary; received: \[1\]"),
+        (
+            {"event_rules": {"min": 1}},
+            "`event_rules` must have only offset_ratio, .*; received: 'min'",
+        ),
+        ({"event_rules": {"offset_ratio": 2}}, r"`offset_ratio` of `event_rules` must be in \[0, 1\]; received: 2"),
+        (
+            {"event_rules": {"min_seconds": "1"}},
+            r"`min_seconds` of `event_rules` must be in .*; received: '1'",
+        ),
+        ({"event_rules": {"smoothing_seconds": 1e9}}, r"must be in \[0, 60\]; received: 1000000000.0"),
     ],
 )
 def test_fields_out_of_range_are_rejected(changes, message):

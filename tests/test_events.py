@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastag.events import Event, EventRules, EventTracker, find_events, limit_framewise
+from kerastag.events import Event, EventRules, EventTracker, create_event_rules, find_events, limit_framewise
 
 LEVELS = np.array([0.0, 0.1, 0.29, 0.3, 0.45, 0.5, 0.7, 1.0])
 
@@ -224,3 +224,12 @@ def test_framewise_probabilities_are_limited_to_the_clipwise_ones():
         assert limited[clip, frame, k] == min(framewise[clip, frame, k], clipwise[clip, k])
     np.testing.assert_array_equal(limit_framewise(framewise[1], clipwise[1]), limited[1])
     assert find_events(limit_framewise([[0.9], [0.9]], [0.4]), 1.0) == []
+
+
+def test_rules_of_the_card_apply_where_the_user_chooses_none():
+    card_rules = {"offset_ratio": 0.75, "smoothing_seconds": 3.0, "refractory_seconds": 5.0}
+    rules = create_event_rules(card_rules, (0.4, 0.8), smoothing_seconds=0.0, min_seconds=None, max_gap_seconds=1.0)
+    np.testing.assert_allclose(rules.offset_thresholds, (0.3, 0.6))
+    assert rules == EventRules((0.4, 0.8), rules.offset_thresholds, 0.0, 0.0, 1.0, 5.0)
+    assert create_event_rules(card_rules, (0.4, 0.8), 0.5).offset_thresholds == (0.4, 0.5)
+    assert create_event_rules({}, (0.4, 0.8)) == EventRules((0.4, 0.8))

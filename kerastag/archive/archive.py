@@ -26,6 +26,7 @@ from kerastag.archive.settings import ArchiveSettings, Job
 from kerastag.archive.shards import find_finished_shards, get_record_path, read_records
 from kerastag.archive.supervision import Worker
 from kerastag.archive.tables import TABLES, name_part
+from kerastag.card import Card
 from kerastag.files import hold_lock, remove_stale_files, write_json, write_text
 from kerastag.tagger.engines import prepare_model
 from kerastag.tagger.presets import find_tagger_weights
@@ -98,6 +99,7 @@ def write_archive(
     settings, folder = settings or ArchiveSettings(), Path(output)
     is_published = find_tagger_weights(os.fspath(model)) is not None
     path = prepare_model(model, "litert" if is_published else "auto").absolute()
+    settings = settings.with_card_rules(Card.read(path).event_rules)
     plan = create_plan(path, settings, inputs)
     job = Job(
         os.fspath(folder.absolute()),

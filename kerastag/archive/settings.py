@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kerastag.audio.channels import parse_channel
+from kerastag.events.rules import DURATIONS
 from kerastag.tagger.results import check_tag_limits
 
 __all__ = ["ArchiveSettings", "Job"]
@@ -22,8 +24,10 @@ class ArchiveSettings:
         top: Largest number of tags of a window, at least 1; None for all.
         classes: Names or identifiers of the only classes to use; none selects all.
         events: Whether to write when each class begins and ends.
-        off_threshold: Probability below which an event ends; None is half of the threshold of its class.
-        smoothing_seconds: Length of the median filter over the probabilities, seconds.
+        off_threshold: Probability below which an event ends; None is the share of the threshold of its class that the
+            model has, by default half.
+        smoothing_seconds: Length of the median filter over the probabilities, seconds. None is that of the model, by
+            default 0, like that of the following three.
         min_seconds: Shortest duration of an event, seconds.
         max_gap_seconds: Longest pause inside an event, seconds.
         refractory_seconds: Shortest time between two events of a class, seconds.
@@ -40,10 +44,10 @@ class ArchiveSettings:
     classes: tuple[str, ...] = ()
     events: bool = False
     off_threshold: float | None = None
-    smoothing_seconds: float = 0.0
-    min_seconds: float = 0.0
-    max_gap_seconds: float = 0.0
-    refractory_seconds: float = 0.0
+    smoothing_seconds: float | None = None
+    min_seconds: float | None = None
+    max_gap_seconds: float | None = None
+    refractory_seconds: float | None = None
     embeddings: bool = False
     segment_seconds: float | None = None
     channel: str | int = "mean"
@@ -54,6 +58,11 @@ class ArchiveSettings:
         if self.segment_seconds is not None and not self.embeddings:
             raise ValueError("`segment_seconds` needs `embeddings`, of which it is the length")
         object.__setattr__(self, "classes", tuple(self.classes))
+
+    def with_card_rules(self, card_rules: Mapping[str, float]) -> ArchiveSettings:
+        """Return the settings with the durations that `event_rules` of a card has in place of those that are None."""
+        missing = (name for name in DURATIONS if getattr(self, name) is None)
+        return dataclasses.replace(self, **{name: card_rules.get(name, 0.0) for name in missing})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

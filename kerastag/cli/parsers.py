@@ -60,7 +60,7 @@ def add_event_options(parser: argparse.ArgumentParser, description: str) -> argp
         ("--max-gap-seconds", "Longest pause within an event"),
         ("--refractory-seconds", "Shortest time between two events of a class"),
     ):
-        events.add_argument(option, type=float, default=0.0, metavar="S", help=f"{text} (default: %(default)s).")
+        events.add_argument(option, type=float, metavar="S", help=f"{text} (default: that of the model, or 0).")
     return events
 
 

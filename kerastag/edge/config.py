@@ -53,12 +53,15 @@ class StreamConfig:
         classes: Names or identifiers of the classes to detect; none selects all.
         top: Maximum number of tags of a result, at least 1.
         threshold: Probability in [0, 1] at which an event begins; by default the thresholds of the model.
-        off_threshold: Probability in [0, 1] below which an event ends, at most the threshold; by default half of it.
+        off_threshold: Probability in [0, 1] below which an event ends, at most the threshold; by default the share of
+            the threshold that the model has, or half of it.
         thresholds: Thresholds of single classes, by name or identifier.
-        smoothing_seconds: Length of the median filter over time, seconds, 0 to 60.
-        min_seconds: Duration of the shortest event, seconds, at least 0.
-        max_gap_seconds: Duration of the longest pause within an event, seconds, at least 0.
-        refractory_seconds: Minimum time between two events of a class, seconds, at least 0.
+        smoothing_seconds: Length of the median filter over time, seconds, 0 to 60; by default that of the model, or 0.
+        min_seconds: Duration of the shortest event, seconds, at least 0; by default that of the model, or 0.
+        max_gap_seconds: Duration of the longest pause within an event, seconds, at least 0; by default that of the
+            model, or 0.
+        refractory_seconds: Minimum time between two events of a class, seconds, at least 0; by default that of the
+            model, or 0.
         mode: Streaming mode; auto is incremental with a head, and windowed without.
         hop_seconds: Time from one result to the next, seconds, above 0; by default 1 s (windowed) or the length of a
             segment (incremental).
@@ -94,10 +97,10 @@ class StreamConfig:
     threshold: float | None = None
     off_threshold: float | None = None
     thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    smoothing_seconds: float = 0.0
-    min_seconds: float = 0.0
-    max_gap_seconds: float = 0.0
-    refractory_seconds: float = 0.0
+    smoothing_seconds: float | None = None
+    min_seconds: float | None = None
+    max_gap_seconds: float | None = None
+    refractory_seconds: float | None = None
     mode: Literal["auto", "windowed", "incremental"] = "auto"
     hop_seconds: float | None = None
     threads: int = 1

@@ -22,7 +22,8 @@ from kerastag.edge.sinks.sink import SourceReport, create_event_report, create_r
 from kerastag.edge.sources import PcmFormat, Source, is_microphone, open_source
 from kerastag.edge.stats import format_stats
 from kerastag.edge.streaming import StreamingResult, StreamingTagger
-from kerastag.events import Event, EventRules, EventTracker, limit_framewise
+from kerastag.events import Event, EventRules, EventTracker, create_event_rules, limit_framewise
+from kerastag.events.rules import DURATIONS
 from kerastag.labels import LabelSet
 
 __all__ = ["StreamService", "SystemdNotifier", "create_rules", "run_stream", "select_classes"]
@@ -303,15 +304,8 @@ def create_rules(config: StreamConfig, tagger: StreamingTagger, classes: Sequenc
         k = _get_class_index(tagger.labels, "thresholds", name)
         if k in thresholds:
             thresholds[k] = threshold
-    off = config.off_threshold
-    return EventRules(
-        tuple(thresholds.values()),
-        None if off is None else tuple(min(off, on) for on in thresholds.values()),
-        config.smoothing_seconds,
-        config.min_seconds,
-        config.max_gap_seconds,
-        config.refractory_seconds,
-    )
+    durations = {name: getattr(config, name) for name in DURATIONS}
+    return create_event_rules(tagger.card.event_rules, tuple(thresholds.values()), config.off_threshold, **durations)
 
 
 class SystemdNotifier:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Event", "EventRules"]
+__all__ = ["DURATIONS", "Event", "EventRules", "create_event_rules"]
+
+DURATIONS = ("smoothing_seconds", "min_seconds", "max_gap_seconds", "refractory_seconds")
+"""Names of the durations of `EventRules`."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,40 @@ class EventRules:
             raise ValueError(f"`offset_thresholds` must be at most `onset_thresholds`; received: {offset} and {onset}")
         object.__setattr__(self, "onset_thresholds", onset)
         object.__setattr__(self, "offset_thresholds", offset)
-        for name in ("smoothing_seconds", "min_seconds", "max_gap_seconds", "refractory_seconds"):
+        for name in DURATIONS:
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"`{name}` must be at least 0; received: {value}")
+
+
+def create_event_rules(
+    card_rules: Mapping[str, float],
+    onset_thresholds: Sequence[float],
+    off_threshold: float | None = None,
+    **durations: float | None,
+) -> EventRules:
+    """Create the rules for events that a user has chosen, with the rules of the card where none is chosen.
+
+    Args:
+        card_rules: `event_rules` of the card of the model.
+        onset_thresholds: Onset threshold of each class, in [0, 1].
+        off_threshold: Offset threshold of all classes, which is limited to the onset threshold; None is the onset
+            threshold times `offset_ratio` of the card, by default half of it.
+        durations: `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and `refractory_seconds`; None is that of the
+            card, by default 0.
+
+    Raises:
+        ValueError: A rule is out of range.
+
+    >>> from kerastag.events import create_event_rules
+    >>> rules = create_event_rules({"offset_ratio": 0.75, "min_seconds": 2.0}, [0.5], smoothing_seconds=1.0)
+    >>> rules.offset_thresholds[0], rules.smoothing_seconds, rules.min_seconds
+    (0.375, 1.0, 2.0)
+    """
+    ratio = card_rules.get("offset_ratio", 0.5)
+    offset_thresholds = [ratio * on if off_threshold is None else min(off_threshold, on) for on in onset_thresholds]
+    chosen = {name: value for name, value in durations.items() if value is not None}
+    defaults = {name: card_rules[name] for name in DURATIONS if name in card_rules}
+    return EventRules(onset_thresholds, offset_thresholds, **{**defaults, **chosen})
 
 
 def _convert_thresholds(name: str, values: float | Sequence[float]) -> float | tuple[float, ...]:

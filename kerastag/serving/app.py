@@ -70,10 +70,12 @@ class _TagQuery(BaseModel):
     pooling: Literal["max", "mean"] = Field("max", description="Pooling over the windows of a long recording.")
     channel: str = Field("mean", max_length=20, description="mean, left, right, loudest, or a number from 1.")
     off_threshold: float | None = Field(None, ge=0, le=1, description="Probability at which an event ends.")
-    smoothing_seconds: float = Field(0, ge=0, le=60, description="Length of the median filter, seconds.")
-    min_seconds: float = Field(0, ge=0, le=86_400, description="Length of the shortest event, seconds.")
-    max_gap_seconds: float = Field(0, ge=0, le=86_400, description="Longest pause within an event, seconds.")
-    refractory_seconds: float = Field(0, ge=0, le=86_400, description="Shortest time between two events, seconds.")
+    smoothing_seconds: float | None = Field(None, ge=0, le=60, description="Length of the median filter, seconds.")
+    min_seconds: float | None = Field(None, ge=0, le=86_400, description="Length of the shortest event, seconds.")
+    max_gap_seconds: float | None = Field(None, ge=0, le=86_400, description="Longest pause within an event, seconds.")
+    refractory_seconds: float | None = Field(
+        None, ge=0, le=86_400, description="Shortest time between events, seconds."
+    )
     overview: int = Field(0, ge=0, le=MAX_OVERVIEW_COLUMNS, description="Largest number of columns of an overview.")
 
 

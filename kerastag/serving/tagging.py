@@ -40,7 +40,8 @@ class TagOptions:
         pooling: Pooling over the windows of a long recording.
         channel: What to make of several channels.
         off_threshold: Probability below which an event ends.
-        smoothing_seconds: Length of the median filter over the probabilities, seconds.
+        smoothing_seconds: Length of the median filter over the probabilities, seconds. None is that of the model, by
+            default 0, like that of the following three.
         min_seconds: Shortest duration of an event, seconds.
         max_gap_seconds: Longest pause inside an event, seconds.
         refractory_seconds: Shortest time between two events of a class, seconds.
@@ -56,10 +57,10 @@ class TagOptions:
     pooling: str = "max"
     channel: str | int = "mean"
     off_threshold: float | None = None
-    smoothing_seconds: float = 0.0
-    min_seconds: float = 0.0
-    max_gap_seconds: float = 0.0
-    refractory_seconds: float = 0.0
+    smoothing_seconds: float | None = None
+    min_seconds: float | None = None
+    max_gap_seconds: float | None = None
+    refractory_seconds: float | None = None
     overview: int = 0
 
     def create_tagger(self, model: ServedModel) -> RecordingTagger:

@@ -40,10 +40,10 @@ def tag_recordings(
     pooling: str = "max",
     channel: str | int = "mean",
     off_threshold: float | None = None,
-    smoothing_seconds: float = 0.0,
-    min_seconds: float = 0.0,
-    max_gap_seconds: float = 0.0,
-    refractory_seconds: float = 0.0,
+    smoothing_seconds: float | None = None,
+    min_seconds: float | None = None,
+    max_gap_seconds: float | None = None,
+    refractory_seconds: float | None = None,
     output_dir: str | None = None,
     overwrite: bool = False,
     clips: str | None = None,
@@ -71,8 +71,10 @@ def tag_recordings(
         plot: Path of a picture of log-mel and tags over time, for a single recording, as in `plot_timeline`.
         pooling: Pooling over the windows of a long recording, as in `Tagger.tag`.
         channel: What to make of several channels, as in `kerastag.audio.load`.
-        off_threshold: Probability below which an event ends; None is half of the threshold of its class.
-        smoothing_seconds: Length of the median filter over the probabilities, seconds.
+        off_threshold: Probability below which an event ends; None is the share of the threshold of its class that the
+            model has, by default half.
+        smoothing_seconds: Length of the median filter over the probabilities, seconds. None is that of the model, by
+            default 0, like that of the following three.
         min_seconds: Shortest duration of an event, seconds.
         max_gap_seconds: Longest pause inside an event, seconds.
         refractory_seconds: Shortest time between two events of a class, seconds.

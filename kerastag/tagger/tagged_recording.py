@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from kerastag.events import Event, EventRules, EventTracker
+from kerastag.events import Event, EventTracker, create_event_rules
 from kerastag.tagger.results import Tag, WindowPooling
 from kerastag.tagger.tagger import Tagger
 from kerastag.tagger.windows import Recording
@@ -95,8 +95,10 @@ class RecordingTagger:
         classes: Names or identifiers of the only classes to use; none selects all.
         pooling: Pooling over the windows of a long recording.
         channel: What to make of several channels, as in `kerastag.audio.load`.
-        off_threshold: Probability below which an event ends, at most the threshold; None is half of it.
-        durations: `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and `refractory_seconds` of `EventRules`.
+        off_threshold: Probability below which an event ends, at most the threshold; None is the share of it that the
+            card has, by default half.
+        durations: `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and `refractory_seconds` of `EventRules`; None
+            is that of the card, by default 0.
 
     Attributes:
         classes: Indices of the classes to use.
@@ -118,7 +120,7 @@ class RecordingTagger:
         pooling: str = "max",
         channel: str | int = "mean",
         off_threshold: float | None = None,
-        **durations: float,
+        **durations: float | None,
     ) -> None:
         labels = tagger.labels
         self.tagger = tagger
@@ -132,8 +134,7 @@ class RecordingTagger:
             onset_thresholds = [card_thresholds[k] for k in self.classes]
         if use_card_thresholds:
             self.thresholds = onset_thresholds
-        offset_thresholds = None if off_threshold is None else [min(off_threshold, on) for on in onset_thresholds]
-        self.rules = EventRules(onset_thresholds, offset_thresholds, **durations)
+        self.rules = create_event_rules(tagger.card.event_rules, onset_thresholds, off_threshold, **durations)
 
     def process(
         self,

@@ -53,6 +53,13 @@ def test_rows_are_what_the_tagger_predicts(recordings, tmp_path):
     assert rows
 
 
+def test_the_plan_has_the_rules_of_the_card_where_the_user_chooses_none():
+    settings = ArchiveSettings(min_seconds=0.5).with_card_rules({"min_seconds": 2.0, "smoothing_seconds": 3.0})
+    assert settings == ArchiveSettings(
+        smoothing_seconds=3.0, min_seconds=0.5, max_gap_seconds=0.0, refractory_seconds=0.0
+    )
+
+
 def test_the_bytes_depend_on_neither_workers_nor_parts_nor_interruptions(recordings, tmp_path):
     write_archive([recordings], "one", "esc10", SETTINGS, jobs=1, shard_files=3)
     write_archive([recordings], "four", "esc10", SETTINGS, jobs=4, shard_files=3)

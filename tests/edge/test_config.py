@@ -29,7 +29,7 @@ output = [{to = "json:-", report = "events"}]
     )
     config = load_stream_config(path, {"threshold": 0.5, "output": ["csv:-", "terminal"]})
     assert (config.model, config.classes) == ("a.tflite", ("Bark",))
-    assert (config.threshold, config.smoothing_seconds, config.min_seconds) == (0.5, 0.5, 0.0)
+    assert (config.threshold, config.smoothing_seconds, config.min_seconds) == (0.5, 0.5, None)
     assert config.thresholds == {"Bark": 0.25}
     assert config.output == ("csv:-", "terminal")
     assert load_stream_config(path, {}).output == ({"to": "json:-", "report": "events"},)

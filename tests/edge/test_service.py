@@ -1,6 +1,7 @@
 """The service of a stream: thresholds, slow processing, blocks that are not audio, events at the end, and systemd."""
 
 import contextlib
+import dataclasses
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from kerastag.card import Card, write_card
 from kerastag.edge import service as module
 from kerastag.edge.blocks import Block
 from kerastag.edge.config import StreamConfig
@@ -315,6 +317,14 @@ def test_thresholds_classes_and_rules_select_events(loud_model, recording, tmp_p
     assert events == EVENTS[2:]
     assert detect_events(loud_model, recording, tmp_path / "4", classes=("Rain", "/m/b")) == EVENTS[2:]
     assert detect_events(loud_model, recording, tmp_path / "5", min_seconds=1.5) == EVENTS[:2]
+
+
+def test_rules_of_the_card_apply_to_a_stream_that_chooses_none(loud_model, recording, tmp_path):
+    model = tmp_path / loud_model.name
+    model.write_bytes(loud_model.read_bytes())
+    write_card(model, dataclasses.replace(Card.read(model), event_rules={"min_seconds": 1.5}))
+    assert detect_events(model, recording, tmp_path / "1") == EVENTS[:2]
+    assert detect_events(model, recording, tmp_path / "2", min_seconds=0.0) == EVENTS
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,13 @@ def test_events_have_the_thresholds_of_the_card_and_end_below_the_given_one():
     assert RecordingTagger(tagger).rules.onset_thresholds == thresholds
     rules = RecordingTagger(tagger, off_threshold=0.2, classes=[tagger.labels.names[3]]).rules
     assert (rules.onset_thresholds, rules.offset_thresholds) == ((thresholds[3],), (min(0.2, thresholds[3]),))
+
+
+def test_events_have_the_rules_of_the_card_where_the_user_chooses_none():
+    tagger = Tagger.load("esc10")
+    tagger.card = replace(tagger.card, event_rules={"offset_ratio": 1.0, "min_seconds": 2.0, "smoothing_seconds": 3.0})
+    rules = RecordingTagger(tagger, smoothing_seconds=0.0).rules
+    assert rules == EventRules(tagger.card.thresholds, tagger.card.thresholds, 0.0, 2.0)
 
 
 def test_every_format_describes_the_same_events(folder, capsys):
