@@ -1,14 +1,17 @@
-"""The bundled model: a small tagger inside the package, for devices without a network."""
+"""The bundled model, a small tagger for devices without a network, and the style that all pages share."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["BUNDLED_MODEL", "resolve_model_path"]
+__all__ = ["BUNDLED_MODEL", "PAGE_FOLDER", "resolve_model_path"]
 
 BUNDLED_MODEL = "esc10"
 """Name of the bundled model, which tags ten kinds of sounds; its `README.md` describes it."""
+
+PAGE_FOLDER = Path(__file__).with_name("page")
+"""Folder of the style sheet and the scripts that all pages of kerastag share."""
 
 
 def resolve_model_path(model: str | os.PathLike[str]) -> Path:

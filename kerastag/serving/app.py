@@ -118,7 +118,7 @@ def create_app(state: ServerState) -> FastAPI:
     tensorflow_serving.add_routes(app, state)
     open_inference.add_routes(app, state)
     hugging_face.add_routes(app, state)
-    app.mount("/page", _PageFiles(directory=_PAGE), name="page")
+    app.mount("/page", _PageFiles(directory=_PAGE, packages=[("kerastag.bundled", "page")]), name="page")
     return app
 
 
