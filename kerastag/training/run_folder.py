@@ -11,6 +11,7 @@
 | `state.npz` | everything that resuming needs |
 | `model.keras` | the trained model with its card |
 | `embedder.keras`, `head.keras` | the two parts of a tagger of `kerastag custom` that a device can run |
+| `embedder.tflite`, `head.tflite`; `model.tflite` | the same parts, or a whole tagger of output frames, exported |
 | `confusion.csv` | what the clips of each class were predicted as, of `kerastag custom` |
 """
 
@@ -197,6 +198,18 @@ class RunFolder:
     @property
     def head_path(self) -> Path:
         return self.path / "head.keras"
+
+    @property
+    def exported_embedder_path(self) -> Path:
+        return self.path / "embedder.tflite"
+
+    @property
+    def exported_head_path(self) -> Path:
+        return self.path / "head.tflite"
+
+    @property
+    def exported_model_path(self) -> Path:
+        return self.path / "model.tflite"
 
     @property
     def state_path(self) -> Path:

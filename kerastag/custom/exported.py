@@ -1,0 +1,143 @@
+"""The files of a run that a device runs: embedder and head, or a whole tagger of output frames, in 8 bits."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from kerastag.card import Card
+from kerastag.custom.clips import Clip, read_windows
+from kerastag.edge.streaming import StreamingTagger
+from kerastag.export import export_model, read_target
+from kerastag.export.target import Target
+from kerastag.files import temporary_folder
+from kerastag.models.loading import load_model
+from kerastag.training.run_folder import RunFolder
+
+__all__ = ["ExportedTagger", "export_parts", "find_exported"]
+
+_NUM_PARTS = 100  # the largest number of recordings that `kerastag.export` calibrates on
+_MAX_WINDOWS = 30  # of a clip, from which its part is drawn
+_PARTS_PER_BATCH = 10
+_MAX_DIFFERENCE = 0.05  # of the probabilities of a part, largest of the classes, on average over the parts
+_HEAD_QUANTIZATIONS = ("int8_dynamic", "float16", "none")
+
+
+class ExportedTagger(NamedTuple):
+    """Files of an exported tagger, as `StreamingTagger` takes them.
+
+    Attributes:
+        embedder: Path of the embedder of one second; of a tagger of output frames, path of the whole model.
+        head: Path of the attention head; None for a whole model.
+    """
+
+    embedder: Path
+    head: Path | None
+
+    def open_stream(self) -> StreamingTagger:
+        """Open the files as `kerastag stream` does."""
+        return StreamingTagger(self.embedder, self.head)
+
+
+def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | int = "mean") -> ExportedTagger:
+    """Export the tagger of a run to the `.tflite` files that `kerastag stream` takes.
+
+    A tagger of seconds becomes `embedder.tflite` and `head.tflite`, any other one `model.tflite`. Weights and
+    activations have 8 bits, with ranges of the recordings, if the files then predict what Keras predicts on them, up to
+    0.05 on average; otherwise the weights have 16 bits.
+
+    Args:
+        folder: Folder of a run with `model.keras` and, for a tagger of seconds, its two parts.
+        recordings: Clips of the run, at least one that can be read; a hundred of them are used.
+        channel: Channel of recordings with several, as in `kerastag.audio.load`.
+
+    Raises:
+        ValueError: The model cannot be exported, or a recording cannot be read.
+        ImportError: A package that exports or runs the files is not installed.
+    """
+    has_parts = folder.head_path.is_file()
+    source, output = folder.model_path, folder.exported_model_path
+    if has_parts:
+        source, output = folder.embedder_path, folder.exported_embedder_path
+    card = Card.read(source)
+    parts = _read_parts(recordings, card, channel)
+    expected = _predict(folder, parts)
+    with temporary_folder(output) as sounds:
+        for number, part in enumerate(parts):
+            soundfile.write(sounds / f"{number:03d}.wav", part, card.sample_rate, subtype="FLOAT")
+        exported = ExportedTagger(output, _export_head(folder) if has_parts else None)
+        for target in (read_target("int8"), read_target("float16")):
+            export_model(source, target, output, recordings=sounds if target.needs_recordings else None)
+            if _measure_difference(exported, parts, card.sample_rate, expected) <= _MAX_DIFFERENCE:
+                break
+    return exported
+
+
+def find_exported(folder: RunFolder) -> ExportedTagger:
+    """Return the files of a run that were exported.
+
+    Raises:
+        FileNotFoundError: The run has none.
+    """
+    if folder.exported_head_path.is_file() and folder.exported_embedder_path.is_file():
+        return ExportedTagger(folder.exported_embedder_path, folder.exported_head_path)
+    if folder.exported_model_path.is_file():
+        return ExportedTagger(folder.exported_model_path, None)
+    raise FileNotFoundError(f"{folder.path}: must hold embedder.tflite and head.tflite, or model.tflite; has neither")
+
+
+def _read_parts(recordings: Sequence[Clip], card: Card, channel: str | int) -> np.ndarray:
+    """Read a random part of each of some clips, as long as the window of the model, `(parts, samples)`."""
+    rows = np.unique(np.linspace(0, len(recordings) - 1, min(len(recordings), _NUM_PARTS)).astype(int))
+    random, length = np.random.default_rng(0), round(card.window_seconds * card.sample_rate)
+    parts = []
+    for row in rows:
+        windows = read_windows(recordings[row], card.sample_rate, card.window_seconds, channel)
+        some = [part for window in itertools.islice(windows, _MAX_WINDOWS) for part in _split(window, length)]
+        parts.append(some[random.integers(len(some))])
+    return np.stack(parts)
+
+
+def _split(window: np.ndarray, length: int) -> list[np.ndarray]:
+    """Split a waveform, which may be synthetic and of any length, into parts of one length."""
+    starts = range(0, max(1, len(window) - length + 1), length)
+    return [np.pad(part, (0, length - len(part))) for part in (window[start : start + length] for start in starts)]
+
+
+def _predict(folder: RunFolder, parts: np.ndarray) -> np.ndarray:
+    """Predict the probabilities of parts with Keras, `(parts, classes)`."""
+    model = load_model(folder.model_path)
+    batches = [parts[start : start + _PARTS_PER_BATCH] for start in range(0, len(parts), _PARTS_PER_BATCH)]
+    return np.concatenate([np.asarray(model.predict_on_batch(batch)["clipwise"]) for batch in batches])
+
+
+def _export_head(folder: RunFolder) -> Path:
+    """Export the head with as few bits as the tolerances allow; one that cannot be divided is exported whole."""
+    split = read_target("streaming_head")
+    targets = [dataclasses.replace(split, quantization=quantization) for quantization in _HEAD_QUANTIZATIONS]
+    for target in targets:
+        if _try_export(folder, target):
+            return folder.exported_head_path
+    export_model(folder.head_path, read_target("float32"), folder.exported_head_path)
+    return folder.exported_head_path
+
+
+def _try_export(folder: RunFolder, target: Target) -> bool:
+    try:
+        export_model(folder.head_path, target, folder.exported_head_path)
+    except ValueError:  # too far from Keras, or the pooling cannot be divided from the layers of a segment
+        return False
+    return True
+
+
+def _measure_difference(exported: ExportedTagger, parts: np.ndarray, sample_rate: int, expected: np.ndarray) -> float:
+    """Return the largest difference to Keras of the probabilities of a part, on average over the parts."""
+    tagger, differences = exported.open_stream(), []
+    for part, probabilities in zip(parts, expected, strict=True):
+        results = [*tagger.feed(part, sample_rate), *tagger.flush()]
+        differences.append(np.abs(results[-1].probabilities - probabilities).max())
+    return float(np.mean(differences))
