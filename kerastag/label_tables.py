@@ -44,6 +44,7 @@ _COLUMNS = {
     "annotations primary_label tag tags species_code scientific_name type",
     "onset": "onset begin_time start start_time start_seconds start_time_seconds begin",
     "offset": "offset end_time end end_seconds end_time_seconds",
+    "negatives": "negatives negative negative_labels not",
     "fold": "fold",
     "file_offset": "file_offset",
 }
@@ -71,6 +72,7 @@ class LabelRow:
         onset: Start of the labeled part, seconds; None for the whole recording.
         offset: End of the labeled part, seconds, above `onset`.
         fold: Fold of a cross-validation; may be empty.
+        negatives: Names or identifiers of classes that the recording or part does not have.
     """
 
     place: str
@@ -79,6 +81,7 @@ class LabelRow:
     onset: float | None = None
     offset: float | None = None
     fold: str = ""
+    negatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -243,9 +246,12 @@ def _read_table(
     known = {*known_classes.names, *known_classes.mids}
     known |= {row.labels[0] for row in rows if not re.search(separator_pattern, row.labels[0])}
     has_commas = table_format in (_FSD50K, _DCASE_WEAK)
+
+    def split(cell: str, row: LabelRow) -> tuple[str, ...]:
+        return _split_cell(cell, f"{path}: {row.place}", known, separator, has_commas)
+
     split_rows = tuple(
-        replace(row, labels=_split_cell(row.labels[0], f"{path}: {row.place}", known, separator, has_commas))
-        for row in rows
+        replace(row, labels=split(row.labels[0], row), negatives=split("".join(row.negatives), row)) for row in rows
     )
     names = " and ".join(header[columns[key]] for key in ("path", "label") if key in columns)
     return LabelTable(path, table_format or f"table with the columns {names}", split_rows)
@@ -308,9 +314,12 @@ def _make_row(
     values = {key: cells[k] if k < len(cells) else "" for key, k in columns.items()}
     if values.get("path") == "":
         raise ValueError(f"{path}: {place}: column {header[columns['path']]} is empty")
-    if values["label"] == "" and "onset" not in columns:
+    negatives = values.get("negatives", "")
+    if values["label"] == negatives == "" and "onset" not in columns:
         raise ValueError(f"{path}: {place}: column {header[columns['label']]} is empty")
-    row = LabelRow(place, values.get("path", ""), (values["label"],), fold=values.get("fold", ""))
+    row = LabelRow(
+        place, values.get("path", ""), (values["label"],), fold=values.get("fold", ""), negatives=(negatives,)
+    )
     if not values.get("onset") and not values.get("offset"):
         return row
     onset, offset = parse_times(values["onset"], values["offset"], f"{path}: {place}")

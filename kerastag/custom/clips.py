@@ -48,7 +48,10 @@ class Clips:
         class_names: Names of the classes.
         audio: Recordings, or waveforms of synthetic background.
         targets: Labels, bool `(clips, classes)`.
-        folds: Fold of every clip from 0, int `(clips,)`; -1 for background that is always trained on.
+        folds: Fold of every clip from 0, int `(clips,)`; -1 for clips that are always trained on: background, and clips
+            of which not all labels are known.
+        is_known: Whether each label is known, bool `(clips, classes)`. A clip with negative labels alone has unknown
+            labels of the other classes, which must not count in a loss.
     """
 
     source: str
@@ -57,6 +60,7 @@ class Clips:
     audio: tuple[Clip, ...]
     targets: np.ndarray
     folds: np.ndarray
+    is_known: np.ndarray
 
     def __len__(self) -> int:
         return len(self.audio)
@@ -64,7 +68,8 @@ class Clips:
     def select(self, rows: np.ndarray) -> "Clips":
         """Select clips by row number."""
         selected = tuple(self.audio[row] for row in rows)
-        return replace(self, audio=selected, targets=self.targets[rows], folds=self.folds[rows])
+        arrays = {name: getattr(self, name)[rows] for name in ("targets", "folds", "is_known")}
+        return replace(self, audio=selected, **arrays)
 
     @property
     def recordings(self) -> np.ndarray:
@@ -92,31 +97,45 @@ def load_clips(config: CustomConfig, sample_rate: int) -> Clips:
         label_column=config.label_column,
         separator=config.separator,
         excerpts=config.excerpts,
+        allow_negatives=True,
     ).drop_empty_classes()  # AudioSet's lists have all of its classes
     report_list(listed)
-    folds = assign_folds(listed, config.folds, pattern=config.fold_pattern, seed=config.seeds[0])
-    has_negatives = not listed.targets.all()
+    labeled, others = (
+        replace(listed, recordings=tuple(each for each in listed.recordings if bool(each.labels) == has_labels))
+        for has_labels in (True, False)
+    )
+    folds = assign_folds(labeled, config.folds, pattern=config.fold_pattern, seed=config.seeds[0])
+    has_negatives = not labeled.targets.all()
     background = _load_background(config.background, sample_rate, with_other_sounds=not has_negatives)
     names = listed.labels.names
     class_names = (*names, BACKGROUND) if background and BACKGROUND not in names else names
-    if not has_negatives and class_names == names:
+    if not has_negatives and not len(others) and class_names == names:
         raise ValueError(
             f"{listed.source}: must have recordings without {names[0]!r}, or `background` must be a folder or synthetic"
         )
+    first_background = len(listed)
     targets = np.zeros((len(listed) + len(background), len(class_names)), bool)
-    targets[: len(listed), : len(names)] = listed.targets
-    background_folds = np.full(len(background), -1)
+    targets[: len(labeled), : len(names)] = labeled.targets
+    is_known = np.ones_like(targets)
+    is_known[len(labeled) : first_background, : len(names)] = others.negatives
+    if class_names != names:
+        # A recording that has none of the classes is background.
+        has_none = others.negatives.all(axis=1)
+        targets[len(labeled) : first_background, -1] = is_known[len(labeled) : first_background, -1] = has_none
     if background:
-        targets[len(listed) :, class_names.index(BACKGROUND)] = True
-        if not has_negatives:
-            background_folds = np.arange(len(background)) % (folds.max() + 1)
+        targets[first_background:, class_names.index(BACKGROUND)] = True
+    always_trained = np.full(len(others) + len(background), -1)
+    if not has_negatives:
+        is_complete = is_known[len(labeled) :].all(axis=1)
+        always_trained[is_complete] = np.arange(is_complete.sum()) % (folds.max() + 1)
     return Clips(
         source=listed.source,
         missing=listed.missing,
         class_names=class_names,
-        audio=(*listed.recordings, *background),
+        audio=(*labeled.recordings, *others.recordings, *background),
         targets=targets,
-        folds=np.concatenate([folds, background_folds]),
+        folds=np.concatenate([folds, always_trained]),
+        is_known=is_known,
     )
 
 

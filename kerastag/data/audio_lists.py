@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -25,6 +25,7 @@ Excerpts = Literal["cut", "mask", "whole"]
 _TABLE_EXTENSIONS = (".csv", ".json", ".tsv", ".txt")
 _YTID = re.compile(r"^Y?(?P<exact>[\w-]{11})$|^Y?(?P<cut>[\w-]{11})_\d", re.ASCII)
 _MIN_OVERLAP = 0.1  # share of the shorter one of two labeled parts
+_NEGATIVE = re.compile(r"[-!](?=\S)")  # begins a label such as "-Dog": there is no dog in the recording
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class Recording:
     Attributes:
         path: Path of the file.
         name: Name in a pack: the path below the folder; for a part of a file, with its start and end.
-        labels: Indices of its classes, at least one.
+        labels: Indices of its classes, at least one unless it has negative labels.
         fold: Fold of a cross-validation; empty if the list has none.
         start_seconds: Start of the part.
         end_seconds: End of the part; None for the whole file.
         labeled_parts: Starts and ends of the parts of the file outside of which it is silenced; none for no silence.
+        negatives: Indices of the classes that it does not have by its negative labels.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Recording:
     start_seconds: float = 0.0
     end_seconds: float | None = None
     labeled_parts: tuple[tuple[float, float], ...] = ()
+    negatives: tuple[int, ...] = ()
 
     @property
     def source(self) -> str:
@@ -122,7 +125,11 @@ class AudioList:
         new_indices = {index: number for number, index in enumerate(present)}
         names, mids = ([values[index] for index in present] for values in (self.labels.names, self.labels.mids))
         recordings = tuple(
-            replace(recording, labels=tuple(new_indices[index] for index in recording.labels))
+            replace(
+                recording,
+                labels=tuple(new_indices[index] for index in recording.labels),
+                negatives=tuple(new_indices[index] for index in recording.negatives if index in new_indices),
+            )
             for recording in self.recordings
         )
         return replace(self, recordings=recordings, labels=LabelSet(tuple(mids), tuple(names)))
@@ -135,6 +142,11 @@ class AudioList:
             targets[row, list(recording.labels)] = True
         return targets
 
+    @property
+    def negatives(self) -> np.ndarray:
+        """Negative labels, bool `(clips, classes)`."""
+        return replace(self, recordings=tuple(replace(r, labels=r.negatives) for r in self.recordings)).targets
+
 
 def read_audio_list(
     audio_dir: str | os.PathLike[str],
@@ -145,6 +157,7 @@ def read_audio_list(
     label_column: str | None = None,
     separator: str | None = None,
     excerpts: Excerpts = "cut",
+    allow_negatives: bool = False,
 ) -> AudioList:
     """List the labeled recordings of a folder.
 
@@ -167,6 +180,8 @@ def read_audio_list(
         separator: Text between the labels in a cell of a table; None takes `;`, `|` and commas that are not in a name.
         excerpts: What labels with a start and an end make of a recording: each labeled part becomes a clip of its own
             (`cut`), the recording is silenced outside of its labeled parts (`mask`), or it stays `whole`.
+        allow_negatives: Whether a folder or label that begins with `-` or `!`, or a label in a column `negatives` or
+            `not`, is that of a class that is not in the recording. Otherwise such columns are ignored.
 
     Returns:
         Recordings whose files exist, and the names of those whose files do not.
@@ -192,7 +207,7 @@ def read_audio_list(
         raise ValueError(f"`excerpts` must be one of {', '.join(get_args(Excerpts))}; received: {excerpts!r}")
     root = Path(os.path.normpath(audio_dir))
     if list_file is None:
-        return read_class_folders(root, classes)
+        return read_class_folders(root, classes, allow_negatives)
     list_path = Path(list_file)
     paths = [list_path]
     if list_path.is_dir():
@@ -203,20 +218,25 @@ def read_audio_list(
     ]
     if len(tables) == 1 and tables[0].format == AUDIOSET_SEGMENTS:
         return _read_segment_list(tables[0], root, classes or LabelSet.audioset())
+    separate = _separate_negatives if allow_negatives else lambda row: replace(row, negatives=())
+    tables = [replace(table, rows=tuple(map(separate, table.rows))) for table in tables]
     return _read_tables(list_path, tables, root, classes, excerpts)
 
 
-def read_class_folders(root: Path, classes: LabelSet | None = None) -> AudioList:
+def read_class_folders(root: Path, classes: LabelSet | None = None, allow_negatives: bool = False) -> AudioList:
     """List the recordings in one folder per class, at any depth; the name of the folder is their only label."""
     files = find_audio_files(root)
     outside = [path for path in files if len(path.parts) == 1]
     if outside:
         raise ValueError(f"{root / outside[0]}: must be in the folder of its class, or in a table of labels")
-    labels = classes or _sort_labels({path.parts[0] for path in files}, root)
-    recordings = [
-        Recording(root / path, path.as_posix(), _find_indices(labels, path.parts[:1], str(root / path)))
-        for path in files
-    ]
+    rows = [LabelRow("", path.as_posix(), path.parts[:1]) for path in files]
+    if allow_negatives:
+        rows = [_separate_negatives(row) for row in rows]
+    labels = classes or _sort_labels({name for row in rows for name in row.labels}, root)
+    recordings = []
+    for path, row in zip(files, rows, strict=True):
+        indices, negatives = (_find_indices(labels, names, str(root / path)) for names in (row.labels, row.negatives))
+        recordings.append(Recording(root / path, path.as_posix(), indices, negatives=negatives))
     return _make_list(recordings, labels, (), root)
 
 
@@ -312,7 +332,15 @@ def _read_tables(
     for path, rows in rows_of_file.items():
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else rows[0][0].recording
         recording = Recording(path, name, (), _find_fold(rows))
-        labeled_rows = [(row, _find_indices(labels, row.labels, place)) for row, place in rows if row.labels]
+        labeled_rows = [
+            _LabeledRow(
+                row,
+                _find_indices(labels, row.labels, place),
+                _find_indices(labels, row.negatives, f"{place}: negative"),
+            )
+            for row, place in rows
+            if row.labels or row.negatives
+        ]
         recordings += _make_recordings(recording, labeled_rows, excerpts)
         num_unlabeled += not labeled_rows
     if recordings and classes is None:
@@ -328,30 +356,55 @@ def _find_fold(rows: Sequence[tuple[LabelRow, str]]) -> str:
     return rows[0][0].fold
 
 
-def _make_recordings(
-    recording: Recording, rows: Sequence[tuple[LabelRow, tuple[int, ...]]], excerpts: Excerpts
-) -> Iterator[Recording]:
-    """Make the clips of a recording from its rows and the classes of each."""
+class _LabeledRow(NamedTuple):
+    """A row of a table and the indices of its classes."""
+
+    row: LabelRow
+    labels: tuple[int, ...]
+    negatives: tuple[int, ...]
+
+
+def _separate_negatives(row: LabelRow) -> LabelRow:
+    """Take the labels of a row that begin with `-` or `!` as negative labels.
+
+    >>> _separate_negatives(LabelRow("line 2", "a.wav", ("Dog", "-Cat"))).negatives
+    ('Cat',)
+    """
+    labels = tuple(name for name in row.labels if not _NEGATIVE.match(name))
+    negatives = (*row.negatives, *(name[1:] for name in row.labels if _NEGATIVE.match(name)))
+    if both := set(labels) & set(negatives):
+        raise ValueError(f"{row.recording}: {row.place}: must not be labeled {min(both)!r} and not {min(both)!r}")
+    return replace(row, labels=labels, negatives=negatives)
+
+
+def _merge_labels(recording: Recording, rows: Iterable[_LabeledRow]) -> Recording:
+    """Return a recording with the labels of rows; a class that any of them has is no negative label."""
+    rows = list(rows)
+    labels, negatives = (tuple(dict.fromkeys(index for row in rows for index in row[k])) for k in (1, 2))
+    return replace(recording, labels=labels, negatives=tuple(index for index in negatives if index not in labels))
+
+
+def _make_recordings(recording: Recording, rows: Sequence[_LabeledRow], excerpts: Excerpts) -> Iterator[Recording]:
+    """Make the clips of a recording from its rows."""
     if not rows:
         return
-    all_labels = tuple(dict.fromkeys(index for _, indices in rows for index in indices))
-    timed = [(row.onset, row.offset, indices) for row, indices in rows if row.onset is not None and row.offset]
+    whole = _merge_labels(recording, rows)
+    timed = [row for row in rows if row.row.onset is not None and row.row.offset]
     if excerpts == "whole" or len(timed) < len(rows):
-        yield replace(recording, labels=all_labels)
-    spans = sorted({(onset, offset) for onset, offset, _ in timed})
+        yield whole
+    onsets, offsets = (np.array([getattr(row.row, key) for row in timed], float) for key in ("onset", "offset"))
+    spans = sorted(set(zip(onsets.tolist(), offsets.tolist(), strict=True)))
     if excerpts == "mask" and len(timed) == len(rows):
-        yield replace(recording, labels=all_labels, labeled_parts=tuple(spans))
+        yield replace(whole, labeled_parts=tuple(spans))
     if excerpts != "cut":
         return
-    onsets, offsets = (np.array([part[k] for part in timed], float) for k in (0, 1))
     name = PurePosixPath(recording.name)
     for start, end in spans:
         overlaps = np.minimum(offsets, end) - np.maximum(onsets, start)
         rows_in_part = np.flatnonzero(overlaps >= _MIN_OVERLAP * np.minimum(offsets - onsets, end - start))
         yield replace(
-            recording,
+            _merge_labels(recording, (timed[row] for row in rows_in_part)),
             name=str(name.with_name(f"{name.stem}_{start:.3f}_{end:.3f}{name.suffix}")),
-            labels=tuple(dict.fromkeys(index for row in rows_in_part for index in timed[row][2])),
             start_seconds=start,
             end_seconds=end,
         )
