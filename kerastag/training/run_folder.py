@@ -13,6 +13,8 @@
 | `embedder.keras`, `head.keras` | the two parts of a tagger of `kerastag custom` that a device can run |
 | `embedder.tflite`, `head.tflite`; `model.tflite` | the same parts, or a whole tagger of output frames, exported |
 | `confusion.csv` | what the clips of each class were predicted as, of `kerastag custom` |
+| `report.html`, `predictions.csv` | the results of `kerastag custom` as a page, and its held-out predictions |
+| `report.npz` | what the page is made of beside `metrics.json` |
 """
 
 from collections.abc import Mapping, Sequence
@@ -210,6 +212,18 @@ class RunFolder:
     @property
     def exported_model_path(self) -> Path:
         return self.path / "model.tflite"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def report_data_path(self) -> Path:
+        return self.path / "report.npz"
+
+    @property
+    def predictions_path(self) -> Path:
+        return self.path / "predictions.csv"
 
     @property
     def state_path(self) -> Path:
