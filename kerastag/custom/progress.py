@@ -48,7 +48,7 @@ class Progress:
 def show_progress(task: str, total: int | None = None, unit: str = "steps") -> Iterator[Progress]:
     """Show the progress of a block, with the time that it has taken, even where it makes no step for a while.
 
-    In a terminal it is a bar that moves every second. Elsewhere it is one line after two seconds, one every ten seconds,
+    In a terminal it is a bar that moves every second. Elsewhere it is one line after two seconds, one each ten seconds,
     and one at the end.
 
     Args:
