@@ -37,7 +37,11 @@ def make_config_parser(prog: str, description: str, config_class: type, config_h
 
 
 def parse_config(
-    parser: Any, argv: Sequence[str], config_class: type, layers: Iterable[tuple[Path, Mapping[str, Any]]] = ()
+    parser: Any,
+    argv: Sequence[str],
+    config_class: type,
+    layers: Iterable[tuple[Path | str, Mapping[str, Any]]] = (),
+    others: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Parse arguments into the fields of a configuration.
 
@@ -47,9 +51,10 @@ def parse_config(
         config_class: Configuration dataclass.
         layers: Values that override the defaults, in increasing priority, each with the file they are from. Arguments
             override them.
+        others: Names of further arguments of the parser.
 
     Returns:
-        Values by field name, with which `config_class` is created.
+        Values by field name, with which `config_class` is created, and those of `others`.
 
     Raises:
         ValueError: An option, a key or a value is not allowed; the file is named.
@@ -69,7 +74,8 @@ def parse_config(
             namespace = parser.parse_args(normalize_options(argv))
     except (jsonargparse.ArgumentError, TypeError) as error:
         raise ValueError(str(error)) from error
-    fields = {field.name: namespace[field.name] for field in dataclasses.fields(config_class)}
+    names = (*(field.name for field in dataclasses.fields(config_class)), *others)
+    fields = {name: namespace[name] for name in names}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 

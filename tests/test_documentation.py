@@ -73,7 +73,7 @@ def known_options(verb, arguments):
             "--debug",
             *(f"--{f.replace('_', '-')}" for f in fields),
         }
-    if verb == "custom":
+    if verb in ("custom", "learn"):
         from kerastag.custom import CustomConfig
 
         fields = CustomConfig.__dataclass_fields__

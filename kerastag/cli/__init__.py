@@ -28,6 +28,7 @@ VERBS = {
     "plot-clip": "plot_clip",
     "make-soundscapes": "make_soundscapes",
     "train": "train",
+    "learn": "learn",
     "custom": "custom",
     "evaluate": "evaluate",
     "compare": "compare",

@@ -53,6 +53,15 @@ class CustomConfig:
         fine_tune_steps: Number of mini-batches of fine-tuning, at least 1.
         fine_tune_batch_size: Clips in a mini-batch of fine-tuning, at least 1.
         fine_tune_learning_rate: Highest learning rate of fine-tuning, above 0.
+        linear_share: Share of logistic regression in the logits of the head, in [0, 1]; the rest is attention.
+        linear_regularization: Strength of the regularization of the logistic regression, above 0.
+        noise: Standard deviation of the noise that embeddings are multiplied by in training, at least 0.
+        deploy: Whether to export the tagger for a device, to compare the exported files with what was trained, to
+            measure false alarms on simulated streams, and to write a report. The default of `kerastag learn`.
+        keep_base: Whether the tagger predicts the classes of the backbone too, after the new ones. Of two classes of
+            one name, it has the new one.
+        reviews: Run whose answers of `kerastag review` correct the labels of the clips, and add clips.
+        compare_with: Run that the results are compared with, such as one with fewer recordings.
 
     Raises:
         ValueError: A value is out of range.
@@ -84,6 +93,13 @@ class CustomConfig:
     fine_tune_steps: int = 100
     fine_tune_batch_size: int = 16
     fine_tune_learning_rate: float = 1e-4
+    linear_share: float = 0.5
+    linear_regularization: float = 30.0
+    noise: float = 0.0
+    deploy: bool = False
+    keep_base: bool = False
+    reviews: str | None = None
+    compare_with: str | None = None
 
     def __post_init__(self) -> None:
         if self.background == "made_up":  # the name before version 0.1
@@ -93,10 +109,11 @@ class CustomConfig:
         check_value("audio_dir", self.audio_dir, self.audio_dir != "", "a folder of recordings")
         for name in ("units", "steps", "batch_size", "fine_tune_steps", "fine_tune_batch_size"):
             check_value(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("learning_rate", "fine_tune_learning_rate", "max_seconds"):
+        for name in ("learning_rate", "fine_tune_learning_rate", "max_seconds", "linear_regularization"):
             check_value(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "above 0 and finite")
-        for name in ("depth", "mixup"):
+        for name in ("depth", "mixup", "noise"):
             check_value(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+        check_value("linear_share", self.linear_share, 0 <= self.linear_share <= 1, "in [0, 1]")
         check_value("folds", self.folds, self.folds == 0 or self.folds >= 3, "0 or at least 3")
         check_value("seeds", self.seeds, min(self.seeds, default=-1) >= 0, "at least one number, none negative")

@@ -169,7 +169,8 @@ def format_rows() -> str:
 
 def recipe_names() -> tuple[str, ...]:
     """Return the names of all recipes, sorted."""
-    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
+    paths = Path(__file__).parent.glob("[a-z]*.py")
+    return tuple(sorted(path.stem for path in paths if path.stem != "custom"))
 
 
 def _read_row(name: str, values: Mapping[str, Any], source: Path) -> Row:

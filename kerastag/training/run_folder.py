@@ -48,6 +48,7 @@ EMBEDDING_SECONDS = 1.0
 """Seconds from one of AudioSet's released embeddings to the next."""
 NOT_IDENTITY = (
     *("config", "data_dir", "recordings_dir", "run_dir", "in_memory", "save_every", "evaluate_every", "jobs"),
+    "compare_with",
     *("coordinator", "num_processes", "process_id"),
 )
 """Configuration fields that do not change the result of a run: where, how often and in how many processes."""

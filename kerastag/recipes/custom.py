@@ -1,0 +1,20 @@
+"""`python -m kerastag.recipes.custom`, which is `kerastag learn`: a tagger of the user's own sounds.
+
+It is no published system, and no row of a table names it: `kerastag.custom` has all of it.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from kerastag.custom.__main__ import main as run
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `kerastag learn` with its arguments, by default those of the process, and return its exit status."""
+    return run(argv, "learn")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
