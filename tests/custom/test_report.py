@@ -1,4 +1,4 @@
-"""Thresholds, confusions and tables of a run, and its evaluation from its files."""
+"""Thresholds and tables of a run, and its evaluation from its files."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import pytest
 from kerastag.__main__ import main
 from kerastag.custom import CustomConfig, evaluate_custom_run
 from kerastag.custom.clips import Clips
-from kerastag.custom.report import count_confusions, find_most_confused, save_results, select_thresholds
+from kerastag.custom.report import save_results, select_thresholds
 from kerastag.metrics import Metrics
 from kerastag.training.run_folder import RunFolder
 
@@ -22,18 +22,6 @@ SCORES = np.array([[0.9, 0.2, 0], [0.8, 0.1, 0], [0.7, 0.3, 0], [0.1, 0.6, 0], [
 
 def test_thresholds_have_the_best_f1():
     assert select_thresholds(TARGETS, SCORES) == pytest.approx((0.75, 0.25, 0.15), abs=0.011)
-
-
-def test_confusions_are_counted_and_described():
-    counts = count_confusions(TARGETS, SCORES)
-    assert counts.tolist() == [[2, 0, 0], [1, 1, 0], [0, 0, 2]]
-    assert find_most_confused(counts, ["a", "b", "c"]) == ["b predicted as a: 1 of 2"]
-
-
-def test_a_clip_with_several_labels_is_right_if_one_of_them_is_predicted():
-    targets = np.array([[True, True, False]])
-    assert count_confusions(targets, np.array([[0.1, 0.9, 0.2]])).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
-    assert count_confusions(targets, np.array([[0.1, 0.2, 0.9]])).tolist() == [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
 
 
 def test_class_names_with_commas_are_quoted(tmp_path):
