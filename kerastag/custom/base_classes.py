@@ -1,0 +1,87 @@
+"""The classes of the backbone beside those of the user, in one tagger with one pass of embeddings."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kerastag._keras import list_ancestors
+from kerastag.card import Card
+from kerastag.custom.embeddings import PretrainedBackbone
+from kerastag.labels import LabelSet
+from kerastag.layers.patchwise import Patchwise
+from kerastag.layers.segment_pooling import AveragePooling
+from kerastag.models.loading import load_model
+
+__all__ = ["add_base_classes"]
+
+_TOLERANCE = 1e-3
+
+
+def add_base_classes(head: keras.Model, card: Card, backbone: PretrainedBackbone) -> tuple[keras.Model, Card]:
+    """Add the classes of a backbone after those of a head of seconds.
+
+    The classifier of the backbone takes the average embedding of the seconds of a clip, as it takes the average of the
+    frames in the backbone, and for `framewise` each embedding. A class of the backbone is left out if the head has one
+    of its name. Classes that the backbone adds keep its thresholds.
+
+    Args:
+        head: Model that takes bags `(batch, seconds, features)` and predicts `clipwise` and `framewise`.
+        card: Card of the head.
+        backbone: Backbone whose embeddings the head takes.
+
+    Returns:
+        A head that shares the layers of `head`, and its card.
+
+    Raises:
+        ValueError: The backbone does not compute its classes from its embedding alone, or its card has no classes.
+    """
+    classifier, base_labels = _extract_classifier(backbone), backbone.card.labels
+    if base_labels is None or card.labels is None:
+        raise ValueError(f"{backbone.path}: must have classes with `keep_base`")
+    names = {name.casefold() for name in (*card.labels.names, *card.labels.mids)}
+    columns = [
+        k
+        for k, name in enumerate(base_labels.names)
+        if name.casefold() not in names and base_labels.mids[k].casefold() not in names
+    ]
+    bag = head.input
+    average = AveragePooling(name="base_average")(layers.Masking(0.0, name="base_padding")(bag))
+    second = keras.Input((1, bag.shape[-1]), name="second")
+    of_seconds = keras.Model(second, classifier(ops.squeeze(second, 1)), name="base_second")
+    base = {
+        "clipwise": classifier(average),
+        "framewise": Patchwise(of_seconds, 1, name="base_seconds")(bag),
+    }
+    outputs = {
+        name: layers.Concatenate(dtype="float32", name=name)(
+            [head.output[name], ops.take(base[name], np.array(columns), axis=-1)]
+        )
+        for name in base
+    }
+    labels = LabelSet(
+        (*card.labels.mids, *(base_labels.mids[k] for k in columns)),
+        (*card.labels.names, *(base_labels.names[k] for k in columns)),
+    )
+    base_thresholds = backbone.card.thresholds or ()
+    thresholds = (*(card.thresholds or ()), *(base_thresholds[k] for k in columns))
+    origin = f"{card.thresholds_origin}; of the classes of the backbone: {backbone.card.thresholds_origin}"
+    card = replace(card, labels=labels, thresholds=thresholds, thresholds_origin=origin)
+    return keras.Model(bag, outputs, name=head.name), card
+
+
+def _extract_classifier(backbone: PretrainedBackbone) -> keras.Model:
+    """Extract the layers from the embedding of a backbone to its classes."""
+    model = load_model(backbone.path)
+    embedding, clipwise = (list_ancestors(model.output[name]) for name in ("embedding", "clipwise"))
+    common = [tensor for key, tensor in clipwise.items() if key in embedding and len(tensor.shape) == 2]
+    probe = np.random.default_rng(0).normal(0, 0.1, (1, backbone.card.sample_rate)).astype(np.float32)
+    outputs = model.predict_on_batch(probe)
+    # An embedding may be another tensor than the one that is classified, or not be all of it.
+    if common and common[-1].shape[-1] == outputs["embedding"].shape[-1]:
+        classifier = keras.Model(common[-1], model.output["clipwise"], name="base_classifier")
+        difference = np.abs(classifier.predict_on_batch(outputs["embedding"]) - outputs["clipwise"]).max()
+        if difference <= _TOLERANCE:
+            return classifier
+    raise ValueError(f"{backbone.path}: with `keep_base`, must compute its classes from its embedding alone")
