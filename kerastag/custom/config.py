@@ -116,4 +116,7 @@ class CustomConfig:
         check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
         check_value("linear_share", self.linear_share, 0 <= self.linear_share <= 1, "in [0, 1]")
         check_value("folds", self.folds, self.folds == 0 or self.folds >= 3, "0 or at least 3")
+        if self.keep_base:
+            check_value("segments", self.segments, self.segments == "seconds", "seconds with `keep_base`")
+            check_value("fine_tune", self.fine_tune, not self.fine_tune, "False with `keep_base`")
         check_value("seeds", self.seeds, min(self.seeds, default=-1) >= 0, "at least one number, none negative")
