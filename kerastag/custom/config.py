@@ -62,6 +62,11 @@ class CustomConfig:
             one name, it has the new one.
         reviews: Run whose answers of `kerastag review` correct the labels of the clips, and add clips.
         compare_with: Run that the results are compared with, such as one with fewer recordings.
+        ambient: Recording of background without any of the classes, or folder of such recordings, best of many hours,
+            in which false alarms are counted. They are always counted in synthetic sounds too.
+        other_sounds: Folder of recordings of other sounds, in which false alarms are counted too.
+        false_alarms_per_day: Largest expected number of false alarms per day of each class, for which the thresholds of
+            the exported tagger are chosen, at least 0; 0 keeps the thresholds with the best F1.
 
     Raises:
         ValueError: A value is out of range.
@@ -100,6 +105,9 @@ class CustomConfig:
     keep_base: bool = False
     reviews: str | None = None
     compare_with: str | None = None
+    ambient: str | None = None
+    other_sounds: str | None = None
+    false_alarms_per_day: float = 1.0
 
     def __post_init__(self) -> None:
         if self.background == "made_up":  # the name before version 0.1
@@ -113,6 +121,8 @@ class CustomConfig:
             check_value(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "above 0 and finite")
         for name in ("depth", "mixup", "noise"):
             check_value(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        rate = self.false_alarms_per_day
+        check_value("false_alarms_per_day", rate, 0 <= rate < math.inf, "at least 0 and finite")
         check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
         check_value("linear_share", self.linear_share, 0 <= self.linear_share <= 1, "in [0, 1]")
         check_value("folds", self.folds, self.folds == 0 or self.folds >= 3, "0 or at least 3")

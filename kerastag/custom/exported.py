@@ -18,7 +18,7 @@ from kerastag.files import temporary_folder
 from kerastag.models.loading import load_model
 from kerastag.training.run_folder import RunFolder
 
-__all__ = ["ExportedTagger", "export_parts", "find_exported"]
+__all__ = ["ExportedTagger", "export_head", "export_parts", "find_exported"]
 
 _NUM_PARTS = 100  # the largest number of recordings that `kerastag.export` calibrates on
 _MAX_WINDOWS = 30  # of a clip, from which its part is drawn
@@ -69,7 +69,7 @@ def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | i
     with temporary_folder(output) as sounds:
         for number, part in enumerate(parts):
             soundfile.write(sounds / f"{number:03d}.wav", part, card.sample_rate, subtype="FLOAT")
-        exported = ExportedTagger(output, _export_head(folder) if has_parts else None)
+        exported = ExportedTagger(output, export_head(folder) if has_parts else None)
         for target in (read_target("int8"), read_target("float16")):
             export_model(source, target, output, recordings=sounds if target.needs_recordings else None)
             if _measure_difference(exported, parts, card.sample_rate, expected) <= _MAX_DIFFERENCE:
@@ -115,7 +115,7 @@ def _predict(folder: RunFolder, parts: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(model.predict_on_batch(batch)["clipwise"]) for batch in batches])
 
 
-def _export_head(folder: RunFolder) -> Path:
+def export_head(folder: RunFolder) -> Path:
     """Export the head with as few bits as the tolerances allow; one that cannot be divided is exported whole."""
     split = read_target("streaming_head")
     targets = [dataclasses.replace(split, quantization=quantization) for quantization in _HEAD_QUANTIZATIONS]

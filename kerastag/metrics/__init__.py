@@ -10,6 +10,7 @@ from kerastag.metrics.bootstrap import bootstrap_average_precision, draw_bootstr
 from kerastag.metrics.classification import Metrics, compute_d_prime, compute_metrics, format_class_report
 from kerastag.metrics.event_table import EventTable, read_events
 from kerastag.metrics.f1 import F1Scores, compute_event_f1, compute_segment_f1, tune_thresholds
+from kerastag.metrics.intervals import compute_count_interval, compute_median_interval, compute_share_interval
 from kerastag.metrics.localization import (
     LocalizationReport,
     LocalizationScores,
@@ -35,12 +36,15 @@ __all__ = [
     "PsdsScenario",
     "bootstrap_average_precision",
     "compute_chance_localization",
+    "compute_count_interval",
     "compute_d_prime",
     "compute_event_f1",
     "compute_localization",
+    "compute_median_interval",
     "compute_metrics",
     "compute_psds",
     "compute_segment_f1",
+    "compute_share_interval",
     "draw_bootstrap_counts",
     "find_peaks",
     "format_class_report",

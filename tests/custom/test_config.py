@@ -62,6 +62,7 @@ def test_the_former_name_of_synthetic_background_is_accepted():
         ({"steps": 0}, "`steps` must be at least 1"),
         ({"mixup": -0.1}, "`mixup` must be at least 0"),
         ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
+        ({"false_alarms_per_day": -1.0}, "`false_alarms_per_day` must be at least 0 and finite; received: -1.0"),
     ],
 )
 def test_a_value_out_of_range_is_refused(values, message):
