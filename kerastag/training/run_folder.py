@@ -12,6 +12,7 @@
 | `model.keras` | the trained model with its card |
 | `embedder.keras`, `head.keras` | the two parts of a tagger of `kerastag custom` that a device can run |
 | `embedder.tflite`, `head.tflite`; `model.tflite` | the same parts, or a whole tagger of output frames, exported |
+| `review.sqlite` | answers of `kerastag review` |
 | `confusion.csv` | what the clips of each class were predicted as, of `kerastag custom` |
 | `report.html`, `predictions.csv` | the results of `kerastag custom` as a page, and its held-out predictions |
 | `report.npz` | what the page is made of beside `metrics.json` |
@@ -225,6 +226,10 @@ class RunFolder:
     @property
     def predictions_path(self) -> Path:
         return self.path / "predictions.csv"
+
+    @property
+    def reviews_path(self) -> Path:
+        return self.path / "review.sqlite"
 
     @property
     def state_path(self) -> Path:
