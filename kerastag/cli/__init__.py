@@ -30,6 +30,7 @@ VERBS = {
     "train": "train",
     "learn": "learn",
     "custom": "custom",
+    "report": "report",
     "evaluate": "evaluate",
     "compare": "compare",
     "score-events": "score_events",

@@ -53,7 +53,7 @@ def measure_learning_curve(
     held_out[clips.recordings] = probabilities
     measured: dict[float, list[tuple[np.ndarray, list[float | None]]]] = {share: [] for share in (*_SHARES, 1.0)}
     for number, (fold, kind) in enumerate(zip(folds, kinds, strict=True), start=1):
-        test_rows = np.flatnonzero(clips.folds == fold)
+        test_rows = clips.recordings[clips.folds[clips.recordings] == fold]
         for share, results in measured.items():
             rows = _select_share(clips, fold, share, seed)
             predictions = held_out[test_rows]
@@ -106,10 +106,12 @@ def estimate_gains(curve: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _select_share(clips: Clips, fold: int, share: float, seed: int) -> np.ndarray:
     """Select a share of the recordings of every class outside of a fold, and all clips that are always trained on."""
-    rows, always = np.flatnonzero((clips.folds != fold) & (clips.folds >= 0)), np.flatnonzero(clips.folds < 0)
+    train_rows = np.flatnonzero(clips.folds != fold)
+    is_recording = np.isin(train_rows, clips.recordings)
+    rows = train_rows[is_recording]
     if share < 1:
         rows = rows[hold_out(clips.targets[rows], 1 - share, seed)[0]]
-    return np.concatenate([rows, always])
+    return np.concatenate([rows, train_rows[~is_recording]])
 
 
 def _compute_precision(targets: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> list[float | None]:
