@@ -26,7 +26,7 @@ from kerastag.serving.streams import serve_stream
 from kerastag.serving.tagging import MAX_OVERVIEW_COLUMNS, TagOptions, tag_recording
 from kerastag.tagger.tagged_recording import RecordingTagger
 
-__all__ = ["create_app"]
+__all__ = ["PageFiles", "add_error_handlers", "create_app"]
 
 _NUM_QUERIES, _MAX_KEPT_QUERY = 16, 512
 """Number of queries that are kept with their taggers, and their largest length."""
@@ -101,7 +101,7 @@ def _describe_query() -> list[dict[str, Any]]:
 _TAG_REQUEST = {"parameters": _describe_query(), **_AUDIO_BODY}
 
 
-class _PageFiles(StaticFiles):
+class PageFiles(StaticFiles):
     """The files of the page; a browser asks for newer ones each time, as modules of two versions do not fit."""
 
     async def get_response(self, path: str, scope: MutableMapping[str, Any]) -> Response:
@@ -113,12 +113,12 @@ class _PageFiles(StaticFiles):
 def create_app(state: ServerState) -> FastAPI:
     """Create the application of a server."""
     app = FastAPI(title="kerastag", version=__version__, description="Audio tagging.", docs_url=None, redoc_url=None)
-    _add_error_handlers(app)
+    add_error_handlers(app)
     _add_routes(app, state)
     tensorflow_serving.add_routes(app, state)
     open_inference.add_routes(app, state)
     hugging_face.add_routes(app, state)
-    app.mount("/page", _PageFiles(directory=_PAGE, packages=[("kerastag.bundled", "page")]), name="page")
+    app.mount("/page", PageFiles(directory=_PAGE, packages=[("kerastag.bundled", "page")]), name="page")
     return app
 
 
@@ -177,7 +177,9 @@ def _add_routes(app: FastAPI, state: ServerState) -> None:
         return FileResponse(_PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer errors of requests as JSON."""
+
     def answer(request: Request, error: RequestError) -> Response:
         return JSONResponse(format_error(request.url.path, error), error.status, error.headers)
 

@@ -8,22 +8,20 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
 
 from kerastag.serving.app import create_app
 from kerastag.serving.config import ServeConfig
-from kerastag.serving.connections import LimitedProtocol
 from kerastag.serving.gateway import Gateway
+from kerastag.serving.listening import create_uvicorn_config, format_address, listen, remove_traceback
 from kerastag.serving.memory import limit_arenas, return_free_memory
 from kerastag.serving.server_state import ServerState
 
 __all__ = ["run_server"]
 
-_MAX_WEBSOCKET_BYTES = 4 << 20  # beyond the limit for a message, which gets a proper error
-_KEEP_ALIVE_SECONDS = 65  # longer than load balancers keep idle connections
 _CHECK_SECONDS = 10.0
 
 
@@ -57,9 +55,9 @@ class _Runner:
         app = _allow_origins(create_app(state), config.allowed_origins)
         gateway = Gateway(app, config, state.policy, state.metrics, self._log, self._debug)
         if not self._debug:
-            logging.getLogger("uvicorn.error").addFilter(_remove_traceback)
-        with _listen(config.host, config.port) as listener:
-            server = uvicorn.Server(_create_uvicorn_config(gateway, config))
+            logging.getLogger("uvicorn.error").addFilter(remove_traceback)
+        with listen(config.host, config.port) as listener:
+            server = uvicorn.Server(create_uvicorn_config(gateway, config))
             server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
             background = [
                 asyncio.ensure_future(self._load(state, server, listener)),
@@ -87,7 +85,7 @@ class _Runner:
         names = ", ".join(f"{model.name} {model.version}" for model in state.models.list_models())
         gc.collect()
         gc.freeze()  # What the imports have left lives as long as the process.
-        self._log(f"serving {names} at {_format_address(listener)}")
+        self._log(f"serving {names} at {format_address(listener)}")
         await asyncio.to_thread(state.decoders.warm_up)
 
 
@@ -122,35 +120,6 @@ class _Drain:
             self._task.cancel()
 
 
-def _create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
-    protocol = type(
-        "ServerProtocol",
-        (LimitedProtocol,),
-        {"max_connections": config.max_connections, "header_seconds": config.header_timeout_seconds},
-    )
-    return uvicorn.Config(
-        app,
-        http=protocol,
-        ws="websockets-sansio",
-        ws_max_size=_MAX_WEBSOCKET_BYTES,
-        ws_per_message_deflate=False,  # which a small message could expand to a large one
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=2,  # after the drain
-        backlog=config.max_connections,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        lifespan="off",
-    )
-
-
-def _remove_traceback(record: logging.LogRecord) -> bool:
-    """Keep one line of what a client has caused, such as a text that is not UTF-8."""
-    record.exc_info = None
-    return True
-
-
 def _allow_origins(app: Any, origins: Sequence[str]) -> Any:
     """Let the pages of other sites read the answers."""
     if not origins:
@@ -159,22 +128,6 @@ def _allow_origins(app: Any, origins: Sequence[str]) -> Any:
 
     headers = ("Authorization", "Content-Type", "Content-Disposition")
     return CORSMiddleware(app, origins, allow_methods=("GET", "POST"), allow_headers=headers)
-
-
-@contextlib.contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
-    with listener:
-        yield listener
-
-
-def _format_address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _keep_house(state: ServerState) -> None:
