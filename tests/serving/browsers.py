@@ -29,13 +29,20 @@ def open_browser(microphone: Path) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def open_page(browser: Any, url: str, expected_errors: tuple[str, ...] = (), **options: Any) -> Iterator[Any]:
-    """Open the page of a server in a new context, and check in the end what it wrote and what it asked for.
+def open_page(
+    browser: Any,
+    url: str,
+    expected_errors: tuple[str, ...] = (),
+    allowed: tuple[str, ...] | None = None,
+    **options: Any,
+) -> Iterator[Any]:
+    """Open a page in a new context, and check in the end what it wrote and what it asked for.
 
     Args:
         browser: Browser.
-        url: Address of the server.
+        url: Address of the server, or of a file.
         expected_errors: Parts of the only errors that the console may have; each must be there.
+        allowed: Beginnings of the addresses that the page may ask for; by default, those of the server.
         options: Options of the context, such as `viewport`.
     """
     context = browser.new_context(permissions=["microphone"], accept_downloads=True, **options)
@@ -55,5 +62,5 @@ def open_page(browser: Any, url: str, expected_errors: tuple[str, ...] = (), **o
     assert not [error for error in errors if not any(part in error for part in expected_errors)], errors
     assert all(any(part in error for error in errors) for part in expected_errors), errors
     server = url.partition("://")[2]
-    allowed = (f"http://{server}/", f"ws://{server}/", f"blob:http://{server}/")
+    allowed = allowed or (f"http://{server}/", f"ws://{server}/", f"blob:http://{server}/")
     assert not [address for address in addresses if not address.startswith(allowed)], addresses
