@@ -31,6 +31,7 @@ VERBS = {
     "learn": "learn",
     "custom": "custom",
     "report": "report",
+    "review": "review",
     "evaluate": "evaluate",
     "compare": "compare",
     "score-events": "score_events",

@@ -42,17 +42,28 @@ function endSentence(message) {
   return /[.!?]$/.test(message) ? message : `${message}.`;
 }
 
-/** List the models of the server. */
-export async function fetchModels() {
-  const headers = getToken() ? { Authorization: `Bearer ${getToken()}` } : {};
+/**
+ * Ask the server, with the token if there is one.
+ *
+ * @param {string} path
+ * @param {RequestInit} options
+ * @returns {Promise<Response>} An answer with a status of success; anything else is an `ApiError`.
+ */
+export async function request(path, options = {}) {
+  const headers = { ...options.headers, ...(getToken() ? { Authorization: `Bearer ${getToken()}` } : {}) };
   let response;
   try {
-    response = await fetch(resolve("v1/models"), { headers });
+    response = await fetch(resolve(path), { ...options, headers });
   } catch {
     throw new ApiError("unreachable", UNREACHABLE);
   }
   if (!response.ok) throw createError(response.status, await response.text(), response.headers.get("Retry-After"));
-  return (await response.json()).models;
+  return response;
+}
+
+/** List the models of the server. */
+export async function fetchModels() {
+  return (await (await request("v1/models")).json()).models;
 }
 
 /**

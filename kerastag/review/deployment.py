@@ -1,0 +1,42 @@
+"""Writing a head that was trained in a review into its run, for `kerastag stream` and `kerastag tag`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+from kerastag.card import Card
+from kerastag.custom.embeddings import PretrainedBackbone
+from kerastag.custom.exported import export_head
+from kerastag.custom.tagger import build_tagger
+from kerastag.review.retraining import TrainedHead
+from kerastag.training.run_folder import RunFolder
+
+__all__ = ["write_head"]
+
+
+def write_head(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Model, trained: TrainedHead) -> None:
+    """Replace `head.keras`, `head.tflite` and `model.keras` of a run, each at once.
+
+    A stream that watches `head.tflite` uses it while `model.keras` is still being written.
+
+    Args:
+        folder: Folder of the run.
+        backbone: Backbone of the run.
+        head: Model of the head, which gets the weights.
+        trained: What the head was trained on, its weights and thresholds.
+
+    Raises:
+        ValueError: The exported head predicts something else than Keras.
+        OSError: A file cannot be written.
+    """
+    head.set_weights(trained.weights)
+    changes = {
+        "thresholds": tuple(trained.thresholds.tolist()),
+        "thresholds_origin": f"best F1 on held-out clips and {trained.num_answers} answers of a review",
+    }
+    folder.save_model(head, dataclasses.replace(Card.read(folder.head_path), **changes), folder.head_path)
+    export_head(folder)
+    tagger = build_tagger(backbone.embedders["seconds"], head)
+    folder.save_model(tagger, dataclasses.replace(Card.read(folder.model_path), **changes))

@@ -1,0 +1,132 @@
+"""The pool: parts of recordings without labels, with the embeddings of their seconds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerastag.audio import AudioWarning, find_audio_files
+from kerastag.custom.embedding_cache import EmbeddingCache
+from kerastag.custom.embeddings import PretrainedBackbone
+from kerastag.custom.progress import show_progress
+from kerastag.data.audio_lists import Recording, report_skipped
+from kerastag.files import compute_digest
+
+__all__ = ["Pool", "embed_pool", "find_recordings"]
+
+_BLOCK_SECONDS = 30.0
+_CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Parts of recordings, of one length except the last one of each recording.
+
+    Attributes:
+        parts: Parts, in the order of the recordings and of time.
+        bags: Embeddings of the seconds of each part, float32 `(segments, features)`.
+    """
+
+    parts: tuple[Recording, ...]
+    bags: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @property
+    def hours(self) -> float:
+        """Duration of all parts, hours."""
+        return sum(len(bag) for bag in self.bags) / 3600
+
+    def count_runs(self, is_alarm: np.ndarray) -> int:
+        """Count the alarms of all classes, of which neighboring parts with an alarm of one class have one.
+
+        Args:
+            is_alarm: Whether each part has an alarm of each class, bool `(parts, classes)`.
+        """
+        files = np.array([str(part.path) for part in self.parts])
+        begins = is_alarm.copy()
+        begins[1:] &= ~(is_alarm[:-1] & (files[1:] == files[:-1])[:, None])
+        return int(begins.sum())
+
+
+def find_recordings(paths: Iterable[str | Path], left_out: Collection[Path]) -> list[Path]:
+    """Find recordings and those in folders, without links and without some, as sorted paths.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: There is no recording.
+    """
+    names: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such recording or folder")
+        with warnings.catch_warnings():  # Other files in a folder do not matter.
+            warnings.simplefilter("ignore", AudioWarning)
+            new_paths = [path / name for name in find_audio_files(path)] if path.is_dir() else [path]
+        names |= dict.fromkeys(each.resolve() for each in new_paths)
+    recordings = [path for path in names if path not in left_out]
+    if not recordings:
+        raise ValueError("`recordings` must have at least one recording that is not a clip of the run; received: none")
+    return recordings
+
+
+def embed_pool(
+    backbone: PretrainedBackbone,
+    paths: Sequence[Path],
+    window_seconds: int,
+    cache_path: Path,
+    channel: str | int = "mean",
+) -> Pool:
+    """Embed every second of recordings, in constant memory per recording, or read the embeddings from the cache.
+
+    Recordings that cannot be read are named on standard error.
+
+    Args:
+        backbone: Backbone of the run.
+        paths: Paths of the recordings.
+        window_seconds: Length of a part, seconds.
+        cache_path: Path of the cache of embeddings.
+        channel: Channel of recordings with several, as in `kerastag.audio.load`.
+    """
+    settings = f"pool {_CACHE_FORMAT} {compute_digest(backbone.path)} {channel}"
+    parts: list[Recording] = []
+    bags: list[np.ndarray] = []
+    errors = []
+    with EmbeddingCache(cache_path, settings) as cache, show_progress("embedding", unit="seconds") as progress:
+        for path in paths:
+            recording = Recording(path, path.name, ())
+            try:
+                key = cache.compute_key(recording)
+                entry = cache.read([key]).get(key)
+                seconds = _embed_seconds(backbone, recording, channel, progress.advance) if entry is None else entry[0]
+            except (ValueError, OSError) as error:
+                errors.append(str(error))
+                continue
+            if entry is None:
+                cache.write(key, [seconds])
+            for start in range(0, len(seconds), window_seconds):
+                bag = seconds[start : start + window_seconds]
+                end = float(start + len(bag))
+                parts.append(Recording(path, path.name, (), start_seconds=float(start), end_seconds=end))
+                bags.append(bag)
+    report_skipped(errors, len(paths))
+    return Pool(tuple(parts), tuple(bags))
+
+
+def _embed_seconds(
+    backbone: PretrainedBackbone, recording: Recording, channel: str | int, advance: Callable[[int], None]
+) -> np.ndarray:
+    embedder, sample_rate = backbone.embedders["seconds"], backbone.card.sample_rate
+    embeddings = []
+    for block in recording.read_blocks(sample_rate, channel=channel, block_seconds=_BLOCK_SECONDS):
+        if embeddings and 2 * len(block) < sample_rate:
+            break  # a remainder of less than half a second
+        waveform = np.pad(block, (0, max(0, sample_rate - len(block))))
+        embeddings.append(np.asarray(embedder.predict_on_batch(waveform[None])[0], np.float32))
+        advance(len(embeddings[-1]))
+    return np.concatenate(embeddings)
