@@ -43,7 +43,7 @@ class AmbientHalf:
     number: int
     paths: tuple[Path, ...]
     channel: str | int = "mean"
-    synthetic_hours: float = 1.0
+    synthetic_hours: float = 0.5
     errors: list[str] = field(default_factory=list)
 
     def read_recordings(self, sample_rate: int) -> Iterator[np.ndarray]:
@@ -99,7 +99,7 @@ class AmbientHalf:
 
 
 def split_ambient(
-    paths: Sequence[str | Path], channel: str | int = "mean", synthetic_hours: float = 1.0
+    paths: Sequence[str | Path], channel: str | int = "mean", synthetic_hours: float = 0.5
 ) -> tuple[AmbientHalf, AmbientHalf]:
     """Split ambient sound into a half to choose thresholds on and a half for the report.
 

@@ -45,6 +45,12 @@ class OperatingPoint:
         """Text for the card."""
         return f"{self.false_alarms_per_day:g} false alarms per day and class, from {self.hours:.1f} h of ambient sound"
 
+    @property
+    def needed_hours(self) -> float:
+        """Hours of ambient sound without a false alarm that would show the number; infinite for 0."""
+        rate = self.false_alarms_per_day
+        return compute_count_interval(0)[1] * 24 / rate if rate else math.inf
+
     def create_rules(self) -> EventRules:
         """Create the rules that `kerastag stream` has with a card of these values."""
         return create_event_rules(self.event_rules, self.thresholds)
@@ -63,7 +69,7 @@ class ClassAlarms:
         per_day: False alarms per day, with the exact interval for a Poisson count in `per_day_interval`.
         num_events: Number of sounds of the class in the streams with events, each at three levels.
         num_found: Number of them that an alarm was for, also by level: `found_by_snr` has pairs of found and all.
-        share_interval: Wilson interval of the share of sounds that were found.
+        share_interval: Wilson interval of the share of sounds that were found, for as many trials as there are clips.
         delay_seconds: Median time from the beginning of a sound to its alarm, with a bootstrap interval; None if no
             sound was found.
         num_others: Number of sounds of other classes, and `num_others_claimed` those that had an alarm of this class.
@@ -154,10 +160,7 @@ def measure_alarms(
         events: Predictions for a stream with events of a tagger that was not trained on them, or None.
     """
     rules, hours = point.create_rules(), sum(stream.hours for stream in ambient)
-    false_alarms = np.zeros(len(class_names), int)
-    for stream in ambient:
-        for alarm in track_alarms(stream, rules):
-            false_alarms[alarm.class_index] += 1
+    false_alarms = _count_alarms(ambient, np.array([point.thresholds]), point.event_rules)[0]
     sounds = [] if events is None else list(zip(events.events, _find_delays(events, rules), strict=True))
     return [
         _summarize(k, name, point, hours, count, sounds)
@@ -193,7 +196,8 @@ def _summarize(
         num_events=len(own),
         num_found=len(found),
         found_by_snr=found_by_snr,
-        share_interval=compute_share_interval(len(found), len(own)),
+        # The same clip at several levels is not several independent sounds.
+        share_interval=compute_share_interval(len(found) / len(SNRS_DB), len(own) / len(SNRS_DB)),
         delay_seconds=float(np.median(found)) if found else None,
         delay_interval=compute_median_interval(found) if found else None,
         num_others=len(others),

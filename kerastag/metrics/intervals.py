@@ -36,11 +36,11 @@ def compute_count_interval(count: int, confidence: float = 0.95) -> tuple[float,
     return low, float(chi2.ppf(1 - alpha / 2, 2 * count + 2)) / 2
 
 
-def compute_share_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+def compute_share_interval(count: float, total: float, confidence: float = 0.95) -> tuple[float, float]:
     """Compute the Wilson interval of a share; without any trial it is [0, 1].
 
     Args:
-        count: Number of trials that succeeded, from 0 to `total`.
+        count: Number of trials that succeeded, from 0 to `total`; a fraction where trials depend on each other.
         total: Number of trials, at least 0.
         confidence: Share of the intervals that contain the probability of a success, nearly, in (0, 1).
 
