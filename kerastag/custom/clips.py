@@ -1,5 +1,6 @@
 """The clips of a run: the user's recordings, and clips of background after them."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,8 +74,26 @@ class Clips:
 
     @property
     def recordings(self) -> np.ndarray:
-        """Rows of the clips that can be held out: the user's recordings, and background where no other class is."""
-        return np.flatnonzero(self.folds >= 0)
+        """Rows of the clips that can be held out: the user's recordings, and background where no other class is.
+
+        A clip of which not all labels are known is not among them.
+        """
+        return np.flatnonzero((self.folds >= 0) & self.is_known.all(axis=1))
+
+    def split_fold(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of the clips to train on where a fold is held out, and the rows of those to predict."""
+        held_out = self.recordings[self.folds[self.recordings] == fold]
+        return np.flatnonzero(self.folds != fold), held_out
+
+    def compute_digest(self) -> str:
+        """Compute a digest of the names, parts, sizes and labels of the user's recordings."""
+        digest = hashlib.sha256(" ".join(self.class_names).encode())
+        for clip, targets, is_known in zip(self.audio, self.targets, self.is_known, strict=True):
+            if isinstance(clip, Recording):
+                size = clip.path.stat().st_size if clip.path.is_file() else None
+                row = clip.name, size, clip.start_seconds, clip.end_seconds, targets.tolist(), is_known.tolist()
+                digest.update(repr(row).encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     @property
     def has_single_labels(self) -> bool:

@@ -76,7 +76,9 @@ def show_progress(task: str, total: int | None = None, unit: str = "steps") -> I
 def _show_bar(progress: Progress, wait: Callable[[float], bool]) -> None:
     from tqdm import tqdm
 
-    options: dict[str, Any] = {"bar_format": "{desc} [{elapsed}]"} if progress.total is None else {}
+    options: dict[str, Any] = {}
+    if progress.total is None:
+        options = {"bar_format": "{desc} [{elapsed}]", "leave": False}
     with tqdm(
         desc=progress.task,
         total=progress.total,

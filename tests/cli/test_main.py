@@ -15,7 +15,7 @@ from kerastag.cli import ALIASES, VERBS, build_parser
 
 MN04 = SHARED / "data/weights/mn04_as_mAP_432.pt"
 NOT_LOADED = ("keras", "tensorflow", "jax", "numpy", "soundfile", "shtab", "jsonargparse")
-FORWARDING = ("train", "custom", "tables")
+FORWARDING = ("train", "learn", "custom", "tables")
 
 
 def list_parsers(parser):

@@ -98,3 +98,44 @@ def test_labeled_parts_and_columns_of_a_list_are_read(tmp_path, recordings, caps
     np.testing.assert_allclose(window, audio.load(clips.audio[0].path, 8000, offset_seconds=0.25)[:8000], atol=1e-3)
     clips = load_clips(CustomConfig(**options, label_column="what", excerpts="whole"), 8000)
     assert clips.audio[0].end_seconds is None
+
+
+def test_clips_with_negative_labels_alone_are_trained_on_and_their_other_labels_are_not_known(tmp_path, recordings):
+    shutil.copytree(recordings, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "hums/1-200-A.wav").rename(tmp_path / "other.wav")
+    (tmp_path / "-clicks").mkdir()
+    (tmp_path / "other.wav").rename(tmp_path / "-clicks/x.wav")
+    clips = load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+    assert clips.class_names == ("bursts", "clicks", "hums", "background")
+    assert clips.audio[26].name == "-clicks/x.wav"
+    assert (clips.targets[26].any(), clips.is_known[26].tolist()) == (False, [False, True, False, False])
+    assert clips.is_known[:26].all()
+    assert clips.folds[26] == -1
+    assert 26 not in clips.recordings
+    train, test = clips.split_fold(1)
+    assert 26 in train
+    assert set(clips.folds[test]) == {1}
+
+
+def test_a_recording_that_has_none_of_the_classes_is_background_and_held_out_for_a_single_class(tmp_path, recordings):
+    shutil.copytree(recordings / "hums", tmp_path / "hums")
+    shutil.copytree(recordings / "clicks", tmp_path / "-hums")
+    clips = load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+    assert clips.targets[9:18].tolist() == [[False, True]] * 9
+    assert clips.is_known.all()
+    assert set(clips.folds[9:18]) == {0, 1, 2}
+    clips = load_clips(CustomConfig(audio_dir=str(tmp_path), background="none"), 8000)
+    assert clips.class_names == ("hums",)
+    assert set(clips.folds[9:]) == {0, 1, 2}
+
+
+def test_the_digest_changes_with_recordings_and_labels(tmp_path, recordings):
+    shutil.copytree(recordings, tmp_path, dirs_exist_ok=True)
+    config = CustomConfig(audio_dir=str(tmp_path))
+    digests = [load_clips(config, 8000).compute_digest() for _ in range(2)]
+    (tmp_path / "hums/1-200-A.wav").rename(tmp_path / "clicks/1-200-A.wav")
+    digests.append(load_clips(config, 8000).compute_digest())
+    (tmp_path / "clicks/1-200-A.wav").unlink()
+    digests.append(load_clips(config, 8000).compute_digest())
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3

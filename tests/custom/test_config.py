@@ -47,9 +47,48 @@ def test_the_former_name_of_synthetic_background_is_accepted():
     assert CustomConfig(audio_dir="sounds", background="made_up") == CustomConfig(audio_dir="sounds")
 
 
+def test_learn_takes_a_folder_or_a_list_and_prepares_the_tagger_for_a_device(tmp_path, toml):
+    config = parse_arguments([str(tmp_path), "--folds", "3"], "learn")
+    assert config == CustomConfig(audio_dir=str(tmp_path), folds=3, segments="seconds", deploy=True)
+    table = tmp_path / "list.csv"
+    table.touch()
+    config = parse_arguments(["--segments", "frames", str(table)], "learn")
+    assert (config.audio_dir, config.labels, config.segments) == (str(tmp_path), str(table), "frames")
+    path = toml('audio_dir = "sounds"\ndeploy = false\n')
+    config = parse_arguments([str(table), "--config", path], "learn")
+    assert (config.audio_dir, config.labels, config.deploy) == ("sounds", str(table), False)
+
+
+def test_a_switch_needs_no_value(tmp_path):
+    for flags in (["--keep-base"], ["--keep_base", "true"], ["--keep-base=true"], ["--keep-base", "--steps", "9"]):
+        assert parse_arguments([str(tmp_path), *flags], "learn").keep_base
+    config = parse_arguments(["--keep-base", str(tmp_path)], "learn")
+    assert (config.keep_base, config.audio_dir) == (True, str(tmp_path))
+    assert not parse_arguments([str(tmp_path), "--deploy", "false"], "learn").deploy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "`recordings` must be a folder with one folder per class, or a table of labels; received: none"),
+        (["/no/such"], "/no/such: no such folder or table of labels"),
+        (["FOLDER", "--audio-dir", "x"], "`recordings` must be a table where --audio-dir is given; received: "),
+        (["TABLE", "--labels", "x"], "`recordings` must be a folder where --labels is given; received: "),
+        (["FOLDER", "FOLDER"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_recordings_of_learn_are_named(tmp_path, arguments, message):
+    (tmp_path / "list.csv").touch()
+    names = {"FOLDER": str(tmp_path), "TABLE": str(tmp_path / "list.csv")}
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        parse_arguments([names.get(each, each) for each in arguments], "learn")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"keep_base": True}, "`segments` must be seconds with `keep_base`; received: 'best'"),
+        ({"keep_base": True, "segments": "seconds", "fine_tune": True}, "`fine_tune` must be False with `keep_base`"),
         ({"audio_dir": ""}, "`audio_dir` must be a folder of recordings; received: ''"),
         ({"folds": 2}, "`folds` must be 0 or at least 3; received: 2"),
         ({"seeds": ()}, r"`seeds` must be at least one number, none negative; received: \(\)"),

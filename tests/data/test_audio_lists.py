@@ -239,3 +239,52 @@ def test_missing_and_faulty_folders_and_lists_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`name_or_mid` must be one of 1 classes.* 'dog'"):
         read_audio_list(tmp_path, classes=LabelSet.from_names(["cat"]))
     assert [path.as_posix() for path in find_audio_files(tmp_path)] == ["dog/a.wav"]
+
+
+def test_folders_with_a_minus_or_an_exclamation_mark_are_negative_labels(tmp_path):
+    touch(tmp_path, "dog/a.wav", "cat/b.wav", "-dog/c.wav", "!cat/d.wav")
+    clips = read_audio_list(tmp_path, allow_negatives=True)
+    assert clips.labels.names == ("cat", "dog")
+    assert [(r.name, r.labels, r.negatives) for r in clips.recordings] == [
+        ("!cat/d.wav", (), (0,)),
+        ("-dog/c.wav", (), (1,)),
+        ("cat/b.wav", (0,), ()),
+        ("dog/a.wav", (1,), ()),
+    ]
+    assert clips.negatives.tolist() == [[True, False], [False, True], [False, False], [False, False]]
+    assert read_audio_list(tmp_path).labels.names == ("!cat", "-dog", "cat", "dog")
+
+
+def test_negative_labels_of_a_list_are_in_a_column_or_have_a_minus(tmp_path):
+    touch(tmp_path, "1.wav", "2.wav", "3.wav", "4.wav")
+    path = write_text(tmp_path, "path,labels,Not\n1.wav,dog;-cat,\n2.wav,cat,dog\n3.wav,,dog;cat\n4.wav,!dog,\n")
+    clips = read_audio_list(tmp_path, path, allow_negatives=True)
+    assert [(r.labels, r.negatives) for r in clips.recordings] == [((1,), (0,)), ((0,), (1,)), ((), (1, 0)), ((), (1,))]
+    assert [r.negatives for r in read_audio_list(tmp_path, path).recordings] == [()] * 3
+
+
+def test_a_part_of_a_recording_may_have_negative_labels(tmp_path):
+    touch(tmp_path, "1.wav")
+    text = "path,labels,start,end\n1.wav,dog,0,1\n1.wav,-dog,3,4\n1.wav,-dog,0.5,2\n1.wav,-cat,0,1\n1.wav,cat,6,7\n"
+    clips = read_audio_list(tmp_path, write_text(tmp_path, text), allow_negatives=True)
+    assert [(r.start_seconds, r.labels, r.negatives) for r in clips.recordings] == [
+        (0.0, (1,), (0,)),
+        (0.5, (1,), (0,)),  # It overlaps a part with a dog.
+        (3.0, (), (1,)),
+        (6.0, (0,), ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1.wav,dog;-dog,", r"1\.wav: line 3: must not be labeled 'dog' and not 'dog'"),
+        ("1.wav,,pig", r"list\.csv: line 3: negative: .*received: 'pig'"),
+        ("1.wav,,", r"list\.csv: line 3: column labels is empty"),
+    ],
+)
+def test_a_wrong_negative_label_is_named(tmp_path, line, message):
+    touch(tmp_path, "1.wav")
+    path = write_text(tmp_path, f"path,labels,not\n1.wav,dog,\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_audio_list(tmp_path, path, allow_negatives=True)

@@ -1,0 +1,38 @@
+"""What a run is trained on: its clips, with the answers of a review, and their embeddings."""
+
+import numpy as np
+
+from kerastag.audio.channels import parse_channel
+from kerastag.custom.answers import apply_answers, read_answers
+from kerastag.custom.clips import Clips, load_clips
+from kerastag.custom.config import CustomConfig
+from kerastag.custom.embeddings import Embeddings, PretrainedBackbone, embed_clips
+from kerastag.fetch import get_cache_folder
+from kerastag.training.run_folder import RunFolder
+
+__all__ = ["embed_run_clips", "load_run_clips"]
+
+
+def load_run_clips(config: CustomConfig, sample_rate: int) -> Clips:
+    """List the clips of a run, with the answers of the review of another run if there are any.
+
+    Raises:
+        FileNotFoundError: There is no such folder, list or review.
+        ValueError: The list, the folds, the background or the answers are invalid.
+    """
+    clips = load_clips(config, sample_rate)
+    if config.reviews is None:
+        return clips
+    return apply_answers(clips, read_answers(RunFolder.open(config.reviews).reviews_path))
+
+
+def embed_run_clips(config: CustomConfig, backbone: PretrainedBackbone, clips: Clips) -> tuple[Clips, Embeddings]:
+    """Compute or read the embeddings of the clips of a run; return those clips that can be read, and theirs.
+
+    Raises:
+        ValueError: No clip of a class can be read.
+    """
+    cache_folder = get_cache_folder() / "embeddings"
+    embeddings = embed_clips(backbone, clips, config.max_seconds, cache_folder, parse_channel(config.channel))
+    readable = np.flatnonzero(embeddings.is_readable)
+    return clips.select(readable), embeddings.select(readable)
