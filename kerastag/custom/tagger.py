@@ -11,47 +11,10 @@ from kerastag._keras import flatten_layers
 from kerastag.custom.clips import Clips, read_windows
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.embeddings import KINDS, Embeddings, Kind, PretrainedBackbone, make_bag
-from kerastag.data.batches import BalancedSampler, Batches, EmbeddingBatches, WaveformBatches
-from kerastag.layers.masked_batch_normalization import MaskedBatchNormalization
-from kerastag.models.embedding_models import feature_attention
-from kerastag.training.config import TrainingConfig
-from kerastag.training.evaluation import predict
-from kerastag.training.optimization import compile_model
-from kerastag.training.outputs import select_training_outputs
-from kerastag.training.state import build_optimizer
-from kerastag.training.trainer import make_dataset
+from kerastag.custom.head import AttentionHead, Bags, compile_training_model, encode_targets, fit_model
+from kerastag.data.batches import BalancedSampler, WaveformBatches
 
-__all__ = ["AttentionHead", "Bags", "TaggerTrainer", "Waveforms", "predict_windows"]
-
-_BATCH_NORM_MOMENTUM = 0.9  # Moving averages over a hundred steps would not converge within a few hundred.
-
-
-@dataclass(frozen=True, eq=False)
-class Bags:
-    """Bags of embeddings in memory, which batches are drawn from like from packs.
-
-    Attributes:
-        x: Embeddings, float32 `(clips, segments, features)`, with zeros after the last segment of a clip.
-        lengths: Number of segments of every clip, int `(clips,)`.
-        targets: Labels, bool `(clips, classes)`.
-    """
-
-    x: np.ndarray
-    lengths: np.ndarray
-    targets: np.ndarray
-
-    @classmethod
-    def pad(cls, bags: Sequence[np.ndarray], targets: np.ndarray) -> "Bags":
-        """Pad bags `(segments, features)` of different lengths."""
-        lengths = np.array([len(bag) for bag in bags])
-        x = np.zeros((len(bags), lengths.max(), bags[0].shape[1]), np.float32)
-        for row, bag in zip(x, bags, strict=True):
-            row[: len(bag)] = bag
-        return cls(x, lengths, targets)
-
-    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return embeddings, numbers of segments and labels of clips."""
-        return self.x[indices], self.lengths[indices], self.targets[indices]
+__all__ = ["AttentionHead", "Bags", "TaggerTrainer", "Waveforms", "build_tagger", "predict_windows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +23,7 @@ class Waveforms:
 
     Attributes:
         waveforms: One array of samples per clip, float32.
-        targets: Labels, bool `(clips, classes)`.
+        targets: Targets, float32 `(clips, classes)`, with NaN where a label is not known.
     """
 
     waveforms: Sequence[np.ndarray]
@@ -80,57 +43,6 @@ class Waveforms:
         return crops
 
 
-class AttentionHead:
-    """Feature-level attention over embeddings, which can be trained many times.
-
-    `h_j = sum over segments of q(x)_j u(x)_j` and a classifier of `h`. The head is compiled once, since compiling takes
-    longer than training.
-
-    Attributes:
-        model: Model that takes bags `(batch, segments, features)` and predicts `clipwise` and `framewise`.
-
-    Reference: Kong et al., 2019, equations 20 to 24.
-    """
-
-    def __init__(self, config: CustomConfig, num_classes: int, num_features: int) -> None:
-        self.config = config
-        self.model = feature_attention(
-            num_classes=num_classes,
-            num_features=num_features,
-            units=config.units,
-            depth=config.depth,
-            dropout=config.dropout,
-        )
-        self._trained_model = _compile(self.model, config.steps, config.learning_rate, _BATCH_NORM_MOMENTUM)
-
-    def train(self, bags: Bags, rows: np.ndarray, seed: int) -> None:
-        """Initialize the head and train it on clips; a loss that is not finite is a FloatingPointError."""
-        self._initialize(seed, bags.x[rows])
-        sampler = BalancedSampler(bags.targets[rows], self.config.batch_size, balance=0.0, seed=seed)
-        batches = EmbeddingBatches(bags, sampler, rows, mixup=self.config.mixup)
-        _fit(self._trained_model, batches, self.config.steps, "learning_rate")
-
-    def predict(self, bags: Bags, rows: np.ndarray) -> np.ndarray:
-        """Predict the probabilities of clips, float32 `(rows, classes)`."""
-        return predict(self._trained_model, bags, rows)
-
-    def _initialize(self, seed: int, x: np.ndarray) -> None:
-        """Set all variables to those of a new model and a new optimizer.
-
-        The first normalization starts with the statistics of the embeddings, which a few steps would not reach.
-        """
-        keras.utils.set_random_seed(seed)
-        new_model = keras.models.clone_model(self.model)
-        for variable, new_variable in zip(self.model.variables, new_model.variables, strict=True):
-            variable.assign(new_variable)
-        for variable in self._trained_model.optimizer.variables:  # the learning rate is a schedule, not a variable
-            variable.assign(keras.ops.zeros_like(variable))
-        segments = x[x.any(axis=2)]
-        normalization = next(layer for layer in self.model.layers if isinstance(layer, MaskedBatchNormalization))
-        normalization.moving_mean.assign(segments.mean(axis=0))
-        normalization.moving_variance.assign(segments.var(axis=0))
-
-
 class TaggerTrainer:
     """Trains taggers on some of the clips of a run, which can all be read, and predicts other clips.
 
@@ -141,7 +53,7 @@ class TaggerTrainer:
         self, config: CustomConfig, backbone: PretrainedBackbone, clips: Clips, embeddings: Embeddings
     ) -> None:
         self.config, self.backbone, self.clips = config, backbone, clips
-        self.bags = {kind: Bags.pad(embeddings.bags[kind], clips.targets) for kind in KINDS}
+        self.bags = {kind: Bags.pad(embeddings.bags[kind], clips.targets, clips.is_known) for kind in KINDS}
         self._num_windows = embeddings.num_windows
         self._heads: dict[Kind, AttentionHead] = {}
         self._waveforms: dict[int, np.ndarray] = {}
@@ -157,11 +69,12 @@ class TaggerTrainer:
     def train(self, kind: Kind, rows: np.ndarray, seed: int) -> tuple[keras.Model, AttentionHead]:
         """Train a tagger on clips; return it and its head, which shares its layers, as the backbone does."""
         head = self.train_head(kind, rows, seed)
-        tagger = _build_tagger(self.backbone.embedders[kind], head.model)
+        tagger = build_tagger(self.backbone.embedders[kind], head.model)
         if self.config.fine_tune:
             self._fine_tune(tagger, rows, seed)
             if (self._num_windows[rows] > 1).any():  # One window does not show the head what else is in a recording.
-                bags = Bags.pad([self._embed(kind, row) for row in rows], self.clips.targets[rows])
+                bags = [self._embed(kind, row) for row in rows]
+                bags = Bags.pad(bags, self.clips.targets[rows], self.clips.is_known[rows])
                 head.train(bags, np.arange(len(rows)), seed)
         return tagger, head
 
@@ -182,21 +95,22 @@ class TaggerTrainer:
         return probabilities
 
     def _fine_tune(self, tagger: keras.Model, rows: np.ndarray, seed: int) -> None:
-        """Train all weights of a tagger on random crops of clips, which are as long as the median clip.
+        """Train all weights of a tagger on random crops of clips, as long as the median clip, at random levels.
 
         Of a clip of several windows, the one in which the tagger predicts its classes best is used: a random crop of a
         long recording would rarely contain them. The batch normalizations of the backbone stay as they are: a few
         hundred clips would spoil their statistics.
         """
         windows = [self._select_window(tagger, row) for row in rows]
-        waveforms = Waveforms(windows, self.clips.targets[rows])
+        waveforms = Waveforms(windows, encode_targets(self.clips.targets[rows], self.clips.is_known[rows]))
         for layer in flatten_layers(tagger):
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
         steps = self.config.fine_tune_steps
-        model = _compile(tagger, steps, self.config.fine_tune_learning_rate)
-        sampler = BalancedSampler(waveforms.targets, self.config.fine_tune_batch_size, balance=0.0, seed=seed)
-        batches = WaveformBatches(waveforms, sampler, samples=int(np.median(waveforms.lengths)))
-        _fit(model, batches, steps, "fine_tune_learning_rate")
+        model = compile_training_model(tagger, steps, self.config.fine_tune_learning_rate)
+        sampler = BalancedSampler(self.clips.targets[rows], self.config.fine_tune_batch_size, balance=0.0, seed=seed)
+        samples, gain_db = int(np.median(waveforms.lengths)), self.config.gain_db
+        batches = WaveformBatches(waveforms, sampler, samples=samples, gain_db=gain_db)
+        fit_model(model, batches, steps, "fine_tune_learning_rate")
 
     def _predict_clip(self, tagger: keras.Model, kind: Kind, row: int) -> np.ndarray:
         if self._num_windows[row] == 1:
@@ -233,7 +147,7 @@ def predict_windows(tagger: keras.Model, windows: Iterable[np.ndarray]) -> np.nd
     return np.max(predictions, axis=0).astype(np.float32)
 
 
-def _build_tagger(embedder: keras.Model, head: keras.Model) -> keras.Model:
+def build_tagger(embedder: keras.Model, head: keras.Model) -> keras.Model:
     """Build a model of waveforms that predicts `clipwise`, `framewise` and `embedding`, the mean of the embeddings."""
     waveform = keras.Input((None,), name="waveform")
     embeddings = embedder(waveform)
@@ -242,25 +156,3 @@ def _build_tagger(embedder: keras.Model, head: keras.Model) -> keras.Model:
         name: keras.layers.Activation("linear", dtype="float32", name=name)(output) for name, output in outputs.items()
     }
     return keras.Model(waveform, named_outputs, name="custom")
-
-
-def _compile(
-    model: keras.Model, steps: int, learning_rate: float, batch_norm_momentum: float | None = None
-) -> keras.Model:
-    """Return the part of a model that is trained, compiled."""
-    trained_model = select_training_outputs(model)
-    config = TrainingConfig(
-        steps=steps, learning_rate=learning_rate, schedule="cosine", batch_norm_momentum=batch_norm_momentum
-    )
-    build_optimizer(compile_model(trained_model, config))
-    return trained_model
-
-
-def _fit(model: keras.Model, batches: Batches, steps: int, rate_name: str) -> None:
-    """Train a compiled model; `rate_name` names the field of its learning rate in the error of a loss that diverges."""
-    dataset = make_dataset(batches, 0, steps)
-    history = model.fit(
-        dataset, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[keras.callbacks.TerminateOnNaN()]
-    )
-    if not np.isfinite(history.history["loss"][-1]):
-        raise FloatingPointError(f"the loss is not finite: decrease `{rate_name}`")

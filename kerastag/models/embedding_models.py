@@ -186,12 +186,17 @@ def feature_attention(
     dropout: float = 0.5,
     normalize_input: bool = True,
     phi: str = "sigmoid",
+    with_pooling: bool = False,
 ) -> keras.Model:
     """Build feature-level attention (fig. 3c): `F(B) = f(h)`, `h_j = sum over x in B of q(x)_j u(x)_j`, eq. 20 to 24.
 
     `u` is linear without a bias, which the batch normalization in `f` would cancel. `q` is the normalized `phi` of a
     dense layer, where `phi` is `"relu"`, `"exp"`, `"sigmoid"`, `"softmax"` (eq. 25 to 28) or `"nin"`, a network in
     network of two layers (eq. 29).
+
+    With `with_pooling`, which is not in the paper, the last layer of `f` takes more features than those of `h`: the
+    average and the maximum over the segments of the normalized embeddings. Both are normalized again, each feature over
+    the clips, and then all features of a clip (layer normalization), which limits the logits of unusual clips.
     """
     check_choice("phi", phi, PHI_NAMES)
     embedding, x = _build_input(num_features, normalize_input)
@@ -200,8 +205,21 @@ def feature_attention(
     if phi == "nin":
         scores = layers.Dense(units)(layers.Dense(units, activation="relu")(scores))
     pooled = AttentionPooling("sigmoid" if phi == "nin" else phi)([features, scores])
-    network = [*_build_activation(dropout), _build_classifier(num_classes)]
-    return _build_model("feature_attention", embedding, _apply(network, pooled), _apply(network, features))
+    network = _build_activation(dropout)
+    of_clip, of_segments = _apply(network, pooled), _apply(network, features)
+    if with_pooling:
+        features_of_clip, features_of_segments = [of_clip], [of_segments]
+        for name, pooling in (("average", AveragePooling), ("maximum", MaxPooling)):
+            network = [
+                MaskedBatchNormalization(name=f"{name}_normalization"),
+                layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, name=f"{name}_features"),
+            ]
+            features_of_clip.append(_apply(network, pooling(name=name)(x)))
+            features_of_segments.append(_apply(network, x))
+        of_clip = layers.Concatenate(name="clip_features")(features_of_clip)
+        of_segments = layers.Concatenate(name="segment_features")(features_of_segments)
+    classifier = _build_classifier(num_classes)
+    return _build_model("feature_attention", embedding, classifier(of_clip), classifier(of_segments))
 
 
 def _build_input(num_features: int, normalize_input: bool) -> tuple[Any, Any]:

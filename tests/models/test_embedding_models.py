@@ -38,6 +38,7 @@ BUILDERS = {
     "feature_average": lambda **s: systems.feature_pooling(pooling="average", **s),
     "feature_max": lambda **s: systems.feature_pooling(pooling="max", **s),
     **{f"feature_{phi}": partial(systems.feature_attention, phi=phi) for phi in systems.PHI_NAMES},
+    "feature_and_pooling": partial(systems.feature_attention, with_pooling=True),
 }
 every = pytest.mark.parametrize("name", BUILDERS)
 
@@ -65,7 +66,9 @@ class Reader:
     """Layers of a model in float64, in the order of their creation, which is the number in their names."""
 
     def __init__(self, model):
+        # The pooled embeddings have layers with other names, which come last.
         created = sorted(model.layers, key=lambda layer: int((re.findall(r"_(\d+)$", layer.name) or [0])[0]))
+        created.sort(key=lambda layer: layer.name.startswith(("average_", "maximum_")))
         self._dense = [layer for layer in created if isinstance(layer, keras.layers.Dense)]
         self._norms = [layer for layer in created if type(layer).__name__ == "MaskedBatchNormalization"]
 
@@ -175,6 +178,20 @@ def network_in_network(r, hidden, features):
     return attend(features, outer(np.maximum(inner(scores), 0)))  # equation 29
 
 
+def attention_and_pooling(r, x):
+    x = r.norm(x)
+    hidden = r.hidden(x)[-1]
+    features = r.dense(hidden, UNITS)
+    attended = np.vstack([attend(features, r.dense(hidden, UNITS)), features])
+    parts = [np.maximum(r.norm(attended), 0)]
+    for pool in (np.mean, np.max):
+        z = r.norm(np.vstack([pool(x, axis=0), x]))
+        centered = z - z.mean(axis=1, keepdims=True)
+        parts.append(centered / np.sqrt((centered**2).mean(axis=1, keepdims=True) + 1e-6))
+    outputs = sigmoid(r.dense(np.hstack(parts), CLASSES))
+    return outputs[0], outputs[1:]
+
+
 IN_NUMPY = {
     "instance_average": instance_average,
     "instance_max": instance_max,
@@ -193,6 +210,7 @@ IN_NUMPY = {
     "feature_sigmoid": feature_level(make_attention(sigmoid)),
     "feature_softmax": feature_level(make_attention(lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))),
     "feature_nin": feature_level(network_in_network),
+    "feature_and_pooling": attention_and_pooling,
 }
 
 
@@ -301,6 +319,8 @@ def count_weights(name, features, classes, units, depth):
             own[name] += last * units + units
         if name == "feature_nin":
             own[name] += 2 * square
+        if name == "feature_and_pooling":
+            own[name] += 2 * (norm * first + first * classes)
     return norm * first + blocks + own.get(name, head)
 
 

@@ -1,0 +1,171 @@
+"""Accuracy of heads of custom taggers, with all clips and with few, and how often they claim sounds of no class.
+
+    python benchmarks/custom_heads.py compare RECORDINGS [--inner] [--kinds seconds frames] [--sizes 0 5 10 20]
+    python benchmarks/custom_heads.py unknown RECORDINGS [--others FOLDER ...]
+
+RECORDINGS has one folder per class, and folds that the file names tell, as ESC-10 has. `compare` prints the mean
+accuracy over the folds and seeds of each variant in `VARIANTS`, and of logistic regression on the embeddings of whole
+clips. A size is the number of clips of each class to train on, 0 for all. With `--inner`, each fold is left out and the
+next one predicted, which is how the defaults were chosen; the folds themselves are for the report.
+
+`unknown` trains taggers of half of the classes. It counts the clips of the other half, and of other folders, for which
+at least one class reaches its own threshold, and the clips of its own classes that are recalled.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kerastag._command import prepare_tensorflow
+from kerastag.custom import CustomConfig
+from kerastag.fetch import get_cache_folder
+from kerastag.markdown import format_table
+from kerastag.rng import Purpose, generator
+
+VARIANTS = {
+    "attention": {"linear_share": 0.0},
+    "logistic regression": {"linear_share": 1.0, "steps": 1},
+    "both": {},
+    "both, more of attention": {"linear_share": 0.3},
+    "both, more of the linear model": {"linear_share": 0.7},
+    "both, linear model regularized less": {"linear_regularization": 10.0},
+    "both, linear model regularized more": {"linear_regularization": 100.0},
+    "both, noise 0.3": {"noise": 0.3},
+    "both, mixup 0.3": {"mixup": 0.3},
+}
+"""What differs from the defaults of `CustomConfig`."""
+
+SPLITS = ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (0, 2, 4, 6, 8), (1, 3, 5, 7, 9))
+"""Classes of the taggers that `unknown` trains, by number."""
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=("compare", "unknown"))
+    parser.add_argument("recordings", type=Path, help="Folder with one folder per class.")
+    parser.add_argument("--model", default="mn04_as", help="Backbone.")
+    parser.add_argument("--kinds", nargs="+", default=["seconds", "frames"], help="What a bag consists of.")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[0, 20, 10, 5], help="Clips of each class; 0: all.")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="Names of variants.")
+    parser.add_argument("--inner", action="store_true", help="Predict the next fold instead of the fold.")
+    parser.add_argument("--others", nargs="*", default=[], type=Path, help="Folders of recordings of other sounds.")
+    args = parser.parse_args()
+    prepare_tensorflow()
+    config = CustomConfig(audio_dir=str(args.recordings), model=args.model)
+    print(_count_claims(config, args) if args.task == "unknown" else _compare(config, args))
+    return 0
+
+
+def _load(config: CustomConfig):
+    """Return the backbone, the clips and their embeddings."""
+    from kerastag.card import Card
+    from kerastag.custom.clips import load_clips
+    from kerastag.custom.embeddings import embed_clips, load_backbone
+    from kerastag.tagger.presets import fetch_model
+
+    path = fetch_model(config.model)
+    backbone = load_backbone(path)
+    clips = load_clips(config, Card.read(path).sample_rate)
+    return backbone, clips, embed_clips(backbone, clips, config.max_seconds, get_cache_folder() / "embeddings")
+
+
+def _compare(config: CustomConfig, args: argparse.Namespace) -> str:
+    from kerastag.custom.tagger import TaggerTrainer
+
+    backbone, clips, embeddings = _load(config)
+    titles = [str(size) if size else "all" for size in args.sizes]
+    lines = [("logistic regression of whole clips", "clip", *_list_logistic_scores(clips, embeddings.clip, args))]
+    for kind, name in itertools.product(args.kinds, args.variants):
+        trainer = TaggerTrainer(replace(config, **VARIANTS[name]), backbone, clips, embeddings)
+        scores = []
+        for size in args.sizes:
+            accuracies = []
+            for train_rows, test_rows, seed in _split(clips, size, args):
+                predictions = trainer.train_head(kind, train_rows, seed).predict(trainer.bags[kind], test_rows)
+                accuracies.append(clips.targets[test_rows, predictions.argmax(axis=1)].mean())
+            scores.append(f"{np.mean(accuracies):.4f}")
+        lines.append((name, kind, *scores))
+        print(*lines[-1], file=sys.stderr)
+    return format_table(("head", "segments", *(f"{title} clips per class" for title in titles)), lines)
+
+
+def _split(clips, size: int, args: argparse.Namespace) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Yield the rows to train on, the rows to predict, and the seed, for each fold and seed."""
+    folds = np.unique(clips.folds[clips.recordings])
+    for (fold, next_fold), seed in itertools.product(zip(folds, np.roll(folds, -1), strict=True), args.seeds):
+        left_out = (fold, next_fold) if args.inner else (fold,)
+        rows = np.flatnonzero(~np.isin(clips.folds, left_out))
+        if size:
+            draws = clips.folds[rows] < 0  # background, which is always trained on
+            random = generator(seed, Purpose.HOLD_OUT, int(fold), size)
+            for k in range(clips.targets.shape[1]):
+                own = np.flatnonzero(clips.targets[rows, k] & (clips.folds[rows] >= 0))
+                draws[random.permutation(own)[:size]] = True
+            rows = rows[draws]
+        yield rows, np.flatnonzero(clips.folds == (next_fold if args.inner else fold)), seed
+
+
+def _list_logistic_scores(clips, embeddings: np.ndarray, args: argparse.Namespace) -> list[str]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    labels, scores = clips.targets.argmax(axis=1), []
+    for size in args.sizes:
+        accuracies = []
+        for train_rows, test_rows, _ in _split(clips, size, args):
+            rows = train_rows[clips.folds[train_rows] >= 0]
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            accuracies.append(model.fit(embeddings[rows], labels[rows]).score(embeddings[test_rows], labels[test_rows]))
+        scores.append(f"{np.mean(accuracies):.4f}")
+    return scores
+
+
+def _count_claims(config: CustomConfig, args: argparse.Namespace) -> str:
+    from kerastag.custom.calibration import fit_calibration
+    from kerastag.custom.clips import BACKGROUND
+    from kerastag.custom.cross_validation import cross_validate
+    from kerastag.custom.report import select_thresholds
+    from kerastag.custom.tagger import Bags, TaggerTrainer
+
+    backbone, clips, embeddings = _load(config)
+    others = [_load(CustomConfig(audio_dir=str(folder), model=args.model, folds=0))[1:] for folder in args.others]
+    lines = []
+    for kind, numbers in itertools.product(args.kinds, SPLITS):
+        names = [clips.class_names[k] for k in numbers]
+        columns = [*numbers, clips.class_names.index(BACKGROUND)]
+        is_own = clips.targets[:, columns].any(axis=1)
+        own = clips.select(np.flatnonzero(is_own))
+        own = replace(own, class_names=(*names, BACKGROUND), targets=own.targets[:, columns])
+        own = replace(own, is_known=own.is_known[:, columns])
+        trainer = TaggerTrainer(
+            replace(config, segments=kind), backbone, own, embeddings.select(np.flatnonzero(is_own))
+        )
+        _, _, (probabilities,) = cross_validate(trainer)
+        y_true = own.targets[own.recordings]
+        calibration = fit_calibration(y_true, probabilities)
+        thresholds = np.array(select_thresholds(y_true, calibration.apply(probabilities)))[:-1]
+        hits = (calibration.apply(probabilities)[:, :-1] >= thresholds) & y_true[:, :-1]
+        head = trainer.train_head(kind, np.arange(len(own)), config.seeds[0])
+        shares = []
+        unknown = [(clips, embeddings, np.flatnonzero(~is_own))]
+        unknown += [(each, their, each.recordings) for each, their in others]
+        for each, their, rows in unknown:
+            bags = Bags.pad([their.bags[kind][row] for row in rows], each.targets[rows, :1])
+            claims = calibration.apply(head.predict(bags, np.arange(len(rows))))[:, :-1] >= thresholds
+            shares.append(f"{claims.any(axis=1).sum()} of {len(rows)}")
+        lines.append((", ".join(names), kind, f"{hits.sum() / y_true[:, :-1].sum():.4f}", *shares))
+        print(*lines[-1], file=sys.stderr)
+    header = ("classes", "segments", "recall", "clips of other classes", *(folder.name for folder in args.others))
+    return format_table(header, lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
