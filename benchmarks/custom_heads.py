@@ -29,12 +29,12 @@ from kerastag.rng import Purpose, generator
 
 VARIANTS = {
     "attention": {"linear_share": 0.0},
-    "logistic regression": {"linear_share": 1.0, "steps": 1},
+    "linear model": {"linear_share": 1.0},
     "both": {},
     "both, more of attention": {"linear_share": 0.3},
     "both, more of the linear model": {"linear_share": 0.7},
-    "both, linear model regularized less": {"linear_regularization": 10.0},
-    "both, linear model regularized more": {"linear_regularization": 100.0},
+    "both, linear model regularized less": {"linear_regularization": 0.3},
+    "both, linear model regularized more": {"linear_regularization": 3.0},
     "both, noise 0.3": {"noise": 0.3},
     "both, mixup 0.3": {"mixup": 0.3},
 }

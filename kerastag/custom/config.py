@@ -53,8 +53,8 @@ class CustomConfig:
         fine_tune_steps: Number of mini-batches of fine-tuning, at least 1.
         fine_tune_batch_size: Clips in a mini-batch of fine-tuning, at least 1.
         fine_tune_learning_rate: Highest learning rate of fine-tuning, above 0.
-        linear_share: Share of logistic regression in the logits of the head, in [0, 1]; the rest is attention.
-        linear_regularization: Strength of the regularization of the logistic regression, above 0.
+        linear_share: Share of a linear model in the logits of the head, in [0, 1]; the rest is attention.
+        linear_regularization: Strength of the regularization of the linear model, above 0.
         noise: Standard deviation of the noise that embeddings are multiplied by in training, at least 0.
         deploy: Whether to export the tagger for a device, to compare the exported files with what was trained, to
             measure false alarms on simulated streams, and to write a report. The default of `kerastag learn`.
@@ -67,6 +67,8 @@ class CustomConfig:
         other_sounds: Folder of recordings of other sounds, in which false alarms are counted too.
         false_alarms_per_day: Largest expected number of false alarms per day of each class, for which the thresholds of
             the exported tagger are chosen, at least 0; 0 keeps the thresholds with the best F1.
+        gain_db: Largest attenuation of a clip in fine-tuning, drawn at random for each clip of a mini-batch, dB, at
+            least 0; 0 for none. A device in a quiet room records sounds 30 to 50 dB below those of a data set.
 
     Raises:
         ValueError: A value is out of range.
@@ -99,7 +101,7 @@ class CustomConfig:
     fine_tune_batch_size: int = 16
     fine_tune_learning_rate: float = 1e-4
     linear_share: float = 0.5
-    linear_regularization: float = 30.0
+    linear_regularization: float = 1.0
     noise: float = 0.0
     deploy: bool = False
     keep_base: bool = False
@@ -108,6 +110,7 @@ class CustomConfig:
     ambient: str | None = None
     other_sounds: str | None = None
     false_alarms_per_day: float = 1.0
+    gain_db: float = 50.0
 
     def __post_init__(self) -> None:
         if self.background == "made_up":  # the name before version 0.1
@@ -121,6 +124,7 @@ class CustomConfig:
             check_value(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "above 0 and finite")
         for name in ("depth", "mixup", "noise"):
             check_value(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        check_value("gain_db", self.gain_db, 0 <= self.gain_db < math.inf, "at least 0 and finite")
         rate = self.false_alarms_per_day
         check_value("false_alarms_per_day", rate, 0 <= rate < math.inf, "at least 0 and finite")
         check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")

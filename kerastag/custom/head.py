@@ -22,6 +22,7 @@ from kerastag.training.trainer import make_dataset
 
 __all__ = ["AttentionHead", "Bags", "compile_training_model", "encode_targets", "fit_model"]
 
+_LOGIT = 4.0
 _POOLINGS = ("average", "maximum")
 _BATCH_NORM_MOMENTUM = 0.9  # Moving averages over a hundred steps would not converge within a few hundred.
 
@@ -77,7 +78,7 @@ class AttentionHead:
 
     `logits = (1 - s) W1 h + s W2 (mean(x), max(x)) + b`, where `h` are the features of feature-level attention, `mean`
     and `max` are over the segments and normalized, and `s` is `linear_share`. Attention is trained by gradient descent,
-    with a last layer of its own; then logistic regression gives `W2`. Both are rows of one last layer, so that the head
+    with a last layer of its own; then ridge regression gives `W2`. Both are rows of one last layer, so that the head
     is exported and streamed like any other. The head is compiled once, since compiling takes longer than training.
 
     Attributes:
@@ -171,29 +172,35 @@ class NoisyBatches:
 def fit_linear_model(
     x: np.ndarray, targets: np.ndarray, is_known: np.ndarray, regularization: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit logistic regression for each class.
+    """Fit ridge regression to logits of 4 for clips that have a class and of -4 for the others.
+
+    Logistic regression would fit the clips at hand as well, but would claim more sounds that none of them is like.
 
     Args:
         x: Features of clips, float `(clips, features)`.
         targets: Labels, bool `(clips, classes)`.
         is_known: Whether each label is known, bool `(clips, classes)`; the others are left out.
-        regularization: Weight of half the squared norm of the coefficients of a class beside the sum of the losses of
-            the clips, above 0.
+        regularization: Weight of the squared coefficients relative to the mean squared norm of the features, above 0.
 
     Returns:
-        Kernel `(features, classes)` and bias `(classes,)`, float32. A class whose clips are all positive or all
-        negative has a kernel of zeros, and a bias of 5 or -5.
-    """
-    from sklearn.linear_model import LogisticRegression
+        Kernel `(features, classes)` and bias `(classes,)`, float32.
 
-    kernel = np.zeros((x.shape[1], targets.shape[1]), np.float32)
-    bias = np.where(targets.any(axis=0), 5.0, -5.0).astype(np.float32)
-    for k in range(targets.shape[1]):
-        rows = is_known[:, k]
-        if len(np.unique(targets[rows, k])) == 2:
-            model = LogisticRegression(C=1 / regularization, max_iter=500).fit(x[rows], targets[rows, k])
-            kernel[:, k], bias[k] = model.coef_[0], model.intercept_[0]
-    return kernel, bias
+    >>> x = np.array([[1.0], [-1.0]])
+    >>> fit_linear_model(x, np.array([[True], [False]]), np.ones((2, 1), bool), 1.0)
+    (array([[2.6666667]], dtype=float32), array([0.], dtype=float32))
+    """
+    kernel, bias = (np.zeros((size, targets.shape[1]), np.float32) for size in (x.shape[1], 1))
+    logits = np.where(targets, _LOGIT, -_LOGIT)
+    masks, groups = np.unique(is_known, axis=1, return_inverse=True)
+    for number, mask in enumerate(masks.T):
+        classes = np.flatnonzero(groups.ravel() == number)
+        features, y = x[mask].astype(np.float64), logits[np.ix_(mask, classes)]
+        center, mean = features.mean(axis=0), y.mean(axis=0)
+        features -= center
+        penalty = (regularization * (features**2).sum(axis=1).mean() + 1e-6) * np.eye(x.shape[1])
+        solution = np.linalg.solve(features.T @ features + penalty, features.T @ (y - mean))
+        kernel[:, classes], bias[:, classes] = solution, mean - center @ solution
+    return kernel, bias[0]
 
 
 def compile_training_model(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge
 
 from checks import compute_outputs
 from kerastag.custom import CustomConfig
@@ -96,7 +96,7 @@ def test_the_logits_of_the_head_are_the_mean_of_attention_and_a_linear_model(hea
 
 
 def predict_linearly(head, bags):
-    """Fit scikit-learn's logistic regression to the average and the maximum of the segments, and return its logits."""
+    """Fit scikit-learn's ridge regression to the average and the maximum of the segments, and return its logits."""
     normalization = next(layer for layer in head.model.layers if isinstance(layer, MaskedBatchNormalization))
     normalized = [np.asarray(normalization(bag[:length])) for bag, length in zip(bags.x, bags.lengths, strict=True)]
     features = []
@@ -106,8 +106,8 @@ def predict_linearly(head, bags):
         z = (pooled - pooled.mean(axis=0)) / np.sqrt(variance + 0.1 * variance.mean() + 1e-3)
         features.append((z - z.mean(axis=1, keepdims=True)) / z.std(axis=1, keepdims=True))
     features = np.hstack(features)
-    model = LogisticRegression(C=1 / head.config.linear_regularization).fit(features, bags.targets[:, 0])
-    return model.decision_function(features)
+    penalty = head.config.linear_regularization * ((features - features.mean(axis=0)) ** 2).sum(axis=1).mean()
+    return Ridge(penalty).fit(features, np.where(bags.targets[:, 0], 4, -4)).predict(features)
 
 
 def test_calibration_scales_and_shifts_the_logits_of_clips_and_of_segments(head, bags):
@@ -134,11 +134,24 @@ def test_labels_that_are_not_known_do_not_count(head, bags):
     np.testing.assert_array_equal(*predictions)
 
 
-def test_a_class_that_all_clips_have_or_none_has_no_linear_model():
-    x, targets = np.arange(8.0).reshape(4, 2), np.array([[True, False, True]] * 2 + [[True, False, False]] * 2)
-    kernel, bias = fit_linear_model(x, targets, np.ones_like(targets), 1.0)
-    assert kernel.any(axis=0).tolist() == [False, False, True]
-    assert bias[:2].tolist() == [5.0, -5.0]
+def test_the_linear_model_of_each_class_uses_the_clips_whose_labels_are_known():
+    random = np.random.default_rng(0)
+    x, targets = random.normal(size=(20, 3)), random.random((20, 3)) < 0.5
+    is_known = np.ones_like(targets)
+    is_known[:8, 1] = False
+    kernel, bias = fit_linear_model(x, targets, is_known, 0.5)
+    for k in range(3):
+        rows = is_known[:, k]
+        penalty = 0.5 * ((x[rows] - x[rows].mean(axis=0)) ** 2).sum(axis=1).mean()
+        expected = Ridge(penalty).fit(x[rows], np.where(targets[rows, k], 4, -4))
+        np.testing.assert_allclose(kernel[:, k], expected.coef_, atol=1e-5)
+        np.testing.assert_allclose(bias[k], expected.intercept_, atol=1e-5)
+
+
+def test_a_class_that_all_clips_have_or_none_has_a_linear_model_without_features():
+    kernel, bias = fit_linear_model(np.eye(4), np.array([[True, False]] * 4), np.ones((4, 2), bool), 1.0)
+    assert not kernel.any()
+    assert bias.tolist() == [4.0, -4.0]
 
 
 def test_noise_depends_on_the_seed_and_the_number_of_the_batch_alone(bags):
