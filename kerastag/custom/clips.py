@@ -125,7 +125,7 @@ def load_clips(config: CustomConfig, sample_rate: int) -> Clips:
     )
     folds = assign_folds(labeled, config.folds, pattern=config.fold_pattern, seed=config.seeds[0])
     has_negatives = not labeled.targets.all()
-    background = _load_background(config.background, sample_rate, with_other_sounds=not has_negatives)
+    background = _load_background(config.background, sample_rate)
     names = listed.labels.names
     class_names = (*names, BACKGROUND) if background and BACKGROUND not in names else names
     if not has_negatives and not len(others) and class_names == names:
@@ -207,12 +207,11 @@ def synthesize_other_sounds(sample_rate: int) -> list[np.ndarray]:
     return waveforms
 
 
-def _load_background(background: str, sample_rate: int, with_other_sounds: bool) -> list[Clip]:
+def _load_background(background: str, sample_rate: int) -> list[Clip]:
     if background == "none":
         return []
     if background == "synthetic":
-        others = synthesize_other_sounds(sample_rate) if with_other_sounds else []
-        return [*synthesize_background(sample_rate), *others]
+        return [*synthesize_background(sample_rate), *synthesize_other_sounds(sample_rate)]
     folder = Path(background)
     paths = find_audio_files(folder) if folder.is_dir() else []
     if not paths:

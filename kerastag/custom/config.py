@@ -36,9 +36,9 @@ class CustomConfig:
         seeds: Seeds of the training runs, each at least 0; the tagger that is saved is trained with the first one.
         segments: What a bag consists of: the output frames of the backbone, embeddings of seconds (which `kerastag
             stream --head` needs), or whichever is better on clips that are held out of the training clips.
-        background: Source of an additional class for everything else: synthetic silence and faint noise (`synthetic`),
-            a folder of recordings, or `none`. If every recording has all classes, as with a single one, background is
-            held out in the folds too, and synthetic background contains other sounds.
+        background: Source of an additional class for everything else: synthetic silence, noises, tones, and speech-like
+            and music-like sounds (`synthetic`), a folder of recordings, or `none`. If every recording has all classes,
+            as with a single one, background is held out in the folds too.
         max_seconds: Length of the windows in which a longer recording is read, above 0 s. A recording is one bag,
             however long it is.
         fine_tune: Whether to train the backbone too, after the head.

@@ -4,6 +4,7 @@ import numpy as np
 
 from kerastag.audio.channels import parse_channel
 from kerastag.custom.answers import apply_answers, read_answers
+from kerastag.custom.background import find_similar_background
 from kerastag.custom.clips import Clips, load_clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.embeddings import Embeddings, PretrainedBackbone, embed_clips
@@ -27,12 +28,15 @@ def load_run_clips(config: CustomConfig, sample_rate: int) -> Clips:
 
 
 def embed_run_clips(config: CustomConfig, backbone: PretrainedBackbone, clips: Clips) -> tuple[Clips, Embeddings]:
-    """Compute or read the embeddings of the clips of a run; return those clips that can be read, and theirs.
+    """Compute or read the embeddings of the clips of a run, and select clips.
+
+    Returns:
+        The clips that can be read, without synthetic background that is like a class; and their embeddings.
 
     Raises:
         ValueError: No clip of a class can be read.
     """
     cache_folder = get_cache_folder() / "embeddings"
     embeddings = embed_clips(backbone, clips, config.max_seconds, cache_folder, parse_channel(config.channel))
-    readable = np.flatnonzero(embeddings.is_readable)
-    return clips.select(readable), embeddings.select(readable)
+    selected = np.flatnonzero(embeddings.is_readable & ~find_similar_background(clips, embeddings.clip))
+    return clips.select(selected), embeddings.select(selected)

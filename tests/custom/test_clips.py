@@ -16,8 +16,8 @@ def test_background_is_a_class_of_its_own_that_is_in_no_fold(recordings):
     clips = load_clips(CustomConfig(audio_dir=str(recordings)), 8000)
     assert clips.class_names == ("bursts", "clicks", "hums", "background")
     assert clips.recordings.tolist() == list(range(27))
-    assert clips.targets[27:].tolist() == [[False, False, False, True]] * 10
-    assert clips.folds[27:].tolist() == [-1] * 10
+    assert clips.targets[27:].tolist() == [[False, False, False, True]] * 58
+    assert clips.folds[27:].tolist() == [-1] * 58
     assert [int(clip.path.name[0]) - 1 for clip in clips.audio[:27]] == clips.folds[:27].tolist()
     assert clips.has_single_labels
 
@@ -40,7 +40,7 @@ def test_background_joins_a_class_of_that_name(tmp_path, recordings):
     (tmp_path / "list.csv").write_text("\n".join(["path,labels", *lines]) + "\n", encoding="utf-8")
     clips = load_clips(CustomConfig(audio_dir=str(recordings), labels=str(tmp_path / "list.csv")), 8000)
     assert clips.class_names == ("background", "hums")
-    assert clips.targets[:, 0].sum() == 18 + 10
+    assert clips.targets[:, 0].sum() == 18 + 58
 
 
 def test_selected_clips_keep_their_labels(recordings):
