@@ -6,7 +6,7 @@ from kerastag.custom.clips import BACKGROUND, Clips
 
 __all__ = ["find_similar_background"]
 
-_MIN_DEVIATION = 1e-6
+_SHARE_OF_MEAN = 0.1  # of the mean variance, which is added to that of each feature: few clips estimate it badly
 
 
 def find_similar_background(clips: Clips, embeddings: np.ndarray) -> np.ndarray:
@@ -26,8 +26,9 @@ def find_similar_background(clips: Clips, embeddings: np.ndarray) -> np.ndarray:
     """
     is_synthetic = np.array([isinstance(clip, np.ndarray) for clip in clips.audio])
     recorded = embeddings[~is_synthetic]
-    x = (embeddings - recorded.mean(axis=0)) / (recorded.std(axis=0) + _MIN_DEVIATION)
-    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _MIN_DEVIATION)
+    variance = recorded.var(axis=0)
+    x = (embeddings - recorded.mean(axis=0)) / np.sqrt(variance + _SHARE_OF_MEAN * variance.mean() + 1e-12)
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     is_similar = np.zeros(len(clips), bool)
     for k, name in enumerate(clips.class_names):
         own = np.flatnonzero(clips.targets[:, k] & ~is_synthetic)
