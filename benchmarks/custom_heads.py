@@ -23,7 +23,6 @@ import numpy as np
 
 from kerastag._command import prepare_tensorflow
 from kerastag.custom import CustomConfig
-from kerastag.fetch import get_cache_folder
 from kerastag.markdown import format_table
 from kerastag.rng import Purpose, generator
 
@@ -67,13 +66,13 @@ def _load(config: CustomConfig):
     """Return the backbone, the clips and their embeddings."""
     from kerastag.card import Card
     from kerastag.custom.clips import load_clips
-    from kerastag.custom.embeddings import embed_clips, load_backbone
+    from kerastag.custom.embeddings import load_backbone
+    from kerastag.custom.run_inputs import embed_run_clips
     from kerastag.tagger.presets import fetch_model
 
     path = fetch_model(config.model)
     backbone = load_backbone(path)
-    clips = load_clips(config, Card.read(path).sample_rate)
-    return backbone, clips, embed_clips(backbone, clips, config.max_seconds, get_cache_folder() / "embeddings")
+    return backbone, *embed_run_clips(config, backbone, load_clips(config, Card.read(path).sample_rate))
 
 
 def _compare(config: CustomConfig, args: argparse.Namespace) -> str:
