@@ -3,19 +3,14 @@ import { drawArt } from "./art.js";
 import { get } from "./messages.js";
 import { forgetColors } from "./palette.js";
 
-const systemTheme = matchMedia("(prefers-color-scheme: dark)");
+const { isDark, toggle, watchSystem } = globalThis.kerastagTheme;
 
 /** Show the theme that was chosen, or else that of the system, and let the user change it. */
 export function addThemes() {
   get("theme").addEventListener("click", toggleTheme);
-  systemTheme.addEventListener("change", showTheme);
+  watchSystem(showTheme);
   new ResizeObserver(() => drawArt(get("art"))).observe(get("art"));
   showTheme();
-}
-
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : systemTheme.matches;
 }
 
 function showTheme() {
@@ -30,12 +25,6 @@ function showTheme() {
 }
 
 function toggleTheme() {
-  const theme = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  try {
-    localStorage.setItem("kerastag.theme", theme);
-  } catch {
-    // Storage may be disabled: then the choice lasts until the page is loaded again.
-  }
+  toggle();
   showTheme();
 }
