@@ -22,8 +22,7 @@ CHART_SIZE = (320, 240)
 
 _MAX_LABEL_ERRORS, _MAX_CONFUSIONS, _MAX_LOOK_ALIKES, _MAX_SKIPPED = 30, 10, 8, 200
 _CLIPS_PER_CONFUSION = 3
-_MAX_MATRIX_CLASSES = 60
-_FEW_CLIPS = 10
+_MAX_MATRIX_CLASSES, _MAX_CONCERNS = 60, 20
 _LEAD_SECONDS = 0.5
 
 
@@ -82,10 +81,8 @@ def prepare_content(
         "calibration": _prepare_calibration(predictions),
         "skipped": [*metrics.get("errors", ()), *(f"{name}: no such file" for name in metrics.get("missing", ()))],
     }
-    content["max_skipped"] = _MAX_SKIPPED
     content["weakest"] = min(content["classes"], key=lambda row: row["average_precision"], default=None)
-    content["few"] = [row for row in content["classes"] if row["clips"] < _FEW_CLIPS]
-    return content
+    return content | {"max_skipped": _MAX_SKIPPED, "max_concerns": _MAX_CONCERNS}
 
 
 def _compute_accuracy(predictions: RunPredictions) -> dict[str, Any] | None:

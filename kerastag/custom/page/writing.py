@@ -16,6 +16,7 @@ from markupsafe import Markup
 from kerastag._command import replace_unprintable
 from kerastag.bundled import PAGE_FOLDER
 from kerastag.custom.__main__ import LEARN_DEFAULTS
+from kerastag.custom.concerns import list_concerns
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.page.content import CHART_SIZE, prepare_content
 from kerastag.custom.predictions import RunPredictions
@@ -59,6 +60,7 @@ def write_report(folder: RunFolder) -> Path:
         config=folder.config,
         versions=read_json(folder.path / "versions.json"),
         model_card=folder.card(),
+        concerns=list_concerns(folder),
         chart=CHART_SIZE,
         command=_format_command(folder.config),
     )

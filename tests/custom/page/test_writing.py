@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -12,6 +13,7 @@ import soundfile
 from custom.saved_runs import draw_predictions, save_run
 
 from kerastag.__main__ import main
+from kerastag.custom.operating_point import ClassAlarms
 from kerastag.custom.page import write_report
 from kerastag.training.run_folder import RunFolder
 
@@ -97,7 +99,7 @@ def test_the_report_shows_the_results_in_words(run):
     assert "Every recording was predicted by taggers that were not trained on it" in text
     assert "Ten more recordings of Dog bark would help most" in text
     assert "its average precision would rise from 0.71 to about 0.83" in text
-    assert "1 recording was skipped" in text
+    assert "What to worry about 1 recordings could not be read" in text
     assert "/sounds/a.wav: not audio" in text
     assert "kerastag custom --audio-dir sounds --folds 3" in text
     counts = [list(map(int, line.split(",")[1:])) for line in run.read_text("confusion.csv").splitlines()[1:]]
@@ -210,10 +212,25 @@ def test_without_folds_the_report_warns_and_doubts_no_label(tmp_path):
 def test_false_alarms_of_simulated_streams_are_shown(tmp_path):
     folder = save_small_run(tmp_path / "run")
     metrics = folder.metrics()
-    alarms = {"hours": 12.0, "false_alarms": 3, "per_day": 6.0, "per_day_interval": [1.2, 17.5], "num_events": 20}
-    alarms |= {"num_found": 18, "share_interval": [0.7, 0.97], "delay_seconds": 1.25, "delay_interval": [1.0, 2.0]}
-    silent = {**alarms, "false_alarms": 0, "num_found": 0, "delay_seconds": None, "delay_interval": None}
-    rows = [{"name": "Dog bark", **alarms}, {"name": "Rain", **silent}]
+    dog = ClassAlarms(
+        name="Dog bark",
+        threshold=0.5,
+        is_shown=True,
+        hours=12.0,
+        false_alarms=3,
+        per_day=6.0,
+        per_day_interval=(1.2, 17.5),
+        num_events=20,
+        num_found=18,
+        found_by_snr={"20": (18, 20)},
+        share_interval=(0.7, 0.97),
+        delay_seconds=1.25,
+        delay_interval=(1.0, 2.0),
+        num_others=10,
+        num_others_claimed=0,
+    )
+    rain = replace(dog, name="Rain", false_alarms=0, num_found=0, delay_seconds=None, delay_interval=None)
+    rows = [dog.as_dict(), rain.as_dict()]
     (folder.path / "metrics.json").write_text(json.dumps({**metrics, "alarms": rows}), encoding="utf-8")
     write_report(folder)
     text = read_page(folder).text
