@@ -24,7 +24,9 @@ import numpy as np
 from kerastag.serving.decoder_process import BLOCK_SECONDS, END, ERROR, NUM_SLOTS, START, receive_exactly
 from kerastag.serving.errors import RequestError
 from kerastag.serving.jobs import Job
+from kerastag.serving.plain_wav import count_plain_samples, read_plain_blocks
 from kerastag.serving.uploads import Upload
+from kerastag.tagger.start_times import parse_file_name
 
 __all__ = ["DecodedRecording", "DecoderPool"]
 
@@ -76,7 +78,7 @@ class DecoderPool:
 
     @contextlib.contextmanager
     def decode(self, upload: Upload, sample_rate: int, channel: str | int, job: Job) -> Iterator[DecodedRecording]:
-        """Decode a recording.
+        """Decode a recording; a WAV file that needs no decoder is read in this process.
 
         Args:
             upload: Recording.
@@ -88,6 +90,10 @@ class DecoderPool:
             RequestError: The recording is too long (413), not audio (415), or damaged (422), or the time is over
                 (504); partly raised while the blocks are read.
         """
+        num_samples = count_plain_samples(upload.descriptor, upload.size, sample_rate) if channel == "mean" else 0
+        if 0 < num_samples <= self._max_seconds * sample_rate:
+            yield _read_plain(upload, num_samples, sample_rate, job)
+            return
         decoder = self._acquire()
         try:
             with _translate_death(decoder, upload, job):
@@ -248,6 +254,17 @@ class _Decoder:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _read_plain(upload: Upload, num_samples: int, sample_rate: int, job: Job) -> DecodedRecording:
+    """Return a recording that needs no decoder."""
+
+    def read_blocks() -> Iterator[np.ndarray]:
+        for block in read_plain_blocks(upload.descriptor, num_samples, round(BLOCK_SECONDS * sample_rate)):
+            job.check()
+            yield block
+
+    return DecodedRecording(read_blocks(), parse_file_name(upload.display_name), [])
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ class Upload:
         """Name in messages, on one line."""
         return "recording" if self.name is None else self.name
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """Append bytes."""
         self._budget.take(len(content))
         self.size += len(content)
@@ -148,7 +148,7 @@ async def _receive_form(body: AsyncIterator[bytes], boundary: object, upload: Up
 
     def add_data(data: bytes, start: int, end: int) -> None:
         if "is_file" in parts[-1]:
-            upload.write(data[start:end])
+            upload.write(memoryview(data)[start:end])
 
     def end() -> None:
         has_ended[0] = True

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path, PurePath
 
-__all__ = ["read_start_time"]
+__all__ = ["parse_file_name", "read_start_time"]
 
 _MAX_METADATA_BYTES = 1 << 16
 _GUANO = re.compile(r"^Timestamp:\s*(\S+(?: \d\S*)?)\s*$", re.MULTILINE)
@@ -44,8 +44,13 @@ def read_start_time(path: str | os.PathLike[str], name: str | None = None) -> da
         metadata = dict(_read_metadata(path))
     except (OSError, struct.error):
         metadata = {}
-    stem = path.stem if name is None else PurePath(name).stem
-    return _parse_guano(metadata.get("guan", "")) or _parse_audiomoth(metadata.get("ICMT", "")) or _parse_name(stem)
+    start_time = _parse_guano(metadata.get("guan", "")) or _parse_audiomoth(metadata.get("ICMT", ""))
+    return start_time or parse_file_name(path.name if name is None else name)
+
+
+def parse_file_name(name: str) -> datetime | None:
+    """Read the time at which a recording starts from its file name, as `read_start_time` does."""
+    return _parse_stem(PurePath(name).stem)
 
 
 def _read_metadata(path: Path) -> Iterator[tuple[str, str]]:
@@ -91,7 +96,7 @@ def _parse_audiomoth(text: str) -> datetime | None:
     return _create_time(year, month, day, hour, minute, second, timezone(offset) if offset else UTC)
 
 
-def _parse_name(stem: str) -> datetime | None:
+def _parse_stem(stem: str) -> datetime | None:
     if match := _DATE_AND_TIME.search(stem):
         year, _, month, day, hour, _, minute, second, zone = match.groups()
         zone_info = None if zone is None else UTC if zone in ("Z", "UTC") else datetime.strptime(zone, "%z").tzinfo

@@ -5,6 +5,8 @@ import socket
 
 import pytest
 
+from kerastag.serving.listening import listen
+
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
 
@@ -66,3 +68,11 @@ def test_headers_after_a_body_have_no_effect_and_a_limit(server):
 def test_what_follows_a_request_does_not_cost_its_answer(server):
     request = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
     assert exchange(server, request + b"\0 no request \r\n\r\n")[0] == 415
+
+
+def test_the_parts_of_an_answer_do_not_wait_for_each_other():
+    with listen("127.0.0.1", 0) as listener:
+        client = socket.create_connection(listener.getsockname())
+        accepted = listener.accept()[0]
+        with client, accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
