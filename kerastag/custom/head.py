@@ -104,15 +104,19 @@ class AttentionHead:
         self._features = keras.Model(self.model.input, features.output)
         self._pooling = keras.Model(self.model.input, [self.model.get_layer(name).output for name in _POOLINGS])
         self._attention_classifier = keras.layers.Dense(num_classes, activation="sigmoid")
-        attention = keras.Model(self.model.input, {"clipwise": self._attention_classifier(features.input[0])})
-        self._attention = compile_training_model(attention, config.steps, config.learning_rate, _BATCH_NORM_MOMENTUM)
+        self._attention = keras.Model(self.model.input, {"clipwise": self._attention_classifier(features.input[0])})
+        self._trained_model = compile_training_model(
+            self._attention, config.steps, config.learning_rate, _BATCH_NORM_MOMENTUM
+        )
 
     def train(self, bags: Bags, rows: np.ndarray, seed: int) -> None:
         """Initialize the head and train it on clips; a loss that is not finite is a FloatingPointError."""
         self._initialize(seed, bags.x[rows])
         sampler = BalancedSampler(bags.targets[rows], self.config.batch_size, balance=0.0, seed=seed)
         batches = EmbeddingBatches(bags, sampler, rows, mixup=self.config.mixup)
-        fit_model(self._attention, NoisyBatches(batches, self.config.noise, seed), self.config.steps, "learning_rate")
+        fit_model(
+            self._trained_model, NoisyBatches(batches, self.config.noise, seed), self.config.steps, "learning_rate"
+        )
         self._fit_linear_model(bags, rows)
 
     def predict(self, bags: Bags, rows: np.ndarray) -> np.ndarray:
@@ -133,7 +137,7 @@ class AttentionHead:
         new_model = keras.models.clone_model(self._attention)
         for variable, new_variable in zip(self._attention.variables, new_model.variables, strict=True):
             variable.assign(new_variable)
-        for variable in self._attention.optimizer.variables:  # the learning rate is a schedule, not a variable
+        for variable in self._trained_model.optimizer.variables:  # the learning rate is a schedule, not a variable
             variable.assign(keras.ops.zeros_like(variable))
         _set_statistics(self._normalization, x[x.any(axis=2)])
 
