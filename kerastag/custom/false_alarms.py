@@ -1,6 +1,5 @@
 """Keep false alarms rare: simulate streams through the exported files, choose thresholds and rules, and measure."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from kerastag.custom.simulation import EventStream, StreamPredictions, compose_e
 from kerastag.custom.tagger import TaggerTrainer
 from kerastag.data.audio_lists import report_skipped
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE
+from kerastag.files import temporary_folder
 from kerastag.labels import LabelSet
 from kerastag.training.run_folder import RunFolder
 
@@ -93,8 +93,8 @@ def tune_alarms(
     config, clips = trainer.config, trainer.clips
     names = [name for name in clips.class_names if name != BACKGROUND]
     halves = split_config_ambient(config)
-    with tempfile.TemporaryDirectory(dir=folder.path, prefix=".simulation-") as temporary:
-        held_out = _export_held_out_taggers(trainer, kind, head, folder, exported, Path(temporary), calibration)
+    with temporary_folder(folder.path / "simulation") as temporary:
+        held_out = _export_held_out_taggers(trainer, kind, head, folder, exported, temporary, calibration)
         with show_progress("simulation of streams", 2, "halves") as progress, ThreadPoolExecutor(2) as executor:
 
             def simulate(half: AmbientHalf) -> tuple[list[StreamPredictions], EventStream | None]:

@@ -17,7 +17,7 @@ __all__ = ["ClassAlarms", "OperatingPoint", "choose_operating_point", "measure_a
 _SMOOTHING_SECONDS, _MIN_SECONDS = (0.0, 3.0), (0.0, 2.0, 3.0)
 _LOGITS = np.arange(5.5, -4.01, -0.25)  # of the thresholds that are tried, from 0.996 to 0.018
 _LOGITS_PER_PASS = 6
-_NUM_TAIL_ALARMS = 10
+_NUM_TAIL_ALARMS = 20
 _TOLERANCE_SECONDS = 1.0  # between an alarm and the sound that it is for
 
 
@@ -105,8 +105,8 @@ def choose_operating_point(
     """Choose the thresholds, the smoothing and the minimum length with which most sounds are found.
 
     For each choice of the rules, the threshold of a class is the lowest one with an expected number of at most
-    `false_alarms_per_day`. Where the hours of ambient sound are long enough for ten alarms at this rate, they are
-    counted. Otherwise, the number is assumed to fall exponentially with the logit of the threshold beyond the ten
+    `false_alarms_per_day`. Where the hours of ambient sound are long enough for twenty alarms at this rate, they are
+    counted. Otherwise, the number is assumed to fall exponentially with the logit of the threshold beyond the twenty
     highest alarms, as far as they do on average (peaks over a threshold). Of the rules, those are chosen with which
     most of the events are found, the shortest ones of several.
 
@@ -227,7 +227,7 @@ def _find_logit(counts: np.ndarray, allowed: float) -> float:
         return float(_LOGITS[max(0, int((counts <= allowed).sum()) - 1)])
     last = int(np.argmax(counts >= min(_NUM_TAIL_ALARMS, counts[-1])))
     step = -float(np.diff(_LOGITS[:2])[0])
-    mean_excess = max(step, step * counts[:last].sum() / counts[last])
+    mean_excess = step * (0.5 + counts[:last].sum() / counts[last])  # the area below the counts, by trapezoids
     return min(float(_LOGITS[0]), float(_LOGITS[last]) + mean_excess * math.log(counts[last] / allowed))
 
 

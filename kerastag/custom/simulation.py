@@ -173,7 +173,7 @@ def render_events(
     sounds, position = _ClipSounds(clips, [event.excerpt for event in events], channel), 0.0
     background = _Backgrounds(backgrounds) if backgrounds else None
     for number, event in enumerate(events):
-        random = generator(_SEED, 1, number)
+        random = generator(_SEED, 1, number, event.excerpt.number)
         seconds = _LEAD_SECONDS + event.excerpt.seconds + _TAIL_SECONDS
         excerpt, level_db = None, float(random.uniform(*_BACKGROUND_DB))
         if background is not None:
