@@ -118,7 +118,8 @@ def test_calibration_scales_and_shifts_the_logits_of_clips_and_of_segments(head,
     after = compute_outputs(head.model, bags.x)
     for name in ("clipwise", "framewise"):
         expected = slopes * compute_logits(before[name].astype(np.float64)) + offsets
-        np.testing.assert_allclose(compute_logits(after[name].astype(np.float64)), expected, atol=1e-3)
+        # In float32, the logits of probabilities close to 1 are not exact.
+        np.testing.assert_allclose(compute_logits(after[name].astype(np.float64)), expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(head.predict(bags, ROWS), after["clipwise"], atol=1e-6)
 
 
