@@ -38,7 +38,7 @@ _MAX_INTEGERS = {
 
 _OBJECT_KEYS = {"module", "class_name", "config", "registered_name", "build_config", "compile_config", "name"}
 _OBJECT_KEYS |= {"inbound_nodes", "shared_object_id"}
-_COMMON_ARGUMENTS = {"name", "trainable", "dtype", "zero_output_for_mask"}
+_COMMON_ARGUMENTS = {"name", "trainable", "dtype", "zero_output_for_mask", "rms_scaling"}  # not in signatures
 _LAYERS = """
 Activation Add Average AveragePooling1D AveragePooling2D BatchNormalization Bidirectional Concatenate Conv1D Conv2D
 Dense DepthwiseConv2D Dropout Flatten GRU GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D
