@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -61,38 +62,51 @@ def apply_load(port: int, request: bytes, clients: int, seconds: float, max_requ
 
 async def _apply_load(port: int, request: bytes, clients: int, seconds: float, max_requests: int | None) -> Load:
     load, start = Load(), time.perf_counter()
-    num_sent = 0
+    loop, num_sent = asyncio.get_running_loop(), 0
 
     async def run_client() -> None:
         nonlocal num_sent
-        reader = writer = None
+        connection = None
         while time.perf_counter() < start + seconds and (max_requests is None or num_sent < max_requests):
             num_sent += 1
             began = time.perf_counter()
             try:
-                if writer is None:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(request)
-                status = await _read_answer(reader)
+                if connection is None:
+                    connection = socket.socket()
+                    connection.setblocking(False)
+                    await loop.sock_connect(connection, ("127.0.0.1", port))
+                await loop.sock_sendall(connection, request)  # without a copy, which a stream would make
+                status = await _receive_answer(connection)
             except (OSError, EOFError, ValueError):
                 load.failures["lost"] += 1
-                writer = None
+                if connection is not None:
+                    connection.close()
+                connection = None
                 await asyncio.sleep(0.05)
                 continue
             if status == 200:
                 load.latencies.append(time.perf_counter() - began)
             else:
                 load.failures[str(status)] += 1
-        if writer is not None:
-            writer.close()
+        if connection is not None:
+            connection.close()
 
     await asyncio.gather(*(run_client() for _ in range(clients)))
     load.seconds = time.perf_counter() - start
     return load
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> int:
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    _, _, rest = head.partition(b"content-length:")
-    await reader.readexactly(int(rest.split(b"\r\n", 1)[0]))
-    return int(head.split(b" ", 2)[1])
+async def _receive_answer(connection: socket.socket) -> int:
+    """Receive an answer with a length, and return its status."""
+    loop, answer = asyncio.get_running_loop(), b""
+    size = None
+    while size is None or len(answer) < size:
+        part = await loop.sock_recv(connection, 1 << 16)
+        if not part:
+            raise EOFError
+        answer += part
+        head, end, _ = answer.partition(b"\r\n\r\n")
+        if size is None and end:
+            length = head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]
+            size = len(head) + len(end) + int(length)
+    return int(answer.split(b" ", 2)[1])

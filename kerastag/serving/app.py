@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from kerastag._version import __version__
 from kerastag.serving import hugging_face, open_inference, tensorflow_serving
@@ -110,9 +112,45 @@ class PageFiles(StaticFiles):
         return response
 
 
+class _Application(FastAPI):
+    """An application whose busiest routes are called without the layers of FastAPI, which take 0.4 ms a request.
+
+    Attributes:
+        direct_routes: These routes, by method and path. Their functions take a request and return a response; errors
+            have the usual handlers.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.direct_routes: dict[tuple[str, str], APIRoute] = {}
+
+    def add_direct_route(self, method: str, path: str) -> None:
+        """Call a route that has been added without the layers of FastAPI."""
+        routes = (route for route in self.routes if isinstance(route, APIRoute))
+        self.direct_routes[method, path] = next(each for each in routes if each.path == path and method in each.methods)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self.direct_routes.get((scope.get("method", ""), scope.get("path", "")))
+        if route is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["route"] = route
+        request = Request(scope, receive, send)
+        try:
+            response = await route.endpoint(request)
+        except Exception as error:
+            handler = self.exception_handlers.get(type(error))
+            response = await (handler or self.exception_handlers[Exception])(request, error)
+            if handler is None:  # a fault of the server, which is also logged
+                await response(scope, receive, send)
+                raise
+        await response(scope, receive, send)
+
+
 def create_app(state: ServerState) -> FastAPI:
     """Create the application of a server."""
-    app = FastAPI(title="kerastag", version=__version__, description="Audio tagging.", docs_url=None, redoc_url=None)
+    description = "Audio tagging."
+    app = _Application(title="kerastag", version=__version__, description=description, docs_url=None, redoc_url=None)
     add_error_handlers(app)
     _add_routes(app, state)
     tensorflow_serving.add_routes(app, state)
@@ -122,7 +160,7 @@ def create_app(state: ServerState) -> FastAPI:
     return app
 
 
-def _add_routes(app: FastAPI, state: ServerState) -> None:
+def _add_routes(app: _Application, state: ServerState) -> None:
     def prepare(query: str) -> tuple[ServedModel, TagOptions, RecordingTagger]:
         values = _parse_query(query)
         model = state.models.get(values.pop("model"), version=values.pop("version"))
@@ -143,6 +181,8 @@ def _add_routes(app: FastAPI, state: ServerState) -> None:
         )
         state.metrics.add_audio(model.name, seconds)
         return Response(text, media_type="application/json")
+
+    app.add_direct_route("POST", "/v1/tag")
 
     @app.get("/v1/models", responses={401: _ERRORS[401], 403: _ERRORS[403], 503: _ERRORS[503]})
     async def list_models() -> dict[str, Any]:

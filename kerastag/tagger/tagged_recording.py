@@ -134,6 +134,7 @@ class RecordingTagger:
             onset_thresholds = [card_thresholds[k] for k in self.classes]
         if use_card_thresholds:
             self.thresholds = onset_thresholds
+        self._indices, self._least = np.array(self.classes), np.array(self.thresholds)
         self.rules = create_event_rules(tagger.card.event_rules, onset_thresholds, off_threshold, **durations)
 
     def process(
@@ -182,9 +183,9 @@ class RecordingTagger:
         )
 
     def _select_tags(self, probabilities: np.ndarray) -> list[Tag]:
-        names, selected = self.tagger.labels.names, probabilities[self.classes]
+        names, selected = self.tagger.labels.names, probabilities[self._indices]
         order = np.argsort(-selected, kind="stable")
-        order = order[selected[order] >= np.asarray(self.thresholds)[order]][: self._top]
+        order = order[selected[order] >= self._least[order]][: self._top]
         return [Tag(names[self.classes[k]], self._mids[k], float(selected[k])) for k in order.tolist()]
 
     def _create_events(self, reports: list[Event], duration_seconds: float) -> list[TaggedEvent]:

@@ -49,7 +49,7 @@ def get_error(pool, content, **options):
 def get_interrupted_error(pool, job, interrupt):
     """Decode a recording, do something after its first block, and return the error."""
     with Upload(MemoryBudget(1 << 30), "a.wav") as upload:
-        upload.write(encode(LONG))
+        upload.write(encode(LONG, format="FLAC"))
         try:
             with pool.decode(upload, SAMPLE_RATE, "mean", job) as decoded:
                 next(decoded.blocks)
@@ -69,7 +69,8 @@ def test_samples_are_those_of_the_file_bit_for_bit(pool, tmp_path, format, subty
     path.write_bytes(content)
     for _ in range(2):
         np.testing.assert_array_equal(decode(pool, content, sample_rate), audio.load(path, sample_rate))
-    assert pool.num_started == 1
+    needs_decoder = (subtype, sample_rate) != ("PCM_16", SAMPLE_RATE)
+    assert pool.num_started == needs_decoder
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
@@ -85,7 +86,7 @@ def test_a_process_is_used_again_after_an_error(pool):
     assert get_error(pool, b"hello") == (415, "unsupported_audio")
     stereo = encode(np.stack([LONG, LONG], axis=1))
     assert get_error(pool, stereo, channel="3") == (422, "invalid_audio")
-    assert len(decode(pool, encode(LONG))) == len(LONG)
+    assert len(decode(pool, encode(LONG, format="FLAC"))) == len(LONG)
     assert pool.num_started == 1
 
 
@@ -105,22 +106,22 @@ def test_a_process_that_dies_costs_only_its_recording(pool):
     pid = pool._idle[0].pid
     error = get_interrupted_error(pool, Job(60), lambda: os.kill(pid, signal.SIGKILL))
     assert (error.status, error.message) == (422, "a.wav: cannot be decoded: it ends its decoder")
-    assert len(decode(pool, encode(LONG))) == len(LONG)
+    assert len(decode(pool, encode(LONG, format="FLAC"))) == len(LONG)
     assert pool.num_started == 2
 
 
 def test_a_process_that_died_while_idle_is_replaced(pool):
-    decode(pool, encode(LONG))
+    decode(pool, encode(LONG, format="FLAC"))
     os.kill(pool._idle[0].pid, signal.SIGKILL)
     pool._idle[0]._process.wait()
-    assert len(decode(pool, encode(LONG))) == len(LONG)
+    assert len(decode(pool, encode(LONG, format="FLAC"))) == len(LONG)
 
 
 def test_a_process_that_hangs_costs_no_more_than_the_time_of_its_request(pool):
     pool.warm_up()
     os.kill(pool._idle[0].pid, signal.SIGSTOP)
-    assert get_error(pool, encode(LONG), job=Job(0.5)) == (504, "timeout")
-    assert len(decode(pool, encode(LONG))) == len(LONG)
+    assert get_error(pool, encode(LONG, format="FLAC"), job=Job(0.5)) == (504, "timeout")
+    assert len(decode(pool, encode(LONG, format="FLAC"))) == len(LONG)
 
 
 def test_processor_time_is_limited():
@@ -133,22 +134,22 @@ def test_processor_time_is_limited():
 
 
 def test_memory_is_limited(pool):
-    decode(pool, encode(LONG))
+    decode(pool, encode(LONG, format="FLAC"))
     status = Path(f"/proc/{pool._idle[0].pid}/status").read_text(encoding="ascii")
     peak_mb = int(re.search(r"VmPeak:\s+(\d+) kB", status)[1]) >> 10
     tight = DecoderPool(max_seconds=3_600, cpu_seconds=60, memory_mb=peak_mb + 30)
-    assert len(decode(tight, encode(LONG))) == len(LONG)
+    assert len(decode(tight, encode(LONG, format="FLAC"))) == len(LONG)
     content = encode(np.zeros((20_000, 1_000), np.int16), 48_000)
     assert len(decode(pool, content))
     assert get_error(tight, content) == (413, "too_large")
-    assert len(decode(tight, encode(LONG))) == len(LONG)
+    assert len(decode(tight, encode(LONG, format="FLAC"))) == len(LONG)
     tight.close()
 
 
 def test_a_request_that_is_given_up_frees_its_process(pool):
     job = Job(60)
     assert get_interrupted_error(pool, job, job.cancel).code == "client_closed_request"
-    assert len(decode(pool, encode(LONG))) == len(LONG)
+    assert len(decode(pool, encode(LONG, format="FLAC"))) == len(LONG)
 
 
 def test_many_recordings_at_once_get_their_own_samples(pool):
