@@ -71,7 +71,7 @@ def write_report(folder: RunFolder) -> Path:
 def _format_command(config: Mapping[str, Any]) -> str:
     """Format the command of a run, with the options that are not the defaults."""
     verb, learn_defaults = ("learn", LEARN_DEFAULTS) if config.get("deploy") else ("custom", {})
-    defaults = {field.name: field.default for field in fields(CustomConfig)} | learn_defaults
+    defaults: dict[str, Any] = {**{field.name: field.default for field in fields(CustomConfig)}, **learn_defaults}
     parts = ["kerastag", verb]
     for name, default in defaults.items():
         value = config.get(name, default)
