@@ -1,5 +1,6 @@
 """The clips of a run: the user's recordings, and clips of background after them."""
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -195,16 +196,17 @@ def synthesize_background(sample_rate: int) -> list[np.ndarray]:
     return waveforms
 
 
-def synthesize_other_sounds(sample_rate: int) -> list[np.ndarray]:
+@functools.cache  # It takes a second, and a run lists its clips several times.
+def synthesize_other_sounds(sample_rate: int) -> tuple[np.ndarray, ...]:
     """Synthesize clips of noises, tones, and speech-like and music-like sounds, the same for each call."""
-    sounds, random, waveforms = OtherSounds(), np.random.default_rng(0), []
+    sounds, random, waveforms = OtherSounds(), np.random.default_rng(0), list[np.ndarray]()
     for _ in range(_NUM_OTHER_SOUNDS):
         waveform = sounds.load_waveform(sounds.draw(random, _NOISE_SECONDS))
         waveform = soxr.resample(waveform, MIX_SAMPLE_RATE, sample_rate)
         peak = 10 ** random.uniform(*_OTHER_SOUND_PEAKS)
         waveform = np.pad(waveform, (0, max(0, sample_rate - len(waveform))))
         waveforms.append((peak * waveform / np.abs(waveform).max()).astype(np.float32))
-    return waveforms
+    return tuple(waveforms)
 
 
 def _load_background(background: str, sample_rate: int) -> list[Clip]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from kerastag.custom.clips import Clips
 from kerastag.custom.embeddings import KINDS, Kind
+from kerastag.custom.progress import show_progress
 from kerastag.custom.tagger import TaggerTrainer
 from kerastag.metrics.classification import compute_metrics
 
@@ -21,18 +22,20 @@ def cross_validate(trainer: TaggerTrainer) -> tuple[list[Kind], list[list[float]
     """
     config, clips = trainer.config, trainer.clips
     folds = np.unique(clips.folds[clips.recordings])
-    kinds = [_select_kind(trainer, fold, next_fold) for fold, next_fold in zip(folds, np.roll(folds, -1), strict=True)]
     scores, probabilities = [], []
-    for seed in config.seeds:
-        predictions = np.zeros(clips.targets.shape, np.float32)
-        fold_scores = []
-        for number, (fold, kind) in enumerate(zip(folds, kinds, strict=True), start=1):
-            train_rows, test_rows = np.flatnonzero(clips.folds != fold), np.flatnonzero(clips.folds == fold)
-            predictions[test_rows] = trainer.predict_held_out(kind, train_rows, test_rows, seed)
-            fold_scores.append(_compute_score(clips, test_rows, predictions[test_rows]))
-            print(f"seed {seed}, fold {number}: {fold_scores[-1]:.4f}", file=sys.stderr)
-        scores.append(fold_scores)
-        probabilities.append(predictions[clips.recordings])
+    with show_progress("cross-validation", len(config.seeds) * len(folds), "folds") as progress:
+        kinds = [_select_kind(trainer, *pair) for pair in zip(folds, np.roll(folds, -1), strict=True)]
+        for seed in config.seeds:
+            predictions = np.zeros(clips.targets.shape, np.float32)
+            fold_scores = []
+            for number, (fold, kind) in enumerate(zip(folds, kinds, strict=True), start=1):
+                train_rows, test_rows = clips.split_fold(fold)
+                predictions[test_rows] = trainer.predict_held_out(kind, train_rows, test_rows, seed)
+                fold_scores.append(_compute_score(clips, test_rows, predictions[test_rows]))
+                progress.write(f"seed {seed}, fold {number}: {fold_scores[-1]:.4f}")
+                progress.advance()
+            scores.append(fold_scores)
+            probabilities.append(predictions[clips.recordings])
     return kinds, scores, np.stack(probabilities)
 
 

@@ -1,11 +1,12 @@
 """Embeddings of clips, computed by a pretrained backbone and cached on disk."""
 
-import hashlib
-import sys
-from collections.abc import Sequence
+import queue
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -14,8 +15,10 @@ from keras import ops
 from kerastag._keras import list_ancestors
 from kerastag.card import Card
 from kerastag.custom.clips import Clips, read_windows
+from kerastag.custom.embedding_cache import EmbeddingCache
+from kerastag.custom.progress import show_progress
 from kerastag.data.audio_lists import report_skipped
-from kerastag.files import write_atomically
+from kerastag.files import compute_digest
 from kerastag.layers.patchwise import Patchwise
 from kerastag.models.loading import load_model
 
@@ -25,8 +28,13 @@ Kind = Literal["frames", "seconds"]
 """What a bag consists of: the output frames of the backbone, or its embeddings of seconds."""
 
 KINDS: tuple[Kind, ...] = ("frames", "seconds")
-_CACHE_FORMAT = 2
+CACHE_NAME = "embeddings.sqlite"
+"""Name of the file of cached embeddings in its folder."""
+
+_CACHE_FORMAT = 3
 _MAX_SEGMENTS = 128
+_BATCH_SECONDS = 40.0
+_MAX_QUEUED_WINDOWS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +125,7 @@ def _embed_seconds(clip_embedder: keras.Model, sample_rate: int) -> keras.Model:
 def embed_clips(
     backbone: PretrainedBackbone, clips: Clips, max_seconds: float, cache_folder: Path, channel: str | int = "mean"
 ) -> Embeddings:
-    """Compute the embeddings of clips, or read them from the cache, which has one file per set of clips.
+    """Compute the embeddings of clips, or read them from the cache, which has an entry for each clip.
 
     A label says that its class is somewhere in the recording. So a recording longer than `max_seconds` is one bag too,
     not several, most of which would have a label without its sound; it is read in windows of this length. A bag of more
@@ -126,17 +134,31 @@ def embed_clips(
 
     Clips that cannot be read are named on standard error; a class without any that can be read is a ValueError.
     """
-    cache_file = cache_folder / f"{_compute_key(backbone, clips, max_seconds, channel)}.npz"
-    embeddings = _read_cache(cache_file)
-    if embeddings is None or len(embeddings.num_windows) != len(clips):
-        embeddings = _compute_embeddings(backbone, clips, max_seconds, channel)
-        _write_cache(cache_file, embeddings)
-    report_skipped(embeddings.errors, len(clips))
-    lost = np.flatnonzero(clips.targets.any(axis=0) & ~clips.targets[embeddings.is_readable].any(axis=0))
-    if len(lost):
-        names = ", ".join(clips.class_names[k] for k in lost[:5]) + (", …" if len(lost) > 5 else "")
-        raise ValueError(f"{clips.source}: no recording of {names} can be read: {embeddings.errors[0]}")
-    return embeddings
+    settings = f"{_CACHE_FORMAT} {compute_digest(backbone.path)} {max_seconds} {channel}"
+    results: dict[int, _ClipEmbedding] = {}
+    errors: dict[int, str] = {}
+    with EmbeddingCache(cache_folder / CACHE_NAME, settings) as cache:
+        with show_progress("looking for embeddings", len(clips), "clips") as progress:
+            keys = {}
+            for row, clip in enumerate(clips.audio):
+                try:
+                    keys[row] = cache.compute_key(clip)
+                except OSError as error:
+                    errors[row] = str(error)
+                progress.advance()
+            entries = cache.read(list(keys.values()))
+            results |= {row: _ClipEmbedding.from_arrays(entries[key]) for row, key in keys.items() if key in entries}
+        missing = [row for row in keys if row not in results]
+        reader = _read_ahead(clips, missing, backbone.card.sample_rate, max_seconds, channel)
+        with show_progress("embedding", len(missing), "clips") as progress:
+            for row, result in _embed_windows(backbone, reader):
+                if isinstance(result, str):
+                    errors[row] = result
+                else:
+                    results[row] = result
+                    cache.write(keys[row], result.as_arrays())
+                progress.advance()
+    return _collect(clips, results, [errors[row] for row in sorted(errors)])
 
 
 def make_bag(windows: Sequence[np.ndarray], max_segments: int = _MAX_SEGMENTS) -> np.ndarray:
@@ -156,66 +178,119 @@ def make_bag(windows: Sequence[np.ndarray], max_segments: int = _MAX_SEGMENTS) -
     return np.add.reduceat(bag, starts, axis=0) / np.diff([*starts, len(bag)])[:, None].astype(bag.dtype)
 
 
-def _compute_embeddings(
-    backbone: PretrainedBackbone, clips: Clips, max_seconds: float, channel: str | int
-) -> Embeddings:
-    from tqdm import tqdm
+class _ClipEmbedding(NamedTuple):
+    """Embeddings of one clip: its bags, that of the whole clip, and the number of its windows."""
 
-    frames, seconds = backbone.embedders["frames"], backbone.embedders["seconds"]
-    frames_and_clip = keras.Model(frames.input, [frames.output, backbone.clip_embedder.output])
-    bags: dict[Kind, list[np.ndarray]] = {kind: [] for kind in KINDS}
-    clip_embeddings, num_windows, is_readable, errors = [], [], [], []
+    frames: np.ndarray
+    seconds: np.ndarray
+    clip: np.ndarray
+    num_windows: int
 
-    def embed(waveform: np.ndarray) -> list[np.ndarray]:
-        outputs = [*frames_and_clip.predict_on_batch(waveform[None]), seconds.predict_on_batch(waveform[None])]
-        return [np.asarray(output[0], np.float32) for output in outputs]
+    def as_arrays(self) -> list[np.ndarray]:
+        return [self.frames, self.seconds, self.clip, np.array(self.num_windows)]
 
-    for clip in tqdm(clips.audio, unit="clip", dynamic_ncols=True, disable=None, file=sys.stderr):
-        try:
-            windows = [embed(window) for window in read_windows(clip, backbone.card.sample_rate, max_seconds, channel)]
-            is_readable.append(True)
-        except (ValueError, OSError) as error:
-            windows = [embed(np.zeros(backbone.card.sample_rate, np.float32))]
-            is_readable.append(False)
-            errors.append(str(error))
-        frame_bags, window_embeddings, second_bags = zip(*windows, strict=True)
-        for kind, parts in zip(KINDS, (frame_bags, second_bags), strict=True):
-            bags[kind].append(make_bag(parts))
-        clip_embeddings.append(np.mean(window_embeddings, axis=0))
-        num_windows.append(len(windows))
-    return Embeddings(bags, np.stack(clip_embeddings), np.array(num_windows), np.array(is_readable), tuple(errors))
+    @classmethod
+    def from_arrays(cls, arrays: Sequence[np.ndarray]) -> "_ClipEmbedding":
+        frames, seconds, clip, num_windows = arrays
+        return cls(frames, seconds, clip, int(num_windows))
 
 
-def _compute_key(backbone: PretrainedBackbone, clips: Clips, max_seconds: float, channel: str | int) -> str:
-    """Compute the hash of everything that embeddings depend on."""
-    digest = hashlib.sha256(f"{_CACHE_FORMAT} {max_seconds} {channel}".encode())
-    digest.update(backbone.path.read_bytes())
-    for clip in clips.audio:
-        if isinstance(clip, np.ndarray):
-            digest.update(clip.tobytes())
-        else:
-            status = clip.path.stat()
-            part = clip.start_seconds, clip.end_seconds, clip.labeled_parts
-            digest.update(f"{clip.path} {part} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:32]
+class _Window(NamedTuple):
+    """A window of a clip, or the end of the clip: the message of the error that ended it, empty for none."""
+
+    row: int
+    waveform: np.ndarray | None
+    error: str = ""
 
 
-def _read_cache(file: Path) -> Embeddings | None:
-    """Read cached embeddings, or return None where there are none or the file is damaged."""
+def _collect(clips: Clips, results: dict[int, _ClipEmbedding], errors: Sequence[str]) -> Embeddings:
+    """Collect the embeddings of clips by their row, and name those without any."""
+    report_skipped(errors, len(clips))
+    is_readable = np.array([row in results for row in range(len(clips))])
+    lost = np.flatnonzero(clips.targets.any(axis=0) & ~clips.targets[is_readable].any(axis=0))
+    if len(lost):
+        names = ", ".join(clips.class_names[k] for k in lost[:5]) + (", …" if len(lost) > 5 else "")
+        raise ValueError(f"{clips.source}: no recording of {names} can be read: {errors[0]}")
+    some = next(iter(results.values()))
+    nothing = _ClipEmbedding(some.frames[:1] * 0, some.seconds[:1] * 0, some.clip * 0, 1)
+    rows = [results.get(row, nothing) for row in range(len(clips))]
+    return Embeddings(
+        bags={"frames": [row.frames for row in rows], "seconds": [row.seconds for row in rows]},
+        clip=np.stack([row.clip for row in rows]),
+        num_windows=np.array([row.num_windows for row in rows]),
+        is_readable=is_readable,
+        errors=tuple(errors),
+    )
+
+
+def _read_ahead(
+    clips: Clips, rows: Sequence[int], sample_rate: int, max_seconds: float, channel: str | int
+) -> Iterator[_Window]:
+    """Read the windows of clips in a thread, a few of them ahead of the model."""
+    windows: queue.Queue[_Window | None] = queue.Queue(_MAX_QUEUED_WINDOWS)
+    is_closed = threading.Event()
+
+    def read() -> None:
+        for row in rows:
+            error = ""
+            try:
+                for waveform in read_windows(clips.audio[row], sample_rate, max_seconds, channel):
+                    windows.put(_Window(row, waveform))
+                    if is_closed.is_set():
+                        return
+            except (ValueError, OSError) as failure:
+                error = str(failure)
+            windows.put(_Window(row, None, error))
+        windows.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
     try:
-        # Opened here, since np.load leaves a damaged file open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            bags = {kind: np.split(arrays[kind], arrays[f"{kind}_ends"][:-1]) for kind in KINDS}
-            errors = tuple(arrays["errors"].tolist())
-            return Embeddings(bags, arrays["clip"], arrays["num_windows"], arrays["readable"], errors)
-    except Exception:  # Whatever the damage, embeddings can be computed again.
-        return None
+        while (window := windows.get()) is not None:
+            yield window
+    finally:
+        is_closed.set()
 
 
-def _write_cache(file: Path, embeddings: Embeddings) -> None:
-    arrays: dict[str, Any] = {"clip": embeddings.clip, "readable": embeddings.is_readable}
-    arrays["num_windows"] = embeddings.num_windows
-    for kind, bags in embeddings.bags.items():
-        arrays |= {kind: np.concatenate(bags), f"{kind}_ends": np.cumsum([len(bag) for bag in bags])}
-    arrays["errors"] = np.array(embeddings.errors, dtype=str)
-    write_atomically(file, lambda path: np.savez(path, **arrays))
+def _embed_windows(
+    backbone: PretrainedBackbone, reader: Iterable[_Window]
+) -> Iterator[tuple[int, _ClipEmbedding | str]]:
+    """Embed windows in batches of equal lengths; yield each clip when all of it is embedded, or its error."""
+    frames, seconds = backbone.embedders["frames"], backbone.embedders["seconds"]
+    model = keras.Model(frames.input, [frames.output, seconds(frames.input), backbone.clip_embedder.output])
+    batches: dict[int, list[tuple[int, int, np.ndarray]]] = {}  # by the length of the windows
+    embedded: dict[int, dict[int, list[np.ndarray]]] = {}  # by the row of the clip and the number of the window
+    num_windows: dict[int, int] = {}  # of the clips that are read to their end
+
+    def embed(length: int) -> Iterator[tuple[int, _ClipEmbedding]]:
+        batch = batches.pop(length, [])
+        outputs = model.predict_on_batch(np.stack([waveform for *_, waveform in batch])) if batch else []
+        for i, (row, number, _) in enumerate(batch):
+            embedded[row][number] = [np.asarray(output[i], np.float32) for output in outputs]
+        for row in dict.fromkeys(row for row, *_ in batch):
+            yield from finish(row)
+
+    def finish(row: int) -> Iterator[tuple[int, _ClipEmbedding]]:
+        if len(embedded[row]) == num_windows.get(row):
+            parts = embedded.pop(row)
+            frames, seconds, clip = zip(*(parts[number] for number in range(num_windows.pop(row))), strict=True)
+            yield row, _ClipEmbedding(make_bag(frames), make_bag(seconds), np.mean(clip, axis=0), len(clip))
+
+    read: Counter[int] = Counter()
+    for row, waveform, error in reader:
+        if error:
+            embedded.pop(row, None)
+            for batch in batches.values():
+                batch[:] = [each for each in batch if each[0] != row]
+            yield row, error
+        elif waveform is None:
+            num_windows[row] = read[row]
+            yield from finish(row)
+        else:
+            embedded.setdefault(row, {})
+            batches.setdefault(len(waveform), []).append((row, read[row], waveform))
+            read[row] += 1
+            waiting = sum(length * len(batch) for length, batch in batches.items()) / backbone.card.sample_rate
+            if waiting >= _BATCH_SECONDS:
+                yield from embed(max(batches, key=lambda length: length * len(batches[length])))
+    for length in list(batches):
+        yield from embed(length)

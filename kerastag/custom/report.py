@@ -1,5 +1,6 @@
 """The results of a run: thresholds, metrics by class, confusions, and the tables for people."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,13 @@ import numpy as np
 
 from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
-from kerastag.custom.clips import Clips, load_clips, read_windows
+from kerastag.custom.clips import Clips, read_windows
+from kerastag.custom.comparison import compare_runs
+from kerastag.custom.concerns import list_concerns
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.confusions import count_confusions, find_most_confused
+from kerastag.custom.exported import find_exported
+from kerastag.custom.run_inputs import load_run_clips
 from kerastag.custom.tagger import predict_windows
 from kerastag.data.audio_lists import report_skipped
 from kerastag.files import format_csv
@@ -50,10 +55,10 @@ def evaluate_custom_run(path: str | Path) -> Metrics:
     saved_metrics = folder.metrics()
     config = folder.read_config(CustomConfig)
     card = Card.read(folder.model_path)
-    clips = load_clips(replace(config, folds=0), card.sample_rate)  # all recordings, whatever their folds
+    clips = load_run_clips(replace(config, folds=0), card.sample_rate)  # all recordings, whatever their folds
     clips = clips.select(clips.recordings)
     names = card.labels.names if card.labels else ()
-    if clips.class_names != names:
+    if clips.class_names != names[: len(clips.class_names)]:  # With `keep_base`, those of the backbone follow.
         raise ValueError(
             f"{clips.source}: must have the classes of {folder.path}, {', '.join(names)}; received: "
             f"{', '.join(clips.class_names)}"
@@ -70,6 +75,8 @@ def evaluate_custom_run(path: str | Path) -> Metrics:
     ]
     print(format_table((f"{len(rows)} clips, {len(present)} classes", *METRIC_NAMES), table))
     print("\nmodel.keras was trained on these clips: the metrics of new recordings are those of a cross-validation")
+    if folder.report_path.is_file():
+        print(f"report: {folder.report_path}")
     print(f"run folder: {folder.path}\n{metrics.format_line()}")
     return metrics
 
@@ -144,13 +151,46 @@ def save_results(
 
 def format_results(folder: RunFolder) -> str:
     """Format the results of a finished run: its tables, where its files are, and one line of metrics at the end."""
-    if folder.head_path.is_file():
+    content = folder.metrics()
+    metrics = Metrics.from_dict(content["metrics"])
+    tables = [folder.read_text("table.md"), folder.read_text("classes.csv")]
+    if folder.config.get("deploy"):
+        lines = [*tables, *_format_deployment(folder, content)]
+    elif folder.head_path.is_file():
         parts = f"to `kerastag export`, then to stream: --model {folder.embedder_path} --head {folder.head_path}"
+        lines = [*tables, parts]
     else:
         parts = "`--segments seconds` saves the two parts that `kerastag stream --model EMBEDDER --head HEAD` takes"
-    metrics = Metrics.from_dict(folder.metrics()["metrics"])
-    tables = [folder.read_text("table.md"), folder.read_text("classes.csv")]
-    return "\n".join([*tables, parts, f"run folder: {folder.path}", metrics.format_line()])
+        lines = [*tables, parts]
+    if previous := folder.config.get("compare_with"):
+        lines = [*lines, "", compare_runs(RunFolder.open(previous), folder), ""]
+    return "\n".join([*lines, f"run folder: {folder.path}", metrics.format_line()])
+
+
+def _format_deployment(folder: RunFolder, content: Mapping[str, Any]) -> list[str]:
+    """Format alarms in simulated streams, what to worry about, and the command that streams the tagger."""
+    lines = []
+    if alarms := content.get("alarms"):
+        rows = [
+            (
+                row["name"],
+                f"{row['threshold']:.3f}",
+                "{:.1f} ({:.1f} to {:.1f})".format(row["per_day"], *row["per_day_interval"]),
+                f"{row['num_found']} of {row['num_events']}" if row["num_events"] else "-",
+                "-" if row["delay_seconds"] is None else f"{row['delay_seconds']:.1f} s",
+            )
+            for row in alarms
+        ]
+        header = ("class", "threshold", "false alarms per day (95 %)", "events detected", "delay")
+        lines += [format_table(header, rows), ""]
+    if concerns := list_concerns(folder):
+        lines += ["to worry about:", *(f"- {concern}" for concern in concerns), ""]
+    exported = find_exported(folder)
+    command = ["kerastag", "stream", "--model", str(exported.embedder)]
+    if exported.head is not None:
+        command += ["--head", str(exported.head)]
+    lines += [f"report: {folder.report_path}", f"to stream: {shlex.join([*command, '--source', 'mic'])}"]
+    return lines
 
 
 def _predict_readable(

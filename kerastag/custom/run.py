@@ -11,15 +11,20 @@ import keras
 import numpy as np
 
 from kerastag._provenance import package_versions
-from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
-from kerastag.custom.clips import Clips, load_clips
+from kerastag.custom.base_classes import add_base_classes
+from kerastag.custom.calibration import compute_calibration_error, cross_fit_calibration, fit_calibration
+from kerastag.custom.clips import Clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.cross_validation import cross_validate, evaluate_logistic_regression
-from kerastag.custom.embeddings import PretrainedBackbone, embed_clips, load_backbone
+from kerastag.custom.deployment import deploy_tagger, save_predictions
+from kerastag.custom.embeddings import PretrainedBackbone, load_backbone
+from kerastag.custom.exported import export_head
+from kerastag.custom.false_alarms import split_config_ambient
+from kerastag.custom.progress import show_progress
 from kerastag.custom.report import save_results, select_thresholds
-from kerastag.custom.tagger import TaggerTrainer
-from kerastag.fetch import get_cache_folder
+from kerastag.custom.run_inputs import embed_run_clips, load_run_clips
+from kerastag.custom.tagger import TaggerTrainer, build_tagger
 from kerastag.labels import LabelSet
 from kerastag.models.weights import compute_fingerprint
 from kerastag.tagger.presets import fetch_model
@@ -28,12 +33,15 @@ from kerastag.training.run_folder import RunFolder
 
 __all__ = ["get_run_path", "train_custom_tagger"]
 
+_CALIBRATION = "Platt scaling of each class, of predictions for held-out clips"
+
 
 def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
     """Train a tagger of the user's own sounds on top of a pretrained backbone, unless the run is finished.
 
     The tagger is evaluated by cross-validation and then trained on all clips. The run folder gets `model.keras` and,
-    for a tagger of seconds, its two parts `embedder.keras` and `head.keras`.
+    for a tagger of seconds, its two parts `embedder.keras` and `head.keras`; with `deploy`, also the exported files and
+    a report.
 
     Args:
         config: Configuration of the run.
@@ -42,76 +50,117 @@ def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
         The content of `metrics.json`.
 
     Raises:
-        FileNotFoundError: There is no such folder, list or backbone.
-        ValueError: The recordings, their list, the backbone or the run folder cannot be used.
+        FileNotFoundError: There is no such folder, list, backbone or run.
+        ValueError: The recordings, their list, the backbone or the run folder cannot be used; or the exported files do
+            not compute what was trained.
         FloatingPointError: A loss is no longer finite.
     """
     backbone_path = fetch_model(config.model)
-    clips = load_clips(config, Card.read(backbone_path).sample_rate)
+    if config.compare_with is not None:
+        RunFolder.open(config.compare_with).metrics("metrics.map")
+    if config.deploy:
+        split_config_ambient(config)  # raises before the training where the ambient sound cannot be used
+    with show_progress("listing the recordings"):
+        clips = load_run_clips(config, Card.read(backbone_path).sample_rate)
     folder = RunFolder.create(get_run_path(config), "custom", config)
     if folder.is_finished:
+        _check_clips(folder, clips)
         print(f"{folder.path}: already finished; its metrics are shown again", file=sys.stderr)
         return folder.metrics()
     with folder.lock():
         return _train(config, folder, clips, backbone_path)
 
 
+def get_run_path(config: CustomConfig) -> str:
+    """Return the path of the run folder."""
+    return config.run_dir or f"runs/custom/seed_{config.seeds[0]}"
+
+
 def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path: Path) -> dict[str, Any]:
     enable_determinism()
-    start = time.perf_counter()
-    backbone = load_backbone(backbone_path)
-    embeddings = embed_clips(
-        backbone, clips, config.max_seconds, get_cache_folder() / "embeddings", parse_channel(config.channel)
-    )
+    start, digest = time.perf_counter(), clips.compute_digest()
+    with show_progress("loading the backbone"):
+        backbone = load_backbone(backbone_path)
+    clips, embeddings = embed_run_clips(config, backbone, clips)
     embedding_seconds = time.perf_counter() - start
-    readable = np.flatnonzero(embeddings.is_readable)
-    clips, embeddings = clips.select(readable), embeddings.select(readable)
     num_long = int((embeddings.num_windows > 1).sum())
     if num_long:
         print(f"longer than {config.max_seconds:g} s: {num_long} recordings, each is one bag", file=sys.stderr)
 
     trainer = TaggerTrainer(config, backbone, clips, embeddings)
+    results: dict[str, Any] = {
+        "clips_digest": digest,
+        "errors": list(embeddings.errors),
+        "num_long": num_long,
+        "embedding_seconds": embedding_seconds,
+    }
+    y_true = clips.targets[clips.recordings]
     if config.folds:
-        kinds, scores, probabilities = cross_validate(trainer)
-        logistic_scores = evaluate_logistic_regression(clips, embeddings.clip)
+        kinds, scores, raw_probabilities = cross_validate(trainer)
+        folds = clips.folds[clips.recordings]
+        probabilities = np.stack([cross_fit_calibration(y_true, each, folds) for each in raw_probabilities])
+        results["logistic"] = evaluate_logistic_regression(clips, embeddings.clip)
+        results["calibration_error"] = {
+            "before": float(np.mean([compute_calibration_error(y_true, each) for each in raw_probabilities])),
+            "after": float(np.mean([compute_calibration_error(y_true, each) for each in probabilities])),
+        }
     else:
-        kinds, scores, logistic_scores = ["frames" if config.segments == "best" else config.segments], [], []
+        kinds, scores = ["frames" if config.segments == "best" else config.segments], []
+        results["logistic"] = []
     kind = Counter(kinds).most_common(1)[0][0]
-    tagger, head = trainer.train(kind, np.arange(len(clips)), config.seeds[0])
-    if not config.folds:
-        probabilities = trainer.predict(tagger, kind, clips.recordings)[None]
-    y_true = np.tile(clips.targets[clips.recordings], (len(probabilities), 1))
-    thresholds = select_thresholds(y_true, probabilities.reshape(len(y_true), -1))
-
+    results |= {"kinds": kinds, "folds": scores}
+    with show_progress("training on all clips"):
+        tagger, head = trainer.train(kind, np.arange(len(clips)), config.seeds[0])
+        calibration = None
+        if config.folds:
+            tiled = np.tile(y_true, (len(raw_probabilities), 1))
+            calibration = fit_calibration(tiled, raw_probabilities.reshape(tiled.shape))
+            head.calibrate(calibration)
+        else:
+            probabilities = trainer.predict(tagger, kind, clips.recordings)[None]
+    tiled = np.tile(y_true, (len(probabilities), 1))
     card = Card(
         labels=LabelSet.from_names(clips.class_names),
         sample_rate=backbone.card.sample_rate,
         window_seconds=backbone.card.window_seconds,
         seconds_per_frame=(backbone.card.seconds_per_frame or 1.0) if kind == "frames" else 1.0,
         front_end=backbone.card.front_end,
-        thresholds=thresholds,
+        thresholds=select_thresholds(tiled, probabilities.reshape(tiled.shape)),
         thresholds_origin="best F1 on held-out clips" if config.folds else "best F1 on the training clips",
         origin=f"{len(clips)} clips of {clips.source} on {backbone.card.origin or config.model}",
         versions=package_versions(),
+        calibration=_CALIBRATION if config.folds else "",
     )
     folder.save_model(tagger, card)
     if kind == "seconds":
         _save_parts(folder, backbone, head.model, card)
-    results = {
-        "kinds": kinds,
-        "folds": scores,
-        "logistic": logistic_scores,
-        "errors": list(embeddings.errors),
-        "num_long": num_long,
-        "embedding_seconds": embedding_seconds,
-        "seconds": time.perf_counter() - start,
-    }
-    return save_results(folder, config, clips, probabilities, thresholds, results)
+    if config.deploy:
+        card, alarms = deploy_tagger(folder, trainer, kind, head, embeddings, calibration)
+        results |= alarms | save_predictions(folder, trainer, kinds, kind, head, embeddings, probabilities)
+    if config.keep_base:
+        head_model, base_card = add_base_classes(head.model, card, backbone)
+        folder.save_model(build_tagger(backbone.embedders[kind], head_model), base_card)
+        _save_parts(folder, backbone, head_model, base_card)
+        if config.deploy:
+            with show_progress("exporting the head with the classes of the backbone"):
+                export_head(folder)
+    results["seconds"] = time.perf_counter() - start
+    metrics = save_results(folder, config, clips, probabilities, card.thresholds or (), results)
+    if config.deploy:
+        from kerastag.custom.page import write_report  # Jinja2, which a run without a report does not need
+
+        write_report(folder)
+    return metrics
 
 
-def get_run_path(config: CustomConfig) -> str:
-    """Return the path of the run folder."""
-    return config.run_dir or f"runs/custom/seed_{config.seeds[0]}"
+def _check_clips(folder: RunFolder, clips: Clips) -> None:
+    """Raise a ValueError if a finished run had other recordings or labels."""
+    digest = folder.metrics().get("clips_digest")
+    if digest not in (None, clips.compute_digest()):
+        raise ValueError(
+            f"{folder.path}: `run_dir` must be the folder of a new run, as {clips.source} has other recordings or "
+            f"labels than this finished one; --compare-with {folder.path} compares the two"
+        )
 
 
 def _save_parts(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Model, card: Card) -> None:

@@ -102,7 +102,7 @@ def test_labeled_parts_and_columns_of_a_list_are_read(tmp_path, recordings, caps
 
 def test_clips_with_negative_labels_alone_are_trained_on_and_their_other_labels_are_not_known(tmp_path, recordings):
     shutil.copytree(recordings, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "hums/1-200-A.wav").rename(tmp_path / "other.wav")
+    (tmp_path / "hums/1-0-A.wav").rename(tmp_path / "other.wav")
     (tmp_path / "-clicks").mkdir()
     (tmp_path / "other.wav").rename(tmp_path / "-clicks/x.wav")
     clips = load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
@@ -133,9 +133,9 @@ def test_the_digest_changes_with_recordings_and_labels(tmp_path, recordings):
     shutil.copytree(recordings, tmp_path, dirs_exist_ok=True)
     config = CustomConfig(audio_dir=str(tmp_path))
     digests = [load_clips(config, 8000).compute_digest() for _ in range(2)]
-    (tmp_path / "hums/1-200-A.wav").rename(tmp_path / "clicks/1-200-A.wav")
+    (tmp_path / "hums/1-0-A.wav").rename(tmp_path / "clicks/1-0-A.wav")
     digests.append(load_clips(config, 8000).compute_digest())
-    (tmp_path / "clicks/1-200-A.wav").unlink()
+    (tmp_path / "clicks/1-0-A.wav").unlink()
     digests.append(load_clips(config, 8000).compute_digest())
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3

@@ -30,6 +30,8 @@ def make_alarms(name, per_day, low=0.0, num_found=9):
         "per_day_interval": [low, 3 * per_day + 1],
         "num_found": num_found,
         "num_events": 10,
+        "is_shown": True,
+        "hours": 0.5,
     }
 
 

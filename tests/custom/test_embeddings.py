@@ -1,5 +1,6 @@
 """Embeddings of clips, and their cache."""
 
+import shutil
 from dataclasses import replace
 
 import keras
@@ -10,8 +11,9 @@ import soundfile
 from kerastag import audio
 from kerastag.card import Card, write_card
 from kerastag.custom import CustomConfig
+from kerastag.custom import embeddings as embeddings_module
 from kerastag.custom.clips import load_clips
-from kerastag.custom.embeddings import embed_clips, load_backbone, make_bag
+from kerastag.custom.embeddings import CACHE_NAME, embed_clips, load_backbone, make_bag
 from kerastag.custom.tagger import Bags
 from kerastag.data.audio_lists import Recording
 from kerastag.labels import LabelSet
@@ -64,51 +66,55 @@ def check_equal(a, b):
     assert (a.is_readable.tolist(), a.errors) == (b.is_readable.tolist(), b.errors)
 
 
-def test_embeddings_are_read_from_the_cache(embedded, clips, monkeypatch):
-    monkeypatch.setattr("kerastag.custom.embeddings._compute_embeddings", None)
+@pytest.fixture
+def computed_rows(monkeypatch):
+    """Return a list that gets the rows of the clips that are computed, not read from the cache."""
+    rows, read_ahead = [], embeddings_module._read_ahead
+
+    def record(clips, missing, *options):
+        rows.extend(missing)
+        return read_ahead(clips, missing, *options)
+
+    monkeypatch.setattr(embeddings_module, "_read_ahead", record)
+    return rows
+
+
+def test_embeddings_are_read_from_the_cache(embedded, clips, computed_rows):
     check_equal(embed_clips(embedded[0], clips, 30.0, embedded[2]), embedded[1])
+    assert computed_rows == []
 
 
-def set_compression(content):
-    """Return a zip archive whose members have an unknown compression method."""
-    for signature, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
-        start = -1
-        while (start := content.find(signature, start + 1)) >= 0:
-            content = content[: start + offset] + b"\x63\0" + content[start + offset + 2 :]
-    return content
+def test_only_new_clips_are_embedded(embedded, clips, tmp_path, computed_rows):
+    shutil.copy(embedded[2] / CACHE_NAME, tmp_path)
+    new = np.zeros(40_000, np.float32)
+    more = replace(clips.select(np.array([0, 1, 2, 3, 0])), audio=(clips.audio[2], new, *clips.audio[:2], new))
+    embeddings = embed_clips(embedded[0], more, 30.0, tmp_path)
+    assert computed_rows == [1, 4]
+    np.testing.assert_array_equal(embeddings.bags["seconds"][0], embedded[1].bags["seconds"][2])
+    assert embed_clips(embedded[0], more, 20.0, tmp_path).num_windows.tolist() == [1] * 5
+    assert computed_rows == [1, 4, 0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: b"",
-        lambda content: content[: len(content) // 2],
-        lambda content: b"\x93NUMPY" + content[6:],
-        lambda content: content[:200] + bytes(200) + content[400:],
-        set_compression,
-    ],
-    ids=["empty", "truncated", "another format", "overwritten", "unknown compression"],
-)
-def test_a_damaged_cache_is_replaced(embedded, clips, tmp_path, monkeypatch, damage):
-    path = next(embedded[2].glob("*.npz"))
-    (tmp_path / path.name).write_bytes(damage(path.read_bytes()))
-    monkeypatch.setattr("kerastag.custom.embeddings._compute_embeddings", lambda *_: embedded[1])
-    check_equal(embed_clips(embedded[0], clips, 30.0, tmp_path), embedded[1])
-    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+def test_every_clip_gets_what_it_gets_alone_in_any_order_and_batch(embedded, clips, tmp_path):
+    order = np.array([3, 1, 0, 2])
+    embeddings = embed_clips(embedded[0], clips.select(order), 30.0, tmp_path)
+    for row, original in enumerate(order):
+        for kind in ("frames", "seconds"):
+            expected = embedded[1].bags[kind][original]
+            np.testing.assert_allclose(embeddings.bags[kind][row], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_clips_that_cannot_be_read_are_skipped_and_named(embedded, clips, tmp_path, capsys, monkeypatch):
+def test_clips_that_cannot_be_read_are_skipped_and_named(embedded, clips, tmp_path, capsys):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"not audio")
     unreadable = clips.select(np.array([0, 0]))
     unreadable = replace(unreadable, audio=(Recording(bad, "bad.wav", (0,)), unreadable.audio[1]))
-    for _ in range(2):  # computed, then from the cache
+    for _ in range(2):  # A clip that cannot be read is not in the cache.
         embeddings = embed_clips(embedded[0], unreadable, 30.0, tmp_path)
         assert embeddings.is_readable.tolist() == [False, True]
         assert "skipped: " in (error := capsys.readouterr().err)
         assert "bad.wav" in error
         assert "skipped: 1 of 2 recordings" in error
-    monkeypatch.setattr("kerastag.custom.embeddings._compute_embeddings", lambda *_: embeddings.select(np.array([0])))
     with pytest.raises(ValueError, match=r"no recording of bursts can be read: .*bad\.wav"):
         embed_clips(embedded[0], unreadable.select(np.array([0])), 30.0, tmp_path)
 
@@ -136,14 +142,6 @@ def test_segments_of_a_very_long_bag_are_averaged_where_they_are_alike():
     assert merged.dtype == np.float32
     assert (merged == 5.0).all(axis=1).sum() == 1
     np.testing.assert_array_equal(make_bag([bag[:3000], bag[3000:]], 5000), bag)
-
-
-def test_a_cache_of_other_clips_is_replaced(embedded, clips, tmp_path, monkeypatch):
-    path = next(embedded[2].glob("*.npz"))
-    monkeypatch.setattr("kerastag.custom.embeddings._read_cache", lambda _: embedded[1].select(np.array([0])))
-    monkeypatch.setattr("kerastag.custom.embeddings._compute_embeddings", lambda *_: embedded[1])
-    check_equal(embed_clips(embedded[0], clips, 30.0, tmp_path), embedded[1])
-    assert (tmp_path / path.name).is_file()
 
 
 def test_a_model_without_embeddings_is_not_a_backbone(tmp_path):
