@@ -66,7 +66,7 @@ def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | i
     card = Card.read(source)
     parts = _read_parts(recordings, card, channel)
     expected = _predict(folder, parts)
-    with temporary_folder(output) as sounds:
+    with temporary_folder(folder.path / "recordings") as sounds:  # `export_model` has a folder for `output`
         for number, part in enumerate(parts):
             soundfile.write(sounds / f"{number:03d}.wav", part, card.sample_rate, subtype="FLOAT")
         exported = ExportedTagger(output, export_head(folder) if has_parts else None)
