@@ -75,10 +75,10 @@ def test_a_good_run_is_no_concern(tmp_path):
 
 
 def test_each_concern_is_one_line(tmp_path):
-    targets = make_targets(12, 4)
+    targets = make_targets(12, 4, 12)
     probabilities = draw_predictions(targets, sharpness=20.0)
-    probabilities[0, :6] = probabilities[0, :6, ::-1]
-    folder = save_run(tmp_path / "run", NAMES[:2], targets, probabilities, errors=["a.wav: not audio"])
+    probabilities[0, :11] = probabilities[0, :11, ::-1]
+    folder = save_run(tmp_path / "run", NAMES, targets, probabilities, errors=["a.wav: not audio"])
     alarms = [make_alarms("Bark", 5.0, low=2.0), make_alarms("Cough", 0.5, num_found=3)]
     add_metrics(folder, alarms=alarms, operating_point={"false_alarms_per_day": 1.0}, missing=["b.wav"])
     concerns = list_concerns(RunFolder.open(folder.path))
