@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
         card=_read_run_card(model),
     )
     print(report.as_markdown())
+    _check_chain(model, Path(args.output))
 
 
 def _read_run_card(model: Path) -> Card | None:
@@ -64,3 +65,18 @@ def _read_run_card(model: Path) -> Card | None:
         return folder.card() if model in (folder.path, folder.model_path) else None
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _check_chain(model: Path, output: Path) -> None:
+    """Compare the file with training where the model is one of `kerastag learn` whose recordings are there."""
+    from kerastag.training.run_folder import RunFolder
+
+    try:
+        folder = RunFolder.open(model if model.is_dir() else model.parent)
+    except (FileNotFoundError, ValueError):
+        return
+    if folder.system == "custom":
+        from kerastag.custom.chain import check_export
+
+        if (report := check_export(folder, model, output)) is not None:
+            print(report)

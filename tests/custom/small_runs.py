@@ -39,6 +39,11 @@ def cache_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory):
     """Path of an untrained network, whose embeddings distinguish noise from a tone."""
+    return make_backbone(tmp_path_factory.mktemp("backbone") / "cnn10.keras")
+
+
+def make_backbone(path):
+    """Save an untrained network with batch normalizations that have statistics of audio."""
     keras.utils.set_random_seed(1)
     model = cnn10(4, width=0.125, input="waveform")
     mixer = SoundscapeMixer(SyntheticSounds(), SoundscapeConfig(soundscape_seconds=2.0))
@@ -49,7 +54,6 @@ def backbone(tmp_path_factory):
     model(waveforms, training=True)  # Without statistics of audio, all embeddings would be nearly equal.
     for layer in batch_norms:
         layer.momentum = 0.99
-    path = tmp_path_factory.mktemp("backbone") / "cnn10.keras"
     model.save(path)
     front_end = FRONT_ENDS[BACKBONE.front_end].as_dict()
     labels = LabelSet.from_names([f"class {k}" for k in range(4)])
@@ -60,7 +64,11 @@ def backbone(tmp_path_factory):
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory):
     """Folder of 27 recordings of three classes, in three folds by their names."""
-    folder = tmp_path_factory.mktemp("recordings")
+    return write_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+def write_recordings(folder):
+    """Write nine recordings of each of three classes."""
     sounds = SyntheticSounds()
     for k, name in enumerate(CLASSES):
         (folder / name).mkdir()
