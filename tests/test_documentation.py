@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/serve.md",
     "docs/stream.md",
     "docs/labels.md",
+    "docs/review.md",
     "docs/tag.md",
     "docs/archive.md",
     "docs/reliability.md",
@@ -107,7 +108,7 @@ def test_a_command_in_the_documentation_exists(document, command):
     assert used <= options, used - options
 
 
-@pytest.mark.parametrize("verb", ["tag", "archive"])
+@pytest.mark.parametrize("verb", ["tag", "archive", "review"])
 def test_every_option_of_a_verb_is_in_a_command_of_its_page(verb):
     page = [command for name, command in COMMANDS if name == f"docs/{verb}.md"]
     used = {argument for command in page for argument in shlex.split(command) if argument.startswith("--")}

@@ -45,6 +45,8 @@ class StreamConfig:
     Args:
         model: Path of a .tflite file, a tagger or, with a head, an embedder; or esc10, the bundled tagger.
         head: Path of a .tflite file from embeddings to tags.
+        watch_head: Whether to use another head, without a restart, as soon as the file of the head changes, such as by
+            kerastag review.
         source: Source of the audio: mic, mic:NAME, mic:NUMBER, the path of a recording, a URL (rtsp://...), or - for
             raw PCM or WAV on standard input.
         output: Outputs, separated by commas or in repeated flags: json:FILE or csv:FILE (- is standard output),
@@ -90,6 +92,7 @@ class StreamConfig:
 
     model: str = BUNDLED_MODEL
     head: str | None = None
+    watch_head: bool = False
     source: str = "mic"
     output: tuple[str | Mapping[str, Any], ...] = ("terminal",)
     classes: tuple[str, ...] = ()
@@ -129,6 +132,8 @@ class StreamConfig:
         from kerastag.audio.channels import parse_channel
 
         parse_channel(self.channel)
+        if self.watch_head and self.head is None:
+            raise ValueError("`watch_head` must be used with `head`, whose file it watches; received: no head")
         if not self.output:
             raise ValueError("`output` must have at least one output; received: none")
         for name, (low, high) in _LIMITS.items():

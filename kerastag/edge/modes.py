@@ -206,12 +206,12 @@ class IncrementalMode(StreamingMode):
     def __init__(
         self, embedder: LiteRTModel, head: LiteRTModel, grid: RowGrid, hop_seconds: float | None, eight_bit: bool
     ) -> None:
-        self._embedder, self._eight_bit = embedder, eight_bit
+        self._embedder, self._eight_bit, self._head_shape = embedder, eight_bit, head.shape
         self._head = head.split or WholeHead(head, head.shape)
         self._segment = embedder.shape[1]
-        segment_seconds = grid.to_seconds(self._segment)
+        self._segment_seconds = segment_seconds = grid.to_seconds(self._segment)
         trained_seconds = head.card.seconds_per_frame or segment_seconds
-        _check_pair(embedder, head, segment_seconds, trained_seconds)
+        _check_pair(embedder, head, segment_seconds)
         if hop_seconds is None:
             hop = min(self._segment, grid.to_rows(trained_seconds))
         else:
@@ -222,10 +222,26 @@ class IncrementalMode(StreamingMode):
             )
         super().__init__(grid.silence, self._segment, self._segment, self._segment, hop)
         self._bag = np.zeros(self._head.bag_shape, np.float32)
+        self._embeddings = np.zeros(head.shape[1:], np.float32)  # What the bag is computed from.
         self._count = 0
         self._starts = np.zeros(head.shape[1], np.int64)  # The first row of each segment in the bag.
         self._input = np.zeros(embedder.shape, np.float32)
         self.frame_rows, self.window_rows = hop, self._segment + (head.shape[1] - 1) * hop
+
+    def replace_head(self, head: LiteRTModel) -> None:
+        """Use another head from the next prediction on, which also processes the segments that are remembered.
+
+        Raises:
+            ValueError: The head does not match the embedder, or takes another number of segments.
+        """
+        if head.shape != self._head_shape:
+            raise ValueError(f"{head.path}: must take `embedding` {self._head_shape} as before; received: {head.shape}")
+        _check_pair(self._embedder, head, self._segment_seconds)
+        new_head = head.split or WholeHead(head, head.shape)
+        bag = np.zeros(new_head.bag_shape, np.float32)
+        for values, embedding in zip(bag[0, : self._count], self._embeddings, strict=False):
+            values[:] = new_head.process_segment(embedding)
+        self._head, self._bag = new_head, bag
 
     def _predict(self) -> Prediction:
         """Add the segment that is due, padded with silence at the end of the stream, to the bag, and predict it."""
@@ -234,7 +250,7 @@ class IncrementalMode(StreamingMode):
         embedding = self._embedder(self._input)["embedding"][0]
         if self._eight_bit:
             embedding = (embedding - 128) / 128
-        self._add_to_bag(self._head.process_segment(embedding), start)
+        self._add_to_bag(embedding, start)
         probabilities, framewise = self._head.predict(self._bag, self._count - 1)
         return Prediction(int(self._starts[0]), self.position, probabilities, framewise[None], start)
 
@@ -243,13 +259,14 @@ class IncrementalMode(StreamingMode):
         is_new = self.position > self._due - self.hop_rows
         return is_new and count > 0 and 2 * self._buffer.count_audio(count) >= self._segment
 
-    def _add_to_bag(self, values: np.ndarray, start: int) -> None:
+    def _add_to_bag(self, embedding: np.ndarray, start: int) -> None:
         size = len(self._starts)
         oldest_start = start - (size - 1) * self.hop_rows
         first = int(np.searchsorted(self._starts[: self._count], oldest_start))
         first = max(first, self._count - size + 1)
         count = self._count - first
-        for array, newest in ((self._bag[0], values), (self._starts, start)):
+        values = self._head.process_segment(embedding)
+        for array, newest in ((self._bag[0], values), (self._embeddings, embedding), (self._starts, start)):
             array[:count] = array[first : self._count].copy()
             array[count] = newest
             array[count + 1 :] = 0
@@ -263,7 +280,7 @@ def _count_frames(model: LiteRTModel) -> int:
     return model.output_shapes["framewise"][1]
 
 
-def _check_pair(embedder: LiteRTModel, head: LiteRTModel, segment_seconds: float, trained_seconds: float) -> None:
+def _check_pair(embedder: LiteRTModel, head: LiteRTModel, segment_seconds: float) -> None:
     if "embedding" not in embedder.outputs:
         raise ValueError(f"{embedder.path}: must return `embedding` for a head; received: {embedder.outputs}")
     front_ends = [model.card.front_end.get("name") for model in (embedder, head)]
@@ -272,6 +289,7 @@ def _check_pair(embedder: LiteRTModel, head: LiteRTModel, segment_seconds: float
             f"{embedder.path}: must have the front end that {head.path} was trained with, {front_ends[1]}; "
             f"received: {front_ends[0]}"
         )
+    trained_seconds = head.card.seconds_per_frame or segment_seconds
     if abs(segment_seconds - trained_seconds) > _LENGTH_TOLERANCE * trained_seconds:
         raise ValueError(
             f"{embedder.path}: must take segments as long as those that {head.path} was trained on, "

@@ -72,6 +72,7 @@ class LiteRTModel:
             A single output whose name is not one of `MODEL_OUTPUTS` is `clipwise`.
         num_threads: Number of threads of a call, at least 1; None leaves it to the interpreter.
         inputs: Names out of `MODEL_INPUTS` that the input may have.
+        in_memory: Whether to copy the file to memory, so that it can be overwritten in place while the model is used.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -81,13 +82,17 @@ class LiteRTModel:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], num_threads: int | None = None, inputs: Sequence[str] = MODEL_INPUTS
+        self,
+        path: str | os.PathLike[str],
+        num_threads: int | None = None,
+        inputs: Sequence[str] = MODEL_INPUTS,
+        in_memory: bool = False,
     ) -> None:
         self.path = Path(path)
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"`num_threads` must be at least 1; received: {num_threads!r}")
         self.card = _read_card(self.path)
-        interpreter = _load_interpreter(self.path, num_threads, self.card.versions.get(INTERPRETER_KEY))
+        interpreter = _load_interpreter(self.path, num_threads, self.card.versions.get(INTERPRETER_KEY), in_memory)
         with _translate_errors(self.path):
             self._open_signatures(interpreter, inputs)
 
@@ -171,7 +176,7 @@ def _read_card(path: Path) -> Card:
     return Card.read(path)
 
 
-def _load_interpreter(path: Path, num_threads: int | None, required_package: str | None) -> Any:
+def _load_interpreter(path: Path, num_threads: int | None, required_package: str | None, in_memory: bool) -> Any:
     for module in INTERPRETER_MODULES:
         with contextlib.suppress(ImportError):
             interpreter_class = import_module(module).Interpreter
@@ -185,7 +190,8 @@ def _load_interpreter(path: Path, num_threads: int | None, required_package: str
             "something else. `kerastag export --target tflite_runtime` writes a file for both"
         )
     with _translate_errors(path), hide_native_logs():
-        interpreter = interpreter_class(model_path=os.fspath(path), num_threads=num_threads)
+        source = {"model_content": path.read_bytes()} if in_memory else {"model_path": os.fspath(path)}
+        interpreter = interpreter_class(**source, num_threads=num_threads)
         interpreter.allocate_tensors()
     return interpreter
 

@@ -15,6 +15,7 @@ from kerastag.audio.channels import CANCELLATION, ChannelMixer
 from kerastag.edge.blocks import Block, BoundedAudioQueue
 from kerastag.edge.clock import read_clock
 from kerastag.edge.config import StreamConfig
+from kerastag.edge.head_watch import HeadWatcher
 from kerastag.edge.monitor import SourceMonitor
 from kerastag.edge.rows import InvalidSamplesError
 from kerastag.edge.sinks import SinkContext, SinkGroup, open_sinks
@@ -47,6 +48,7 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
         OSError: Likewise.
         ImportError: A package that the model, the source or an output needs is not installed.
     """
+    head_watcher = HeadWatcher(config.head) if config.watch_head and config.head is not None else None
     tagger = StreamingTagger(
         config.model,
         config.head,
@@ -81,7 +83,7 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
             mqtt_options=config.mqtt_options,
         )
         sinks = open_sinks(config.output, context)
-        StreamService(tagger, tracker, classes, source, sinks, config, log).run()
+        StreamService(tagger, tracker, classes, source, sinks, config, log, head_watcher=head_watcher).run()
     finally:
         source.close()
 
@@ -93,7 +95,9 @@ class StreamService:
     source loses its oldest audio, and any other one waits. A source that gives no audio for `timeout_seconds` is lost:
     events that go on are reported as ended, and the outputs get its state. `SIGTERM` and `SIGINT` end the stream, like
     an error of the source: audio that was captured is still tagged, and events that go on are reported as ended.
-    `SIGHUP` reopens output files. The outputs are closed at the end; the source is not.
+    `SIGHUP` reopens output files. A head whose file changes is replaced, if there is a watcher of it; one that is
+    damaged or does not match is reported, and the previous one stays in use. The outputs are closed at the end; the
+    source is not.
     """
 
     def __init__(
@@ -106,11 +110,12 @@ class StreamService:
         config: StreamConfig,
         log: Callable[[str], None],
         notifier: SystemdNotifier | None = None,
+        head_watcher: HeadWatcher | None = None,
     ) -> None:
         self._tagger, self._tracker, self._classes = tagger, tracker, list(classes)
         self._source, self._sinks, self._config, self._log = source, sinks, config, log
         self._notifier = notifier or SystemdNotifier(os.environ)
-        self._must_reopen = False
+        self._must_reopen, self._head_watcher = False, head_watcher
         self._mixer, self._has_reported_cancellation = ChannelMixer(config.channel), False
         self._state = "" if source.live else "listening"
         self._monitor = SourceMonitor(self._state, config.timeout_seconds, 3_600 * config.silence_hours)
@@ -136,6 +141,8 @@ class StreamService:
         is_ready, stats_time = False, read_clock()
         with contextlib.closing(self._capture_blocks()) as blocks:
             for block in blocks:
+                if self._head_watcher is not None and self._head_watcher.check():
+                    self._replace_head()
                 if block is None:
                     self._monitor.add_timeout()
                     self._update_state()
@@ -171,6 +178,17 @@ class StreamService:
             stats = self._tagger.compute_stats()
             self._sinks.write_audio(block.samples, block.sample_rate, stats.audio_seconds + stats.lost_seconds)
         self._write_results(results)
+
+    def _replace_head(self) -> None:
+        """Use the head that is in the file now, with its thresholds; events that go on continue."""
+        try:
+            self._tagger.replace_head(self._config.head or "")
+        except (ValueError, OSError) as error:
+            self._log(f"{error}; the previous head stays in use")
+            return
+        rules = create_rules(self._config, self._tagger, self._classes)
+        self._write_events(self._tracker.replace_rules(rules))
+        self._log(f"{self._config.head}: changed; the new head is in use")
 
     def _mix(self, block: Block) -> Block:
         """Mix the channels of a block to mono, and report channels that cancel each other."""

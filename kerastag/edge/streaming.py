@@ -112,7 +112,8 @@ class StreamingTagger:
         if isinstance(model, str | os.PathLike):
             model = LiteRTModel(resolve_model_path(model), num_threads, AUDIO_INPUTS)
         self._model = model
-        self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",))
+        self._num_threads = num_threads
+        self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",), in_memory=True)
         tagger = self._head or self._model
         self.card: Card = tagger.card
         """Card of the file that names the classes."""
@@ -205,6 +206,33 @@ class StreamingTagger:
         results = self._create_results(self._pause(), start_time)
         self._busy_seconds += time.perf_counter() - start_time
         return results
+
+    def replace_head(self, head: str | os.PathLike[str]) -> None:
+        """Use another head for the same classes from the next result on, without a gap in the stream.
+
+        The new head also processes the segments that are remembered. If it is refused, the tagger is unchanged.
+
+        Args:
+            head: Path of a `.tflite` file from `embedding` to `clipwise`.
+
+        Raises:
+            FileNotFoundError: The file does not exist.
+            ValueError: The tagger has no head; or the file is not a model, does not match the embedder, or has other
+                classes or another number of segments than the head before.
+        """
+        mode = self._mode
+        if self._head is None or not isinstance(mode, IncrementalMode):
+            raise ValueError(f"`head` must be None for a tagger without one; received: {os.fspath(head)!r}")
+        new_head = LiteRTModel(head, self._num_threads, ("embedding",), in_memory=True)
+        if "clipwise" not in new_head.outputs:
+            raise ValueError(f"{new_head.path}: must return `clipwise`; received: {new_head.outputs}")
+        if new_head.card.labels != self.labels:
+            raise ValueError(
+                f"{new_head.path}: must have the classes of the head before, {_format_names(self.labels)}; received: "
+                f"{_format_names(new_head.card.labels)}"
+            )
+        mode.replace_head(new_head)
+        self._head, self.card = new_head, new_head.card
 
     def flush(self) -> list[StreamingResult]:
         """End the stream, and return its last results; the next block starts a new stream at second 0."""
@@ -335,6 +363,11 @@ def _resolve_mode(mode: str, head: object) -> str:
         requirement = "a path" if head is None else "None"
         raise ValueError(f"`head` must be {requirement} with `mode` {mode!r}; received: {head!r}")
     return resolved
+
+
+def _format_names(labels: LabelSet | None) -> str:
+    names = () if labels is None else labels.names
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"
 
 
 def _create_grid(model: LiteRTModel) -> RowGrid:

@@ -42,14 +42,8 @@ class EventTracker:
             raise ValueError(f"`num_classes` must be at least 1; received: {num_classes}")
         if not 0 < seconds_per_frame < math.inf:
             raise ValueError(f"`seconds_per_frame` must be above 0; received: {seconds_per_frame}")
-        rules = rules or EventRules()
-        self.num_classes, self.seconds_per_frame, self.rules = num_classes, seconds_per_frame, rules
-        self._onset = _expand_thresholds("onset_thresholds", rules.onset_thresholds, num_classes)
-        self._offset = _expand_thresholds("offset_thresholds", rules.offset_thresholds, num_classes)
-        self._half = max(0, round((rules.smoothing_seconds / seconds_per_frame - 1) / 2))
-        self._min_frames = max(1, math.ceil(rules.min_seconds / seconds_per_frame - _TOLERANCE_FRAMES))
-        self._gap_frames = math.floor(rules.max_gap_seconds / seconds_per_frame + _TOLERANCE_FRAMES)
-        self._refractory_frames = math.ceil(rules.refractory_seconds / seconds_per_frame - _TOLERANCE_FRAMES)
+        self.num_classes, self.seconds_per_frame = num_classes, seconds_per_frame
+        self._set_rules(rules or EventRules())
         self._next_seconds: float | None = None
         self._reset()
 
@@ -84,11 +78,35 @@ class EventTracker:
             self._next_seconds = float(times[-1]) + self.seconds_per_frame
         return events
 
+    def replace_rules(self, rules: EventRules) -> list[Event]:
+        """Use other rules from the next frame on, and return the events that end with the last frame.
+
+        Events that go on continue, unless the median filter has another length: then all of them end.
+
+        Raises:
+            ValueError: The thresholds are for another number of classes.
+        """
+        for name in ("onset_thresholds", "offset_thresholds"):
+            _expand_thresholds(name, getattr(rules, name), self.num_classes)
+        events = [] if rules.smoothing_seconds == self.rules.smoothing_seconds else self._end_stretch()
+        self._set_rules(rules)
+        return events
+
     def flush(self) -> list[Event]:
         """End the input, return the events that end with it and reset the tracker."""
         events = self._end_stretch()
         self._reset()
         return events
+
+    def _set_rules(self, rules: EventRules) -> None:
+        seconds_per_frame = self.seconds_per_frame
+        self.rules = rules
+        self._onset = _expand_thresholds("onset_thresholds", rules.onset_thresholds, self.num_classes)
+        self._offset = _expand_thresholds("offset_thresholds", rules.offset_thresholds, self.num_classes)
+        self._half = max(0, round((rules.smoothing_seconds / seconds_per_frame - 1) / 2))
+        self._min_frames = max(1, math.ceil(rules.min_seconds / seconds_per_frame - _TOLERANCE_FRAMES))
+        self._gap_frames = math.floor(rules.max_gap_seconds / seconds_per_frame + _TOLERANCE_FRAMES)
+        self._refractory_frames = math.ceil(rules.refractory_seconds / seconds_per_frame - _TOLERANCE_FRAMES)
 
     def _reset(self) -> None:
         self._open: dict[int, _OpenEvent] = {}

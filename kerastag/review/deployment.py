@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-import keras
-
 from kerastag.card import Card
 from kerastag.custom.embeddings import PretrainedBackbone
 from kerastag.custom.exported import export_head
 from kerastag.custom.tagger import build_tagger
-from kerastag.review.retraining import TrainedHead
+from kerastag.review.retraining import HeadTrainer, TrainedHead
 from kerastag.training.run_folder import RunFolder
 
 __all__ = ["write_head"]
 
 
-def write_head(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Model, trained: TrainedHead) -> None:
+def write_head(folder: RunFolder, backbone: PretrainedBackbone, trainer: HeadTrainer, trained: TrainedHead) -> None:
     """Replace `head.keras`, `head.tflite` and `model.keras` of a run, each at once.
 
     A stream that watches `head.tflite` uses it while `model.keras` is still being written.
@@ -24,14 +22,14 @@ def write_head(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Mode
     Args:
         folder: Folder of the run.
         backbone: Backbone of the run.
-        head: Model of the head, which gets the weights.
-        trained: What the head was trained on, its weights and thresholds.
+        trainer: Trainer of the head.
+        trained: Head to write.
 
     Raises:
         ValueError: The exported head predicts something else than Keras.
         OSError: A file cannot be written.
     """
-    head.set_weights(trained.weights)
+    head = trainer.apply(trained)
     changes = {
         "thresholds": tuple(trained.thresholds.tolist()),
         "thresholds_origin": f"best F1 on held-out clips and {trained.num_answers} answers of a review",

@@ -61,7 +61,9 @@ class Candidates:
         return len(self.targets)
 
 
-def select_questions(candidates: Candidates, count: int, answered: frozenset[tuple[int, int]]) -> list[Question]:
+def select_questions(
+    candidates: Candidates, count: int, answered: frozenset[tuple[int, int]], alarm_share: float = 0.5
+) -> list[Question]:
     """Select the most useful questions.
 
     At most half of them, and the first ones, are about labels of clips that are probably wrong. The others are in turn
@@ -72,6 +74,7 @@ def select_questions(candidates: Candidates, count: int, answered: frozenset[tup
         candidates: What can be asked about.
         count: Largest number of questions, at least 1.
         answered: Rows and classes that must not be asked about again.
+        alarm_share: Share of the other questions that are about alarms, in [0, 1].
     """
     questions = _find_doubtful_labels(candidates, answered)[: max(1, count // 2)]
     is_open = ~candidates.is_known
@@ -82,7 +85,7 @@ def select_questions(candidates: Candidates, count: int, answered: frozenset[tup
     is_alarm = is_open & (candidates.probabilities >= candidates.thresholds)
     margins = np.abs(_compute_logits(candidates.probabilities) - _compute_logits(candidates.thresholds))
     asked_rows = sorted({row for row, _ in answered})
-    num_alarms = (count - len(questions) + 1) // 2
+    num_alarms = round((count - len(questions)) * alarm_share + 1e-9)
     alarms = _select(candidates, "alarm", is_alarm, -candidates.probabilities, num_alarms, asked_rows)
     is_rest = is_open.copy()
     is_rest[[question.row for question in alarms]] = False
@@ -133,9 +136,9 @@ def _find_doubtful_labels(candidates: Candidates, answered: frozenset[tuple[int,
     classes = set(candidates.classes.tolist())
     for error in find_label_errors(candidates.targets[rows], candidates.probabilities[:clips][rows]):
         row, k = int(rows[error.row]), error.suggestion if error.label is None else error.label
-        if k in classes and not any((row, each) in answered for each in classes):
+        if k is not None and k in classes and not any((row, each) in answered for each in classes):
             suggestion = error.suggestion if error.label is not None and error.suggestion in classes else None
-            questions.append(Question(row, int(k), "label", suggestion))
+            questions.append(Question(row, k, "label", suggestion))
     return questions
 
 

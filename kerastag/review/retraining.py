@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerastag.custom.answers import Answer, apply_answers, assign_part_folds
-from kerastag.custom.calibration import fit_calibration
+from kerastag.custom.calibration import Calibration, fit_calibration
 from kerastag.custom.clips import BACKGROUND, Clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.head import AttentionHead, Bags
@@ -30,22 +31,30 @@ class TrainedHead:
     """A head that was trained on clips and answers, and what it predicts.
 
     Attributes:
-        weights: Weights of the head.
+        weights: Weights of the head before the calibration.
+        calibration: Calibration of its probabilities.
         thresholds: Threshold of every class, float `(classes,)`.
         clips: Clips of the run with corrected labels, and then the parts with answers.
-        held_out: Predictions of the clips and parts by heads that were not trained on them, `(clips, classes)`.
-        pool: Predictions of the parts of the pool, `(parts, classes)`.
-        pool_rows: Row among `clips` of each part of the pool, int `(parts,)`; -1 for those without an answer.
+        bags: Embeddings and labels of these.
+        held_out: Predictions of these by heads that were not trained on them, `(clips, classes)`; NaN for parts before
+            the cross-validation.
+        raw_pool: Predictions of the parts of the pool before the calibration, `(parts, classes)`.
         num_answers: Number of answers that it was trained on.
     """
 
     weights: list[np.ndarray]
+    calibration: Calibration
     thresholds: np.ndarray
     clips: Clips
+    bags: Bags
     held_out: np.ndarray
-    pool: np.ndarray
-    pool_rows: np.ndarray
+    raw_pool: np.ndarray
     num_answers: int
+
+    @property
+    def pool(self) -> np.ndarray:
+        """Predictions of the parts of the pool, `(parts, classes)`."""
+        return self.calibration.apply(self.raw_pool)
 
 
 class HeadTrainer:
@@ -78,46 +87,50 @@ class HeadTrainer:
         self.head = AttentionHead(config, len(clips.class_names), bags[0].shape[1])
         """The head, which has the weights of the last training."""
         self._num_segments = max(map(len, [*bags, *pool.bags]))
-        self.baseline = self.train([])
+        num_classes = len(clips.class_names)
+        unchanged = Calibration(np.ones(num_classes), np.zeros(num_classes))
+        self.baseline = self.cross_validate(self._train([], unchanged, np.zeros((len(clips), num_classes), np.float32)))
         """The head without answers."""
 
-    def train(self, answers: Sequence[Answer]) -> TrainedHead:
-        """Train heads without each fold, and then one on everything, calibrated on what was held out.
+    def train(self, answers: Sequence[Answer], previous: TrainedHead) -> TrainedHead:
+        """Train a head on all clips and answers, in a second or two.
 
-        Answers about parts that are neither clips nor in the pool are left out.
+        It has the calibration, the thresholds and the held-out predictions of a previous head, until `cross_validate`
+        returns it with its own. Answers about parts that are neither clips nor in the pool are left out.
         """
-        num_clips, seed = len(self.clips), self.config.seeds[0]
-        clips = apply_answers(self.clips, answers)
-        keys = [get_part(part) if isinstance(part, Recording) else None for part in clips.audio]
-        rows = [row for row, key in enumerate(keys) if row < num_clips or key in self._bag_of_part]
-        clips, keys = clips.select(np.array(rows)), [keys[row] for row in rows]
-        bags = self._pad([*self.bags, *(self._bag_of_part[key] for key in keys[num_clips:] if key)], clips)
-        folds = assign_part_folds(clips, num_clips)
-        held_out = np.zeros(clips.targets.shape, np.float32)
+        trained = self._train(answers, previous.calibration, previous.held_out[: len(self.clips)])
+        return replace(trained, thresholds=previous.thresholds)
+
+    def cross_validate(self, trained: TrainedHead, pause: Callable[[], object] = lambda: None) -> TrainedHead:
+        """Train heads without each fold, with which a head gets its held-out predictions, calibration and thresholds.
+
+        Args:
+            trained: Head.
+            pause: Function that is called before each training, and may use `head` for something else.
+        """
+        clips, bags, seed = trained.clips, trained.bags, self.config.seeds[0]
+        folds = assign_part_folds(clips, len(self.clips))
+        raw = np.zeros(clips.targets.shape, np.float32)
         for fold in np.unique(folds[folds >= 0]):
+            pause()
             self.head.train(bags, np.flatnonzero(folds != fold), seed)
-            held_out[folds == fold] = self.head.predict(bags, np.flatnonzero(folds == fold))
-        self.head.train(bags, np.arange(len(clips)), seed)
-        is_whole = (folds >= 0) & clips.is_known.all(axis=1)
-        calibration = fit_calibration(clips.targets[is_whole], held_out[is_whole])
-        self.head.calibrate(calibration)
-        always_trained = np.flatnonzero(folds < 0)
-        held_out = calibration.apply(held_out)
-        if len(always_trained):
-            held_out[always_trained] = self.head.predict(bags, always_trained)
-        pool_rows = np.full(len(self.pool), -1)
-        for row, key in enumerate(keys[num_clips:], start=num_clips):
-            pool_rows[self._index_of_part[key]] = row
+            raw[folds == fold] = self.head.predict(bags, np.flatnonzero(folds == fold))
+        pause()
         is_held_out = folds >= 0
-        return TrainedHead(
-            weights=self.head.model.get_weights(),
-            thresholds=self._select_thresholds(clips, held_out, is_held_out, is_new=bool(answers)),
-            clips=clips,
-            held_out=held_out,
-            pool=self._predict_pool(),
-            pool_rows=pool_rows,
-            num_answers=len(answers),
-        )
+        is_whole = is_held_out & clips.is_known.all(axis=1)
+        calibration = fit_calibration(clips.targets[is_whole], raw[is_whole])
+        held_out = calibration.apply(raw)
+        held_out[~is_held_out] = np.nan
+        thresholds = self.thresholds
+        if trained.num_answers:
+            thresholds = self._select_thresholds(clips, held_out, is_held_out)
+        return replace(trained, calibration=calibration, thresholds=thresholds, held_out=held_out)
+
+    def apply(self, trained: TrainedHead) -> keras.Model:
+        """Return the model of the head with the weights and the calibration of a trained one."""
+        self.head.model.set_weights(trained.weights)
+        self.head.calibrate(trained.calibration)
+        return self.head.model
 
     def compare(self, trained: TrainedHead, answers: Sequence[Answer]) -> dict[str, Any]:
         """Compare a head with the one without answers, as JSON values.
@@ -141,7 +154,8 @@ class HeadTrainer:
             values["answers"] = {"count": len(some)}
             for name, head in heads.items():
                 values["answers"][name] = _compute_agreement(some, predictions[name], head.thresholds, names)
-        is_open = trained.pool_rows < 0
+        answered = {get_part(part) for part in trained.clips.audio[num_clips:] if isinstance(part, Recording)}
+        is_open = np.array([part not in answered for part in self._index_of_part], bool)
         hours = sum(len(bag) for bag, is_part in zip(self.pool.bags, is_open, strict=True) if is_part) / 3600
         if hours:
             values["alarms_per_hour"] = {"hours": hours}
@@ -157,6 +171,26 @@ class HeadTrainer:
         held_out = {key: row for key, row in zip(clips, head.held_out, strict=True) if key}
         return {**dict(zip(self._index_of_part, head.pool, strict=True)), **held_out}
 
+    def _train(self, answers: Sequence[Answer], calibration: Calibration, held_out: np.ndarray) -> TrainedHead:
+        num_clips = len(self.clips)
+        clips = apply_answers(self.clips, answers)
+        keys = [get_part(part) if isinstance(part, Recording) else None for part in clips.audio[num_clips:]]
+        rows = [row for row, key in enumerate(keys) if key in self._bag_of_part]
+        clips = clips.select(np.array([*range(num_clips), *(num_clips + row for row in rows)]))
+        bags = self._pad([*self.bags, *(self._bag_of_part[keys[row]] for row in rows)], clips)  # type: ignore[index]
+        self.head.train(bags, np.arange(len(clips)), self.config.seeds[0])
+        unknown = np.full((len(rows), len(clips.class_names)), np.nan, np.float32)
+        return TrainedHead(
+            weights=self.head.model.get_weights(),
+            calibration=calibration,
+            thresholds=self.thresholds,
+            clips=clips,
+            bags=bags,
+            held_out=np.concatenate([held_out, unknown]),
+            raw_pool=self._predict_pool(),
+            num_answers=len(answers),
+        )
+
     def _pad(self, bags: Sequence[np.ndarray], clips: Clips) -> Bags:
         """Pad bags to one length for all trainings, as another one would compile the head again."""
         padded = Bags.pad(bags, clips.targets, clips.is_known)
@@ -170,12 +204,8 @@ class HeadTrainer:
         targets = np.zeros((len(self.pool), num_classes), bool)
         return self.head.predict(Bags.pad(self.pool.bags, targets), np.arange(len(self.pool)))
 
-    def _select_thresholds(
-        self, clips: Clips, held_out: np.ndarray, is_held_out: np.ndarray, is_new: bool
-    ) -> np.ndarray:
+    def _select_thresholds(self, clips: Clips, held_out: np.ndarray, is_held_out: np.ndarray) -> np.ndarray:
         """Select the thresholds with the best F1 on what was held out, none below that of the head in use."""
-        if not is_new:
-            return self.thresholds
         thresholds = self.thresholds.copy()
         for k in range(len(thresholds)):
             rows = is_held_out & clips.is_known[:, k]

@@ -50,11 +50,14 @@ def open_run(config: ReviewConfig) -> ReviewedRun:
     folder = RunFolder.open(config.run)
     folder.metrics()  # raises if the run is not finished
     run_config = folder.read_config(CustomConfig)
-    if folder.system != "custom" or not folder.head_path.is_file() or run_config.fine_tune:
+    changes = [name for name in ("fine_tune", "keep_base") if getattr(run_config, name)]
+    if folder.system != "custom" or not folder.head_path.is_file() or changes:
+        received = f"{folder.system}{' with ' if changes else ''}{' and '.join(changes)}"
         raise ValueError(
-            f"{folder.path}: must be a run of `kerastag learn` with bags of seconds and a frozen backbone, which has "
-            f"head.keras; received: {folder.system}{', fine-tuned' if run_config.fine_tune else ''}"
+            f"{folder.path}: must be a run of `kerastag learn` with bags of seconds, which has head.keras, without "
+            f"fine_tune and keep_base; received: {received}"
         )
+    thresholds = folder.metrics("thresholds")["thresholds"]
     enable_determinism()
     head_card = Card.read(folder.head_path)
     backbone = load_backbone(fetch_model(run_config.model))
@@ -74,5 +77,5 @@ def open_run(config: ReviewConfig) -> ReviewedRun:
         pool = embed_pool(backbone, paths, config.window_seconds, cache_path, channel)
     run_config = replace(run_config, seeds=run_config.seeds[:1])
     with show_progress("training without answers"):
-        trainer = HeadTrainer(run_config, clips, embeddings.bags["seconds"], pool, head_card.thresholds or ())
+        trainer = HeadTrainer(run_config, clips, embeddings.bags["seconds"], pool, thresholds)
     return ReviewedRun(folder, backbone, trainer)

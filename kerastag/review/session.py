@@ -10,23 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
-from kerastag.custom.answers import Answer, AnswerStore, apply_answers
-from kerastag.custom.clips import BACKGROUND
+from kerastag.custom.answers import Answer, AnswerStore
 from kerastag.data.audio_lists import Recording
 from kerastag.review.config import ReviewConfig
 from kerastag.review.deployment import write_head
-from kerastag.review.questions import Candidates, Question, select_questions
-from kerastag.review.retraining import Part, get_part
+from kerastag.review.questions import Question
+from kerastag.review.retraining import get_part
 from kerastag.review.run import ReviewedRun, open_run
+from kerastag.review.selector import QuestionSelector
 
 __all__ = ["ReviewSession", "open_review"]
-
-MAX_CHOICES = 9
-"""Number of classes that have a key."""
 
 
 class _Asked(NamedTuple):
@@ -54,47 +49,45 @@ class ReviewSession:
     def __init__(self, run: ReviewedRun, config: ReviewConfig, log: Callable[[str], None]) -> None:
         self.run, self.config, self._log = run, config, log
         self._store = AnswerStore(run.folder.reviews_path)
-        trainer = run.trainer
-        self._class_names = trainer.clips.class_names
-        self._classes = np.array([k for k, name in enumerate(self._class_names) if name != BACKGROUND])
-        self._parts = [*trainer.clips.audio, *trainer.pool.parts]
-        self._row_of_part = {get_part(part): row for row, part in enumerate(self._parts) if isinstance(part, Recording)}
-        embeddings = [bag.mean(axis=0) for bag in (*trainer.bags, *trainer.pool.bags)]
-        self._embeddings = np.stack(embeddings)
+        self._selector = QuestionSelector(run.trainer)
         self._lock = threading.RLock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="review")
-        self._trained = trainer.baseline
+        self._trained, self._trained_answers = run.trainer.baseline, frozenset[Answer]()
         self._figures: dict[str, Any] | None = None
         self._task, self._task_start, self._error = "", 0.0, ""
-        self._has_new_head = False
+        self._has_new_head = self._is_wanted = self._is_in_use = False
         self._queue: deque[Question] = deque()
-        self._asked: list[_Asked] = []
+        self._history: list[_Asked] = []
         self._skipped: set[tuple[int, int]] = set()
         self._current: Question | None = None
         self._number = 0
         if self._store.read():
-            self._train()
-        self._advance()
+            self._start("training", self._train)
+            self.wait()
+        if self._current is None:
+            self._advance()
 
     def describe(self) -> dict[str, Any]:
         """Describe the present question, the progress and the newest head, as JSON values."""
         with self._lock:
-            answers = self._store.read()
+            answers, question = self._store.read(), None
+            if self._current is not None:
+                question = {"number": self._number, **self._selector.describe(self._current, self._trained)}
             return {
                 "run": str(self.run.folder.path),
                 "reviewer": self.config.reviewer,
-                "classes": [self._class_names[k] for k in self._classes],
-                "question": None if self._current is None else self._describe_question(self._current),
+                "classes": self._selector.class_names,
+                "question": question,
                 "answered": len({answer.part for answer in answers}),
-                "in_session": len(self._asked),
+                "in_session": len(self._history),
                 "round_rest": len(self._queue),
-                "untrained": len(answers) - self._trained.num_answers,
-                "can_undo": bool(self._asked),
+                "untrained": self._count_untrained(answers),
+                "can_undo": bool(self._history),
                 "task": self._task,
                 "task_seconds": time.monotonic() - self._task_start if self._task else 0.0,
                 "error": self._error,
                 "figures": self._figures,
-                "has_new_head": self._has_new_head,
+                "has_new_head": self._has_new_head and not self._is_wanted and self._task != "training",
             }
 
     def answer(self, number: int, value: str) -> None:
@@ -117,10 +110,10 @@ class ReviewSession:
             numbers = self._store.add(values) if values else []
             if not values:
                 self._skipped.add((question.row, question.class_index))
-            self._asked.append(_Asked(question, numbers))
+            self._history.append(_Asked(question, numbers))
             self._advance()
-            untrained = len(self._store.read()) - self._trained.num_answers
-            if self.config.train_every and untrained >= self.config.train_every and not self._task:
+            num_untrained, limit = self._count_untrained(self._store.read()), self.config.train_every
+            if limit and num_untrained >= limit and not self._task:
                 self.start_training()
 
     def undo(self) -> None:
@@ -130,33 +123,41 @@ class ReviewSession:
             LookupError: There is no answer of this session.
         """
         with self._lock:
-            if not self._asked:
+            if not self._history:
                 raise LookupError("there is no answer of this session to undo")
-            question, numbers = self._asked[-1]
+            question, numbers = self._history[-1]
             self._store.remove(numbers)
-            self._asked.pop()
+            self._history.pop()
             self._skipped.discard((question.row, question.class_index))
             if self._current is not None:
                 self._queue.appendleft(self._current)
             self._ask(question)
 
     def start_training(self) -> None:
-        """Train a head on all answers so far, in the background.
+        """Train a head on all answers so far, and measure it, in the background.
 
         Raises:
-            LookupError: A head is being trained or written.
+            LookupError: A head is being trained, measured or written.
         """
-        self._start("training", self._train)
+        with self._lock:
+            if self._task:
+                raise LookupError("a head is being trained, measured or written already")
+            self._start("training", self._train)
 
     def start_writing(self) -> None:
         """Write the newest head into the run, where streams that watch it use it, in the background.
 
+        A head can be written while it is being measured; when it has its own thresholds, it is written again.
+
         Raises:
-            LookupError: A head is being trained or written, or there is no new one.
+            LookupError: There is no new head, or one is being written.
         """
-        if not self._has_new_head:
-            raise LookupError("there is no new head: train one first")
-        self._start("writing", self._write)
+        with self._lock:
+            if not self._has_new_head or self._is_wanted or self._task == "training":
+                raise LookupError("there is no new head to write: train one first")
+            self._is_wanted = True
+            if not self._task:
+                self._start("writing", self._write_if_wanted)
 
     def wait(self) -> None:
         """Wait until no head is being trained or written."""
@@ -171,9 +172,7 @@ class ReviewSession:
         with self._lock:
             if self._current is None or number != self._number:
                 raise LookupError(f"question {number} is not the present one, {self._number}")
-            part = self._parts[self._current.row]
-            assert isinstance(part, Recording)  # synthetic background is never asked about
-            return part
+            return self._selector.get_recording(self._current)
 
     @property
     def card(self) -> Card:
@@ -191,13 +190,8 @@ class ReviewSession:
         self._store.close()
 
     def _start(self, task: str, work: Callable[[], None]) -> None:
-        with self._lock:
-            if self._task:
-                raise LookupError(
-                    f"a head is {'being written' if self._task == 'writing' else 'being trained'} already"
-                )
-            self._task, self._task_start, self._error = task, time.monotonic(), ""
-            self._worker.submit(self._work, work)
+        self._task, self._task_start, self._error = task, time.monotonic(), ""
+        self._worker.submit(self._work, work)
 
     def _work(self, work: Callable[[], None]) -> None:
         try:
@@ -205,30 +199,50 @@ class ReviewSession:
         except Exception as error:  # The page shows it, and the review goes on.
             self._error = " ".join(str(error).split()) or type(error).__name__
             self._log(f"{self._task} has failed: {self._error}")
+            self._is_wanted = False
         finally:
-            self._task = ""
+            with self._lock:
+                self._task = ""
+                if self._is_wanted:  # since the last look at it
+                    self._start("writing", self._write_if_wanted)
 
     def _train(self) -> None:
-        answers = self._store.read()
+        answers, trainer = self._store.read(), self.run.trainer
         start = time.monotonic()
-        trained = self.run.trainer.train(answers)
-        figures = self.run.trainer.compare(trained, answers)
+        trained = trainer.train(answers, self._trained)
         with self._lock:
-            self._trained, self._figures, self._has_new_head = trained, figures, True
+            self._trained, self._trained_answers = trained, frozenset(answers)
+            self._has_new_head, self._is_in_use, self._task = True, False, "measuring"
             self._queue.clear()  # The new head has other questions.
+            if self._current is None:
+                self._advance()
         self._log(f"trained on {len(answers)} answers in {time.monotonic() - start:.1f} s")
-
-    def _write(self) -> None:
-        start = time.monotonic()
-        write_head(self.run.folder, self.run.backbone, self.run.trainer.head.model, self._trained)
+        measured = trainer.cross_validate(trained, self._write_if_wanted)
+        figures = trainer.compare(measured, answers)
         with self._lock:
-            self._has_new_head = False
+            self._trained, self._figures, self._has_new_head = measured, figures, True
+            self._is_wanted = self._is_wanted or self._is_in_use
+        self._log(f"measured in {time.monotonic() - start:.1f} s")
+        self._write_if_wanted()
+
+    def _write_if_wanted(self) -> None:
+        if not self._is_wanted:
+            return
+        start, task = time.monotonic(), self._task
+        self._task = "writing"
+        write_head(self.run.folder, self.run.backbone, self.run.trainer, self._trained)
+        with self._lock:
+            self._task, self._has_new_head, self._is_wanted, self._is_in_use = task, False, False, True
         self._log(f"wrote {self.run.folder.exported_head_path} in {time.monotonic() - start:.1f} s")
 
+    def _count_untrained(self, answers: list[Answer]) -> int:
+        """Count the answers that were given or removed since the last training."""
+        return len(self._trained_answers.symmetric_difference(answers))
+
     def _read_value(self, question: Question, value: str) -> list[Answer]:
-        name = self._class_names[question.class_index]
+        name, names = self._selector.get_class_name(question), self._selector.class_names
         kind, _, other = value.partition(":")
-        if kind == "class" and other in self._class_names:
+        if kind == "class" and other in names:
             answers = {name: other == name, other: True}
         elif value in ("yes", "no"):
             answers = {name: value == "yes"}
@@ -236,73 +250,21 @@ class ReviewSession:
             answers = {}
         else:
             raise ValueError(f"`answer` must be yes, no, skip or class:NAME; received: {value[:100]!r}")
-        file, start, end = self._get_part_of(question)
+        file, start, end = get_part(self._selector.get_recording(question))
         created_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         origin = (self.config.reviewer, created_at, str(self.run.folder.path.resolve()))
         return [Answer(file, start, end, each, is_present, *origin) for each, is_present in answers.items()]
 
-    def _get_part_of(self, question: Question) -> Part:
-        part = self._parts[question.row]
-        assert isinstance(part, Recording)
-        return get_part(part)
-
     def _advance(self) -> None:
         """Ask the next question, after selecting more if none is left."""
         if not self._queue:
-            self._queue.extend(self._select_questions())
+            answers = self._store.read()
+            self._queue.extend(self._selector.select(self._trained, answers, self._skipped, self.config.round_size))
         self._ask(self._queue.popleft() if self._queue else None)
 
     def _ask(self, question: Question | None) -> None:
         self._current = question
         self._number += 1
-
-    def _select_questions(self) -> list[Question]:
-        trainer, trained = self.run.trainer, self._trained
-        answers = self._store.read()
-        num_clips = len(trainer.clips)
-        clips = apply_answers(trainer.clips, answers)
-        is_known = np.zeros((len(self._parts), len(self._class_names)), bool)
-        is_known[:num_clips] = clips.is_known[:num_clips]
-        for part, known in zip(clips.audio[num_clips:], clips.is_known[num_clips:], strict=True):
-            if isinstance(part, Recording) and get_part(part) in self._row_of_part:
-                is_known[self._row_of_part[get_part(part)]] = known
-        is_synthetic = np.array([not isinstance(part, Recording) for part in self._parts[:num_clips]], bool)
-        is_known[:num_clips][is_synthetic] = False
-        answered = {
-            (self._row_of_part[answer.part], self._class_names.index(answer.class_name))
-            for answer in answers
-            if answer.part in self._row_of_part and answer.class_name in self._class_names
-        }
-        candidates = Candidates(
-            embeddings=self._embeddings,
-            probabilities=np.concatenate([trained.held_out[:num_clips], trained.pool]),
-            is_known=is_known,
-            targets=clips.targets[:num_clips],
-            thresholds=trained.thresholds,
-            classes=self._classes,
-        )
-        return select_questions(candidates, self.config.round_size, frozenset(answered | self._skipped))
-
-    def _describe_question(self, question: Question) -> dict[str, Any]:
-        part, trained = self._parts[question.row], self._trained
-        assert isinstance(part, Recording)
-        num_clips = len(self.run.trainer.clips)
-        is_clip = question.row < num_clips
-        probabilities = trained.held_out[question.row] if is_clip else trained.pool[question.row - num_clips]
-        ranked = sorted(self._classes.tolist(), key=lambda k: -probabilities[k])[:MAX_CHOICES]
-        labels = trained.clips.targets[question.row] if is_clip else np.zeros(len(self._class_names), bool)
-        return {
-            "number": self._number,
-            "file": part.name,
-            "start_seconds": part.start_seconds,
-            "class": self._class_names[question.class_index],
-            "probability": float(probabilities[question.class_index]),
-            "threshold": float(trained.thresholds[question.class_index]),
-            "reason": question.reason,
-            "labels": [self._class_names[k] for k in np.flatnonzero(labels)],
-            "suggestion": None if question.suggestion is None else self._class_names[question.suggestion],
-            "choices": [self._class_names[k] for k in sorted(ranked)],
-        }
 
 
 def open_review(config: ReviewConfig, log: Callable[[str], None]) -> ReviewSession:

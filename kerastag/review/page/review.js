@@ -137,12 +137,13 @@ function showHead() {
   const { task, task_seconds: seconds, error, untrained, has_new_head: hasNewHead } = review;
   const waiting = untrained > 0 ? `${formatCount(untrained, "answer")} not trained on yet.` : "";
   const ready = hasNewHead ? "A new head is ready." : "";
-  const texts = { training: `Training for ${seconds.toFixed(0)} s …`, writing: `Writing for ${seconds.toFixed(0)} s …` };
-  get("head-text").textContent =
-    texts[task] ?? ([error && `${error}.`, ready, waiting].filter(Boolean).join(" ") || "No new answers.");
+  const names = { training: "Training", measuring: "Measuring it", writing: "Writing it" };
+  const going = task ? `${names[task]}, ${seconds.toFixed(0)} s …` : "";
+  const texts = [error && `${error}.`, ready, going, waiting];
+  get("head-text").textContent = texts.filter(Boolean).join(" ") || "No new answers.";
   get("head-progress").hidden = !task;
   get("train").disabled = Boolean(task) || untrained === 0;
-  get("write").disabled = Boolean(task) || !hasNewHead;
+  get("write").disabled = !hasNewHead;
   showFigures();
   if (task && !isPolling) poll();
 }
@@ -175,7 +176,6 @@ function showFigures() {
 /** Ask for the state until no head is being trained or written. */
 async function poll() {
   isPolling = true;
-  const wasWriting = review.task === "writing";
   while (review.task) {
     await new Promise((done) => setTimeout(done, POLL_MILLISECONDS));
     if (isBusy) continue;
@@ -187,7 +187,7 @@ async function poll() {
     }
   }
   isPolling = false;
-  if (!review.error) announce(wasWriting ? "The new head is in use." : "A new head is ready.");
+  if (!review.error) announce(review.has_new_head ? "A new head is ready." : "The new head is in use.");
 }
 
 function handleKey(event) {
