@@ -1,14 +1,20 @@
-"""The bundled model, a small tagger for devices without a network, and the style that all pages share."""
+"""The bundled model, a small tagger for devices without a network; sounds of no class; and the style of all pages."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["BUNDLED_MODEL", "PAGE_FOLDER", "resolve_model_path"]
+__all__ = ["BUNDLED_MODEL", "OTHER_SOUNDS_PATH", "OTHER_SOUNDS_SECONDS", "PAGE_FOLDER", "resolve_model_path"]
 
 BUNDLED_MODEL = "esc10"
 """Name of the bundled model, which tags ten kinds of sounds; its `README.md` describes it."""
+
+OTHER_SOUNDS_PATH = Path(__file__).with_name("other_sounds.ogg")
+"""File of short sounds of no class, one after the other, which custom taggers are trained on as background."""
+
+OTHER_SOUNDS_SECONDS = 1.5
+"""Length of each of these sounds, seconds."""
 
 PAGE_FOLDER = Path(__file__).with_name("page")
 """Folder of the style sheet and the scripts that all pages of kerastag share."""
