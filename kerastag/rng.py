@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     EMBEDDING_BATCH = 202  # segments and mixup of a batch of embeddings, by batch
     WAVEFORM_BATCH = 303  # crops and mixup of a batch of waveforms, by batch
     BOOTSTRAP = 404  # clips and runs of bootstrap samples
+    GAIN = 505  # levels of the waveforms of a batch, by batch
 
     # An alias: the splits of a soundscape data set have used this number since before the numbers were listed here, and
     # another one would change every published split. The streams never meet: no run makes soundscapes.

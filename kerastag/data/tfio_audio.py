@@ -80,11 +80,19 @@ def make_file_dataset(batches: AudioFileBatches, start: int, stop: int) -> tf.da
             share, other = draw_mixup(batches.mixup, size, random)
         stops = np.minimum(starts + num_samples, batches.pack.lengths[clips])
         target = batches.pack.targets[clips].astype(np.float32)
-        return batches.paths[clips], starts, stops.astype(np.int64), target, share, other
+        return (
+            batches.paths[clips],
+            starts,
+            stops.astype(np.int64),
+            target,
+            share,
+            other,
+            batches.draw_gains(int(index)),
+        )
 
     def draw_batch(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        types = (tf.string, tf.int64, tf.int64, tf.float32, tf.float32, tf.int64)
-        shapes = ((size,), (size,), (size,), (size, num_classes), (size,), (size,))
+        types = (tf.string, tf.int64, tf.int64, tf.float32, tf.float32, tf.int64, tf.float32)
+        shapes = ((size,), (size,), (size,), (size, num_classes), (size,), (size,), (size,))
         tensors = tf.numpy_function(draw, [index], types)
         return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(tensors, shapes, strict=True))
 
@@ -94,12 +102,12 @@ def make_file_dataset(batches: AudioFileBatches, start: int, stop: int) -> tf.da
         return tf.ensure_shape(tf.pad(crop, [[0, num_samples - tf.shape(crop)[0]]]), (num_samples,))
 
     def load_batch(*drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        *clips, target, share, other = drawn
+        *clips, target, share, other, gains = drawn
         signature = tf.TensorSpec((num_samples,), tf.float32)
         waveform = tf.map_fn(load_crop, tuple(clips), fn_output_signature=signature, parallel_iterations=1)
         share = share[:, None]
-        mixed = (share * x + (1 - share) * tf.gather(x, other) for x in (waveform, target))
-        return tuple(mixed)
+        waveform, target = (share * x + (1 - share) * tf.gather(x, other) for x in (waveform, target))
+        return gains[:, None] * waveform, target
 
     # One recording after the other, while the model trains: an operation of tensorflow-io has one decoder, which
     # parallel calls would point at each other's files.

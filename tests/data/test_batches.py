@@ -151,7 +151,9 @@ def make_sampler(pack, size=16, seed=3):
     return BalancedSampler(pack.targets, size, seed=seed)
 
 
-@pytest.mark.parametrize("options", [{}, {"samples": 30}, {"samples": 130}, {"samples": 30, "mixup": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"samples": 30}, {"samples": 130}, {"samples": 30, "mixup": 1.0}, {"gain_db": 40.0}]
+)
 def test_a_batch_is_a_function_of_its_number(audio_pack, options):
     batches = WaveformBatches(audio_pack, make_sampler(audio_pack), **options)
     expected = batches.batch(7)
@@ -189,6 +191,22 @@ def test_short_clips_are_padded_with_zeros(audio_pack):
     assert ((codes != 0).sum(axis=1) == audio_pack.lengths[clips]).all()
 
 
+def test_levels_are_drawn_evenly_in_decibels_and_change_nothing_else(audio_pack):
+    options = {"samples": 30, "mixup": 1.0}
+    plain = WaveformBatches(audio_pack, make_sampler(audio_pack), **options)
+    quieter = WaveformBatches(audio_pack, make_sampler(audio_pack), **options, gain_db=40.0)
+    levels = []
+    for index in range(50):
+        (expected, expected_target), (waveform, target) = plain.batch(index), quieter.batch(index)
+        gains = np.linalg.norm(waveform, axis=1) / np.linalg.norm(expected, axis=1)
+        np.testing.assert_allclose(waveform, gains[:, None] * expected, rtol=1e-5)
+        np.testing.assert_array_equal(target, expected_target)
+        levels += [*(20 * np.log10(gains))]
+    assert -40.001 <= min(levels) < -39
+    assert -1 < max(levels) <= 0.001
+    assert abs(np.mean(levels) + 20) < 2
+
+
 def test_crops_are_read_across_packs(tmp_path):
     with write_audio(tmp_path / "a.h5", 5) as a, write_audio(tmp_path / "b.h5", 30, seed=1) as b:
         packs = ConcatenatedPacks([a, b])
@@ -210,7 +228,9 @@ def test_packs_of_different_sample_rates_are_not_concatenated(tmp_path):
         ConcatenatedPacks(packs)
 
 
-@pytest.mark.parametrize(("options", "name"), [({"samples": 0}, "samples"), ({"mixup": -1.0}, "mixup")])
+@pytest.mark.parametrize(
+    ("options", "name"), [({"samples": 0}, "samples"), ({"mixup": -1.0}, "mixup"), ({"gain_db": -1.0}, "gain_db")]
+)
 def test_arguments_out_of_range_are_refused(audio_pack, options, name):
     with pytest.raises(ValueError, match=f"`{name}` must"):
         WaveformBatches(audio_pack, make_sampler(audio_pack), **options)

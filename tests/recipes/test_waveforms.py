@@ -180,7 +180,7 @@ def test_packs_of_another_sample_rate_or_kind_are_named(packs, tmp_path, capsys)
     assert "must hold embeddings for this system; it holds waveforms" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("field", "value"), [("width", "0"), ("crop_seconds", "-1")])
+@pytest.mark.parametrize(("field", "value"), [("width", "0"), ("crop_seconds", "-1"), ("gain_db", "-1")])
 def test_a_value_out_of_range_is_named(packs, capsys, field, value):
     assert find_recipe("mn").main(["--data-dir", str(packs[32_000]), f"--{field}", value]) == 1
     assert f"`{field}` must be" in capsys.readouterr().err
