@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from kerastag.audio import load as load_audio
 from kerastag.audio.formats import find_audio_files
+from kerastag.bundled import OTHER_SOUNDS_PATH, OTHER_SOUNDS_SECONDS
 from kerastag.custom.config import CustomConfig
 from kerastag.data.audio_lists import Recording, read_audio_list, report_list
 from kerastag.data.other_sounds import OtherSounds
@@ -20,6 +22,7 @@ __all__ = [
     "BACKGROUND",
     "Clip",
     "Clips",
+    "load_bundled_sounds",
     "load_clips",
     "read_windows",
     "synthesize_background",
@@ -131,7 +134,7 @@ def load_clips(config: CustomConfig, sample_rate: int) -> Clips:
     class_names = (*names, BACKGROUND) if background and BACKGROUND not in names else names
     if not has_negatives and not len(others) and class_names == names:
         raise ValueError(
-            f"{listed.source}: must have recordings without {names[0]!r}, or `background` must be a folder or synthetic"
+            f"{listed.source}: must have recordings without {names[0]!r}, or `background` must not be none"
         )
     first_background = len(listed)
     targets = np.zeros((len(listed) + len(background), len(class_names)), bool)
@@ -209,13 +212,29 @@ def synthesize_other_sounds(sample_rate: int) -> tuple[np.ndarray, ...]:
     return tuple(waveforms)
 
 
+def load_bundled_sounds(sample_rate: int) -> list[np.ndarray]:
+    """Load the short recordings of instruments, tools, steps, doors, water and fire that kerastag comes with.
+
+    >>> sounds = load_bundled_sounds(8000)
+    >>> len(sounds), sounds[0].shape
+    (263, (12000,))
+    """
+    waveform, random = load_audio(OTHER_SOUNDS_PATH, sample_rate), np.random.default_rng(0)
+    samples = round(OTHER_SOUNDS_SECONDS * sample_rate)
+    sounds = waveform[: round(len(waveform) / samples) * samples].reshape(-1, samples)
+    peaks = 10 ** random.uniform(*_OTHER_SOUND_PEAKS, len(sounds))
+    return [(peak * sound / np.abs(sound).max()).astype(np.float32) for peak, sound in zip(peaks, sounds, strict=True)]
+
+
 def _load_background(background: str, sample_rate: int) -> list[Clip]:
     if background == "none":
         return []
-    if background == "synthetic":
-        return [*synthesize_background(sample_rate), *synthesize_other_sounds(sample_rate)]
+    if background in ("bundled", "synthetic"):
+        recorded = load_bundled_sounds(sample_rate) if background == "bundled" else []
+        return [*synthesize_background(sample_rate), *synthesize_other_sounds(sample_rate), *recorded]
     folder = Path(background)
     paths = find_audio_files(folder) if folder.is_dir() else []
     if not paths:
-        raise ValueError(f"`background` must be synthetic, none or a folder of recordings; received: {background!r}")
+        allowed = "bundled, synthetic, none or a folder of recordings"
+        raise ValueError(f"`background` must be {allowed}; received: {background!r}")
     return [Recording(folder / path, path.as_posix(), ()) for path in paths]

@@ -37,8 +37,9 @@ class CustomConfig:
         segments: What a bag consists of: the output frames of the backbone, embeddings of seconds (which `kerastag
             stream --head` needs), or whichever is better on clips that are held out of the training clips.
         background: Source of an additional class for everything else: synthetic silence, noises, tones, and speech-like
-            and music-like sounds (`synthetic`), a folder of recordings, or `none`. If every recording has all classes,
-            as with a single one, background is held out in the folds too.
+            and music-like sounds (`synthetic`), these and recordings that kerastag comes with (`bundled`), a folder of
+            recordings, or `none`. If every recording has all classes, as with a single one, background is held out in
+            the folds too.
         max_seconds: Length of the windows in which a longer recording is read, above 0 s. A recording is one bag,
             however long it is.
         fine_tune: Whether to train the backbone too, after the head.
@@ -86,7 +87,7 @@ class CustomConfig:
     fold_pattern: str | None = None
     seeds: tuple[int, ...] = (0,)
     segments: Literal["best", "frames", "seconds"] = "best"
-    background: str = "synthetic"
+    background: str = "bundled"
     max_seconds: float = 30.0
     fine_tune: bool = False
     run_dir: str | None = None

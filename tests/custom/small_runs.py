@@ -17,7 +17,7 @@ from kerastag.labels import LabelSet
 from kerastag.models.backbones.cnn10 import BACKBONE, cnn10
 
 CLASSES = ("hums", "bursts", "clicks")
-SMALL = ("--units", "16", "--steps", "60", "--batch_size", "18", "--learning_rate", "0.02")
+SMALL = ("--units", "16", "--steps", "60", "--batch_size", "18", "--learning_rate", "0.02", "--background", "synthetic")
 FINE_TUNE = ("--fine-tune", "true", "--fine-tune-steps", "2", "--fine-tune-batch-size", "4", "--steps", "5")
 
 

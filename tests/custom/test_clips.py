@@ -13,7 +13,7 @@ from kerastag.data.audio_lists import Recording
 
 
 def test_background_is_a_class_of_its_own_that_is_in_no_fold(recordings):
-    clips = load_clips(CustomConfig(audio_dir=str(recordings)), 8000)
+    clips = load_clips(CustomConfig(audio_dir=str(recordings), background="synthetic"), 8000)
     assert clips.class_names == ("bursts", "clicks", "hums", "background")
     assert clips.recordings.tolist() == list(range(27))
     assert clips.targets[27:].tolist() == [[False, False, False, True]] * 58
@@ -38,17 +38,33 @@ def test_background_joins_a_class_of_that_name(tmp_path, recordings):
     paths = sorted(recordings.rglob("*.wav"))
     lines = [f"{path.relative_to(recordings)},{'hums' if 'hums' in str(path) else 'background'}" for path in paths]
     (tmp_path / "list.csv").write_text("\n".join(["path,labels", *lines]) + "\n", encoding="utf-8")
-    clips = load_clips(CustomConfig(audio_dir=str(recordings), labels=str(tmp_path / "list.csv")), 8000)
+    clips = load_clips(
+        CustomConfig(audio_dir=str(recordings), labels=str(tmp_path / "list.csv"), background="synthetic"), 8000
+    )
     assert clips.class_names == ("background", "hums")
     assert clips.targets[:, 0].sum() == 18 + 58
 
 
 def test_selected_clips_keep_their_labels(recordings):
-    clips = load_clips(CustomConfig(audio_dir=str(recordings)), 8000)
+    clips = load_clips(CustomConfig(audio_dir=str(recordings), background="synthetic"), 8000)
     selected = clips.select(np.array([30, 2]))
     assert selected.audio[1] == clips.audio[2]
     np.testing.assert_array_equal(selected.targets, clips.targets[[30, 2]])
     assert selected.recordings.tolist() == [1]
+
+
+def test_bundled_background_has_recordings_too(recordings):
+    clips = load_clips(CustomConfig(audio_dir=str(recordings)), 8000)
+    assert clips.class_names[-1] == "background"
+    assert clips.targets[27:, -1].all()
+    sounds = clips.audio[27 + 58 :]
+    assert len(sounds) > 200
+    assert {sound.shape for sound in sounds} == {(12_000,)}
+    peaks = np.array([np.abs(sound).max() for sound in sounds])
+    assert 0.005 < peaks.min() < 0.02
+    assert 0.4 < peaks.max() < 0.6
+    spectra = np.abs(np.fft.rfft(np.stack(sounds) / peaks[:, None]))
+    assert (spectra.max(axis=0) > 30).mean() > 0.5  # all parts of the spectrum are there
 
 
 def test_synthetic_background_never_changes():
@@ -73,25 +89,28 @@ def test_a_clip_is_read_in_windows_of_at_least_a_second(tmp_path, seconds, lengt
 
 def test_one_class_is_distinguished_from_background_that_is_held_out_too(tmp_path, recordings):
     shutil.copytree(recordings / "hums", tmp_path / "hums")
-    clips = load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+    clips = load_clips(CustomConfig(audio_dir=str(tmp_path), background="synthetic"), 8000)
     assert clips.class_names == ("hums", "background")
     assert clips.targets[:9].tolist() == [[True, False]] * 9
     assert clips.targets[9:].tolist() == [[False, True]] * 58
     assert set(clips.folds[9:]) == {0, 1, 2}
     assert all(np.abs(waveform).max() < 0.6 for waveform in clips.audio[9:])
-    with pytest.raises(
-        ValueError, match="must have recordings without 'hums', or `background` must be a folder or syn"
-    ):
+    with pytest.raises(ValueError, match="must have recordings without 'hums', or `background` must not be none"):
         load_clips(CustomConfig(audio_dir=str(tmp_path), background="none"), 8000)
     (tmp_path / "hums").rename(tmp_path / "background")
     with pytest.raises(ValueError, match="must have recordings without 'background', or"):
-        load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+        load_clips(CustomConfig(audio_dir=str(tmp_path), background="synthetic"), 8000)
 
 
 def test_labeled_parts_and_columns_of_a_list_are_read(tmp_path, recordings, capsys):
     rows = [f"{path.relative_to(recordings)};0,25;1,25;x" for path in sorted((recordings / "hums").iterdir())]
     (tmp_path / "list.csv").write_text("\n".join(["where;start;end;what", *rows]) + "\n", encoding="utf-8")
-    options = {"audio_dir": str(recordings), "labels": str(tmp_path / "list.csv"), "path_column": "where"}
+    options = {
+        "audio_dir": str(recordings),
+        "background": "synthetic",
+        "labels": str(tmp_path / "list.csv"),
+        "path_column": "where",
+    }
     clips = load_clips(CustomConfig(**options, label_column="what"), 8000)
     assert "list.csv: table with the columns where and what: 9 labeled parts" in capsys.readouterr().err
     [window] = read_windows(clips.audio[0], 8000, 30.0)
@@ -105,7 +124,7 @@ def test_clips_with_negative_labels_alone_are_trained_on_and_their_other_labels_
     (tmp_path / "hums/1-0-A.wav").rename(tmp_path / "other.wav")
     (tmp_path / "-clicks").mkdir()
     (tmp_path / "other.wav").rename(tmp_path / "-clicks/x.wav")
-    clips = load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+    clips = load_clips(CustomConfig(audio_dir=str(tmp_path), background="synthetic"), 8000)
     assert clips.class_names == ("bursts", "clicks", "hums", "background")
     assert clips.audio[26].name == "-clicks/x.wav"
     assert (clips.targets[26].any(), clips.is_known[26].tolist()) == (False, [False, True, False, False])
@@ -120,7 +139,7 @@ def test_clips_with_negative_labels_alone_are_trained_on_and_their_other_labels_
 def test_a_recording_that_has_none_of_the_classes_is_background_and_held_out_for_a_single_class(tmp_path, recordings):
     shutil.copytree(recordings / "hums", tmp_path / "hums")
     shutil.copytree(recordings / "clicks", tmp_path / "-hums")
-    clips = load_clips(CustomConfig(audio_dir=str(tmp_path)), 8000)
+    clips = load_clips(CustomConfig(audio_dir=str(tmp_path), background="synthetic"), 8000)
     assert clips.targets[9:18].tolist() == [[False, True]] * 9
     assert clips.is_known.all()
     assert set(clips.folds[9:18]) == {0, 1, 2}

@@ -44,7 +44,8 @@ def test_print_config_prints_what_a_run_would_use(toml, capsys):
 
 
 def test_the_former_name_of_synthetic_background_is_accepted():
-    assert CustomConfig(audio_dir="sounds", background="made_up") == CustomConfig(audio_dir="sounds")
+    config = CustomConfig(audio_dir="sounds", background="synthetic")
+    assert CustomConfig(audio_dir="sounds", background="made_up") == config
 
 
 def test_learn_takes_a_folder_or_a_list_and_prepares_the_tagger_for_a_device(tmp_path, toml):

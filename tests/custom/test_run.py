@@ -185,7 +185,7 @@ def test_a_bad_recording_is_skipped_and_named(recordings, backbone, tmp_path, ca
         (("--folds", "2"), "`folds` must be 0 or at least 3; received: 2"),
         (("--seeds", "[]"), "`seeds` must be at least one number"),
         (("--learning_rate", "0"), "`learning_rate` must be above 0"),
-        (("--background", "/no/such"), "`background` must be synthetic, none or a folder"),
+        (("--background", "/no/such"), "`background` must be bundled, synthetic, none or a folder"),
         (("--labels", "/no/such.csv"), "/no/such.csv: no such file"),
     ],
 )
