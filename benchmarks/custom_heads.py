@@ -1,15 +1,16 @@
 """Accuracy of heads of custom taggers, with all clips and with few, and how often they claim sounds of no class.
 
     python benchmarks/custom_heads.py compare RECORDINGS [--inner] [--kinds seconds frames] [--sizes 0 5 10 20]
-    python benchmarks/custom_heads.py unknown RECORDINGS [--others FOLDER ...]
+    python benchmarks/custom_heads.py unknown RECORDINGS [--variants both] [--others FOLDER ...] [--background none]
 
 RECORDINGS has one folder per class, and folds that the file names tell, as ESC-10 has. `compare` prints the mean
 accuracy over the folds and seeds of each variant in `VARIANTS`, and of logistic regression on the embeddings of whole
 clips. A size is the number of clips of each class to train on, 0 for all. With `--inner`, each fold is left out and the
 next one predicted, which is how the defaults were chosen; the folds themselves are for the report.
 
-`unknown` trains taggers of half of the classes. It counts the clips of the other half, and of other folders, for which
-at least one class reaches its own threshold, and the clips of its own classes that are recalled.
+`unknown` trains taggers of half of the classes. Its table has the share of clips of these classes that are recalled
+when they are held out, and the share of clips of the other half, and of other folders, for which at least one class
+reaches its own threshold.
 """
 
 import argparse
@@ -55,9 +56,10 @@ def main() -> int:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="Names of variants.")
     parser.add_argument("--inner", action="store_true", help="Predict the next fold instead of the fold.")
     parser.add_argument("--others", nargs="*", default=[], type=Path, help="Folders of recordings of other sounds.")
+    parser.add_argument("--background", default="bundled", help="Background of the taggers.")
     args = parser.parse_args()
     prepare_tensorflow()
-    config = CustomConfig(audio_dir=str(args.recordings), model=args.model)
+    config = CustomConfig(audio_dir=str(args.recordings), model=args.model, background=args.background)
     print(_count_claims(config, args) if args.task == "unknown" else _compare(config, args))
     return 0
 
@@ -135,35 +137,41 @@ def _count_claims(config: CustomConfig, args: argparse.Namespace) -> str:
     from kerastag.custom.tagger import Bags, TaggerTrainer
 
     backbone, clips, embeddings = _load(config)
+    names = [*(name for name in clips.class_names if name != BACKGROUND)]
     others = [_load(CustomConfig(audio_dir=str(folder), model=args.model, folds=0))[1:] for folder in args.others]
     lines = []
-    for kind, numbers in itertools.product(args.kinds, SPLITS):
-        names = [clips.class_names[k] for k in numbers]
-        columns = [*numbers, clips.class_names.index(BACKGROUND)]
-        is_own = clips.targets[:, columns].any(axis=1)
-        own = clips.select(np.flatnonzero(is_own))
-        own = replace(own, class_names=(*names, BACKGROUND), targets=own.targets[:, columns])
-        own = replace(own, is_known=own.is_known[:, columns])
-        trainer = TaggerTrainer(
-            replace(config, segments=kind), backbone, own, embeddings.select(np.flatnonzero(is_own))
-        )
-        _, _, (probabilities,) = cross_validate(trainer)
-        y_true = own.targets[own.recordings]
-        calibration = fit_calibration(y_true, probabilities)
-        thresholds = np.array(select_thresholds(y_true, calibration.apply(probabilities)))[:-1]
-        hits = (calibration.apply(probabilities)[:, :-1] >= thresholds) & y_true[:, :-1]
-        head = trainer.train_head(kind, np.arange(len(own)), config.seeds[0])
-        shares = []
-        unknown = [(clips, embeddings, np.flatnonzero(~is_own))]
-        unknown += [(each, their, each.recordings) for each, their in others]
-        for each, their, rows in unknown:
-            bags = Bags.pad([their.bags[kind][row] for row in rows], each.targets[rows, :1])
-            claims = calibration.apply(head.predict(bags, np.arange(len(rows))))[:, :-1] >= thresholds
-            shares.append(f"{claims.any(axis=1).sum()} of {len(rows)}")
-        lines.append((", ".join(names), kind, f"{hits.sum() / y_true[:, :-1].sum():.4f}", *shares))
+    for kind, variant in itertools.product(args.kinds, args.variants):
+        counts = []
+        for numbers in SPLITS:
+            columns = [*numbers, *range(len(names), len(clips.class_names))]
+            is_own = clips.targets[:, columns].any(axis=1)
+            own = clips.select(np.flatnonzero(is_own))
+            own = replace(own, class_names=tuple(clips.class_names[k] for k in columns))
+            own = replace(own, targets=own.targets[:, columns], is_known=own.is_known[:, columns])
+            tagger_config = replace(config, segments=kind, **VARIANTS[variant])
+            trainer = TaggerTrainer(tagger_config, backbone, own, embeddings.select(np.flatnonzero(is_own)))
+            _, _, (probabilities,) = cross_validate(trainer)
+            y_true = own.targets[own.recordings]
+            calibration = fit_calibration(y_true, probabilities)
+            probabilities = calibration.apply(probabilities)
+            thresholds = np.array(select_thresholds(y_true, probabilities))[: len(numbers)]
+            is_hit = (probabilities[:, : len(numbers)] >= thresholds) & y_true[:, : len(numbers)]
+            head = trainer.train_head(kind, np.arange(len(own)), config.seeds[0])
+            head.calibrate(calibration)
+            row = [is_hit.sum(), y_true[:, : len(numbers)].sum()]
+            unknown = [(clips, embeddings, np.flatnonzero(~is_own))]
+            for each, their, rows in unknown + [(each, their, each.recordings) for each, their in others]:
+                bags = Bags.pad([their.bags[kind][index] for index in rows], each.targets[rows])
+                claims = head.predict(bags, np.arange(len(rows)))[:, : len(numbers)] >= thresholds
+                row += [claims.any(axis=1).sum(), len(rows)]
+            counts.append(row)
+        totals = np.sum(counts, axis=0).reshape(-1, 2)
+        lines.append((variant, args.background, kind, *(f"{part / whole:.4f}" for part, whole in totals)))
         print(*lines[-1], file=sys.stderr)
-    header = ("classes", "segments", "recall", "clips of other classes", *(folder.name for folder in args.others))
-    return format_table(header, lines)
+    others_names = [f"claimed clips of {folder.name}" for folder in args.others]
+    return format_table(
+        ("head", "background", "segments", "recall", "claimed clips of other classes", *others_names), lines
+    )
 
 
 if __name__ == "__main__":
