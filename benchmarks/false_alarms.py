@@ -29,32 +29,99 @@ from kerastag.files import format_csv, read_json, write_json, write_text
 from kerastag.markdown import format_table
 
 LEVELS_DB = (0.0, -12.0, -24.0)
-HOURS_OF_ONE_KIND = {"silence": ("silence",), "hiss": ("noise",), "hum": ("hum",), "tones": ("tone",)}
+HOURS_OF_ONE_KIND = {
+    "silence": ("silence",),
+    "hiss": ("noise",),
+    "hum": ("hum",),
+    "tones": ("tone",),
+}
 
 
 def main() -> None:
     """Train two taggers, measure both, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path, required=True, help="Folder of ESC-10, with one folder per class.")
-    parser.add_argument("--ambient", type=Path, help="Folder of recordings to choose thresholds on.")
-    parser.add_argument("--other", type=Path, required=True, help="Folder of other recordings to measure on.")
-    parser.add_argument("--model", default="mn04_as", help="Backbone (default: mn04_as).")
-    parser.add_argument("--per-day", type=float, default=1.0, help="False alarms per day and class (default: 1).")
-    parser.add_argument("--hours", type=float, default=24.0, help="Duration of the stream (default: 24).")
-    parser.add_argument("--kind-hours", type=float, default=1.0, help="Duration of each other kind (default: 1).")
-    parser.add_argument("--output", type=Path, default=Path("runs/false_alarms"), help="Folder of the runs.")
-    parser.add_argument("--jobs", type=int, default=2, help="Taggers that are measured at the same time (default: 2).")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        required=True,
+        help="Folder of ESC-10, with one folder per class.",
+    )
+    parser.add_argument(
+        "--ambient", type=Path, help="Folder of recordings to choose thresholds on."
+    )
+    parser.add_argument(
+        "--other",
+        type=Path,
+        required=True,
+        help="Folder of other recordings to measure on.",
+    )
+    parser.add_argument(
+        "--model", default="mn04_as", help="Backbone (default: mn04_as)."
+    )
+    parser.add_argument(
+        "--per-day",
+        type=float,
+        default=1.0,
+        help="False alarms per day and class (default: 1).",
+    )
+    parser.add_argument(
+        "--hours",
+        type=float,
+        default=24.0,
+        help="Duration of the stream (default: 24).",
+    )
+    parser.add_argument(
+        "--kind-hours",
+        type=float,
+        default=1.0,
+        help="Duration of each other kind (default: 1).",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/false_alarms"),
+        help="Folder of the runs.",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=2,
+        help="Taggers that are measured at the same time (default: 2).",
+    )
     args = parser.parse_args()
     names = sorted(path.name for path in args.recordings.iterdir() if path.is_dir())
     runs = [train_tagger(args, number, names[number::2]) for number in range(2)]
-    folders = [[args.recordings / name for name in names[1 - number :: 2]] for number in range(2)]
-    others = [[path for folder in group for path in list_files(folder)] for group in folders]
+    folders = [
+        [args.recordings / name for name in names[1 - number :: 2]]
+        for number in range(2)
+    ]
+    others = [
+        [path for folder in group for path in list_files(folder)] for group in folders
+    ]
     # A process that is forked after TensorFlow was loaded may hang.
-    with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as executor:
-        rows = list(itertools.chain(*executor.map(measure_tagger, itertools.repeat(args), runs, others)))
-    header = ("class", "threshold", "promised", "measured", "kept", "found", *HOURS_OF_ONE_KIND)
+    with ProcessPoolExecutor(
+        args.jobs, mp_context=multiprocessing.get_context("spawn")
+    ) as executor:
+        rows = list(
+            itertools.chain(
+                *executor.map(measure_tagger, itertools.repeat(args), runs, others)
+            )
+        )
+    header = (
+        "class",
+        "threshold",
+        "promised",
+        "measured",
+        "kept",
+        "found",
+        *HOURS_OF_ONE_KIND,
+    )
     print(format_table(header, rows))
-    print(f"\nat most the upper limit of the promise: {sum(row[4] == 'yes' for row in rows)} of {len(rows)} classes")
+    print(
+        f"\nat most the upper limit of the promise: {sum(row[4] == 'yes' for row in rows)} of {len(rows)} classes"
+    )
 
 
 def train_tagger(args: argparse.Namespace, number: int, names: Sequence[str]) -> Path:
@@ -63,58 +130,128 @@ def train_tagger(args: argparse.Namespace, number: int, names: Sequence[str]) ->
     from kerastag.custom.run import train_custom_tagger
 
     table = args.output / f"classes_{number}.csv"
-    rows = [(path.relative_to(args.recordings), name) for name in names for path in list_files(args.recordings / name)]
+    rows = [
+        (path.relative_to(args.recordings), name)
+        for name in names
+        for path in list_files(args.recordings / name)
+    ]
     write_text(table, format_csv([("path", "label"), *rows]))
     run = args.output / f"tagger_{number}"
     ambient = None if args.ambient is None else str(args.ambient)
-    options: dict[str, Any] = {"segments": "seconds", "deploy": True, "ambient": ambient, "run_dir": str(run)}
-    options |= {"labels": str(table), "model": args.model, "false_alarms_per_day": args.per_day}
+    options: dict[str, Any] = {
+        "segments": "seconds",
+        "deploy": True,
+        "ambient": ambient,
+        "run_dir": str(run),
+    }
+    options |= {
+        "labels": str(table),
+        "model": args.model,
+        "false_alarms_per_day": args.per_day,
+    }
     start = time.perf_counter()
     train_custom_tagger(CustomConfig(audio_dir=str(args.recordings), **options))
     print(f"{run}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     return run
 
 
-def measure_tagger(args: argparse.Namespace, run: Path, others: Sequence[Path]) -> list[tuple[object, ...]]:
+def measure_tagger(
+    args: argparse.Namespace, run: Path, others: Sequence[Path]
+) -> list[tuple[object, ...]]:
     """Count the alarms of a tagger in sounds that are none of its classes, and return a row for each class."""
     from kerastag.custom.exported import find_exported
     from kerastag.training.run_folder import RunFolder
 
     folder = RunFolder.open(run)
-    exported = find_exported(folder)
-    promised = read_json(run / "metrics.json")["alarms"]
-    sources = [args.other / path for path in find_audio_files(args.other)] + list(others)
-    seconds, counts = count_alarms(exported, read_stream(sources, 3600 * args.hours))
+    exported, promised = find_exported(folder), folder.metrics()["alarms"]
+    sources = [args.other / path for path in find_audio_files(args.other)] + list(
+        others
+    )
+    path = run / f"measured_{args.hours:g}.json"
+    counts, seconds = count_alarms(
+        exported, read_stream(sources, 3600 * args.hours), path
+    )
     kinds: dict[str, dict[str, int]] = {}
     for kind, parts in HOURS_OF_ONE_KIND.items():
         half = AmbientHalf(3, (), synthetic_hours=args.kind_hours)
-        kinds[kind] = count_alarms(exported, (waveform for _, waveform in half.synthesize(parts)))[1]
-    write_json(run / "measured.json", {"hours": seconds / 3600, "alarms": counts, "kinds": kinds})
+        waveforms = (waveform for _, waveform in half.synthesize(parts))
+        kinds[kind], _ = count_alarms(
+            exported, waveforms, run / f"measured_{kind}_{args.kind_hours:g}.json"
+        )
     rows = []
     for row in promised:
         low, high = row["per_day_interval"]
         per_day = counts.get(row["name"], 0) * 86_400 / seconds
         interval = f"{row['per_day']:.1f} ({low:.1f} to {high:.1f})"
         is_kept = "yes" if per_day <= max(high, args.per_day) else "no"
-        cells = (row["name"], f"{row['threshold']:.3f}", interval, f"{per_day:.1f}", is_kept)
+        cells = (
+            row["name"],
+            f"{row['threshold']:.3f}",
+            interval,
+            f"{per_day:.1f}",
+            is_kept,
+        )
         found = f"{row['num_found']} of {row['num_events']}"
-        rows.append((*cells, found, *(kinds[kind].get(row["name"], 0) for kind in HOURS_OF_ONE_KIND)))
+        rows.append(
+            (
+                *cells,
+                found,
+                *(kinds[kind].get(row["name"], 0) for kind in HOURS_OF_ONE_KIND),
+            )
+        )
     return rows
 
 
-def count_alarms(exported: Any, waveforms: Iterator[np.ndarray]) -> tuple[float, dict[str, int]]:
-    """Tag a stream with thresholds and rules of the card; return its duration and the alarms of each class."""
+def count_alarms(
+    exported: Any, waveforms: Iterator[np.ndarray], path: Path
+) -> tuple[dict[str, int], float]:
+    """Tag a stream hour by hour with the card; return the alarms of each class, and the duration in seconds.
+
+    `path` gets the result after each hour, and an interrupted measurement continues with the next one.
+    """
     from kerastag.custom.simulation import simulate_stream, track_alarms
     from kerastag.events import create_event_rules
 
-    tagger = exported.open_stream()
-    rules = create_event_rules(tagger.card.event_rules, tagger.card.thresholds)
-    predictions = simulate_stream(tagger, waveforms, MIX_SAMPLE_RATE)
-    counts: dict[str, int] = {}
-    for alarm in track_alarms(predictions, rules):
-        name = tagger.labels.names[alarm.class_index]
-        counts[name] = counts.get(name, 0) + 1
-    return 3600 * predictions.hours, counts
+    measured = (
+        read_json(path)
+        if path.is_file()
+        else {"hours": 0, "seconds": 0.0, "alarms": {}}
+    )
+    for number, hour in enumerate(split_hours(waveforms)):
+        if number < measured["hours"]:
+            for _ in hour:
+                pass
+            continue
+        tagger = exported.open_stream()
+        predictions = simulate_stream(tagger, hour, MIX_SAMPLE_RATE)
+        rules = create_event_rules(tagger.card.event_rules, tagger.card.thresholds)
+        for alarm in track_alarms(predictions, rules):
+            name = tagger.labels.names[alarm.class_index]
+            measured["alarms"][name] = measured["alarms"].get(name, 0) + 1
+        measured |= {
+            "hours": number + 1,
+            "seconds": measured["seconds"] + 3600 * predictions.hours,
+        }
+        write_json(path, measured)
+        print(f"{path}: {measured['hours']} h", file=sys.stderr)
+    return measured["alarms"], measured["seconds"]
+
+
+def split_hours(waveforms: Iterator[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
+    """Yield the waveforms of each hour of a stream, which must be used up before the next hour."""
+
+    def take_hour(first: np.ndarray) -> Iterator[np.ndarray]:
+        samples = len(first)
+        yield first
+        while (
+            samples < 3600 * MIX_SAMPLE_RATE
+            and (waveform := next(waveforms, None)) is not None
+        ):
+            samples += len(waveform)
+            yield waveform
+
+    while (first := next(waveforms, None)) is not None:
+        yield take_hour(first)
 
 
 def read_stream(sources: Sequence[Path], seconds: float) -> Iterator[np.ndarray]:
@@ -132,7 +269,9 @@ def read_stream(sources: Sequence[Path], seconds: float) -> Iterator[np.ndarray]
         except ValueError as error:
             print(f"skipped: {error}", file=sys.stderr)
     print(f"recordings: {position / 3600:.1f} h", file=sys.stderr)
-    for _, waveform in AmbientHalf(2, (), synthetic_hours=max(0.0, seconds - position) / 3600).synthesize():
+    for _, waveform in AmbientHalf(
+        2, (), synthetic_hours=max(0.0, seconds - position) / 3600
+    ).synthesize():
         yield waveform
 
 

@@ -37,8 +37,9 @@ __all__ = [
 SNRS_DB = (20.0, 10.0, 0.0)
 """Levels of the events of a simulated stream: power relative to that of the background, dB."""
 
-_LEAD_SECONDS, _TAIL_SECONDS = 4.0, 6.0  # before and after the event of a scene
+_LEAD_SECONDS, _TAIL_SECONDS = 3.0, 4.0  # before and after the event of a scene
 _BACKGROUND_DB = (-60.0, -30.0)
+_MAX_CLIPS = 60
 _SEED = 27
 
 
@@ -137,11 +138,14 @@ def compose_events(
 ) -> list[SoundscapeEvent]:
     """Compose the events of a simulated stream: the sound of each clip, once at each of `SNRS_DB`, in random order.
 
+    Of more than 60 clips, 60 are used, with the same share of each class.
     Recordings that are longer than `max_seconds` are left out, as their labels do not say where the sound is, like
     those that are silent. `excerpt.number` is the row of the clip.
     """
-    events = []
-    for row in rows:
+    random, events = generator(_SEED, 0), []
+    by_class = np.argsort([int(np.argmax(clips.targets[row])) for row in rows], kind="stable")
+    chosen = by_class[np.linspace(0, len(rows) - 1, min(len(rows), _MAX_CLIPS)).astype(int)]
+    for row in np.asarray(rows)[chosen].tolist():
         clip = clips.audio[row]
         if not isinstance(clip, Recording) or not clips.targets[row].any():
             continue
@@ -152,7 +156,7 @@ def compose_events(
         start, end = spans[0][0], spans[-1][1]
         excerpt = Excerpt(int(np.flatnonzero(clips.targets[row])[0]), clip.name, int(row), start, end - start)
         events += [SoundscapeEvent(excerpt, _LEAD_SECONDS, snr_db) for snr_db in SNRS_DB]
-    order = generator(_SEED, 0).permutation(len(events))
+    order = random.permutation(len(events))
     return [events[position] for position in order]
 
 
