@@ -46,20 +46,13 @@ def add_base_classes(head: keras.Model, card: Card, backbone: PretrainedBackbone
         for k, name in enumerate(base_labels.names)
         if name.casefold() not in names and base_labels.mids[k].casefold() not in names
     ]
-    bag = head.input
+    classifier, bag = _select_classes(classifier, columns), head.input
     average = AveragePooling(name="base_average")(layers.Masking(0.0, name="base_padding")(bag))
     second = keras.Input((1, bag.shape[-1]), name="second")
-    of_seconds = keras.Model(second, classifier(ops.squeeze(second, 1)), name="base_second")
-    base = {
-        "clipwise": classifier(average),
-        "framewise": Patchwise(of_seconds, 1, name="base_seconds")(bag),
-    }
-    outputs = {
-        name: layers.Concatenate(dtype="float32", name=name)(
-            [head.output[name], ops.take(base[name], np.array(columns), axis=-1)]
-        )
-        for name in base
-    }
+    # One layer for both: a saved model cannot have a part that is also inside one of its layers.
+    classify = Patchwise(keras.Model(second, classifier(ops.squeeze(second, 1)), name="base_second"), 1, name="base")
+    base = {"clipwise": ops.squeeze(classify(ops.expand_dims(average, 1)), 1), "framewise": classify(bag)}
+    outputs = {name: layers.Concatenate(dtype="float32", name=name)([head.output[name], base[name]]) for name in base}
     labels = LabelSet(
         (*card.labels.mids, *(base_labels.mids[k] for k in columns)),
         (*card.labels.names, *(base_labels.names[k] for k in columns)),
@@ -85,3 +78,18 @@ def _extract_classifier(backbone: PretrainedBackbone) -> keras.Model:
         if difference <= _TOLERANCE:
             return classifier
     raise ValueError(f"{backbone.path}: with `keep_base`, must compute its classes from its embedding alone")
+
+
+def _select_classes(classifier: keras.Model, columns: list[int]) -> keras.Model:
+    """Rebuild a classifier whose last layer has some of its classes."""
+    last = next(layer for layer in reversed(classifier.layers) if isinstance(layer, layers.Dense))
+
+    config = classifier.get_config()
+    [entry] = [entry for entry in config["layers"] if entry["name"] == last.name]
+    entry["config"]["units"] = len(columns)
+    entry.pop("build_config", None)
+    selected = keras.Model.from_config(config)
+    for layer, new_layer in zip(classifier.layers, selected.layers, strict=True):
+        weights = layer.get_weights()
+        new_layer.set_weights([each[..., columns] for each in weights] if layer is last else weights)
+    return selected

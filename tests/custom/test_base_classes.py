@@ -48,7 +48,9 @@ def test_a_backbone_that_classifies_something_else_is_refused(loaded, tmp_path):
     x = keras.ops.reshape(keras.ops.mean(waveform, axis=1), (-1, 1))
     embedding, other = keras.layers.Dense(64)(x), keras.layers.Dense(64)(x)
     framewise = keras.layers.Dense(4, activation="sigmoid")(keras.ops.expand_dims(other, 1))
-    model = keras.Model(waveform, {"embedding": embedding, "framewise": framewise, "clipwise": framewise[:, 0]})
+    model = keras.Model(
+        waveform, {"embedding": embedding, "framewise": framewise, "clipwise": keras.ops.squeeze(framewise, 1)}
+    )
     path = tmp_path / "model.keras"
     model.save(path)
     write_card(path, loaded.card)
