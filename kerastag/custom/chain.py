@@ -30,6 +30,7 @@ __all__ = ["ChainError", "ChainReport", "check_chain", "check_export", "check_ru
 # Five or more times what intact chains in 8 bits showed on ESC-10; docs/learn.md has the measurements.
 _MAX_EMBEDDING_DISTANCE = 0.5  # median over the segments of a clip, relative to the embedding of training
 _MAX_LOG_MEL_DIFFERENCE = 0.02  # median over a segment, relative to its standard deviation
+_MIN_DEVIATION = 0.1  # of log-mel; a silent segment has none, but for rounding
 _DECISION_MARGIN = 0.2  # A probability of training so close to its threshold may fall on either side of it.
 _MAX_OTHER_DECISIONS = 0.125  # share of the clips
 _THRESHOLD_TOLERANCE = 1e-6
@@ -149,7 +150,8 @@ def _compare_clip(
     """Return the first stage of a clip that differs, or None and append what was measured."""
     recording, rate = reference.recording, training.card.sample_rate
     if (difference := compare_waveforms(reference.waveform, streamed.waveform, rate)) is not None:
-        return compare_channels(recording, streamed.waveform, rate, training.channel) or difference
+        waveforms = reference.waveform, streamed.waveform
+        return compare_channels(recording, *waveforms, rate, training.channel) or difference
     if (difference := _compare_segments(reference, streamed, rate)) is not None:
         return difference
     if (difference := _compare_front_ends(training, reference, streamed)) is not None:
@@ -200,7 +202,7 @@ def _compare_front_ends(training: TrainingChain, reference: Reference, streamed:
     if expected.shape != received.shape:
         detail = f"log-mel of {expected.shape[0]} frames and {expected.shape[1]} bands in training, "
         return Difference("front end", detail + f"{received.shape[0]} and {received.shape[1]} in the stream")
-    distance = float(np.median(np.abs(expected - received))) / max(float(expected.std()), 1e-6)
+    distance = float(np.median(np.abs(expected - received))) / max(float(expected.std()), _MIN_DEVIATION)
     if not distance <= _MAX_LOG_MEL_DIFFERENCE:
         detail = f"log-mel of mean {expected.mean():.3f} in training, {received.mean():.3f} in the stream"
         return Difference("front end", f"{detail}, {100 * distance:.1f} % of its deviation apart")

@@ -4,6 +4,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+import soxr
 
 from kerastag.audio import AudioWarning
 from kerastag.audio.channels import parse_channel
@@ -19,6 +20,9 @@ STAGES = (
 
 _TOLERANCE = 1e-3  # relative to the level; decoders and resamplers of training and of a stream are the same
 _MIN_CORRELATION = 0.3  # of a waveform that was resampled badly, but is the same sound
+_MIN_CORRELATION_OF_RATE = 0.8
+_MIN_EQUAL_SHARE = 0.3  # of the samples; no sample is the same after another resampler
+_RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _CHANNELS = ("mean", "left", "right", "loudest")
 
 
@@ -71,26 +75,50 @@ def compare_waveforms(expected: np.ndarray, received: np.ndarray, sample_rate: i
     if (lag := _find_lag(a, b)) is not None:
         return Difference("decoder", f"begins at 0 s in training, {lag / sample_rate:+.6f} s later in the stream")
     correlation = covariance / max(float(np.sqrt(variances[0] * variances[1])), 1e-30)
+    if (rate := _find_rate(expected, received, sample_rate)) is not None:
+        return Difference("resampler", f"{sample_rate} Hz in training, {rate} Hz in the stream")
     if abs(len(expected) - len(received)) > 0.01 * len(expected):
-        detail = f"{len(expected)} samples at {sample_rate} Hz in training, {len(received)} in the stream"
-        return Difference("resampler", detail)
+        return Difference("resampler", f"{len(expected)} samples in training, {len(received)} in the stream")
+    has_equal_part = np.mean(np.abs(a - b) <= _TOLERANCE * a_level) >= _MIN_EQUAL_SHARE
     detail = f"level {a_level:.4g} in training, {b_level:.4g} in the stream, correlation {correlation:.3f}"
-    return Difference("resampler" if abs(correlation) >= _MIN_CORRELATION else "decoder", detail)
+    is_same_sound = abs(correlation) >= _MIN_CORRELATION and not has_equal_part
+    return Difference("resampler" if is_same_sound else "decoder", detail)
 
 
 def compare_channels(
-    recording: Recording, received: np.ndarray, sample_rate: int, channel: str | int
+    recording: Recording, expected: np.ndarray, received: np.ndarray, sample_rate: int, channel: str | int
 ) -> Difference | None:
-    """Find out whether the stream took another channel of a recording than training; None if it did not."""
-    for other in _CHANNELS:
-        if parse_channel(other) == channel:
-            continue
+    """Find whether training or the stream took another channel of a recording than `channel`; None otherwise."""
+
+    def is_equal(waveform: np.ndarray, channel: str | int) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AudioWarning)
-            waveform = recording.load_waveform(sample_rate, len(received) / sample_rate, channel=other)
-        if compare_waveforms(waveform, received, sample_rate) is None:
-            return Difference("channel", f"`channel` is {channel} in training, {other} in the stream")
+            of_channel = recording.load_waveform(sample_rate, len(received) / sample_rate, channel=channel)
+        return compare_waveforms(of_channel, waveform, sample_rate) is None
+
+    for number, waveform in enumerate((received, expected)):
+        if is_equal(waveform, channel):
+            continue
+        for other in _CHANNELS:
+            if parse_channel(other) != channel and is_equal(waveform, other):
+                names = (channel, other) if number == 0 else (other, channel)
+                return Difference("channel", f"`channel` is {names[0]} in training, {names[1]} in the stream")
     return None
+
+
+def _find_rate(expected: np.ndarray, received: np.ndarray, sample_rate: int) -> int | None:
+    """Return the sample rate at which `received` is the waveform `expected`, if it is one of the usual rates."""
+    for rate in _RATES:
+        waveform = soxr.resample(expected.astype(np.float32), sample_rate, rate)
+        count = min(len(waveform), len(received))
+        if rate != sample_rate and abs(_correlate(waveform[:count], received[:count])) >= _MIN_CORRELATION_OF_RATE:
+            return rate
+    return None
+
+
+def _correlate(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)
 
 
 def _compute_level(x: np.ndarray) -> float:

@@ -7,6 +7,7 @@ Each fault is a small patch of the deployed side (the source, the stream, the ex
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import shutil
 from collections.abc import Callable, Iterable
@@ -21,8 +22,9 @@ from custom.small_runs import run_custom
 
 from kerastag import audio
 from kerastag.card import Card, write_card
+from kerastag.custom import chain as chain_module
 from kerastag.custom import chain_reference, chain_stream
-from kerastag.custom.chain import check_chain
+from kerastag.custom.chain import ChainReport, check_chain
 from kerastag.custom.clips import Clips
 from kerastag.custom.embeddings import Embeddings
 from kerastag.custom.exported import ExportedTagger, export_parts
@@ -42,6 +44,9 @@ from kerastag.training.run_folder import RunFolder
 Patch = pytest.MonkeyPatch
 
 
+_load_training = functools.cache(chain_reference.TrainingChain)
+
+
 @dataclass(frozen=True)
 class Chain:
     """The arguments of `check_chain`, and a folder for changed copies of files."""
@@ -51,6 +56,7 @@ class Chain:
     clips: Clips
     temporary: Path
     embeddings: Embeddings | None = None
+    loads_networks: bool = False
 
     def copy_to(self, folder: Path) -> Chain:
         """Return the same chain with another folder for changed copies."""
@@ -58,13 +64,20 @@ class Chain:
 
     def change_embeddings(self, change: Callable[[np.ndarray], np.ndarray]) -> Chain:
         """Return the chain with changed embeddings in the cache."""
-        training = chain_reference.TrainingChain(self.folder)
+        training = _load_training(self.folder)
         bags = [change(training.compute(clip).embeddings) for clip in self.clips.audio]
         ones = np.ones(len(bags), int)
         means = np.stack([bag.mean(axis=0) for bag in bags])
         return replace(self, embeddings=Embeddings({"seconds": bags, "frames": bags}, means, ones, ones > 0, ()))
 
-    def check(self):
+    def check(self) -> ChainReport:
+        """Check the chain; the networks of training are loaded once for all faults but those of the files."""
+        with pytest.MonkeyPatch.context() as patch:
+            if not self.loads_networks:
+                patch.setattr(chain_module, "TrainingChain", _load_training)
+            return self._check()
+
+    def _check(self) -> ChainReport:
         return check_chain(self.folder, self.exported, self.clips, embeddings=self.embeddings)
 
 
@@ -364,7 +377,7 @@ def _forget_segments(patch: Patch, chain: Chain) -> None:
     patch.setattr(IncrementalMode, "_add_to_bag", add_to_bag)
 
 
-def _retrain_head(patch: Patch, chain: Chain) -> None:
+def _retrain_head(patch: Patch, chain: Chain) -> Chain:
     original = chain_reference.load_model
 
     def load_model(path: Path) -> object:
@@ -374,6 +387,7 @@ def _retrain_head(patch: Patch, chain: Chain) -> None:
         return model
 
     patch.setattr(chain_reference, "load_model", load_model)
+    return replace(chain, loads_networks=True)
 
 
 def _permute_outputs(patch: Patch, chain: Chain) -> None:

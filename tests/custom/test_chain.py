@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from custom.small_runs import run_custom
 
 from checks import SHARED
@@ -28,7 +29,8 @@ NOISE = np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
     [
         (NOISE[:RATE], "decoder", "2.000 s in training, 1.000 s in the stream"),
         (np.roll(NOISE, 30)[:-30], "decoder", "begins at 0 s in training, +0.003750 s later in the stream"),
-        (NOISE[::2], "resampler", "16000 samples at 8000 Hz in training, 8000 in the stream"),
+        (soxr.resample(NOISE, 8_000, 16_000)[: len(NOISE)], "resampler", "8000 Hz in training, 16000 Hz in the stream"),
+        (np.where(np.arange(len(NOISE)) < RATE, NOISE, np.float32(0)), "decoder", "in the stream, correlation 0.7"),
         (3 * NOISE, "level", "in the stream (gain 3)"),
         (NOISE + 1, "level", "mean 0.004917 in training, 1.005 in the stream"),
         (NOISE[::-1], "decoder", "level 0.99"),
