@@ -109,7 +109,8 @@ def run_seed(
         clips.targets.argmax(axis=1),
     )
 
-    def measure(trainer: Any) -> float:
+    def measure(trainer: Any, trained: Any) -> float:
+        trainer.head.model.set_weights(trained.weights)
         predictions = trainer.head.predict(test_bags, np.arange(len(test_rows)))
         return float((predictions.argmax(axis=1) == labels[test_rows]).mean())
 
@@ -122,7 +123,7 @@ def run_seed(
     thresholds = (0.5,) * clips.targets.shape[1]
     some = replace(clips.select(initial), folds=np.arange(len(initial)) % NUM_INITIAL)
     trainer = HeadTrainer(config, some, [bags[row] for row in initial], pool, thresholds)
-    yield f"{len(initial)} labels", measure(trainer)
+    yield f"{len(initial)} labels", measure(trainer, trainer.baseline)
     with tempfile.TemporaryDirectory(dir=output) as folder:
         run = ReviewedRun(RunFolder(Path(folder), "custom", {}), None, trainer)  # type: ignore[arg-type]
         session = ReviewSession(run, ReviewConfig(run=folder, round_size=ROUND_SIZE, train_every=0), lambda line: None)
@@ -130,14 +131,18 @@ def run_seed(
             answer_all(session, ROUND_SIZE)
             train_and_wait(session)
             if number % 2 == 0:
-                yield f"{len(initial) + number * ROUND_SIZE} labels, selected by the review", measure(trainer)
+                yield (
+                    f"{len(initial) + number * ROUND_SIZE} labels, selected by the review",
+                    measure(trainer, session._trained),
+                )
         session.close()
     order = random.permutation(len(parts))
     for count in range(2 * ROUND_SIZE, NUM_ROUNDS * ROUND_SIZE + 1, 2 * ROUND_SIZE):
-        trainer.train([Answer(*get_part(parts[i]), clips.class_names[labels[others[i]]], True) for i in order[:count]])
-        yield f"{len(initial) + count} labels, selected by chance", measure(trainer)
+        answers = [Answer(*get_part(parts[i]), clips.class_names[labels[others[i]]], True) for i in order[:count]]
+        trained = trainer.train(answers, trainer.baseline)
+        yield f"{len(initial) + count} labels, selected by chance", measure(trainer, trained)
     whole = HeadTrainer(config, clips.select(rows), [bags[row] for row in rows], Pool((), ()), thresholds)
-    yield f"all {len(rows)} labels", measure(whole)
+    yield f"all {len(rows)} labels", measure(whole, whole.baseline)
 
 
 def compare_alarms(args: argparse.Namespace) -> str:
@@ -192,7 +197,11 @@ def compare_alarms(args: argparse.Namespace) -> str:
 
 def learn_five(args: argparse.Namespace, run_dir: Path, names: Sequence[str]) -> tuple[Any, list[Path]]:
     """Train a tagger of classes on all folds but the last one, and export it; return its folder and the last fold."""
+    from kerastag.card import Card
     from kerastag.custom import CustomConfig, train_custom_tagger
+    from kerastag.custom.exported import export_parts
+    from kerastag.custom.run_inputs import load_run_clips
+    from kerastag.tagger.presets import fetch_model
     from kerastag.training.run_folder import RunFolder
 
     lines, held_out = ["path,labels,fold"], []
@@ -212,10 +221,13 @@ def learn_five(args: argparse.Namespace, run_dir: Path, names: Sequence[str]) ->
         folds=4,
         segments="seconds",
         run_dir=str(run_dir),
-        deploy=True,
     )
     train_custom_tagger(config)
-    return RunFolder.open(run_dir), held_out
+    folder = RunFolder.open(run_dir)
+    if not folder.exported_head_path.is_file():
+        backbone = fetch_model(args.model)
+        export_parts(folder, load_run_clips(config, Card.read(backbone).sample_rate).audio)
+    return folder, held_out
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -281,15 +293,17 @@ def time_new_head(session: Any, recording: Path) -> float:
         time.sleep(5)  # until the stream runs
         start = time.monotonic()
         answer_all(session, 1)
-        train_and_wait(session)
+        session.start_training()
+        while not session.describe()["has_new_head"]:
+            time.sleep(0.05)
         session.start_writing()
-        session.wait()
-        if not changed.wait(30):
-            raise RuntimeError("the stream has not taken the new head in 30 s")
+        if not changed.wait(120):
+            raise RuntimeError("the stream has not taken the new head in 120 s")
         seconds = time.monotonic() - start
         stream.terminate()
         source.terminate()
         thread.join(30)
+    session.wait()
     return seconds
 
 

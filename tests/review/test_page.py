@@ -48,6 +48,7 @@ def press_answer(page, session):
     question = session.describe()["question"]
     value = describe_truth(question)
     keys = {"yes": "y", "no": "n"}
+    page.wait_for_selector(f"body[data-question='{question['number']}']")
     key = keys.get(value) or str(question["choices"].index(value.removeprefix("class:")) + 1)
     page.keyboard.press(key)
     deadline = time.monotonic() + 20
@@ -78,6 +79,7 @@ def test_a_review_by_keyboard_from_the_first_question_to_a_new_head(open_session
         page.click("#train")
         page.wait_for_selector("#write:enabled")
         assert "A new head is ready." in page.inner_text("#head-text")
+        page.wait_for_selector("#figures:not([hidden])")
         rows = page.locator("#figure-rows tr").all_inner_texts()
         assert [row.split("\t")[0] for row in rows] == [
             "Accuracy of held-out clips",
@@ -96,7 +98,7 @@ def test_a_review_by_keyboard_from_the_first_question_to_a_new_head(open_session
 def test_names_of_classes_and_files_are_text(open_session, browser, monkeypatch):
     session = open_session()
     hostile = "<img src=x onerror=alert(1)>\u202e\U0001f415"
-    monkeypatch.setattr(session, "_class_names", (hostile, "Rain", "background"))
+    monkeypatch.setattr(session._selector, "_all_names", (hostile, "Rain", "background"))
     with serve(session) as url, open_page(browser, url) as page:
         page.wait_for_selector("#stage:not([hidden])")
         assert page.inner_text("h1") == f"Is this {hostile}?"

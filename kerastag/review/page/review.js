@@ -87,6 +87,7 @@ function show(newReview) {
 
 function showQuestion(question) {
   shown = question.number;
+  document.body.dataset.question = question.number;
   get("question").textContent = `Is this ${question.class}?`;
   document.title = `${question.class}? – kerastag`;
   const probability = `probability ${question.probability.toFixed(2)}, threshold ${question.threshold.toFixed(2)}`;
