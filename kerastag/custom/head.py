@@ -23,6 +23,7 @@ from kerastag.training.trainer import make_dataset
 __all__ = ["AttentionHead", "Bags", "compile_training_model", "encode_targets", "fit_model"]
 
 _LOGIT = 4.0
+_BALANCE = 0.5  # There may be many more clips of background than of the other classes.
 _POOLINGS = ("average", "maximum")
 _BATCH_NORM_MOMENTUM = 0.9  # Moving averages over a hundred steps would not converge within a few hundred.
 
@@ -112,11 +113,8 @@ class AttentionHead:
     def train(self, bags: Bags, rows: np.ndarray, seed: int) -> None:
         """Initialize the head and train it on clips; a loss that is not finite is a FloatingPointError."""
         self._initialize(seed, bags.x[rows])
-        sampler = BalancedSampler(bags.targets[rows], self.config.batch_size, balance=0.0, seed=seed)
-        batches = EmbeddingBatches(bags, sampler, rows, mixup=self.config.mixup)
-        fit_model(
-            self._trained_model, NoisyBatches(batches, self.config.noise, seed), self.config.steps, "learning_rate"
-        )
+        if self.config.linear_share < 1:
+            self._train_attention(bags, rows, seed)
         self._fit_linear_model(bags, rows)
 
     def predict(self, bags: Bags, rows: np.ndarray) -> np.ndarray:
@@ -140,6 +138,12 @@ class AttentionHead:
         for variable in self._trained_model.optimizer.variables:  # the learning rate is a schedule, not a variable
             variable.assign(keras.ops.zeros_like(variable))
         _set_statistics(self._normalization, x[x.any(axis=2)])
+
+    def _train_attention(self, bags: Bags, rows: np.ndarray, seed: int) -> None:
+        config, targets = self.config, bags.targets[rows]
+        sampler = BalancedSampler(targets, config.batch_size, balance=_BALANCE, seed=seed, allow_empty_classes=True)
+        batches = NoisyBatches(EmbeddingBatches(bags, sampler, rows, mixup=config.mixup), config.noise, seed)
+        fit_model(self._trained_model, batches, config.steps, "learning_rate")
 
     def _fit_linear_model(self, bags: Bags, rows: np.ndarray) -> None:
         """Fit the linear model of a trained head, and combine it with attention in the last layer."""
@@ -187,7 +191,8 @@ def fit_linear_model(
         regularization: Weight of the squared coefficients relative to the mean squared norm of the features, above 0.
 
     Returns:
-        Kernel `(features, classes)` and bias `(classes,)`, float32.
+        Kernel `(features, classes)` and bias `(classes,)`, float32. Clips of a class that has more clips than the mean
+        class have less weight, such that the class has the weight of the mean class.
 
     >>> x = np.array([[1.0], [-1.0]])
     >>> fit_linear_model(x, np.array([[True], [False]]), np.ones((2, 1), bool), 1.0)
@@ -195,14 +200,18 @@ def fit_linear_model(
     """
     kernel, bias = (np.zeros((size, targets.shape[1]), np.float32) for size in (x.shape[1], 1))
     logits = np.where(targets, _LOGIT, -_LOGIT)
+    counts = targets.sum(axis=0)
+    class_weights = np.minimum(1, counts.mean() / np.maximum(1, counts))
+    weights = np.where(targets.any(axis=1), np.where(targets, class_weights, 0).max(axis=1), 1)
     masks, groups = np.unique(is_known, axis=1, return_inverse=True)
     for number, mask in enumerate(masks.T):
         classes = np.flatnonzero(groups.ravel() == number)
-        features, y = x[mask].astype(np.float64), logits[np.ix_(mask, classes)]
-        center, mean = features.mean(axis=0), y.mean(axis=0)
-        features -= center
-        penalty = (regularization * (features**2).sum(axis=1).mean() + 1e-6) * np.eye(x.shape[1])
-        solution = np.linalg.solve(features.T @ features + penalty, features.T @ (y - mean))
+        w, y = weights[mask, None], logits[np.ix_(mask, classes)]
+        center, mean = (w * x[mask]).sum(axis=0) / w.sum(), (w * y).sum(axis=0) / w.sum()
+        features = x[mask] - center
+        weighted = (w * features).T
+        penalty = max(1e-6, regularization * (features**2).sum(axis=1).mean()) * np.eye(x.shape[1])
+        solution = np.linalg.solve(weighted @ features + penalty, weighted @ (y - mean))
         kernel[:, classes], bias[:, classes] = solution, mean - center @ solution
     return kernel, bias[0]
 
