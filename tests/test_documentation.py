@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/serve.md",
     "docs/stream.md",
     "docs/labels.md",
+    "docs/learn.md",
     "docs/review.md",
     "docs/tag.md",
     "docs/archive.md",
