@@ -7,6 +7,7 @@ import numpy as np
 from kerastag._keras import flatten_layers
 from kerastag.card import Card
 from kerastag.custom.clips import Clips, read_windows
+from kerastag.custom.embeddings import MAX_SEGMENTS
 from kerastag.data.audio_lists import Recording
 from kerastag.events import EventRules, find_events, limit_framewise
 from kerastag.layers.log_mel import LogMel
@@ -18,7 +19,6 @@ __all__ = ["SEGMENT_SECONDS", "Reference", "TrainingChain", "select_clips"]
 SEGMENT_SECONDS = 1.0
 """Length of a segment of a tagger of seconds."""
 
-_MAX_SEGMENTS = 128  # A cached bag of so many segments may hold averages of neighboring ones.
 _MAX_PART_DIFFERENCE, _MAX_MODEL_DIFFERENCE = 0.1, 0.3  # of a probability for equal inputs; a whole model has 8 bits
 
 
@@ -95,7 +95,7 @@ class TrainingChain:
             outputs = self._embedder(segments, training=False)
             features, clipwise = np.asarray(outputs["embedding"]), np.asarray(outputs["clipwise"])
             return Reference(recording, waveform, segments, features, clipwise, clipwise)
-        if embeddings is None or len(embeddings) >= _MAX_SEGMENTS:
+        if embeddings is None or len(embeddings) >= MAX_SEGMENTS:  # Neighboring segments may be averaged.
             embeddings = np.asarray(self._embedder(segments, training=False)["embedding"])
         embeddings = embeddings[: len(segments)]
         return Reference(recording, waveform, segments, embeddings, *self._predict(embeddings))

@@ -8,7 +8,7 @@ from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
 from kerastag.custom.calibration import Calibration
 from kerastag.custom.chain import check_chain
-from kerastag.custom.embeddings import Embeddings, Kind
+from kerastag.custom.embeddings import MAX_SEGMENTS, Embeddings, Kind
 from kerastag.custom.exported import export_parts
 from kerastag.custom.false_alarms import tune_alarms
 from kerastag.custom.head import AttentionHead
@@ -93,7 +93,8 @@ def save_predictions(
         for part in np.array_split(rows, max(1, len(rows) // _CLIPS_PER_BATCH))
     ]
     seconds = 1.0 if kind == "seconds" else trainer.backbone.card.seconds_per_frame or 1.0
-    is_timed = (embeddings.num_windows[rows] == 1) & (not trainer.config.fine_tune)
+    is_whole = (embeddings.num_windows[rows] == 1) | (bags.lengths[rows] < MAX_SEGMENTS)
+    is_timed = is_whole & (not trainer.config.fine_tune)
     peaks = find_peaks(np.concatenate(framewise), bags.lengths[rows], seconds, is_timed)
     neighbors = find_neighbors(embeddings.clip[rows], clips.targets[rows])
     RunPredictions.collect(clips, probabilities, peaks, neighbors).save(folder.report_data_path)

@@ -22,17 +22,27 @@ from kerastag.files import compute_digest
 from kerastag.layers.patchwise import Patchwise
 from kerastag.models.loading import load_model
 
-__all__ = ["KINDS", "Embeddings", "Kind", "PretrainedBackbone", "embed_clips", "load_backbone", "make_bag"]
+__all__ = [
+    "KINDS",
+    "MAX_SEGMENTS",
+    "Embeddings",
+    "Kind",
+    "PretrainedBackbone",
+    "embed_clips",
+    "load_backbone",
+    "make_bag",
+]
 
 Kind = Literal["frames", "seconds"]
 """What a bag consists of: the output frames of the backbone, or its embeddings of seconds."""
 
 KINDS: tuple[Kind, ...] = ("frames", "seconds")
+MAX_SEGMENTS = 128
+"""Number of segments of a bag beyond which neighboring segments are averaged, and are no longer at regular times."""
 CACHE_NAME = "embeddings.sqlite"
 """Name of the file of cached embeddings in its folder."""
 
 _CACHE_FORMAT = 3
-_MAX_SEGMENTS = 128
 _BATCH_SECONDS = 40.0
 _MAX_QUEUED_WINDOWS = 16
 
@@ -161,7 +171,7 @@ def embed_clips(
     return _collect(clips, results, [errors[row] for row in sorted(errors)])
 
 
-def make_bag(windows: Sequence[np.ndarray], max_segments: int = _MAX_SEGMENTS) -> np.ndarray:
+def make_bag(windows: Sequence[np.ndarray], max_segments: int = MAX_SEGMENTS) -> np.ndarray:
     """Join the embeddings of the windows of a clip, each `(segments, features)`, to one bag.
 
     Where neighboring segments differ least, they are averaged, until there are at most `max_segments`, or as many as in
