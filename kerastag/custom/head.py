@@ -147,13 +147,14 @@ class AttentionHead:
 
     def _fit_linear_model(self, bags: Bags, rows: np.ndarray) -> None:
         """Fit the linear model of a trained head, and combine it with attention in the last layer."""
+        weights = compute_weights(bags.targets[rows])
         for name, values in zip(_POOLINGS, predict(self._pooling, bags, rows), strict=True):
-            _set_statistics(self.model.get_layer(f"{name}_normalization"), values, share_of_mean=0.1)
+            _set_statistics(self.model.get_layer(f"{name}_normalization"), values, weights, share_of_mean=0.1)
         kernel, bias = self._attention_classifier.get_weights()
         features = predict(self._features, bags, rows)[:, len(kernel) :]
         is_known = np.ones_like(bags.targets) if bags.is_known is None else bags.is_known
         linear_kernel, linear_bias = fit_linear_model(
-            features, bags.targets[rows], is_known[rows], self.config.linear_regularization
+            features, bags.targets[rows], is_known[rows], weights, self.config.linear_regularization
         )
         share = self.config.linear_share
         kernels = [(1 - share) * kernel, share * linear_kernel]
@@ -177,8 +178,21 @@ class NoisyBatches:
         return x * (1 + self.noise * random.standard_normal(x.shape, dtype=np.float32)), targets
 
 
+def compute_weights(targets: np.ndarray) -> np.ndarray:
+    """Compute weights of clips, at most 1, so that no class has more weight than the mean class has clips.
+
+    There may be many more clips of background than of all classes together.
+
+    >>> compute_weights(np.array([[True, False], [False, True], [False, True], [False, True]])).round(3).tolist()
+    [1.0, 0.667, 0.667, 0.667]
+    """
+    counts = targets.sum(axis=0)
+    class_weights = np.minimum(1, counts.mean() / np.maximum(1, counts))
+    return np.where(targets.any(axis=1), np.where(targets, class_weights, 0).max(axis=1), 1)
+
+
 def fit_linear_model(
-    x: np.ndarray, targets: np.ndarray, is_known: np.ndarray, regularization: float
+    x: np.ndarray, targets: np.ndarray, is_known: np.ndarray, weights: np.ndarray, regularization: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit ridge regression to logits of 4 for clips that have a class and of -4 for the others.
 
@@ -188,21 +202,18 @@ def fit_linear_model(
         x: Features of clips, float `(clips, features)`.
         targets: Labels, bool `(clips, classes)`.
         is_known: Whether each label is known, bool `(clips, classes)`; the others are left out.
+        weights: Weight of each clip, float `(clips,)`.
         regularization: Weight of the squared coefficients relative to the mean squared norm of the features, above 0.
 
     Returns:
-        Kernel `(features, classes)` and bias `(classes,)`, float32. Clips of a class that has more clips than the mean
-        class have less weight, such that the class has the weight of the mean class.
+        Kernel `(features, classes)` and bias `(classes,)`, float32.
 
     >>> x = np.array([[1.0], [-1.0]])
-    >>> fit_linear_model(x, np.array([[True], [False]]), np.ones((2, 1), bool), 1.0)
+    >>> fit_linear_model(x, np.array([[True], [False]]), np.ones((2, 1), bool), np.ones(2), 1.0)
     (array([[2.6666667]], dtype=float32), array([0.], dtype=float32))
     """
     kernel, bias = (np.zeros((size, targets.shape[1]), np.float32) for size in (x.shape[1], 1))
     logits = np.where(targets, _LOGIT, -_LOGIT)
-    counts = targets.sum(axis=0)
-    class_weights = np.minimum(1, counts.mean() / np.maximum(1, counts))
-    weights = np.where(targets.any(axis=1), np.where(targets, class_weights, 0).max(axis=1), 1)
     masks, groups = np.unique(is_known, axis=1, return_inverse=True)
     for number, mask in enumerate(masks.T):
         classes = np.flatnonzero(groups.ravel() == number)
@@ -240,11 +251,17 @@ def fit_model(model: keras.Model, batches: Batches, steps: int, rate_name: str) 
         raise FloatingPointError(f"the loss is not finite: decrease `{rate_name}`")
 
 
-def _set_statistics(normalization: MaskedBatchNormalization, x: np.ndarray, share_of_mean: float = 0.0) -> None:
-    """Set the statistics of a normalization to those of `x` `(rows, features)`.
+def _set_statistics(
+    normalization: MaskedBatchNormalization,
+    x: np.ndarray,
+    weights: np.ndarray | None = None,
+    share_of_mean: float = 0.0,
+) -> None:
+    """Set the statistics of a normalization to those of `x` `(rows, features)`, which have weights `(rows,)`.
 
     A share of the mean variance is added to that of each feature, since few rows estimate a small one badly.
     """
-    variance = x.var(axis=0)
-    normalization.moving_mean.assign(x.mean(axis=0))
+    mean = np.average(x, axis=0, weights=weights)
+    variance = np.average((x - mean) ** 2, axis=0, weights=weights)
+    normalization.moving_mean.assign(mean)
     normalization.moving_variance.assign(variance + share_of_mean * variance.mean())

@@ -81,18 +81,17 @@ def test_a_loss_that_is_not_finite_is_an_error(head, bags):
 
 def test_the_logits_of_the_head_are_the_mean_of_attention_and_a_linear_model(head, bags):
     logits = {}
-    for share in (0.0, 1.0, 0.5):
+    for share in (0.0, 0.5, 0.75, 1.0):
         head.config = replace(head.config, linear_share=share)
         head.train(bags, ROWS, seed=1)
         outputs = compute_outputs(head.model, bags.x)
         logits[share] = {name: compute_logits(values.astype(np.float64)) for name, values in outputs.items()}
-        if share == 1:
-            expected = predict_linearly(head, bags)
-            np.testing.assert_allclose(logits[1]["clipwise"], np.stack([expected, -expected], axis=1), atol=0.01)
+    expected = predict_linearly(head, bags)
+    np.testing.assert_allclose(logits[1.0]["clipwise"], np.stack([expected, -expected], axis=1), atol=0.01)
     is_valid = np.arange(3) < bags.lengths[:, None]
     for name, rows in (("clipwise", ROWS), ("framewise", is_valid)):
-        mean = 0.5 * logits[0.0][name] + 0.5 * logits[1.0][name]
-        np.testing.assert_allclose(logits[0.5][name][rows], mean[rows], atol=1e-3)
+        expected = 1.5 * logits[0.5][name] - 0.5 * logits[0.0][name]
+        np.testing.assert_allclose(logits[0.75][name][rows], expected[rows], rtol=1e-3, atol=1e-3)
 
 
 def predict_linearly(head, bags):
@@ -140,10 +139,8 @@ def test_the_linear_model_of_each_class_uses_the_clips_whose_labels_are_known():
     x, targets = random.normal(size=(20, 3)), random.random((20, 3)) < 0.5
     is_known = np.ones_like(targets)
     is_known[:8, 1] = False
-    kernel, bias = fit_linear_model(x, targets, is_known, 0.5)
-    # Clips of classes with many clips have less weight.
-    class_weights = np.minimum(1, targets.sum(axis=0).mean() / targets.sum(axis=0))
-    weights = np.array([max(class_weights[row], default=1) for row in targets])
+    weights = random.uniform(0.5, 1, 20)
+    kernel, bias = fit_linear_model(x, targets, is_known, weights, 0.5)
     for k in range(3):
         rows = is_known[:, k]
         center = np.average(x[rows], axis=0, weights=weights[rows])
@@ -154,7 +151,7 @@ def test_the_linear_model_of_each_class_uses_the_clips_whose_labels_are_known():
 
 
 def test_a_class_that_all_clips_have_or_none_has_a_linear_model_without_features():
-    kernel, bias = fit_linear_model(np.eye(4), np.array([[True, False]] * 4), np.ones((4, 2), bool), 1.0)
+    kernel, bias = fit_linear_model(np.eye(4), np.array([[True, False]] * 4), np.ones((4, 2), bool), np.ones(4), 1.0)
     assert not kernel.any()
     assert bias.tolist() == [4.0, -4.0]
 
