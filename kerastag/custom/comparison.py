@@ -1,6 +1,7 @@
 """Comparison of two runs on the user's own sounds: class by class, before and after."""
 
 import csv
+from collections.abc import Mapping
 from typing import Any
 
 from kerastag.markdown import format_table
@@ -20,21 +21,17 @@ def compare_runs(previous: RunFolder, current: RunFolder) -> str:
         FileNotFoundError: A run is not finished.
         ValueError: A file of a run is damaged.
     """
-    runs = [_read_results(folder) for folder in (previous, current)]
-    names = list(dict.fromkeys(name for classes, _ in reversed(runs) for name in classes))
-    rows = []
-    for name in names:
-        before, after = (classes.get(name, {}) for classes, _ in runs)
-        rows.append((name, *(_format_change(before.get(key), after.get(key), digits) for key, _, digits in _COLUMNS)))
-    summary = [totals for _, totals in runs]
-    rows.append(
-        ("all", *(_format_change(*(totals.get(key) for totals in summary), digits) for key, _, digits in _COLUMNS))
-    )
-    accuracies = [totals.get("accuracy") for totals in summary]
-    title = f"{previous.path}, then {current.path}"
-    lines = [format_table((title, *(column for _, column, _ in _COLUMNS)), rows)]
-    if None not in accuracies:
-        lines.append(f"accuracy, mean of the folds: {_format_change(*accuracies, 4)}")
+    (classes_before, totals_before), (classes_after, totals_after) = map(_read_results, (previous, current))
+    rows = [
+        _format_row(name, classes_before.get(name, {}), classes_after.get(name, {}))
+        for name in dict.fromkeys([*classes_after, *classes_before])
+    ]
+    rows.append(_format_row("all", totals_before, totals_after))
+    header = (f"{previous.path}, then {current.path}", *(column for _, column, _ in _COLUMNS))
+    lines = [format_table(header, rows)]
+    if "accuracy" in totals_before and "accuracy" in totals_after:
+        change = _format_change(totals_before["accuracy"], totals_after["accuracy"], 4)
+        lines.append(f"accuracy, mean of the folds: {change}")
     return "\n\n".join(lines)
 
 
@@ -64,6 +61,10 @@ def _read_results(folder: RunFolder) -> tuple[dict[str, dict[str, float]], dict[
         scores = [score for row in metrics["folds"] for score in row]
         totals["accuracy"] = sum(scores) / len(scores)
     return classes, totals
+
+
+def _format_row(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
+    return name, *(_format_change(before.get(key), after.get(key), digits) for key, _, digits in _COLUMNS)
 
 
 def _format_change(before: float | None, after: float | None, digits: int) -> str:

@@ -380,7 +380,8 @@ def _separate_negatives(row: LabelRow) -> LabelRow:
 def _merge_labels(recording: Recording, rows: Iterable[_LabeledRow]) -> Recording:
     """Return a recording with the labels of rows; a class that any of them has is no negative label."""
     rows = list(rows)
-    labels, negatives = (tuple(dict.fromkeys(index for row in rows for index in row[k])) for k in (1, 2))
+    labels = tuple(dict.fromkeys(index for row in rows for index in row.labels))
+    negatives = dict.fromkeys(index for row in rows for index in row.negatives)
     return replace(recording, labels=labels, negatives=tuple(index for index in negatives if index not in labels))
 
 
