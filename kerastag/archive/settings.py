@@ -62,7 +62,8 @@ class ArchiveSettings:
     def with_card_rules(self, card_rules: Mapping[str, float]) -> ArchiveSettings:
         """Return the settings with the durations that `event_rules` of a card has in place of those that are None."""
         missing = (name for name in DURATIONS if getattr(self, name) is None)
-        return dataclasses.replace(self, **{name: card_rules.get(name, 0.0) for name in missing})
+        changes: dict[str, Any] = {name: card_rules.get(name, 0.0) for name in missing}
+        return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

@@ -231,5 +231,5 @@ def _write_operating_point(
         if path.is_file():
             card = Card.read(path)
             thresholds = _read_thresholds(card) | dict(zip(names, point.thresholds, strict=True))
-            changes = {"thresholds_origin": point.origin, "event_rules": dict(point.event_rules)}
-            write_card(path, replace(card, thresholds=tuple(thresholds.values()), **changes))
+            card = replace(card, thresholds=tuple(thresholds.values()), thresholds_origin=point.origin)
+            write_card(path, replace(card, event_rules=dict(point.event_rules)))

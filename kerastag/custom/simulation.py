@@ -108,7 +108,7 @@ def simulate_stream(tagger: StreamingTagger, blocks: Iterable[np.ndarray], sampl
     Raises:
         ValueError: The stream is too short for one frame.
     """
-    framewise, known, start_seconds = [], [], 0.0
+    framewise, known, start_seconds = list[np.ndarray](), list[np.ndarray](), 0.0
     results = itertools.chain.from_iterable(tagger.feed(block, sample_rate) for block in blocks)
     for result in itertools.chain(results, _flush(tagger)):
         if not framewise:
@@ -201,7 +201,7 @@ class _ClipSounds:
         self._clips, self._excerpts, self._channel = clips, excerpts, channel
 
     def draw(self, random: np.random.Generator, max_seconds: float) -> Excerpt:
-        excerpt = self._excerpts[random.integers(len(self._excerpts))]
+        excerpt = self._excerpts[int(random.integers(len(self._excerpts)))]
         return replace(excerpt, seconds=min(excerpt.seconds, max_seconds))
 
     def load_waveform(self, excerpt: Excerpt) -> np.ndarray:
