@@ -30,11 +30,12 @@ def write_head(folder: RunFolder, backbone: PretrainedBackbone, trainer: HeadTra
         OSError: A file cannot be written.
     """
     head = trainer.apply(trained)
-    changes = {
-        "thresholds": tuple(trained.thresholds.tolist()),
-        "thresholds_origin": f"best F1 on held-out clips and {trained.num_answers} answers of a review",
-    }
-    folder.save_model(head, dataclasses.replace(Card.read(folder.head_path), **changes), folder.head_path)
+    folder.save_model(head, _update_card(Card.read(folder.head_path), trained), folder.head_path)
     export_head(folder)
     tagger = build_tagger(backbone.embedders["seconds"], head)
-    folder.save_model(tagger, dataclasses.replace(Card.read(folder.model_path), **changes))
+    folder.save_model(tagger, _update_card(Card.read(folder.model_path), trained))
+
+
+def _update_card(card: Card, trained: TrainedHead) -> Card:
+    origin = f"best F1 on held-out clips and {trained.num_answers} answers of a review"
+    return dataclasses.replace(card, thresholds=tuple(trained.thresholds.tolist()), thresholds_origin=origin)

@@ -122,7 +122,7 @@ def _embed_seconds(
     backbone: PretrainedBackbone, recording: Recording, channel: str | int, advance: Callable[[int], None]
 ) -> np.ndarray:
     embedder, sample_rate = backbone.embedders["seconds"], backbone.card.sample_rate
-    embeddings = []
+    embeddings: list[np.ndarray] = []
     for block in recording.read_blocks(sample_rate, channel=channel, block_seconds=_BLOCK_SECONDS):
         if embeddings and 2 * len(block) < sample_rate:
             break  # a remainder of less than half a second
