@@ -26,7 +26,8 @@ def test_thresholds_have_the_best_f1():
 
 def test_class_names_with_commas_are_quoted(tmp_path):
     names = ("bark, loud", 'the "rain"')
-    clips = Clips("sounds", (), names, (None,) * 4, np.eye(2, dtype=bool)[[0, 1, 0, 1]], np.zeros(4, int))
+    targets = np.eye(2, dtype=bool)[[0, 1, 0, 1]]
+    clips = Clips("sounds", (), names, (None,) * 4, targets, np.zeros(4, int), np.ones_like(targets))
     config = CustomConfig(audio_dir="sounds", folds=0)
     folder = RunFolder.create(tmp_path / "run", "custom", config)
     probabilities = np.array([[[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]]])
@@ -72,8 +73,11 @@ def test_a_run_of_the_format_before_version_0_1_is_evaluated(copied_run, capsys)
     metrics = json.loads((copied_run / "metrics.json").read_text(encoding="utf-8"))
     metrics["figures"] = metrics.pop("metrics")
     (copied_run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    (copied_run / "report.html").touch()
     assert evaluate_custom_run(copied_run).map > 0.8
-    assert capsys.readouterr().out.splitlines()[-1].startswith("mAP ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("mAP ")
+    assert f"report: {copied_run / 'report.html'}" in lines
 
 
 def test_an_unfinished_run_is_refused(copied_run):
