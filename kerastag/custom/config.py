@@ -102,7 +102,7 @@ class CustomConfig:
     fine_tune_batch_size: int = 16
     fine_tune_learning_rate: float = 1e-4
     linear_share: float = 0.5
-    linear_regularization: float = 1.0
+    linear_regularization: float = 0.3
     noise: float = 0.0
     deploy: bool = False
     keep_base: bool = False

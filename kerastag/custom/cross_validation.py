@@ -59,9 +59,13 @@ def _select_kind(trainer: TaggerTrainer, fold: int, next_fold: int) -> Kind:
 
 
 def _compute_score(clips: Clips, rows: np.ndarray, predictions: np.ndarray) -> float:
-    """Compute the accuracy of predictions if every recording has one label, otherwise their mAP."""
+    """Compute the accuracy of predictions if every recording has one label, otherwise their mAP.
+
+    The accuracy is that of the most probable class among those of the recordings, as that of logistic regression is.
+    """
     if clips.has_single_labels:
-        return float(clips.targets[rows, predictions.argmax(axis=1)].mean())
+        classes = np.flatnonzero(clips.targets[clips.recordings].any(axis=0))
+        return float(clips.targets[rows, classes[predictions[:, classes].argmax(axis=1)]].mean())
     return compute_metrics(clips.targets[rows], predictions).map
 
 

@@ -53,6 +53,11 @@ class Bags:
             row[: len(bag)] = bag
         return cls(x, lengths, targets, is_known)
 
+    @property
+    def known_targets(self) -> np.ndarray:
+        """Labels that are known to be there, bool `(clips, classes)`."""
+        return self.targets if self.is_known is None else self.targets & self.is_known
+
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return embeddings, numbers of segments and targets of clips; the target of an unknown label is NaN."""
         is_known = None if self.is_known is None else self.is_known[indices]
@@ -140,14 +145,14 @@ class AttentionHead:
         _set_statistics(self._normalization, x[x.any(axis=2)])
 
     def _train_attention(self, bags: Bags, rows: np.ndarray, seed: int) -> None:
-        config, targets = self.config, bags.targets[rows]
+        config, targets = self.config, bags.known_targets[rows]
         sampler = BalancedSampler(targets, config.batch_size, balance=_BALANCE, seed=seed, allow_empty_classes=True)
         batches = NoisyBatches(EmbeddingBatches(bags, sampler, rows, mixup=config.mixup), config.noise, seed)
         fit_model(self._trained_model, batches, config.steps, "learning_rate")
 
     def _fit_linear_model(self, bags: Bags, rows: np.ndarray) -> None:
         """Fit the linear model of a trained head, and combine it with attention in the last layer."""
-        weights = compute_weights(bags.targets[rows])
+        weights = compute_weights(bags.known_targets[rows])
         for name, values in zip(_POOLINGS, predict(self._pooling, bags, rows), strict=True):
             _set_statistics(self.model.get_layer(f"{name}_normalization"), values, weights, share_of_mean=0.1)
         kernel, bias = self._attention_classifier.get_weights()
