@@ -45,7 +45,8 @@ def find_label_errors(targets: np.ndarray, probabilities: np.ndarray) -> list[La
 
     Reference: Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", 2021, equation 2, and
         for several labels Thyagarajan et al., "Identifying Incorrect Annotations in Multi-Label Classification Data",
-        2022. All recordings off the diagonal of the confident joint are returned, without estimating their number.
+        2022. All recordings off the diagonal of the confident joint are returned, without estimating their number, as
+        cleanlab does with `filter_by="confident_learning"`.
     """
     if targets.shape != probabilities.shape:
         raise ValueError(f"`targets` must have the shape {probabilities.shape}; received: {targets.shape}")
