@@ -178,7 +178,8 @@ def render_events(
     background = _Backgrounds(backgrounds) if backgrounds else None
     for number, event in enumerate(events):
         random = generator(_SEED, 1, number, event.excerpt.number)
-        seconds = _LEAD_SECONDS + event.excerpt.seconds + _TAIL_SECONDS
+        # In whole seconds: the Fourier transform of noise whose length has large prime factors takes many times longer.
+        seconds = float(np.ceil(_LEAD_SECONDS + event.excerpt.seconds + _TAIL_SECONDS))
         excerpt, level_db = None, float(random.uniform(*_BACKGROUND_DB))
         if background is not None:
             excerpt = background.draw(random, seconds)
