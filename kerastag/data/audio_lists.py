@@ -378,7 +378,7 @@ def _separate_negatives(row: LabelRow) -> LabelRow:
 
 
 def _merge_labels(recording: Recording, rows: Iterable[_LabeledRow]) -> Recording:
-    """Return a recording with the labels of rows; a class that any of them has is no negative label."""
+    """Return a recording with the labels of rows; a class that any of them has is not negative."""
     rows = list(rows)
     labels = tuple(dict.fromkeys(index for row in rows for index in row.labels))
     negatives = dict.fromkeys(index for row in rows for index in row.negatives)

@@ -1,6 +1,6 @@
 """`python -m kerastag.recipes.custom`, which is `kerastag learn`: a tagger of the user's own sounds.
 
-It is no published system, and no row of a table names it: `kerastag.custom` has all of it.
+It is not a published system, and it is in none of the tables: `kerastag.custom` has all of it.
 """
 
 import sys
