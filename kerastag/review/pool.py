@@ -55,7 +55,11 @@ class Pool:
 
 
 def find_recordings(paths: Iterable[str | Path], left_out: Collection[Path]) -> list[Path]:
-    """Find recordings and those in folders, without links and without some, as sorted paths.
+    """Find recordings, and those in folders, as absolute paths without symbolic links, each once.
+
+    Args:
+        paths: Paths of recordings and folders.
+        left_out: Paths of recordings to leave out.
 
     Raises:
         FileNotFoundError: A path does not exist.
