@@ -39,27 +39,21 @@ HOURS_OF_ONE_KIND = {
 
 def main() -> None:
     """Train two taggers, measure both, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--recordings",
         type=Path,
         required=True,
         help="Folder of ESC-10, with one folder per class.",
     )
-    parser.add_argument(
-        "--ambient", type=Path, help="Folder of recordings to choose thresholds on."
-    )
+    parser.add_argument("--ambient", type=Path, help="Folder of recordings to choose thresholds on.")
     parser.add_argument(
         "--other",
         type=Path,
         required=True,
         help="Folder of other recordings to measure on.",
     )
-    parser.add_argument(
-        "--model", default="mn04_as", help="Backbone (default: mn04_as)."
-    )
+    parser.add_argument("--model", default="mn04_as", help="Backbone (default: mn04_as).")
     parser.add_argument(
         "--per-day",
         type=float,
@@ -93,22 +87,11 @@ def main() -> None:
     args = parser.parse_args()
     names = sorted(path.name for path in args.recordings.iterdir() if path.is_dir())
     runs = [train_tagger(args, number, names[number::2]) for number in range(2)]
-    folders = [
-        [args.recordings / name for name in names[1 - number :: 2]]
-        for number in range(2)
-    ]
-    others = [
-        [path for folder in group for path in list_files(folder)] for group in folders
-    ]
+    folders = [[args.recordings / name for name in names[1 - number :: 2]] for number in range(2)]
+    others = [[path for folder in group for path in list_files(folder)] for group in folders]
     # A process that is forked after TensorFlow was loaded may hang.
-    with ProcessPoolExecutor(
-        args.jobs, mp_context=multiprocessing.get_context("spawn")
-    ) as executor:
-        rows = list(
-            itertools.chain(
-                *executor.map(measure_tagger, itertools.repeat(args), runs, others)
-            )
-        )
+    with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as executor:
+        rows = list(itertools.chain(*executor.map(measure_tagger, itertools.repeat(args), runs, others)))
     header = (
         "class",
         "threshold",
@@ -119,9 +102,7 @@ def main() -> None:
         *HOURS_OF_ONE_KIND,
     )
     print(format_table(header, rows))
-    print(
-        f"\nat most the upper limit of the promise: {sum(row[4] == 'yes' for row in rows)} of {len(rows)} classes"
-    )
+    print(f"\nat most the upper limit of the promise: {sum(row[4] == 'yes' for row in rows)} of {len(rows)} classes")
 
 
 def train_tagger(args: argparse.Namespace, number: int, names: Sequence[str]) -> Path:
@@ -130,11 +111,7 @@ def train_tagger(args: argparse.Namespace, number: int, names: Sequence[str]) ->
     from kerastag.custom.run import train_custom_tagger
 
     table = args.output / f"classes_{number}.csv"
-    rows = [
-        (path.relative_to(args.recordings), name)
-        for name in names
-        for path in list_files(args.recordings / name)
-    ]
+    rows = [(path.relative_to(args.recordings), name) for name in names for path in list_files(args.recordings / name)]
     write_text(table, format_csv([("path", "label"), *rows]))
     run = args.output / f"tagger_{number}"
     ambient = None if args.ambient is None else str(args.ambient)
@@ -155,29 +132,21 @@ def train_tagger(args: argparse.Namespace, number: int, names: Sequence[str]) ->
     return run
 
 
-def measure_tagger(
-    args: argparse.Namespace, run: Path, others: Sequence[Path]
-) -> list[tuple[object, ...]]:
+def measure_tagger(args: argparse.Namespace, run: Path, others: Sequence[Path]) -> list[tuple[object, ...]]:
     """Count the alarms of a tagger in sounds that are none of its classes, and return a row for each class."""
     from kerastag.custom.exported import find_exported
     from kerastag.training.run_folder import RunFolder
 
     folder = RunFolder.open(run)
     exported, promised = find_exported(folder), folder.metrics()["alarms"]
-    sources = [args.other / path for path in find_audio_files(args.other)] + list(
-        others
-    )
+    sources = [args.other / path for path in find_audio_files(args.other)] + list(others)
     path = run / f"measured_{args.hours:g}.json"
-    counts, seconds = count_alarms(
-        exported, read_stream(sources, 3600 * args.hours), path
-    )
+    counts, seconds = count_alarms(exported, read_stream(sources, 3600 * args.hours), path)
     kinds: dict[str, dict[str, int]] = {}
     for kind, parts in HOURS_OF_ONE_KIND.items():
         half = AmbientHalf(3, (), synthetic_hours=args.kind_hours)
         waveforms = (waveform for _, waveform in half.synthesize(parts))
-        kinds[kind], _ = count_alarms(
-            exported, waveforms, run / f"measured_{kind}_{args.kind_hours:g}.json"
-        )
+        kinds[kind], _ = count_alarms(exported, waveforms, run / f"measured_{kind}_{args.kind_hours:g}.json")
     rows = []
     for row in promised:
         low, high = row["per_day_interval"]
@@ -191,20 +160,18 @@ def measure_tagger(
             f"{per_day:.1f}",
             is_kept,
         )
-        found = f"{row['num_found']} of {row['num_events']}"
+        detected = f"{row['num_found']} of {row['num_events']}"
         rows.append(
             (
                 *cells,
-                found,
+                detected,
                 *(kinds[kind].get(row["name"], 0) for kind in HOURS_OF_ONE_KIND),
             )
         )
     return rows
 
 
-def count_alarms(
-    exported: Any, waveforms: Iterator[np.ndarray], path: Path
-) -> tuple[dict[str, int], float]:
+def count_alarms(exported: Any, waveforms: Iterator[np.ndarray], path: Path) -> tuple[dict[str, int], float]:
     """Tag a stream hour by hour with the card; return the alarms of each class, and the duration in seconds.
 
     `path` gets the result after each hour, and an interrupted measurement continues with the next one.
@@ -212,11 +179,7 @@ def count_alarms(
     from kerastag.custom.simulation import simulate_stream, track_alarms
     from kerastag.events import create_event_rules
 
-    measured = (
-        read_json(path)
-        if path.is_file()
-        else {"hours": 0, "seconds": 0.0, "alarms": {}}
-    )
+    measured = read_json(path) if path.is_file() else {"hours": 0, "seconds": 0.0, "alarms": {}}
     for number, hour in enumerate(split_hours(waveforms)):
         if number < measured["hours"]:
             for _ in hour:
@@ -243,10 +206,7 @@ def split_hours(waveforms: Iterator[np.ndarray]) -> Iterator[Iterator[np.ndarray
     def take_hour(first: np.ndarray) -> Iterator[np.ndarray]:
         samples = len(first)
         yield first
-        while (
-            samples < 3600 * MIX_SAMPLE_RATE
-            and (waveform := next(waveforms, None)) is not None
-        ):
+        while samples < 3600 * MIX_SAMPLE_RATE and (waveform := next(waveforms, None)) is not None:
             samples += len(waveform)
             yield waveform
 
@@ -269,9 +229,7 @@ def read_stream(sources: Sequence[Path], seconds: float) -> Iterator[np.ndarray]
         except ValueError as error:
             print(f"skipped: {error}", file=sys.stderr)
     print(f"recordings: {position / 3600:.1f} h", file=sys.stderr)
-    for _, waveform in AmbientHalf(
-        2, (), synthetic_hours=max(0.0, seconds - position) / 3600
-    ).synthesize():
+    for _, waveform in AmbientHalf(2, (), synthetic_hours=max(0.0, seconds - position) / 3600).synthesize():
         yield waveform
 
 

@@ -179,7 +179,7 @@ def _summarize(
     """Summarize the alarms of a class; `sounds` are all sounds with the delays of the alarms for them, by class."""
     own = [(sound, delays.get(k)) for sound, delays in sounds if k in sound.classes]
     others = [delays for sound, delays in sounds if k not in sound.classes]
-    found = [delay for _, delay in own if delay is not None]
+    alarm_delays = [delay for _, delay in own if delay is not None]
     found_by_snr = {}
     for snr_db in SNRS_DB:
         at_level = [delay is not None for sound, delay in own if sound.snr_db == snr_db]
@@ -194,12 +194,12 @@ def _summarize(
         per_day=num_false * 24 / hours,
         per_day_interval=(low * 24 / hours, high * 24 / hours),
         num_events=len(own),
-        num_found=len(found),
+        num_found=len(alarm_delays),
         found_by_snr=found_by_snr,
         # The same clip at several levels is not several independent sounds.
-        share_interval=compute_share_interval(len(found) / len(SNRS_DB), len(own) / len(SNRS_DB)),
-        delay_seconds=float(np.median(found)) if found else None,
-        delay_interval=compute_median_interval(found) if found else None,
+        share_interval=compute_share_interval(len(alarm_delays) / len(SNRS_DB), len(own) / len(SNRS_DB)),
+        delay_seconds=float(np.median(alarm_delays)) if alarm_delays else None,
+        delay_interval=compute_median_interval(alarm_delays) if alarm_delays else None,
         num_others=len(others),
         num_others_claimed=sum(k in delays for delays in others),
     )
@@ -249,8 +249,10 @@ def _compute_share(events: EventStream, rules: EventRules) -> float:
     """Compute the share of sounds that are found, averaged over the classes."""
     delays, shares = _find_delays(events, rules), []
     for k in range(events.predictions.framewise.shape[1]):
-        found = [k in by_class for by_class, event in zip(delays, events.events, strict=True) if k in event.classes]
-        shares += [float(np.mean(found))] if found else []
+        is_detected = [
+            k in by_class for by_class, event in zip(delays, events.events, strict=True) if k in event.classes
+        ]
+        shares += [float(np.mean(is_detected))] if is_detected else []
     return float(np.mean(shares)) if shares else 0.0
 
 
