@@ -22,6 +22,7 @@ _SHARES = (0.25, 0.5)
 _MIN_CLIPS = 4
 _MORE_CLIPS = 10
 _MIN_GAIN = 0.005
+_LEAST_ERROR = 1e-3
 
 
 def measure_learning_curve(
@@ -75,11 +76,14 @@ def measure_learning_curve(
 
 
 def estimate_gains(curve: dict[str, Any]) -> list[dict[str, Any]]:
-    """Estimate what ten more recordings of each class would gain, the largest gain first.
+    """Estimate of which classes ten more recordings would help most, the largest gain first.
 
-    The average precision of a class is fitted as a line over the logarithm of its number of recordings, in each fold.
-    Classes whose gain is not larger than twice its standard error over the folds are left out, and so are those that
-    were measured in a single fold.
+    The missing part of the average precision, `1 - AP`, is assumed to shrink like `n ** -b` with the number of
+    recordings `n`, with one exponent for all classes, which is fitted to their mean in each fold. So a class gains most
+    that is often confused and has few recordings. Of classes with few recordings, slopes of their own would be mostly
+    noise. Nothing is claimed unless `b` is above twice its standard error over the folds.
+
+    The gains are good for an order only. They are too large, since the other classes would not grow along.
 
     Args:
         curve: Result of `measure_learning_curve`, not empty.
@@ -89,17 +93,21 @@ def estimate_gains(curve: dict[str, Any]) -> list[dict[str, Any]]:
     """
     clips = np.array([point["clips"] for point in curve["points"]], float)  # (points, classes)
     precision = np.array([point["average_precision"] for point in curve["points"]], float)  # (points, folds, classes)
+    is_measured = ~np.isnan(precision).any(axis=0)  # (folds, classes)
+    folds, classes = np.flatnonzero(is_measured.any(axis=1)), np.flatnonzero(is_measured.any(axis=0))
+    if len(folds) < 2:
+        return []
+    sizes = np.log2(clips[:, classes].mean(axis=1))
+    missing = np.array([1 - precision[:, fold, is_measured[fold]].mean(axis=1) for fold in folds])  # (folds, points)
+    exponents = -np.polyfit(sizes, np.log2(np.maximum(missing, _LEAST_ERROR)).T, 1)[0]
+    exponent, error = exponents.mean(), exponents.std(ddof=1) / np.sqrt(len(folds))
+    if exponent <= 2 * error:
+        return []
     gains = []
-    for k in range(clips.shape[1]):
-        folds = np.flatnonzero(~np.isnan(precision[:, :, k]).any(axis=0))
-        if len(folds) < 2 or clips[0, k] < 1:
-            continue
-        x = np.log2(clips[:, k])
-        slopes = np.polyfit(x, precision[:, folds, k], 1)[0]
-        slope, error = slopes.mean(), slopes.std(ddof=1) / np.sqrt(len(folds))
-        current = float(precision[-1, folds, k].mean())
-        gain = min(1 - current, float(slope * np.log2(1 + _MORE_CLIPS / clips[-1, k])))
-        if slope > 2 * error and gain >= _MIN_GAIN:
+    for k in classes.tolist():
+        current = float(precision[-1, is_measured[:, k], k].mean())
+        gain = float((1 - current) * (1 - (1 + _MORE_CLIPS / clips[-1, k]) ** -exponent))
+        if gain >= _MIN_GAIN:
             gains.append({"class": k, "clips": clips[-1, k], "average_precision": current, "gain": gain})
     return sorted(gains, key=lambda each: -each["gain"])
 

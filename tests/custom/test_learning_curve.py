@@ -60,27 +60,36 @@ def make_curve(*precision_by_class):
     return {"folds": arrays.shape[2], "seconds": 1.0, "points": points}
 
 
-def test_the_class_that_rises_most_would_gain_most():
+def make_rising(*missing):
+    """Make the average precision of classes that miss so much with 40 recordings, and twice as much with a quarter."""
     noise = np.array([-0.01, 0, 0.01])
-    rising, slow, flat = (
-        np.array([a, a + b, a + 2 * b])[:, None] + noise for a, b in ((0.5, 0.1), (0.8, 0.04), (0.9, 0))
-    )
-    first, second = estimate_gains(make_curve(slow, flat, rising))
-    assert (first["class"], second["class"]) == (2, 0)
-    # Each doubling gains 0.1, and ten more of 40 are a third of a doubling.
-    assert first["gain"] == pytest.approx(0.1 * np.log2(1.25))
-    assert first["average_precision"] == pytest.approx(0.7)
-    assert first["clips"] == 40
+    return [1 - share * np.array([2, 2**0.5, 1])[:, None] * (1 + noise) for share in missing]
 
 
-def test_a_gain_within_its_uncertainty_is_not_claimed():
+def test_a_class_that_misses_most_with_few_recordings_would_gain_most():
+    curve = make_curve(*make_rising(0.1, 0.3, 0.2))
+    for point in curve["points"]:
+        point["clips"][2] /= 4
+    gains = estimate_gains(curve)
+    assert [gain["class"] for gain in gains] == [2, 1, 0]
+    # The missing part shrinks like 1 / sqrt(n): with 10 more of 10 recordings to 0.71, of 40 to 0.89.
+    assert gains[0]["gain"] == pytest.approx(0.2 * (1 - 0.5**0.5), abs=1e-4)
+    assert gains[1]["gain"] == pytest.approx(0.3 * (1 - 0.8**0.5), abs=1e-4)
+    assert gains[0]["average_precision"] == pytest.approx(0.8)
+    assert gains[0]["clips"] == 10
+
+
+def test_nothing_is_claimed_where_more_recordings_do_not_help():
     random = np.random.default_rng(0)
     assert estimate_gains(make_curve(*(0.7 + 0.1 * random.normal(size=(3, 3)) for _ in range(5)))) == []
-    rising = np.array([0.4, 0.6, 0.8])[:, None]
-    assert estimate_gains(make_curve(rising)) == []  # one fold has no uncertainty
+    assert estimate_gains(make_curve(*(precision[:, :1] for precision in make_rising(0.1, 0.3)))) == []  # one fold
+    assert estimate_gains(make_curve(*make_rising(0.0002, 0.0001))) == []  # nearly perfect
 
 
-def test_a_gain_ends_at_one():
-    rising = np.array([0.5, 0.75, 0.99])[:, None] + np.array([-0.001, 0.001])
-    (gain,) = estimate_gains(make_curve(rising))
-    assert gain["average_precision"] + gain["gain"] <= 1
+def test_classes_that_some_folds_lack_are_estimated_from_the_others():
+    curve = make_curve(*make_rising(0.1, 0.3, 0.2))
+    for point in curve["points"]:
+        point["average_precision"][0][1] = point["average_precision"][1][1] = None
+        for fold in point["average_precision"]:
+            fold[2] = None
+    assert [gain["class"] for gain in estimate_gains(curve)] == [1, 0]

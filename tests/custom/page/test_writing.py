@@ -74,7 +74,7 @@ def save_small_run(path, **options):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    gains = [[[0.5 + 0.1 * i + 0.01 * fold, 0.9, 0.8] for fold in range(3)] for i in range(3)]
+    gains = [[[0.4 + 0.1 * i + 0.01 * fold, 0.9, 0.8] for fold in range(3)] for i in range(3)]
     points = [
         {"share": share, "clips": [8 * share] * 3, "average_precision": precision}
         for share, precision in zip((0.25, 0.5, 1.0), gains, strict=True)
@@ -97,8 +97,8 @@ def test_the_report_shows_the_results_in_words(run):
     assert 15 < hits < 30
     assert f"{hits} of 30; 95% interval" in text
     assert "Every recording was predicted by taggers that were not trained on it" in text
-    assert "Ten more recordings of Dog bark would help most" in text
-    assert "its average precision would rise from 0.71 to about 0.83" in text
+    assert "Ten more recordings of Dog bark would probably help most" in text
+    assert "its average precision is 0.61 with 8 recordings to train on. Next: Baby cry (0.80 with 8)" in text
     assert "What to worry about 1 recordings could not be read" in text
     assert "/sounds/a.wav: not audio" in text
     assert "kerastag custom --audio-dir sounds --folds 3" in text
