@@ -110,10 +110,11 @@ def check_chain(
         deployed = DeployedChain(exported, channel)
     except ValueError as error:  # The files do not match each other.
         raise ChainError(Difference("embedder", str(error)), exported.embedder.name) from None
-    rows = select_clips(clips, num_clips)
-    differences, measurements = [], []
-    for row in rows:
-        reference = training.compute(clips.audio[row], _get_cached(embeddings, row))
+    selected = select_clips(clips, num_clips)
+    differences: list[tuple[Difference, str]] = []
+    measurements: list[_Measurement] = []
+    for row, recording in selected:
+        reference = training.compute(recording, _get_cached(embeddings, row))
         streamed = deployed.run(reference)
         difference = _compare_clip(training, reference, streamed, measurements)
         if difference is not None:
@@ -125,9 +126,9 @@ def check_chain(
     if differences:
         first, clip = min(differences, key=lambda each: STAGES.index(each[0].stage))
         same_stage = sum(each.stage == first.stage for each, _ in differences)
-        raise ChainError(first, clip, same_stage, len(rows))
+        raise ChainError(first, clip, same_stage, len(selected))
     largest = np.max([[*each.distances] for each in measurements], axis=0) if measurements else np.zeros(3)
-    return ChainReport(len(rows), *(float(value) for value in largest))
+    return ChainReport(len(selected), *(float(value) for value in largest))
 
 
 def _get_cached(embeddings: Embeddings | None, row: int) -> np.ndarray | None:

@@ -122,8 +122,10 @@ class TrainingChain:
         return np.asarray(outputs["clipwise"]), np.asarray(outputs["framewise"])[-1]
 
 
-def select_clips(clips: Clips, count: int) -> list[int]:
-    """Select at most `count` rows of clips, spread evenly over those that a stream can be given as they are."""
-    rows = [row for row, clip in enumerate(clips.audio) if isinstance(clip, Recording) and not clip.labeled_parts]
+def select_clips(clips: Clips, count: int) -> list[tuple[int, Recording]]:
+    """Select at most `count` clips with their rows, spread evenly over those that a stream can be given as they are."""
+    rows = [
+        (row, clip) for row, clip in enumerate(clips.audio) if isinstance(clip, Recording) and not clip.labeled_parts
+    ]
     places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
     return [rows[place] for place in places]

@@ -21,7 +21,7 @@ STAGES = (
 _TOLERANCE = 1e-3  # relative to the level; decoders and resamplers of training and of a stream are the same
 _MIN_CORRELATION = 0.3  # of a waveform that was resampled badly, but is the same sound
 _MIN_CORRELATION_OF_RATE = 0.8
-_MIN_EQUAL_SHARE = 0.3  # of the samples; no sample is the same after another resampler
+_MIN_EQUAL_SHARE = 0.5  # of the samples; no sample is the same after another resampler
 _RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _CHANNELS = ("mean", "left", "right", "loudest")
 

@@ -68,8 +68,10 @@ class CustomConfig:
         other_sounds: Folder of recordings of other sounds, in which false alarms are counted too.
         false_alarms_per_day: Largest expected number of false alarms per day of each class, for which the thresholds of
             the exported tagger are chosen, at least 0; 0 keeps the thresholds with the best F1.
-        gain_db: Largest attenuation of a clip in fine-tuning, drawn at random for each clip of a mini-batch, dB, at
-            least 0; 0 for none. A device in a quiet room records sounds 30 to 50 dB below those of a data set.
+        gain_db: Largest attenuation of a clip in fine-tuning, drawn at random for each clip of a mini-batch, and of a
+            quiet copy, dB, at least 0; 0 for none. A device in a quiet room records sounds 30 to 50 dB below those of a
+            data set.
+        quiet_copies: Whether to train the head on a quiet copy of each clip too, which doubles the time of embedding.
 
     Raises:
         ValueError: A value is out of range.
@@ -112,6 +114,7 @@ class CustomConfig:
     other_sounds: str | None = None
     false_alarms_per_day: float = 1.0
     gain_db: float = 50.0
+    quiet_copies: bool = False
 
     def __post_init__(self) -> None:
         if self.background == "made_up":  # the name before version 0.1

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -75,6 +75,7 @@ class Embeddings:
         num_windows: Number of windows in which each clip was read, int `(clips,)`.
         is_readable: Whether each clip could be read, bool `(clips,)`; the embeddings of the others have no meaning.
         errors: Messages of the clips that could not be read.
+        quiet_bags: Bags like `bags` of a quiet copy of each clip; None where there are no copies.
     """
 
     bags: dict[Kind, list[np.ndarray]]
@@ -82,11 +83,17 @@ class Embeddings:
     num_windows: np.ndarray
     is_readable: np.ndarray
     errors: tuple[str, ...]
+    quiet_bags: dict[Kind, list[np.ndarray]] | None = None
 
     def select(self, rows: np.ndarray) -> "Embeddings":
         """Select clips by row number."""
-        bags = {kind: [bags[row] for row in rows] for kind, bags in self.bags.items()}
-        return Embeddings(bags, self.clip[rows], self.num_windows[rows], self.is_readable[rows], self.errors)
+
+        def select(bags: dict[Kind, list[np.ndarray]]) -> dict[Kind, list[np.ndarray]]:
+            return {kind: [each[row] for row in rows] for kind, each in bags.items()}
+
+        quiet_bags = None if self.quiet_bags is None else select(self.quiet_bags)
+        arrays = self.clip[rows], self.num_windows[rows], self.is_readable[rows]
+        return Embeddings(select(self.bags), *arrays, self.errors, quiet_bags)
 
 
 def load_backbone(path: Path) -> PretrainedBackbone:
@@ -133,7 +140,12 @@ def _embed_seconds(clip_embedder: keras.Model, sample_rate: int) -> keras.Model:
 
 
 def embed_clips(
-    backbone: PretrainedBackbone, clips: Clips, max_seconds: float, cache_folder: Path, channel: str | int = "mean"
+    backbone: PretrainedBackbone,
+    clips: Clips,
+    max_seconds: float,
+    cache_folder: Path,
+    channel: str | int = "mean",
+    gain_db: float = 0.0,
 ) -> Embeddings:
     """Compute the embeddings of clips, or read them from the cache, which has an entry for each clip.
 
@@ -142,9 +154,11 @@ def embed_clips(
     than 128 segments, or those of one window, would take too long to train on: where the embeddings change least from
     one segment to the next, they are averaged, which hardly touches a short sound in a long silence.
 
-    Clips that cannot be read are named on standard error; a class without any that can be read is a ValueError.
+    Clips that cannot be read are named on standard error; a class without any that can be read is a ValueError. With
+    `gain_db`, each clip is attenuated by a part of it, in dB, which depends on the content of the clip alone.
     """
     settings = f"{_CACHE_FORMAT} {compute_digest(backbone.path)} {max_seconds} {channel}"
+    settings += f" {gain_db}" if gain_db else ""
     results: dict[int, _ClipEmbedding] = {}
     errors: dict[int, str] = {}
     with EmbeddingCache(cache_folder / CACHE_NAME, settings) as cache:
@@ -159,8 +173,9 @@ def embed_clips(
             entries = cache.read(list(keys.values()))
             results |= {row: _ClipEmbedding.from_arrays(entries[key]) for row, key in keys.items() if key in entries}
         missing = [row for row in keys if row not in results]
-        reader = _read_ahead(clips, missing, backbone.card.sample_rate, max_seconds, channel)
-        with show_progress("embedding", len(missing), "clips") as progress:
+        gains = {row: 10 ** (-gain_db / 20 * int(keys[row][:8], 16) / 2**32) for row in missing}
+        reader = _read_ahead(clips, gains, backbone.card.sample_rate, max_seconds, channel)
+        with show_progress("embedding quiet copies" if gain_db else "embedding", len(missing), "clips") as progress:
             for row, result in _embed_windows(backbone, reader):
                 if isinstance(result, str):
                     errors[row] = result
@@ -234,18 +249,18 @@ def _collect(clips: Clips, results: dict[int, _ClipEmbedding], errors: Sequence[
 
 
 def _read_ahead(
-    clips: Clips, rows: Sequence[int], sample_rate: int, max_seconds: float, channel: str | int
+    clips: Clips, gains: Mapping[int, float], sample_rate: int, max_seconds: float, channel: str | int
 ) -> Iterator[_Window]:
-    """Read the windows of clips in a thread, a few of them ahead of the model."""
+    """Read the windows of clips in a thread, a few of them ahead of the model; `gains` are factors by row."""
     windows: queue.Queue[_Window | None] = queue.Queue(_MAX_QUEUED_WINDOWS)
     is_closed = threading.Event()
 
     def read() -> None:
-        for row in rows:
+        for row, gain in gains.items():
             error = ""
             try:
                 for waveform in read_windows(clips.audio[row], sample_rate, max_seconds, channel):
-                    windows.put(_Window(row, waveform))
+                    windows.put(_Window(row, waveform if gain == 1 else np.float32(gain) * waveform))
                     if is_closed.is_set():
                         return
             except (ValueError, OSError) as failure:

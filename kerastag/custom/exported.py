@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from kerastag.card import Card
-from kerastag.custom.clips import Clip, read_windows
+from kerastag.custom.clips import Clip, read_windows, synthesize_background
 from kerastag.edge.streaming import StreamingTagger
 from kerastag.export import export_model, read_target
 from kerastag.export.target import Target
@@ -20,10 +20,11 @@ from kerastag.training.run_folder import RunFolder
 
 __all__ = ["ExportedTagger", "export_head", "export_parts", "find_exported"]
 
-_NUM_PARTS = 100  # the largest number of recordings that `kerastag.export` calibrates on
+_NUM_PARTS = 90  # With silence and noise, these are the hundred recordings that `kerastag.export` calibrates on.
 _MAX_WINDOWS = 30  # of a clip, from which its part is drawn
 _PARTS_PER_BATCH = 10
-_MAX_DIFFERENCE = 0.05  # of the probabilities of a part, largest of the classes, on average over the parts
+_MAX_DIFFERENCE = 0.1  # of the probabilities of a part, largest of the classes, in 95 % of the parts
+_QUANTIZATIONS = ("int8", "int8_dynamic", "float16")
 _HEAD_QUANTIZATIONS = ("int8_dynamic", "float16", "none")
 
 
@@ -47,8 +48,9 @@ def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | i
     """Export the tagger of a run to the `.tflite` files that `kerastag stream` takes.
 
     A tagger of seconds becomes `embedder.tflite` and `head.tflite`, any other one `model.tflite`. Weights and
-    activations have 8 bits, with ranges of the recordings, if the files then predict what Keras predicts on them, up to
-    0.05 on average; otherwise the weights have 16 bits.
+    activations have 8 bits, with ranges of the recordings and of silence, if the files then predict what Keras predicts
+    on 95 % of them, up to 0.1. Otherwise only the weights have 8 bits, or 16. Of mn04_as, 8-bit activations change the
+    embedding of silence by two thirds of its length.
 
     Args:
         folder: Folder of a run with `model.keras` and, for a tagger of seconds, its two parts.
@@ -70,7 +72,7 @@ def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | i
         for number, part in enumerate(parts):
             soundfile.write(sounds / f"{number:03d}.wav", part, card.sample_rate, subtype="FLOAT")
         exported = ExportedTagger(output, export_head(folder) if has_parts else None)
-        for target in (read_target("int8"), read_target("float16")):
+        for target in map(read_target, _QUANTIZATIONS):
             export_model(source, target, output, recordings=sounds if target.needs_recordings else None)
             if _measure_difference(exported, parts, card.sample_rate, expected) <= _MAX_DIFFERENCE:
                 break
@@ -91,7 +93,10 @@ def find_exported(folder: RunFolder) -> ExportedTagger:
 
 
 def _read_parts(recordings: Sequence[Clip], card: Card, channel: str | int) -> np.ndarray:
-    """Read a random part of each of some clips, as long as the window of the model, `(parts, samples)`."""
+    """Read a random part of each of some clips, as long as the window of the model, `(parts, samples)`.
+
+    Silence and faint noise are among them, since a stream is quiet for most of the time.
+    """
     rows = np.unique(np.linspace(0, len(recordings) - 1, min(len(recordings), _NUM_PARTS)).astype(int))
     random, length = np.random.default_rng(0), round(card.window_seconds * card.sample_rate)
     parts = []
@@ -99,6 +104,7 @@ def _read_parts(recordings: Sequence[Clip], card: Card, channel: str | int) -> n
         windows = read_windows(recordings[row], card.sample_rate, card.window_seconds, channel)
         some = [part for window in itertools.islice(windows, _MAX_WINDOWS) for part in _split(window, length)]
         parts.append(some[random.integers(len(some))])
+    parts += [_split(background, length)[0] for background in synthesize_background(card.sample_rate)]
     return np.stack(parts)
 
 
@@ -135,9 +141,9 @@ def _try_export(folder: RunFolder, target: Target) -> bool:
 
 
 def _measure_difference(exported: ExportedTagger, parts: np.ndarray, sample_rate: int, expected: np.ndarray) -> float:
-    """Return the largest difference to Keras of the probabilities of a part, on average over the parts."""
+    """Return the largest difference to Keras of the probabilities of a part, which 95 % of the parts do not exceed."""
     tagger, differences = exported.open_stream(), []
     for part, probabilities in zip(parts, expected, strict=True):
         results = [*tagger.feed(part, sample_rate), *tagger.flush()]
         differences.append(np.abs(results[-1].probabilities - probabilities).max())
-    return float(np.mean(differences))
+    return float(np.quantile(differences, 0.95))

@@ -1,5 +1,7 @@
 """What a run is trained on: its clips, with the answers of a review, and their embeddings."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from kerastag.audio.channels import parse_channel
@@ -31,7 +33,8 @@ def embed_run_clips(config: CustomConfig, backbone: PretrainedBackbone, clips: C
     """Compute or read the embeddings of the clips of a run, and select clips.
 
     Returns:
-        The clips that can be read, without synthetic background that is like a class; and their embeddings.
+        The clips that can be read, without synthetic background that is like a class; and their embeddings, with those
+        of a quiet copy of each clip where `quiet_copies` is set.
 
     Raises:
         ValueError: No clip of a class can be read.
@@ -39,4 +42,8 @@ def embed_run_clips(config: CustomConfig, backbone: PretrainedBackbone, clips: C
     cache_folder = get_cache_folder() / "embeddings"
     embeddings = embed_clips(backbone, clips, config.max_seconds, cache_folder, parse_channel(config.channel))
     selected = np.flatnonzero(embeddings.is_readable & ~find_similar_background(clips, embeddings.clip))
-    return clips.select(selected), embeddings.select(selected)
+    clips, embeddings = clips.select(selected), embeddings.select(selected)
+    if config.quiet_copies:
+        options = config.max_seconds, cache_folder, parse_channel(config.channel), config.gain_db
+        embeddings = replace(embeddings, quiet_bags=embed_clips(backbone, clips, *options).bags)
+    return clips, embeddings

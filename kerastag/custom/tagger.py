@@ -54,16 +54,19 @@ class TaggerTrainer:
     ) -> None:
         self.config, self.backbone, self.clips = config, backbone, clips
         self.bags = {kind: Bags.pad(embeddings.bags[kind], clips.targets, clips.is_known) for kind in KINDS}
+        self._training_bags = self.bags if embeddings.quiet_bags is None else _add_copies(embeddings, clips)
         self._num_windows = embeddings.num_windows
         self._heads: dict[Kind, AttentionHead] = {}
         self._waveforms: dict[int, np.ndarray] = {}
 
     def train_head(self, kind: Kind, rows: np.ndarray, seed: int) -> AttentionHead:
-        """Train the head for a kind of segments on clips, and return it."""
+        """Train the head for a kind of segments on clips, and on their quiet copies if there are any; return it."""
         if kind not in self._heads:
             num_features = self.bags[kind].x.shape[2]
             self._heads[kind] = AttentionHead(self.config, len(self.clips.class_names), num_features)
-        self._heads[kind].train(self.bags[kind], rows, seed)
+        if self._training_bags is not self.bags:
+            rows = np.concatenate([rows, rows + len(self.clips)])
+        self._heads[kind].train(self._training_bags[kind], rows, seed)
         return self._heads[kind]
 
     def train(self, kind: Kind, rows: np.ndarray, seed: int) -> tuple[keras.Model, AttentionHead]:
@@ -139,6 +142,14 @@ class TaggerTrainer:
             return windows
         self._waveforms[row] = next(windows)
         return [self._waveforms[row]]
+
+
+def _add_copies(embeddings: Embeddings, clips: Clips) -> dict[Kind, Bags]:
+    """Make bags of all clips, and of their quiet copies after them."""
+    assert embeddings.quiet_bags is not None
+    targets, is_known = (np.concatenate([each, each]) for each in (clips.targets, clips.is_known))
+    copies = embeddings.quiet_bags
+    return {kind: Bags.pad([*embeddings.bags[kind], *copies[kind]], targets, is_known) for kind in KINDS}
 
 
 def predict_windows(tagger: keras.Model, windows: Iterable[np.ndarray]) -> np.ndarray:

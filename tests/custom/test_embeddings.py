@@ -31,6 +31,18 @@ def embedded(backbone, clips, tmp_path_factory):
     return loaded, embed_clips(loaded, clips, 30.0, folder), folder
 
 
+def test_quiet_copies_have_a_level_that_depends_on_the_clip_alone(embedded, clips, tmp_path):
+    loud = embedded[1]
+    quiet = embed_clips(embedded[0], clips, 30.0, tmp_path, gain_db=40.0)
+    assert all(not np.allclose(a, b) for a, b in zip(loud.bags["seconds"], quiet.bags["seconds"], strict=True))
+    order = np.arange(len(clips))[::-1]
+    again = embed_clips(embedded[0], clips.select(order), 30.0, tmp_path / "other", gain_db=40.0)
+    for a, b in zip(again.bags["seconds"][::-1], quiet.bags["seconds"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    both = replace(loud, quiet_bags=quiet.bags).select(order[:1])
+    np.testing.assert_array_equal(both.quiet_bags["seconds"][0], quiet.bags["seconds"][-1])
+
+
 @pytest.mark.parametrize("row", [0, 1])
 def test_the_classifier_of_the_backbone_on_a_bag_of_frames_predicts_each_frame(backbone, clips, embedded, row):
     model = keras.saving.load_model(backbone, compile=False)
