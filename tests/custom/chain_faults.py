@@ -166,7 +166,7 @@ def list_faults() -> list[Fault]:
         Fault("the cache has embeddings of another backbone", ("embedder",), lambda patch, chain: _exchange(chain)),
         Fault("embeddings are scaled as those of AudioSet", ("head",), _mode(eight_bit=True)),
         Fault("the head does not mask padding", ("head",), _remove_mask),
-        Fault("the head takes the newest segment alone", ("head",), _forget_segments),
+        Fault("the head takes the newest segment alone", ("head",), _reset_bag),
         Fault("the head is older than that of training", ("head",), _retrain_head),
         Fault("the outputs of the head are permuted", ("labels", "head"), _permute_outputs),
         Fault("the labels are permuted", ("labels",), _card(_reverse_labels)),
@@ -367,7 +367,7 @@ def _remove_mask(patch: Patch, chain: Chain) -> None:
     patch.setattr(SplitHead, "predict", predict)
 
 
-def _forget_segments(patch: Patch, chain: Chain) -> None:
+def _reset_bag(patch: Patch, chain: Chain) -> None:
     original = IncrementalMode._add_to_bag
 
     def add_to_bag(self: IncrementalMode, values: np.ndarray, start: int) -> None:
