@@ -20,6 +20,7 @@ __all__ = ["estimate_gains", "measure_learning_curve"]
 
 _SHARES = (0.25, 0.5)
 _MIN_CLIPS = 4
+_MIN_FOLDS = 2
 _MORE_CLIPS = 10
 _MIN_GAIN = 0.005
 _LEAST_ERROR = 1e-3
@@ -31,8 +32,9 @@ def measure_learning_curve(
     """Measure the average precision of heads that are trained on a quarter, on half and on all of the recordings.
 
     Heads are trained on the cached embeddings, as in the cross-validation, and evaluated on the fold that is held out.
-    As many folds are used as there is time for, at least one. Background is always trained on, and the backbone is not
-    fine-tuned. Where most classes have fewer than four recordings to train on, there is nothing to leave out.
+    As many folds are used as there is time for, at least two, which an uncertainty needs. Background is always trained
+    on, and the backbone is not fine-tuned. Where most classes have fewer than four recordings to train on, there is
+    nothing to leave out.
 
     Args:
         trainer: Trainer of the run, whose heads are initialized again.
@@ -62,7 +64,7 @@ def measure_learning_curve(
                 predictions = trainer.train_head(kind, rows, seed).predict(trainer.bags[kind], test_rows)
             counts = clips.targets[rows].sum(axis=0)
             results.append((counts, _compute_precision(clips.targets[test_rows], predictions, counts)))
-        if (time.perf_counter() - start) * (number + 1) / number > max_seconds:
+        if number >= _MIN_FOLDS and (time.perf_counter() - start) * (number + 1) / number > max_seconds:
             break
     points = [
         {
@@ -95,7 +97,7 @@ def estimate_gains(curve: dict[str, Any]) -> list[dict[str, Any]]:
     precision = np.array([point["average_precision"] for point in curve["points"]], float)  # (points, folds, classes)
     is_measured = ~np.isnan(precision).any(axis=0)  # (folds, classes)
     folds, classes = np.flatnonzero(is_measured.any(axis=1)), np.flatnonzero(is_measured.any(axis=0))
-    if len(folds) < 2:
+    if len(folds) < _MIN_FOLDS:
         return []
     sizes = np.log2(clips[:, classes].mean(axis=1))
     missing = np.array([1 - precision[:, fold, is_measured[fold]].mean(axis=1) for fold in folds])  # (folds, points)
