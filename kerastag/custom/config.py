@@ -54,7 +54,8 @@ class CustomConfig:
         fine_tune_steps: Number of mini-batches of fine-tuning, at least 1.
         fine_tune_batch_size: Clips in a mini-batch of fine-tuning, at least 1.
         fine_tune_learning_rate: Highest learning rate of fine-tuning, above 0.
-        linear_share: Share of a linear model in the logits of the head, in [0, 1]; the rest is attention.
+        linear_share: Share of a linear model in the logits of the head, in [0, 1]; the rest is attention, which is
+            trained for `steps` mini-batches.
         linear_regularization: Strength of the regularization of the linear model, above 0.
         noise: Standard deviation of the noise that embeddings are multiplied by in training, at least 0.
         deploy: Whether to export the tagger for a device, to compare the exported files with what was trained, to
@@ -103,7 +104,7 @@ class CustomConfig:
     fine_tune_steps: int = 100
     fine_tune_batch_size: int = 16
     fine_tune_learning_rate: float = 1e-4
-    linear_share: float = 0.5
+    linear_share: float = 1.0
     linear_regularization: float = 0.3
     noise: float = 0.0
     deploy: bool = False

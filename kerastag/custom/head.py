@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -73,7 +74,7 @@ def encode_targets(targets: np.ndarray, is_known: np.ndarray | None) -> np.ndarr
 class KnownLabelLoss(keras.losses.BinaryCrossentropy):
     """Binary cross-entropy of the labels that are known; the target of an unknown one is NaN."""
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         is_known = ops.logical_not(ops.isnan(y_true))
         zeros = ops.zeros_like(y_pred)  # of probability and target, whose loss is zero
         return super().call(ops.where(is_known, y_true, zeros), ops.where(is_known, y_pred, zeros))
@@ -85,7 +86,8 @@ class AttentionHead:
     `logits = (1 - s) W1 h + s W2 (mean(x), max(x)) + b`, where `h` are the features of feature-level attention, `mean`
     and `max` are over the segments and normalized, and `s` is `linear_share`. Attention is trained by gradient descent,
     with a last layer of its own; then ridge regression gives `W2`. Both are rows of one last layer, so that the head
-    is exported and streamed like any other. The head is compiled once, since compiling takes longer than training.
+    is exported and streamed like any other. With `s = 1`, the default, there is no attention: on ESC-10, it improved
+    nothing. The head is compiled once, since compiling takes longer than training.
 
     Attributes:
         model: Model that takes bags `(batch, segments, features)` and predicts `clipwise` and `framewise`.

@@ -76,8 +76,9 @@ class TaggerTrainer:
         if self.config.fine_tune:
             self._fine_tune(tagger, rows, seed)
             if (self._num_windows[rows] > 1).any():  # One window does not show the head what else is in a recording.
-                bags = [self._embed(kind, row) for row in rows]
-                bags = Bags.pad(bags, self.clips.targets[rows], self.clips.is_known[rows])
+                bags = Bags.pad(
+                    [self._embed(kind, row) for row in rows], self.clips.targets[rows], self.clips.is_known[rows]
+                )
                 head.train(bags, np.arange(len(rows)), seed)
         return tagger, head
 

@@ -15,7 +15,7 @@ from kerastag.layers import MaskedBatchNormalization
 
 TARGETS = np.eye(3, dtype=bool)
 ROWS = np.arange(24)
-CONFIG = CustomConfig(audio_dir="sounds", units=16, steps=60, batch_size=8, learning_rate=0.02)
+CONFIG = CustomConfig(audio_dir="sounds", units=16, steps=30, batch_size=8, learning_rate=0.04, linear_share=0.5)
 
 
 def compute_logits(probabilities):
