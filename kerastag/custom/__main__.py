@@ -17,9 +17,8 @@ LEARN_DEFAULTS: Mapping[str, Any] = {"segments": "seconds", "deploy": True}
 """Values that differ from those of `kerastag custom`."""
 
 _DESCRIPTION = """\
-Train a tagger of your own sounds. A pretrained backbone computes embeddings of every recording, and a head with
-feature-level attention is trained on them. The tagger is evaluated by cross-validation and then trained on all
-recordings.
+Train a tagger of your own sounds. A pretrained backbone computes embeddings of every recording, and a head is trained
+on them. The tagger is evaluated by cross-validation and then trained on all recordings.
 """
 _LEARN_DESCRIPTION = """\
 Train a tagger of your own sounds for a device, from a folder with one folder of recordings per class, or a table of

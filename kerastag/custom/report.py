@@ -223,7 +223,7 @@ def _format_scores(config: CustomConfig, clips: Clips, content: Mapping[str, Any
     scores = content["folds"]
     if not scores:
         return [summary, "", "no cross-validation: these metrics are of the clips that the tagger was trained on"]
-    name = f"attention head, backbone {'fine-tuned' if config.fine_tune else 'frozen'}"
+    name = f"head, backbone {'fine-tuned' if config.fine_tune else 'frozen'}"
     fold_names = (f"fold {number + 1}" for number in range(len(scores[0])))
     header = ("accuracy" if clips.has_single_labels else "mAP", *fold_names, "mean")
     rows_of_scores = {f"{name}, seed {seed}": row for seed, row in zip(config.seeds, scores, strict=True)}

@@ -26,7 +26,7 @@ def test_a_run_trains_evaluates_and_saves_a_tagger(recordings, finished_run):
     assert np.mean(metrics["folds"]) > 0.7  # a random guess has 1/3
     assert np.mean(metrics["logistic"]) > 0.7
     assert set(metrics["kinds"]) <= {"frames", "seconds"}
-    assert "| attention head, backbone frozen, mean of 1 |" in output
+    assert "| head, backbone frozen, mean of 1 |" in output
     assert output.splitlines()[-1].startswith("mAP ")
     card = Card.read(folder / "model.keras")
     assert card.labels.names == ("bursts", "clicks", "hums", "background")
