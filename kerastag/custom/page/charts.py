@@ -39,7 +39,7 @@ def compute_calibration(targets: np.ndarray, probabilities: np.ndarray) -> list[
 def place_points(x: Sequence[float], y: Sequence[float], width: float, height: float) -> list[tuple[float, float]]:
     """Place points in a chart: `x` from its lowest to its highest value, `y` from 0 at the bottom to 1 at the top.
 
-    >>> place_points([3, 4, 5], [0, 0.5, 1], width=200, height=100)
+    >>> place_points([3.0, 4.0, 5.0], [0.0, 0.5, 1.0], width=200.0, height=100.0)
     [(0.0, 100.0), (100.0, 50.0), (200.0, 0.0)]
     """
     low, span = min(x), (max(x) - min(x)) or 1.0
