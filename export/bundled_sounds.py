@@ -36,10 +36,10 @@ def main() -> int:
     waveforms = (waveform for folder in folders for waveform in load_all(folder))
     sounds = [select_loudest(each) for each in waveforms if is_audible(each)]
     with tempfile.TemporaryDirectory() as temporary, atomic_path(OTHER_SOUNDS_PATH) as output:
-        joined = Path(temporary, "joined.wav")
-        soundfile.write(joined, np.concatenate(sounds), SAMPLE_RATE)
+        wav_path = Path(temporary, "joined.wav")
+        soundfile.write(wav_path, np.concatenate(sounds), SAMPLE_RATE)
         options = ["-c:a", "libopus", "-b:a", str(BITS_PER_SECOND), "-f", "ogg", "-bitexact"]
-        subprocess.run(["ffmpeg", "-y", "-loglevel", "error", "-i", joined, *options, output], check=True)
+        subprocess.run(["ffmpeg", "-y", "-loglevel", "error", "-i", wav_path, *options, output], check=True)
     print(f"{OTHER_SOUNDS_PATH}: {len(sounds)} sounds, {OTHER_SOUNDS_PATH.stat().st_size / 1e6:.2f} MB")
     return 0
 
