@@ -209,6 +209,20 @@ def test_without_folds_the_report_warns_and_doubts_no_label(tmp_path):
     assert "look wrong" not in page.text
 
 
+def test_several_seeds_are_averaged_for_each_recording(tmp_path):
+    targets = np.eye(2, dtype=bool)[np.arange(12) % 2]
+    right = np.where(targets, 0.9, 0.1)
+    wrong = right.copy()
+    wrong[0] = [0.0, 1.0]  # On average, recording 0 is predicted as the wrong class.
+    folder = save_run(tmp_path / "run", ("a", "b"), targets, np.stack([right, wrong, right, wrong]))
+    write_report(folder)
+    text = read_page(folder).text
+    assert "11 of 12; 95% interval" in text
+    assert "a predicted as b: 1 of 6" in text
+    assert "Figures are over 4 seeds" in text
+    assert "0.wav,0,,1,a,0.4500,0.5500\n" in folder.predictions_path.read_text(encoding="utf-8")
+
+
 def test_false_alarms_of_simulated_streams_are_shown(tmp_path):
     folder = save_small_run(tmp_path / "run")
     metrics = folder.metrics()
