@@ -126,8 +126,8 @@ class _Application(FastAPI):
 
     def add_direct_route(self, method: str, path: str) -> None:
         """Call a route that has been added without the layers of FastAPI."""
-        routes = (route for route in self.routes if isinstance(route, APIRoute))
-        self.direct_routes[method, path] = next(each for each in routes if each.path == path and method in each.methods)
+        routes = (route for route in self.routes if isinstance(route, APIRoute) and method in (route.methods or ()))
+        self.direct_routes[method, path] = next(route for route in routes if route.path == path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self.direct_routes.get((scope.get("method", ""), scope.get("path", "")))
@@ -140,7 +140,8 @@ class _Application(FastAPI):
             response = await route.endpoint(request)
         except Exception as error:
             handler = self.exception_handlers.get(type(error))
-            response = await (handler or self.exception_handlers[Exception])(request, error)
+            answer: Any = handler or self.exception_handlers[Exception]
+            response = await answer(request, error)
             if handler is None:  # a fault of the server, which is also logged
                 await response(scope, receive, send)
                 raise
