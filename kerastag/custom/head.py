@@ -161,7 +161,7 @@ class AttentionHead:
         features = predict(self._features, bags, rows)[:, len(kernel) :]
         is_known = np.ones_like(bags.targets) if bags.is_known is None else bags.is_known
         linear_kernel, linear_bias = fit_linear_model(
-            features, bags.targets[rows], is_known[rows], weights, self.config.linear_regularization
+            features, bags.targets[rows], is_known[rows], self.config.linear_regularization
         )
         share = self.config.linear_share
         kernels = [(1 - share) * kernel, share * linear_kernel]
@@ -199,7 +199,7 @@ def compute_weights(targets: np.ndarray) -> np.ndarray:
 
 
 def fit_linear_model(
-    x: np.ndarray, targets: np.ndarray, is_known: np.ndarray, weights: np.ndarray, regularization: float
+    x: np.ndarray, targets: np.ndarray, is_known: np.ndarray, regularization: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit ridge regression to logits of 4 for clips that have a class and of -4 for the others.
 
@@ -209,14 +209,13 @@ def fit_linear_model(
         x: Features of clips, float `(clips, features)`.
         targets: Labels, bool `(clips, classes)`.
         is_known: Whether each label is known, bool `(clips, classes)`; the others are left out.
-        weights: Weight of each clip, float `(clips,)`.
         regularization: Weight of the squared coefficients relative to the mean squared norm of the features, above 0.
 
     Returns:
         Kernel `(features, classes)` and bias `(classes,)`, float32.
 
     >>> x = np.array([[1.0], [-1.0]])
-    >>> fit_linear_model(x, np.array([[True], [False]]), np.ones((2, 1), bool), np.ones(2), 1.0)
+    >>> fit_linear_model(x, np.array([[True], [False]]), np.ones((2, 1), bool), 1.0)
     (array([[2.6666667]], dtype=float32), array([0.], dtype=float32))
     """
     kernel, bias = (np.zeros((size, targets.shape[1]), np.float32) for size in (x.shape[1], 1))
@@ -224,12 +223,11 @@ def fit_linear_model(
     masks, groups = np.unique(is_known, axis=1, return_inverse=True)
     for number, mask in enumerate(masks.T):
         classes = np.flatnonzero(groups.ravel() == number)
-        w, y = weights[mask, None], logits[np.ix_(mask, classes)]
-        center, mean = (w * x[mask]).sum(axis=0) / w.sum(), (w * y).sum(axis=0) / w.sum()
-        features = x[mask] - center
-        weighted = (w * features).T
+        features, y = x[mask].astype(np.float64), logits[np.ix_(mask, classes)]
+        center, mean = features.mean(axis=0), y.mean(axis=0)
+        features -= center
         penalty = max(1e-6, regularization * (features**2).sum(axis=1).mean()) * np.eye(x.shape[1])
-        solution = np.linalg.solve(weighted @ features + penalty, weighted @ (y - mean))
+        solution = np.linalg.solve(features.T @ features + penalty, features.T @ (y - mean))
         kernel[:, classes], bias[:, classes] = solution, mean - center @ solution
     return kernel, bias[0]
 
