@@ -31,7 +31,7 @@ class Reference:
         waveform: Samples at the rate of the model, `(samples,)`.
         segments: What the embedder took, one second each, or the whole window, `(segments, samples)`.
         embeddings: Embeddings of the segments, `(segments, features)`.
-        clipwise: Probabilities of the first segments together, one more in each row, `(segments, classes)`.
+        clipwise: Probabilities of the bag that ends with each segment, as in a stream, `(segments, classes)`.
         framewise: Probabilities of each segment, `(segments, classes)`.
     """
 
@@ -79,6 +79,7 @@ class TrainingChain:
         self.class_names = self.card.labels.names if self.card.labels else ()
         self._embedder = load_model(folder.embedder_path if has_parts else folder.model_path)
         self._head = load_model(folder.head_path) if has_parts else None
+        self._bag_segments = round(Card.read(folder.head_path).window_seconds) if has_parts else 1
         self.max_difference = _MAX_PART_DIFFERENCE if has_parts else _MAX_MODEL_DIFFERENCE
         front_ends = [layer for layer in flatten_layers(self._embedder) if isinstance(layer, LogMel)]
         self._front_end = front_ends[0] if len(front_ends) == 1 else None
@@ -117,9 +118,11 @@ class TrainingChain:
 
     def _predict(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         count = len(embeddings)
-        bags = np.where(np.tri(count, dtype=bool)[..., None], embeddings, np.float32(0))  # zeros are padding
+        is_in_bag = np.tri(count, dtype=bool) & ~np.tri(count, k=-self._bag_segments, dtype=bool)
+        bags = np.where(is_in_bag[..., None], embeddings, np.float32(0))  # zeros are padding
         outputs = self._head(bags, training=False)  # type: ignore[misc]
-        return np.asarray(outputs["clipwise"]), np.asarray(outputs["framewise"])[-1]
+        newest = np.arange(count)
+        return np.asarray(outputs["clipwise"]), np.asarray(outputs["framewise"])[newest, newest]
 
 
 def select_clips(clips: Clips, count: int) -> list[tuple[int, Recording]]:

@@ -33,6 +33,7 @@ from kerastag.training.run_folder import RunFolder
 
 __all__ = ["get_run_path", "train_custom_tagger"]
 
+_STREAM_SECONDS = 3.0
 _CALIBRATION = "Platt scaling of each class, of predictions for held-out clips"
 
 
@@ -166,7 +167,8 @@ def _check_clips(folder: RunFolder, clips: Clips) -> None:
 def _save_parts(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Model, card: Card) -> None:
     """Save the two parts of a tagger of seconds, `embedder.keras` and `head.keras`.
 
-    A device runs the embedder once per second. The cards of the two parts have the same fingerprint of the embedder.
+    A device runs the embedder once per second. The cards of the two parts have the same fingerprint of the embedder. A
+    stream predicts the last three seconds: in the average of ten, a short sound has little weight.
     """
     embedder = keras.Model(backbone.clip_embedder.input, {"embedding": backbone.clip_embedder.output}, name="embedder")
     versions = {**card.versions, "embedder": compute_fingerprint(embedder)}
@@ -179,4 +181,5 @@ def _save_parts(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Mod
         versions=versions,
     )
     folder.save_model(embedder, embedder_card, folder.embedder_path)
-    folder.save_model(head, replace(card, versions=versions), folder.head_path)
+    window_seconds = min(card.window_seconds, _STREAM_SECONDS)
+    folder.save_model(head, replace(card, versions=versions, window_seconds=window_seconds), folder.head_path)

@@ -157,7 +157,7 @@ def test_a_tagger_of_seconds_comes_with_its_two_parts(recordings, backbone, tmp_
     for name in ("clipwise", "framewise"):
         np.testing.assert_allclose(head(bag[None])[name], tagger(waveform[None])[name], rtol=0, atol=1e-5)
     assert (head_card.labels, head_card.thresholds, head_card.seconds_per_frame) == (card.labels, card.thresholds, 1.0)
-    assert (embedder_card.labels, embedder_card.window_seconds) == (None, 1.0)
+    assert (embedder_card.labels, embedder_card.window_seconds, head_card.window_seconds) == (None, 1.0, 3.0)
     assert embedder_card.front_end == card.front_end
     assert head_card.versions["embedder"] == embedder_card.versions["embedder"]
     assert 0 <= evaluate_custom_run(folder).map <= 1  # a .keras file with all kinds of layers of a tagger is accepted
