@@ -87,7 +87,8 @@ class ReviewSession:
                 "task_seconds": time.monotonic() - self._task_start if self._task else 0.0,
                 "error": self._error,
                 "figures": self._figures,
-                "has_new_head": self._has_new_head and not self._is_wanted and self._task != "training",
+                "has_new_head": self._has_new_head and self._task != "training",
+                "can_write": not self._is_wanted and (self._has_new_head or self._task == "training"),
             }
 
     def answer(self, number: int, value: str) -> None:
@@ -147,13 +148,14 @@ class ReviewSession:
     def start_writing(self) -> None:
         """Write the newest head into the run, where streams that watch it use it, in the background.
 
-        A head can be written while it is being measured; when it has its own thresholds, it is written again.
+        A head that is being trained is written before it is measured. When it is measured and so has its own
+        thresholds, it is written again.
 
         Raises:
             LookupError: There is no new head, or one is being written.
         """
         with self._lock:
-            if not self._has_new_head or self._is_wanted or self._task == "training":
+            if self._is_wanted or not (self._has_new_head or self._task == "training"):
                 raise LookupError("there is no new head to write: train one first")
             self._is_wanted = True
             if not self._task:

@@ -77,9 +77,9 @@ def test_a_review_by_keyboard_from_the_first_question_to_a_new_head(open_session
         page.wait_for_selector("#play[aria-label=Pause]")
         assert "6 in this session" in page.inner_text("#progress-text")
         page.click("#train")
+        page.wait_for_selector("#figures:not([hidden])")
         page.wait_for_selector("#write:enabled")
         assert "A new head is ready." in page.inner_text("#head-text")
-        page.wait_for_selector("#figures:not([hidden])")
         rows = page.locator("#figure-rows tr").all_inner_texts()
         assert [row.split("\t")[0] for row in rows] == [
             "Accuracy of held-out clips",

@@ -144,7 +144,7 @@ function showHead() {
   get("head-text").textContent = texts.filter(Boolean).join(" ") || "No new answers.";
   get("head-progress").hidden = !task;
   get("train").disabled = Boolean(task) || untrained === 0;
-  get("write").disabled = !hasNewHead;
+  get("write").disabled = !review.can_write;
   showFigures();
   if (task && !isPolling) poll();
 }
