@@ -29,5 +29,6 @@ def test_each_purpose_keeps_its_number():
         "EMBEDDING_BATCH": 202,
         "WAVEFORM_BATCH": 303,
         "BOOTSTRAP": 404,
+        "GAIN": 505,
         "SOUNDSCAPE_SPLIT": 202,
     }
