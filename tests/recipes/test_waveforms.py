@@ -40,10 +40,17 @@ def find_sample_rate(config, name):
 
 
 def group_configurations():
-    """Group the rows of both papers, and the overlay `esc10`, by the narrow model and batches that they make."""
+    """Group the rows of both papers, and of overlays, by the narrow model and batches that they make.
+
+    The overlay `balanced` is tried with one row of each recipe and backbone.
+    """
     rows = [row for paper in PAPERS for row in read_paper(paper).rows.values()]
     cases = [(row.recipe, ("--row", row.name)) for row in rows]
-    cases += [(name, arguments) for name, (_, row) in cases for arguments in [("--row", row, "--config", "balanced")]]
+    backbones = {}
+    for name, arguments in cases:
+        if find_recipe(name).kind in ("waveforms", "two_streams"):
+            backbones.setdefault((name, getattr(find_recipe(name).parse(arguments), "backbone", "")), arguments)
+    cases += [(name, (*arguments, "--config", "balanced")) for (name, _), arguments in backbones.items()]
     cases += [(name, ("--config", "esc10")) for name in ("cnn10", "mn", "gl_at")]
     groups = {}
     for name, arguments in cases:
