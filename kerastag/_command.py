@@ -19,6 +19,7 @@ __all__ = [
     "escape_control_characters",
     "flush_or_discard",
     "hyphenate_options",
+    "log_line",
     "mask_urls",
     "normalize_options",
     "prepare_tensorflow",
@@ -93,6 +94,12 @@ def flush_or_discard() -> bool:
         os.close(null)
         return False
     return True
+
+
+def log_line(name: str, line: str) -> None:
+    """Write one line to standard error at once, after the name of a command, since several threads write."""
+    sys.stderr.write(f"{name}: {' '.join(line.split())}\n")
+    sys.stderr.flush()
 
 
 def mask_urls(text: str) -> str:

@@ -1,9 +1,11 @@
 """`kerastag review`: answer questions about seconds of sound, and train the head of a run on the answers."""
 
 import argparse
+import functools
 import sys
 from typing import Any
 
+from kerastag._command import log_line
 from kerastag.cli.parsers import add_verb, get_options
 
 
@@ -54,10 +56,4 @@ def run(args: argparse.Namespace) -> None:
         from kerastag.review.server import run_review
     except ImportError as error:
         raise ImportError(f"the page needs the package {error.name}: pip install 'kerastag[serve,export]'") from error
-    run_review(config, _log, debug=args.debug)
-
-
-def _log(line: str) -> None:
-    """Write one line to standard error at once, since several threads write."""
-    sys.stderr.write(f"kerastag review: {' '.join(line.split())}\n")
-    sys.stderr.flush()
+    run_review(config, functools.partial(log_line, "kerastag review"), debug=args.debug)

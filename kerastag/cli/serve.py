@@ -1,9 +1,10 @@
 """`kerastag serve`: serve models over HTTP."""
 
 import argparse
-import sys
+import functools
 from typing import Any
 
+from kerastag._command import log_line
 from kerastag.cli.parsers import add_verb, get_options
 
 
@@ -76,10 +77,4 @@ def run(args: argparse.Namespace) -> None:
         from kerastag.serving.server import run_server
     except ImportError as error:
         raise ImportError(f"serving needs the package {error.name}: pip install 'kerastag[serve,edge]'") from error
-    run_server(config, _log, debug=args.debug)
-
-
-def _log(line: str) -> None:
-    """Write one line to standard error at once."""
-    sys.stderr.write(f"kerastag serve: {' '.join(line.split())}\n")
-    sys.stderr.flush()
+    run_server(config, functools.partial(log_line, "kerastag serve"), debug=args.debug)

@@ -5,14 +5,15 @@ The arguments are the fields of `StreamConfig`, with their types, defaults and d
 
 import argparse
 import dataclasses
+import functools
 import inspect
 import re
-import sys
 import types
 import typing
 import warnings
 from typing import Any
 
+from kerastag._command import log_line
 from kerastag.cli.parsers import add_verb
 
 _SPECIAL_OPTIONS: dict[str, dict[str, Any]] = {
@@ -54,10 +55,11 @@ def run(args: argparse.Namespace) -> None:
         # A comma in a password or in the name of a file is not followed by a kind of output.
         parts = (re.split(r",(?=\w+:|\w*(?:,|$))", outputs) for outputs in overrides["output"])
         overrides["output"] = [output for outputs in parts for output in outputs]
+    log = functools.partial(log_line, "kerastag stream")
     with warnings.catch_warnings():
         warnings.simplefilter("always", AudioWarning)
-        warnings.showwarning = lambda message, *_: _log(f"warning: {message}")
-        run_stream(config=load_stream_config(args.config, overrides), log=_log)
+        warnings.showwarning = lambda message, *_: log(f"warning: {message}")
+        run_stream(config=load_stream_config(args.config, overrides), log=log)
 
 
 def _create_options(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any] | None:
@@ -87,9 +89,3 @@ def _format_default(default: Any) -> str:
         default = ", ".join(default)
     has_default = isinstance(default, str | int | float) and default is not False and default != ""
     return f" (default: {default})" if has_default else ""
-
-
-def _log(line: str) -> None:
-    """Write one line to standard error at once, since several threads write."""
-    sys.stderr.write(f"kerastag stream: {' '.join(line.split())}\n")
-    sys.stderr.flush()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Callable
-
-import uvicorn
 
 from kerastag.review.app import create_app
 from kerastag.review.config import ReviewConfig
@@ -16,7 +13,7 @@ from kerastag.review.session import ReviewSession, open_review
 from kerastag.serving.access import AccessPolicy
 from kerastag.serving.config import ModelSpec, ServeConfig
 from kerastag.serving.gateway import Gateway
-from kerastag.serving.listening import create_uvicorn_config, format_address, listen, remove_traceback
+from kerastag.serving.listening import create_server, format_address, listen
 from kerastag.serving.metrics import ServerMetrics
 
 __all__ = ["run_review"]
@@ -54,11 +51,8 @@ async def _serve(
     session: ReviewSession, config: ServeConfig, policy: AccessPolicy, log: Callable[[str], None], debug: bool
 ) -> None:
     gateway = Gateway(create_app(session), config, policy, ServerMetrics({}), lambda line: None, debug)
-    if not debug:
-        logging.getLogger("uvicorn.error").addFilter(remove_traceback)
     with listen(config.host, config.port) as listener:
-        server = uvicorn.Server(create_uvicorn_config(gateway, config))
-        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+        server = create_server(gateway, config, debug)
 
         def stop() -> None:
             server.should_exit = True

@@ -13,20 +13,28 @@ import uvicorn
 from kerastag.serving.config import ServeConfig
 from kerastag.serving.connections import LimitedProtocol
 
-__all__ = ["create_uvicorn_config", "format_address", "listen", "remove_traceback"]
+__all__ = ["create_server", "format_address", "listen"]
 
 _MAX_WEBSOCKET_BYTES = 4 << 20  # beyond the limit for a message, which gets a proper error
 _KEEP_ALIVE_SECONDS = 65  # longer than load balancers keep idle connections
 
 
-def create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
-    """Create the configuration of uvicorn for an application, with the limits of a server."""
+def create_server(app: Any, config: ServeConfig, debug: bool = False) -> uvicorn.Server:
+    """Create the server of an application, with the limits of a configuration; signals are left to the caller.
+
+    Args:
+        app: ASGI application.
+        config: Configuration of the server.
+        debug: Whether uvicorn's errors are written with their tracebacks.
+    """
+    if not debug:
+        logging.getLogger("uvicorn.error").addFilter(_remove_traceback)
     protocol = type(
         "ServerProtocol",
         (LimitedProtocol,),
         {"max_connections": config.max_connections, "header_seconds": config.header_timeout_seconds},
     )
-    return uvicorn.Config(
+    uvicorn_config = uvicorn.Config(
         app,
         http=protocol,
         ws="websockets-sansio",
@@ -41,9 +49,12 @@ def create_uvicorn_config(app: Any, config: ServeConfig) -> uvicorn.Config:
         server_header=False,
         lifespan="off",
     )
+    server = uvicorn.Server(uvicorn_config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]  # as uvicorn has no option
+    return server
 
 
-def remove_traceback(record: logging.LogRecord) -> bool:
+def _remove_traceback(record: logging.LogRecord) -> bool:
     """Keep one line of what a client has caused, such as a text that is not UTF-8."""
     record.exc_info = None
     return True

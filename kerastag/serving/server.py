@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import uvicorn
 from kerastag.serving.app import create_app
 from kerastag.serving.config import ServeConfig
 from kerastag.serving.gateway import Gateway
-from kerastag.serving.listening import create_uvicorn_config, format_address, listen, remove_traceback
+from kerastag.serving.listening import create_server, format_address, listen
 from kerastag.serving.memory import limit_arenas, return_free_memory
 from kerastag.serving.server_state import ServerState
 
@@ -54,11 +53,8 @@ class _Runner:
         state = ServerState(config)
         app = _allow_origins(create_app(state), config.allowed_origins)
         gateway = Gateway(app, config, state.policy, state.metrics, self._log, self._debug)
-        if not self._debug:
-            logging.getLogger("uvicorn.error").addFilter(remove_traceback)
         with listen(config.host, config.port) as listener:
-            server = uvicorn.Server(create_uvicorn_config(gateway, config))
-            server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+            server = create_server(gateway, config, self._debug)
             background = [
                 asyncio.ensure_future(self._load(state, server, listener)),
                 asyncio.ensure_future(_keep_house(state)),

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-import uvicorn
 from review.small_reviews import describe_truth
 from serving.browsers import open_browser, open_page
 
@@ -14,7 +13,7 @@ from kerastag.review.app import create_app
 from kerastag.serving.access import AccessPolicy
 from kerastag.serving.config import ModelSpec, ServeConfig
 from kerastag.serving.gateway import Gateway
-from kerastag.serving.listening import create_uvicorn_config, format_address, listen
+from kerastag.serving.listening import create_server, format_address, listen
 from kerastag.serving.metrics import ServerMetrics
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
@@ -27,7 +26,7 @@ def serve(session):
     config = ServeConfig((ModelSpec("review", "run"),), port=0)
     with listen(config.host, 0) as listener:
         gateway = Gateway(create_app(session), config, AccessPolicy(config), ServerMetrics({}), print)
-        server = uvicorn.Server(create_uvicorn_config(gateway, config))
+        server = create_server(gateway, config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
