@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -135,8 +136,8 @@ class DeployedChain:
 class _RecordedModel(LiteRTModel):
     """A model that keeps the inputs and embeddings of its calls."""
 
-    def __init__(self, path: object) -> None:
-        super().__init__(path, 1, AUDIO_INPUTS)  # type: ignore[arg-type]
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, 1, AUDIO_INPUTS)
         self.calls: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ class Question(NamedTuple):
         class_index: Index of the class.
         reason: Why it is asked: the label of a clip looks wrong (`label`), the class reaches its threshold (`alarm`),
             or its probability is close to the threshold (`uncertain`).
-        suggestion: Index of the class that a clip with a doubtful label probably has; None if there is none.
+        suggestion: Index of the most probable class of a clip whose label is in doubt, or None.
     """
 
     row: int

@@ -41,5 +41,5 @@ def read_plain_blocks(descriptor: int, num_samples: int, block_samples: int) -> 
     """
     for start in range(0, num_samples, block_samples):
         samples = np.empty(min(block_samples, num_samples - start), "<i2")
-        os.preadv(descriptor, [samples], _HEADER.size + 2 * start)  # type: ignore[list-item]
+        os.preadv(descriptor, [samples.data], _HEADER.size + 2 * start)
         yield samples * _SCALE
