@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ __all__ = ["Worker"]
 _NUM_TRIES = 3
 _NUM_STARTS = 5
 _START_SECONDS = 300.0
+_CHECK_SECONDS = 1.0  # between looks at a deadline
 _COMMAND = (sys.executable, "-c", "from kerastag.archive.worker import main; main()")
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
@@ -41,6 +44,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._process: subprocess.Popen[bytes] | None = None
+        self._deadline: _Deadline | None = None
         self._ready: Ready | None = None
 
     @property
@@ -79,6 +83,9 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
+        if self._deadline is not None:
+            self._deadline.close()
+            self._deadline = None
         if self._process is not None:
             _kill(self._process)
             for stream in (self._process.stdin, self._process.stdout):
@@ -108,6 +115,7 @@ class Worker:
             env={**os.environ, **_THREADS, "PYTHONPATH": paths},
             start_new_session=True,  # for `_kill`; Ctrl+C and the signals of job schedulers do not reach it
         )
+        self._deadline = _Deadline(self._process, min(_CHECK_SECONDS, self._job.time_limit / 4))
         self._send(self._job)
         answer = self._receive(_START_SECONDS)
         if isinstance(answer, Refused):
@@ -134,23 +142,17 @@ class Worker:
             self._lose()
 
     def _receive(self, seconds: float) -> Any:
-        process = self._process
-        assert process is not None  # for the type checker: it was started
+        process, deadline = self._process, self._deadline
+        assert process is not None  # for the type checker: both were started
         assert process.stdout is not None
-        timed_out = threading.Event()
-
-        def end() -> None:
-            timed_out.set()
-            _kill(process)
-
-        timer = threading.Timer(seconds, end)
-        timer.start()
+        assert deadline is not None
+        deadline.start(seconds)
         try:
             return pickle.load(process.stdout)
         except (EOFError, pickle.UnpicklingError, OSError):
-            self._lose(seconds if timed_out.is_set() else None)
+            self._lose(seconds if deadline.has_passed else None)
         finally:
-            timer.cancel()
+            deadline.stop()
 
     def _lose(self, seconds: float | None = None) -> None:
         assert self._process is not None  # for the type checker: it was started
@@ -164,6 +166,39 @@ class Worker:
         code = process.returncode
         reason = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise _LostProcess(f"the process that tagged it ended with {reason} in {_NUM_TRIES} of {_NUM_TRIES} tries")
+
+
+class _Deadline:
+    """A thread that kills a process which makes no progress; a thread for each message would take more time.
+
+    Attributes:
+        has_passed: Whether the last deadline that was started has passed.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], check_seconds: float) -> None:
+        self._process, self._check_seconds = process, check_seconds
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._end, self.has_passed = math.inf, False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def start(self, seconds: float) -> None:
+        with self._lock:
+            self._end, self.has_passed = time.monotonic() + seconds, False
+
+    def stop(self) -> None:
+        with self._lock:
+            self._end = math.inf
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._check_seconds):
+            with self._lock:
+                if time.monotonic() >= self._end:
+                    self.has_passed = True
+                    _kill(self._process)
+                    return
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

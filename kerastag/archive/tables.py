@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,7 +108,8 @@ class TableWriter:
         self._schema = get_schema(table, num_features)
         self._texts = {name: pa.array(values, _TEXT) for name, values in texts.items()}
         self._group_rows = _ROWS_PER_GROUP.get(table, _DEFAULT_ROWS_PER_GROUP)
-        self._pending: list[pa.Table] = []
+        self._rest = self._schema.empty_table()
+        self._pending: list[list[Any]] = []  # values by column, as they were appended
         self._pending_rows = self.num_rows = 0
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", compression_level=3, version="2.6")
         text = json.dumps({"format": FORMAT, "table": table, **metadata}, ensure_ascii=False, separators=(",", ":"))
@@ -118,29 +120,39 @@ class TableWriter:
 
         Args:
             columns: Values of every column, each of one length: lists or arrays, `(rows, features)` for `embedding`.
-                A column with `texts` has the numbers of its values as an array of integers.
+                A column with `texts` has the numbers of its values, or None.
         """
-        rows = pa.table([self._convert(field, columns[field.name]) for field in self._schema], schema=self._schema)
-        self._pending.append(rows)
-        self._pending_rows += len(rows)
-        self.num_rows += len(rows)
-        if self._pending_rows >= self._group_rows:
-            rows = pa.concat_tables(self._pending)
+        self._pending.append([columns[name] for name in self._schema.names])
+        num_rows = len(self._pending[-1][0])
+        self._pending_rows += num_rows
+        self.num_rows += num_rows
+        if len(self._rest) + self._pending_rows >= self._group_rows:
+            rows = self._take_rows()
             num_whole = len(rows) - len(rows) % self._group_rows
             self._write(rows.slice(0, num_whole))
-            rest = rows.slice(num_whole)
-            self._pending, self._pending_rows = [rest], len(rest)
+            self._rest = rows.slice(num_whole)
 
     def close(self) -> None:
         """Write the rest of the rows and the end of the file."""
-        if self._pending_rows:
-            self._write(pa.concat_tables(self._pending))
-        self._pending = []
+        rows = self._take_rows()
+        if len(rows):
+            self._write(rows)
         self._writer.close()
 
-    def _convert(self, field: pa.Field, values: Any) -> pa.Array:
-        if field.name in self._texts and isinstance(values, np.ndarray):
-            indices = pa.array(values.astype(np.int32))
+    def _take_rows(self) -> pa.Table:
+        """Return all rows that were not written yet. Converting many at once takes a fraction of the time."""
+        if not self._pending:
+            return self._rest
+        columns = zip(self._schema, zip(*self._pending, strict=True), strict=True)
+        rows = pa.table([self._convert(field, parts) for field, parts in columns], schema=self._schema)
+        self._pending, self._pending_rows = [], 0
+        return pa.concat_tables([self._rest, rows])
+
+    def _convert(self, field: pa.Field, parts: Sequence[Any]) -> pa.Array:
+        are_arrays = all(isinstance(values, np.ndarray) for values in parts)
+        values = np.concatenate(parts) if are_arrays else list(itertools.chain.from_iterable(parts))
+        if field.name in self._texts:
+            indices = pa.array(values, pa.int32())
             return pa.DictionaryArray.from_arrays(indices, self._texts[field.name]).dictionary_decode()
         if pa.types.is_fixed_size_list(field.type):
             flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))

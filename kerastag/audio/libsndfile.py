@@ -17,7 +17,8 @@ from kerastag.audio.sections import find_first_section, find_mpeg_section, find_
 
 _MAX_MISSING_SECONDS = 0.05  # The header of an MP3 may be a frame off.
 _MAX_UNREAD_MP3_SECONDS = 0.25  # Encoders add frames at the end, which the number of frames in the header leaves out.
-_MAX_PARTS_PER_CALL = 8  # a call of libsndfile takes as long as decoding a part of a WAV file
+_SECONDS_PER_CALL = 10  # a call of libsndfile takes as long as decoding a part of a WAV file
+_MAX_SAMPLES_PER_CALL = 1 << 19
 _RAW_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF")
 _MP3_PREROLL_FRAMES = 16 * 1152
 _MPG123_LINE = re.compile(rb"(\[[^\]\n]*libmpg123[^\]\n]*\]|Note: |Warning: )")
@@ -117,8 +118,9 @@ class _Decoder:
         has_failed = False
         while not has_failed and self._position < self._end:
             channels = self._sound_file.channels
-            parts = max(1, _MAX_PARTS_PER_CALL // channels)
-            block, has_failed = self._read(int(min(parts * FRAMES_PER_READ, self._end - self._position)))
+            max_frames = min(_SECONDS_PER_CALL * self._rate, _MAX_SAMPLES_PER_CALL // channels)
+            num_frames = max(FRAMES_PER_READ, min(self._sound_file.frames - self._section_frames, max_frames))
+            block, has_failed = self._read(int(min(num_frames, self._end - self._position)))
             if not len(block):
                 break
             skipped = min(len(block), max(0, self._start - self._position))

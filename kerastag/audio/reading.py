@@ -212,7 +212,7 @@ def _split_into_blocks(parts: Iterator[np.ndarray], size: int) -> Iterator[np.nd
         pending.append(part)
         count += len(part)
         if count >= size:
-            samples = np.concatenate(pending)
+            samples = pending[0] if len(pending) == 1 else np.concatenate(pending)
             end = count - count % size
             if end == count == size:
                 yield samples
@@ -232,7 +232,7 @@ def _split_into_windows(parts: Iterator[np.ndarray], sample_rate: int, length: i
         total += len(part)
         # With a hop longer than the window, the next window may start after the samples so far.
         skipped = 0 if len(buffer) else max(0, start - (total - len(part)))
-        buffer = np.concatenate([buffer, part[skipped:]])
+        buffer = np.concatenate([buffer, part[skipped:]]) if len(buffer) else part[skipped:]
         while len(buffer) >= length:
             window = buffer if len(buffer) == length else buffer[:length].copy()
             yield AudioWindow(start / sample_rate, window, length / sample_rate)

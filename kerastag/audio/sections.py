@@ -95,7 +95,7 @@ def _find_flac_section(file: BinaryIO, section: Section, first_frame: int, end: 
     search_start = max(section.start + 1, section.file_position - _FLAC_BACKTRACK_BYTES)
     frame_start, number = end, 0
     for start in itertools.islice(find_all(file, _FLAC_SYNC, search_start, end), _MAX_CANDIDATES):
-        number, length = _read_flac_frame(read_at(file, start, 16), block_frames)
+        number, length = _read_flac_frame(read_at(file, start, 16), block_frames, first_frame)
         if number + length > first_frame:
             frame_start = start
             break
@@ -105,8 +105,11 @@ def _find_flac_section(file: BinaryIO, section: Section, first_frame: int, end: 
     return Section(file, frame_start, end, bytes(header), first_frame=number) if frame_start < end else None
 
 
-def _read_flac_frame(head: bytes, block_frames: int) -> tuple[int, int]:
-    """Read the number of the first sample and the number of samples of a FLAC frame; 0 if it is not one."""
+def _read_flac_frame(head: bytes, block_frames: int, first_frame: int) -> tuple[int, int]:
+    """Read the number of the first sample and the number of samples of a FLAC frame; 0 if it is not one.
+
+    The checksum is not computed for a frame that ends before the number `first_frame`.
+    """
     if len(head) < 16 or head[1] & 0xFE != 0xF8 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] & 1:
         return 0, 0
     length = 4 + max(1, 8 - (head[4] ^ 0xFF).bit_length())  # The number is coded like a character in UTF-8.
@@ -120,6 +123,9 @@ def _read_flac_frame(head: bytes, block_frames: int) -> tuple[int, int]:
     else:
         num_samples = 192 if code == 1 else 576 << (code - 2) if code < 6 else 256 << (code - 8)
     length += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    number = number if head[1] & 1 else number * block_frames
+    if number + num_samples <= first_frame:
+        return number, num_samples
     checksum = 0
     for byte in head[:length]:
         checksum ^= byte
@@ -127,4 +133,4 @@ def _read_flac_frame(head: bytes, block_frames: int) -> tuple[int, int]:
             checksum = checksum << 1 & 0xFF ^ (0x07 if checksum & 0x80 else 0)
     if length >= 16 or checksum != head[length]:
         return 0, 0
-    return number if head[1] & 1 else number * block_frames, num_samples
+    return number, num_samples

@@ -42,8 +42,7 @@ class DecodedRecording:
     """A recording that is decoded while its blocks are read.
 
     Attributes:
-        blocks: Iterator over mono blocks of 10 s, float32 `(samples,)`, the last one shorter. The memory of a block is
-            used again after the next one.
+        blocks: Iterator over mono blocks of 10 s, float32 `(samples,)`, the last one shorter.
         started_at: Time at which the recording starts; None if it is unknown.
         warnings: What is wrong with the recording, one line each; complete after the last block.
     """
@@ -223,9 +222,10 @@ class _Decoder:
                 self.is_busy = False
                 return
             length = min(struct.unpack("<I", content)[0], self._slots.shape[1])
-            yield self._slots[number % NUM_SLOTS, :length]
+            block = self._slots[number % NUM_SLOTS, :length].copy()
             number += 1
             self._connection.sendall(b".")  # The process may use the memory of the block again.
+            yield block
 
     def _read_frame(self, job: Job) -> tuple[bytes, bytes]:
         self._connection.settimeout(max(0.001, min(_MAX_STALL_SECONDS, job.remaining_seconds)))

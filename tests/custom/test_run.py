@@ -253,11 +253,13 @@ def test_streaming_the_parts_predicts_what_the_tagger_predicts(tmp_path, capsys,
     for path in paths:
         waveform = audio.load(path, 32_000)
         expected = {name: np.asarray(value)[0] for name, value in model(waveform[None]).items()}
+        # The head predicts the last three seconds of a stream.
+        last = np.asarray(model(waveform[None, -3 * 32_000 :])["clipwise"])[0]
         tagger = StreamingTagger(files["embedder"], files["head"])
         results = [*tagger.feed(waveform, 32_000), *tagger.flush()]
         framewise = np.concatenate([result.framewise for result in results])
         np.testing.assert_allclose(framewise, expected["framewise"], rtol=0, atol=1e-4)
-        np.testing.assert_allclose(results[-1].probabilities, expected["clipwise"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(results[-1].probabilities, last, rtol=0, atol=1e-4)
         assert tagger.labels.names[int(expected["clipwise"].argmax())] == path.parent.name[6:]
     capsys.readouterr()
     command = ["stream", "--model", str(files["embedder"]), "--head", str(files["head"]), "--source", str(paths[2])]
