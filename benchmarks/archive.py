@@ -27,8 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-
-from kerastag.markdown import format_table
+from _figures import add_record_flag, print_table
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RATE, _CLIP_SECONDS = 32_000, 10
@@ -45,17 +44,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="Processes (default: 1 and 2).")
     parser.add_argument("--restart", type=int, metavar="FILES", help="Time a finished run of so many listed files.")
     parser.add_argument("--long-hours", type=float, metavar="HOURS", help="Measure the memory for one long recording.")
+    add_record_flag(parser)
     args = parser.parse_args()
     model = os.fspath(Path(args.model).resolve())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if args.restart:
-            measure_restart(folder, model, args.restart)
+            measure_restart(folder, model, args.restart, args.record)
         elif args.long_hours:
-            measure_memory(folder, model, args.long_hours)
+            measure_memory(folder, model, args.long_hours, args.record)
         else:
             write_clips(folder / "clips", args.clips)
-            measure_speed(folder, model, args.clips, args.rounds, args.workers)
+            measure_speed(folder, model, args.clips, args.rounds, args.workers, args.record)
 
 
 def write_clips(folder: Path, count: int) -> None:
@@ -72,7 +72,7 @@ def write_clips(folder: Path, count: int) -> None:
             shutil.copyfile(folder / "0000" / f"{number:07d}.flac", path)
 
 
-def measure_speed(folder: Path, model: str, count: int, rounds: int, workers: list[int]) -> None:
+def measure_speed(folder: Path, model: str, count: int, rounds: int, workers: list[int], is_recorded: bool) -> None:
     """Let the loop and the archive take turns, and print the speed of both per core."""
     paths = sorted(map(os.fspath, (folder / "clips").rglob("*.flac")))
     (folder / "one").mkdir()
@@ -93,7 +93,7 @@ def measure_speed(folder: Path, model: str, count: int, rounds: int, workers: li
         memory_text = f"{memory.peak_mb:.0f} MB, {max(growth):+.1%}"
         rows.append(
             (
-                num_workers,
+                f"{count:,}, {num_workers}",
                 f"{loop:.0f}",
                 f"{archive:.0f}",
                 f"{archive / loop:.1%}",
@@ -101,9 +101,16 @@ def measure_speed(folder: Path, model: str, count: int, rounds: int, workers: li
                 memory_text,
             )
         )
-    header = ("processes", "loop", "archive", "archive / loop", "with the start", "memory of a process, growth")
+    header = (
+        f"clips of {_CLIP_SECONDS} s, processes",
+        "loop",
+        "archive",
+        "archive / loop",
+        "with the start",
+        "memory of a process, growth",
+    )
     print(f"times real time per core, {count:,} clips, load average {os.getloadavg()[0]:.1f} at the end\n")
-    print(format_table(header, rows))
+    print_table("archive", header, rows, is_recorded)
 
 
 def time_loop(paths: list[str], model: str, num_workers: int) -> float:
@@ -186,7 +193,7 @@ class MemoryLog:
         return max(growths)
 
 
-def measure_memory(folder: Path, model: str, hours: float) -> None:
+def measure_memory(folder: Path, model: str, hours: float, is_recorded: bool) -> None:
     """Archive one long recording with every table and class, and print the memory over time."""
     (folder / "long").mkdir()
     rng = np.random.default_rng(0)
@@ -208,7 +215,7 @@ def measure_memory(folder: Path, model: str, hours: float) -> None:
         ("memory of the process that tags, growth", f"{memory.peak_mb:.0f} MB, {memory.compute_growth():+.1%}"),
         ("largest memory of a process of the command", f"{measure_children():.0f} MB"),
     ]
-    print(format_table(("one long recording", ""), rows))
+    print_table("archive_memory", ("one long recording", "measured"), rows, is_recorded)
 
 
 def measure_children() -> float:
@@ -216,7 +223,7 @@ def measure_children() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
 
 
-def measure_restart(folder: Path, model: str, count: int) -> None:
+def measure_restart(folder: Path, model: str, count: int, is_recorded: bool) -> None:
     """Make so many small files, mark their archive as finished, and time the same command again.
 
     The last shard is really written; the records of the others are copies of its record.
@@ -243,7 +250,8 @@ def measure_restart(folder: Path, model: str, count: int) -> None:
         write_json(get_record_path(folder / "out", shard), {**record, "shard": shard})
     rows += [(f"restart {number}", run_timed(command, folder)) for number in (1, 2, 3)]
     print(f"{count:,} listed files in {shards:,} shards, load average {os.getloadavg()[0]:.1f} at the end\n")
-    print(format_table(("command", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in rows]))
+    cells = [(name, f"{seconds:.1f}") for name, seconds in rows]
+    print_table("archive_restart", ("command", "seconds"), cells, is_recorded)
 
 
 def run_timed(command: list[str], folder: Path) -> float:

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _figures import add_record_flag, print_table
 
 from kerastag._provenance import package_versions
 from kerastag.archive import EmbeddingIndex
 from kerastag.archive.tables import TableWriter, name_part
-from kerastag.markdown import format_table
 
 _PART_ROWS, _WRITTEN_ROWS = 1_000_000, 100_000
 
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--embeddings", type=int, default=10_000_000, help="Number of them (default: %(default)s).")
     parser.add_argument("--features", type=int, default=384, help="Length of each (default: %(default)s).")
     parser.add_argument("--rounds", type=int, default=10, help="Number of searches (default: %(default)s).")
+    add_record_flag(parser)
     args = parser.parse_args()
     print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
     rng = np.random.default_rng(0)
@@ -56,7 +57,7 @@ def main() -> None:
             rows.append((what, f"{statistics.median(values):.3f}", f"{max(values):.3f}"))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append(("peak memory with the mapped file, MiB", f"{memory:,.0f}", "–"))
-    print(format_table(["what", "median", "slowest"], rows))
+    print_table("archive_search", ["what", "median", "slowest"], rows, args.record)
 
 
 def write_part(archive: Path, embeddings: np.ndarray) -> None:

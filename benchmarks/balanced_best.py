@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from _figures import add_record_flag, record
 from _runs import Run, is_finished, run_all
 
 from kerastag.markdown import format_table
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument("--data-dir", required=True, help="Folder of packs.")
     parser.add_argument("--runs", type=Path, required=True, help="Folder of run folders.")
     parser.add_argument("--jobs", type=int, default=1, help="Number of runs at a time.")
+    add_record_flag(parser)
     arguments = parser.parse_args()
     common = {"config": "balanced", "data_dir": arguments.data_dir, "hold_out": HELD_OUT}
 
@@ -72,13 +74,18 @@ def main() -> int:
 
     stages = {title: [make_run(flags) for flags in trials] for title, trials in TRIALS.items()}
     failed = run_all([run for runs in stages.values() for run in runs], arguments.jobs)
+    header, tables = ("flags", "held-out mAP: mean of checkpoints", "last"), []
     for title, runs in stages.items():
         rows = []
         for run, flags in zip(runs, TRIALS[title], strict=True):
             if is_finished(run.folder):
                 metrics = [f"{run.metrics()[part]['map']:.4f}" for part in ("ensemble", "last")]
                 rows.append((" ".join(f"--{key} {value}" for key, value in flags.items()), *metrics))
-        print(f"\n{title}\n\n{format_table(('flags', 'held-out mAP: mean of checkpoints', 'last'), rows)}")
+        print(f"\n{title}\n")
+        tables += [(title, *row) for row in rows]
+        print(format_table(header, rows))
+    if arguments.record:
+        record("balanced_best", ("stage", *header), tables)
     return bool(failed)
 
 

@@ -17,11 +17,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from _figures import add_record_flag, print_table
 from _runs import Run, run_all
 from balanced_best import HELD_OUT
 
 from kerastag._command import prepare_tensorflow
-from kerastag.markdown import format_table
 from kerastag.metrics import compute_metrics
 from kerastag.recipes._evaluation import predict_run
 from kerastag.training.report import METRIC_NAMES, format_metrics_row
@@ -92,6 +92,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, required=True, help="Folder of run folders.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="Seeds of the members on all clips.")
     parser.add_argument("--jobs", type=int, default=1, help="Number of runs at a time.")
+    add_record_flag(parser)
     arguments = parser.parse_args()
     prepare_tensorflow()
 
@@ -104,22 +105,25 @@ def main() -> int:
         (name, *(f"{run.metrics()[part]['map']:.4f}" for part in ("ensemble", "last")))
         for name, run in held_out.items()
     ]
-    print("\n" + format_table(("candidate", "held-out mAP: mean of checkpoints", "last"), rows))
+    print()
+    header = ("candidate", "held-out mAP: mean of checkpoints", "last")
+    print_table("balanced_candidates", header, rows, arguments.record)
     targets, predictions = predict(list(held_out.values()), arguments.jobs)
     chosen = choose_members(dict(zip(held_out, predictions, strict=True)), targets)
-    print(
-        "\n" + format_table(("with", "held-out mAP"), [(n, f"{value:.4f}") for n, value in chosen.items()]), flush=True
-    )
+    print()
+    members = [(n, f"{value:.4f}") for n, value in chosen.items()]
+    print_table("balanced_members", ("with", "held-out mAP"), members, arguments.record)
 
     all_clips = make_runs(arguments.runs / "all", arguments.data_dir, arguments.seeds, 0.0)
-    members = [run for name in chosen for run in all_clips[name]]
-    if run_all(members, arguments.jobs):
+    runs = [run for name in chosen for run in all_clips[name]]
+    if run_all(runs, arguments.jobs):
         return 1
-    targets, predictions = predict(members, arguments.jobs)
-    names = [f"{run.folder.parent.name}, {run.folder.name}" for run in members]
+    targets, predictions = predict(runs, arguments.jobs)
+    names = [f"{run.folder.parent.name}, {run.folder.name}" for run in runs]
     scored = zip([*names, "the mean"], [*predictions, np.mean(predictions, axis=0)], strict=True)
     rows = [format_metrics_row(name, compute_metrics(targets, scores)) for name, scores in scored]
-    print("\n" + format_table(("trained on all clips, on eval", *METRIC_NAMES), rows))
+    print()
+    print_table("balanced_ensemble", ("trained on all clips, on eval", *METRIC_NAMES), rows, arguments.record)
     return 0
 
 

@@ -21,10 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _figures import Table, add_record_flag, print_table
 
 from kerastag._command import prepare_tensorflow
 from kerastag.custom import CustomConfig
-from kerastag.markdown import format_table
 from kerastag.rng import Purpose, generator
 
 VARIANTS = {
@@ -56,10 +56,12 @@ def main() -> int:
     parser.add_argument("--inner", action="store_true", help="Predict the next fold instead of the fold.")
     parser.add_argument("--others", nargs="*", default=[], type=Path, help="Folders of recordings of other sounds.")
     parser.add_argument("--background", default="bundled", help="Background of the taggers.")
+    add_record_flag(parser)
     args = parser.parse_args()
     prepare_tensorflow()
     config = CustomConfig(audio_dir=str(args.recordings), model=args.model, background=args.background)
-    print(_count_claims(config, args) if args.task == "unknown" else _compare(config, args))
+    table = _count_claims(config, args) if args.task == "unknown" else _compare(config, args)
+    print_table(f"custom_heads_{args.task}", *table, args.record)
     return 0
 
 
@@ -76,7 +78,7 @@ def _load(config: CustomConfig):
     return backbone, *embed_run_clips(config, backbone, load_clips(config, Card.read(path).sample_rate))
 
 
-def _compare(config: CustomConfig, args: argparse.Namespace) -> str:
+def _compare(config: CustomConfig, args: argparse.Namespace) -> Table:
     from kerastag.custom.tagger import TaggerTrainer
 
     backbone, clips, embeddings = _load(config)
@@ -95,7 +97,7 @@ def _compare(config: CustomConfig, args: argparse.Namespace) -> str:
             scores.append(f"{np.mean(accuracies):.4f}")
         lines.append((name, kind, *scores))
         print(*lines[-1], file=sys.stderr)
-    return format_table(("head", "segments", *(f"{title} clips per class" for title in titles)), lines)
+    return ("head", "segments", *(f"{title} clips per class" for title in titles)), lines
 
 
 def _split(clips, size: int, args: argparse.Namespace) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
@@ -130,7 +132,7 @@ def _list_logistic_scores(clips, embeddings: np.ndarray, args: argparse.Namespac
     return scores
 
 
-def _count_claims(config: CustomConfig, args: argparse.Namespace) -> str:
+def _count_claims(config: CustomConfig, args: argparse.Namespace) -> Table:
     from kerastag.custom.calibration import fit_calibration
     from kerastag.custom.clips import BACKGROUND
     from kerastag.custom.cross_validation import cross_validate
@@ -170,9 +172,7 @@ def _count_claims(config: CustomConfig, args: argparse.Namespace) -> str:
         lines.append((variant, args.background, kind, *(f"{part / whole:.4f}" for part, whole in totals)))
         print(*lines[-1], file=sys.stderr)
     others_names = [f"claimed clips of {folder.name}" for folder in args.others]
-    return format_table(
-        ("head", "background", "segments", "recall", "claimed clips of other classes", *others_names), lines
-    )
+    return ("head", "background", "segments", "recall", "claimed clips of other classes", *others_names), lines
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from _figures import add_record_flag, print_table
+
 from kerastag import data
 from kerastag._command import prepare_tensorflow
 from kerastag._provenance import package_versions
-from kerastag.markdown import format_table
 
 _WARM_UP_STEPS = 20
 _PACKING = """
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--audio-pack", "--audio_pack", help="Path of a pack of waveforms.")
     parser.add_argument("--recordings", help="Folder of the recordings that the pack of waveforms names.")
     parser.add_argument("--rounds", type=int, default=5, help="Number of measurements (default: %(default)s).")
+    add_record_flag(parser)
     args = parser.parse_args()
     if not (args.source or args.audio_pack):
         parser.error("--source or --audio-pack must be given")
@@ -59,7 +61,7 @@ def main() -> None:
         rows += measure_embeddings(args.source, args.rounds)
     if args.audio_pack:
         rows += measure_waveforms(args.audio_pack, args.recordings, args.rounds)
-    print(format_table(["measurement", "median", "slowest"], rows))
+    print_table("data_pipeline", ["what", "median", "worst round"], rows, args.record)
 
 
 def measure_embeddings(source: str, rounds: int) -> Iterator[Row]:
@@ -74,7 +76,7 @@ def measure_embeddings(source: str, rounds: int) -> Iterator[Row]:
             with data.FeaturePack(path, in_memory=in_memory) as pack:
                 batches = data.EmbeddingBatches(pack, data.BalancedSampler(pack.targets, 500))
                 rates = [measure_clips_per_second(batches, 500, 400) for _ in range(rounds)]
-            yield make_row(f"balanced batches of 500 from {name}, clips per second", rates)
+            yield make_row(f"batches of 500 from {name}, clips per second", rates)
 
 
 def measure_waveforms(path: str, recordings: str | None, rounds: int) -> Iterator[Row]:

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from _figures import add_record_flag, print_table
 
 from kerastag._command import prepare_tensorflow
-from kerastag.markdown import format_table
 
 LENGTHS = ((0.0, 2.0, "up to 2 s"), (2.0, 4.0, "to 4 s"), (4.0, np.inf, "longer"))
 MIN_CLIPS = 3
@@ -45,10 +45,11 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a finished run on soundscapes.")
+    add_record_flag(parser)
     args = parser.parse_args()
     prepare_tensorflow()
     header = ["run", "mAP", *(f"{title} (clips and classes)" for *_, title in LENGTHS)]
-    print(format_table(header, [compute_row(folder) for folder in args.runs]))
+    print_table("event_lengths", header, [compute_row(folder) for folder in args.runs], args.record)
     return 0
 
 

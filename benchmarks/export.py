@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _figures import add_record_flag, print_table
 
 ROUNDS = 60
 TARGETS = ("float32", "float16", "int8_dynamic", "int8", "tflite_runtime")
@@ -28,8 +29,9 @@ HEADER = (
     "file",
     "size",
     "mAP, Keras",
-    "loss of the file",
+    "lost by the file",
     "ms per window",
+    "YAMNet's windows",
     "ms per second of audio",
     "relative to YAMNet",
 )
@@ -53,8 +55,8 @@ def main() -> None:
     parser.add_argument("--output", default="runs/export", help="Folder of the exported files (default: runs/export).")
     parser.add_argument("--threads", type=int, default=1, help="Number of threads of the interpreter.")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="Number of timed calls per file.")
+    add_record_flag(parser)
     args = parser.parse_args()
-    from kerastag.markdown import format_table
 
     print(describe_environment())
     rows = [row for model in args.models for row in export_all(model, args)]
@@ -64,8 +66,10 @@ def main() -> None:
     if yamnet:
         milliseconds, seconds = yamnet
         size = format_size(Path(args.yamnet))
-        cells.append(["yamnet", size, "–", "–", f"{milliseconds:.2f}", f"{milliseconds / seconds:.3f}", "1"])
-    print(f"\nmAP at {', '.join(map(str, LEVELS))} of the level of the recordings\n\n{format_table(HEADER, cells)}")
+        per_second = f"{milliseconds / seconds:.3f}"
+        cells.append(["YAMNet, waveform", size, "–", "–", f"{milliseconds:.2f}", "1", per_second, "1"])
+    print(f"\nmAP at {', '.join(map(str, LEVELS))} of the level of the recordings\n")
+    print_table("export", HEADER, cells, args.record)
 
 
 def export_all(model: str, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -95,7 +99,9 @@ def export_all(model: str, args: argparse.Namespace) -> list[dict[str, Any]]:
         for input_name in ("embedding",) if takes_embeddings else args.inputs:
             target = dataclasses.replace(read_target(name), input=input_name)
             output = Path(args.output, f"{path.parent.name}_{path.stem}_{input_name}_{name}.tflite")
-            row: dict[str, Any] = {"name": output.stem, "maps": []}
+            title = path.parent.name if path.name.startswith("seed_") else path.stem
+            parts = (title, name) if takes_embeddings else (title, input_name.replace("_", "-"), name)
+            row: dict[str, Any] = {"name": ", ".join(parts), "maps": []}
             rows.append(row)
             try:
                 report = export_model(path, target, output, recordings=recordings, card=card)
@@ -161,15 +167,16 @@ def make_row(
 ) -> list[str]:
     """Make the cells of a row of the table."""
     if "error" in row:
-        return [row["name"], f"refused: {row['error']}", "", "", "", "", ""]
-    milliseconds, seconds = times[row["name"]]
+        return [row["name"], f"refused: {row['error']}", "", "", "", "", "", ""]
+    milliseconds, seconds = times[row["path"].stem]
     per_second = milliseconds / seconds
     return [
         row["name"],
         format_size(row["path"]),
         " / ".join(f"{keras:.4f}" for keras, _ in row["maps"]) or "–",
-        " / ".join(f"{keras - file:.4f}" for keras, file in row["maps"]) or "–",
+        " / ".join(f"{keras - file:.4f}".replace("-", "−") for keras, file in row["maps"]) or "–",
         f"{milliseconds:.2f}",
+        f"{milliseconds / yamnet[0]:.2f}" if yamnet else "–",
         f"{per_second:.3f}",
         f"{per_second / (yamnet[0] / yamnet[1]):.2f}" if yamnet else "–",
     ]

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _figures import add_record_flag, print_table
 
 from kerastag.audio import read_blocks
 from kerastag.audio.formats import find_audio_files
 from kerastag.custom.ambient import AmbientHalf
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE
 from kerastag.files import format_csv, read_json, write_json, write_text
-from kerastag.markdown import format_table
 
 LEVELS_DB = (0.0, -12.0, -24.0)
 HOURS_OF_ONE_KIND = {
@@ -84,6 +84,7 @@ def main() -> None:
         default=2,
         help="Taggers that are measured at the same time (default: 2).",
     )
+    add_record_flag(parser)
     args = parser.parse_args()
     names = sorted(path.name for path in args.recordings.iterdir() if path.is_dir())
     runs = [train_tagger(args, number, names[number::2]) for number in range(2)]
@@ -101,7 +102,7 @@ def main() -> None:
         "found",
         *HOURS_OF_ONE_KIND,
     )
-    print(format_table(header, rows))
+    print_table("false_alarms", header, rows, args.record)
     print(f"\nat most the upper limit of the promise: {sum(row[4] == 'yes' for row in rows)} of {len(rows)} classes")
 
 

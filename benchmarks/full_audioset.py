@@ -22,11 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _figures import add_record_flag, print_table
+
 from kerastag import data
 from kerastag._command import prepare_tensorflow
 from kerastag._provenance import package_versions
 from kerastag.data.pack_writers import FeaturePackWriter
-from kerastag.markdown import format_table
 
 _NUM_CLASSES, _BATCH_SIZE, _WARM_UP_STEPS = 527, 500, 5
 _BLOCK_CLIPS = 10_000
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="Folder for the pack, which is kept and used again.")
     parser.add_argument("--steps", type=int, default=400, help="Batches of a measurement (default: %(default)s).")
     parser.add_argument("--measure", choices=KINDS, help=argparse.SUPPRESS)
+    add_record_flag(parser)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.folder / "unbal_train.h5", args.steps)))
@@ -52,7 +54,8 @@ def main() -> None:
             write_pack(path, args.clips)
         print(f"{path}: {path.stat().st_size / 1e9:.2f} GB")
         rows = [run_measurement(kind, Path(folder), args.steps) for kind in KINDS]
-    print(format_table(["what", "batches per second", "clips per second", "peak MiB", "growth MiB", "first s"], rows))
+    header = ["what", "batches per second", "clips per second", "peak MiB", "growth MiB", "first s"]
+    print_table("full_audioset", header, rows, args.record)
 
 
 def write_pack(path: Path, num_clips: int) -> None:

@@ -26,9 +26,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from _figures import add_record_flag, print_table
 from _runs import Run, is_finished, print_state, run_all
 
-from kerastag.markdown import format_table
 from kerastag.metrics import compute_d_prime
 
 MATCHED_OPERATIONS = 2.5
@@ -251,6 +251,7 @@ def main() -> int:
     parser.add_argument("--valid", action="store_true", help="Evaluate on held-out recordings of the training folds.")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="Plot both ablations, as far as they are finished.")
     parser.add_argument("--list", action="store_true", help="List the runs and whether they are finished.")
+    add_record_flag(parser)
     arguments = parser.parse_args()
     folder = name_folder(arguments)
     suffix = f"_{arguments.soundscapes}" if arguments.soundscapes != COUNTS["bal_train"] else ""
@@ -275,7 +276,7 @@ def main() -> int:
     localization = ("center inside (chance, possible)", "short events", "close events")
     if metrics:
         rows = [format_row(name, values) for name, values in metrics.items()]
-        print(format_table((*columns, *localization, "minutes"), rows))
+        print_table("gl_at", (*columns, *localization, "minutes"), rows, arguments.record)
     if arguments.plot:
         plot(metrics, arguments.plot)
     return bool(failed)

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _figures import add_record_flag, print_table
 
 from kerastag._command import prepare_tensorflow
 from kerastag.custom import CustomConfig
-from kerastag.markdown import format_table
 
 LEVELS = (1.0, 0.05, 0.005)
 """Factors of the samples of the clips that are predicted."""
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--model", default="mn04_as", help="Backbone.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--fine-tune", type=int, default=0, metavar="N", help="Number of folds to fine-tune for.")
+    add_record_flag(parser)
     args = parser.parse_args()
     prepare_tensorflow()
     from kerastag.custom.embeddings import load_backbone
@@ -44,8 +45,8 @@ def main() -> int:
     backbone = load_backbone(fetch_model(config.model))
     clips = _load_clips(config, backbone.card.sample_rate)
     rows = _fine_tune(config, backbone, clips, args) if args.fine_tune else _train_heads(config, backbone, clips, args)
-    header = ("training", *(f"mAP at level {level:g}" for level in LEVELS))
-    print(format_table(header, rows))
+    header = ("training", *(f"level {level:g}" for level in LEVELS))
+    print_table("levels", header, rows, args.record)
     return 0
 
 

@@ -8,12 +8,27 @@ the tables. `--list` shows the runs.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from _figures import add_record_flag, record
 from _runs import Run, is_finished, print_state, run_all
 
 from kerastag.recipes._papers import read_paper
 from kerastag.recipes._tables import write_tables
+from kerastag.training.report import METRIC_NAMES, format_metrics_row
+
+
+def collect_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a table of finished runs, one per row of the paper and seed."""
+    header = ["row", "seed", *METRIC_NAMES, "last: mAP"]
+    rows = []
+    for run in filter(lambda run: is_finished(run.folder), runs):
+        metrics = run.metrics()
+        last = f"{metrics['last']['map']:.4f}" if metrics.get("last") else "–"
+        name = str(run.flags["row"])
+        rows.append([name, str(run.flags["seed"]), *format_metrics_row(name, metrics["ensemble"])[1:], last])
+    return header, rows
 
 
 def main() -> int:
@@ -26,6 +41,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="Only these seeds.")
     parser.add_argument("--jobs", type=int, default=1, help="Number of runs at a time.")
     parser.add_argument("--list", action="store_true", help="List the runs and whether they are finished.")
+    add_record_flag(parser)
     arguments = parser.parse_args()
     runs = [
         Run(
@@ -42,6 +58,8 @@ def main() -> int:
     failed = run_all(runs, arguments.jobs)
     if folders := [run.folder for run in runs if is_finished(run.folder)]:
         print(write_tables(folders, arguments.runs / "tables"))
+        if arguments.record:
+            record("paper1", *collect_rows(runs))
     return bool(failed)
 
 

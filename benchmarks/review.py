@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _figures import Table, add_record_flag, print_table
 
 from kerastag._command import prepare_tensorflow
 from kerastag.audio import find_audio_files, read_blocks
-from kerastag.markdown import format_table
 
 NUM_INITIAL, NUM_ROUNDS, ROUND_SIZE = 2, 6, 10
 NUM_ALARM_ROUNDS, ALARM_ROUND_SIZE = 3, 50
@@ -68,7 +68,7 @@ def train_and_wait(session: Any) -> dict[str, Any]:
     return description
 
 
-def compare_labels(recordings: Path, model: str, output: Path, num_seeds: int) -> str:
+def compare_labels(recordings: Path, model: str, output: Path, num_seeds: int) -> Table:
     """Compare active and random selection of labels with all labels."""
     from kerastag.custom import CustomConfig
     from kerastag.custom.embeddings import load_backbone
@@ -85,7 +85,7 @@ def compare_labels(recordings: Path, model: str, output: Path, num_seeds: int) -
             log(f"seed {seed}, {name}: {accuracy:.4f}")
     table = [(name, *(f"{value:.4f}" for value in (*values, np.mean(values)))) for name, values in rows.items()]
     titles = (f"seed {seed}" for seed in range(num_seeds))
-    return format_table(("accuracy of the held-out fold", *titles, "mean"), table)
+    return ("accuracy of the held-out fold", *titles, "mean"), table
 
 
 def run_seed(
@@ -147,7 +147,7 @@ def run_seed(
     yield f"all {len(rows)} labels", measure(trainer)
 
 
-def compare_alarms(args: argparse.Namespace) -> str:
+def compare_alarms(args: argparse.Namespace) -> Table:
     """Count false alarms after each round of answers, in streams that were not reviewed."""
     from kerastag.custom.exported import find_exported
     from kerastag.review import ReviewConfig, open_review
@@ -194,7 +194,7 @@ def compare_alarms(args: argparse.Namespace) -> str:
     print(session.describe()["figures"])
     session.close()
     header = ("", *(f"false alarms per hour, {name}" for name in streams), "share of held-out clips with their event")
-    return format_table(header, rows)
+    return header, rows
 
 
 def learn_five(args: argparse.Namespace, run_dir: Path, names: Sequence[str]) -> tuple[Any, list[Path]]:
@@ -320,13 +320,15 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=4, help="Use every such recording of both (default: 4).")
     parser.add_argument("--model", default="mn04_as", help="Backbone (default: mn04_as).")
     parser.add_argument("--output", type=Path, default=Path("runs/review"), help="Folder for runs.")
+    add_record_flag(parser)
     args = parser.parse_args()
     prepare_tensorflow()
     args.output.mkdir(parents=True, exist_ok=True)
     if args.comparison == "labels":
-        print(compare_labels(args.recordings, args.model, args.output, args.seeds))
+        table = compare_labels(args.recordings, args.model, args.output, args.seeds)
     else:
-        print(compare_alarms(args))
+        table = compare_alarms(args)
+    print_table(f"review_{args.comparison}", *table, args.record)
     return 0
 
 

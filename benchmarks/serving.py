@@ -29,10 +29,10 @@ from urllib.request import urlopen
 
 import numpy as np
 import soundfile
+from _figures import Table, add_record_flag, print_table
 from _http_load import Load, apply_load, build_request
 
 from kerastag.card import Card
-from kerastag.markdown import format_table
 
 _FOLDER = Path(__file__).resolve().parent
 _CORES = len(os.sched_getaffinity(0))
@@ -49,20 +49,24 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20_000, help="Requests of the memory test (default: 20,000).")
     parser.add_argument("--only", choices=["throughput", "start", "memory"], help="The only measurement to make.")
     parser.add_argument("--loop", type=float, help=argparse.SUPPRESS)
+    add_record_flag(parser)
     args = parser.parse_args()
     if args.loop:
         print(run_bare_loop(args.model, args.loop))
         return
     if args.only in (None, "throughput"):
-        print(measure_throughput(args) + "\n")
+        print_table("serving", *measure_throughput(args), args.record)
+        print()
     if args.only in (None, "start"):
-        print(measure_start(args.model) + "\n")
+        print_table("serving_start", *measure_start(args.model), args.record)
+        print()
     if args.only in (None, "memory"):
-        print(measure_memory(args.model, args.requests, args.clients) + "\n")
+        print_table("serving_memory", *measure_memory(args.model, args.requests, args.clients), args.record)
+        print()
     print(f"{_CORES} cores, load average {os.getloadavg()[0]:.1f} at the end")
 
 
-def measure_throughput(args: argparse.Namespace) -> str:
+def measure_throughput(args: argparse.Namespace) -> Table:
     """Return a table of requests per second and latencies, the median over the rounds."""
     recording = encode_clip(Card.read(args.model).sample_rate, 10.0)
     variants: dict[str, Callable[[], Load]] = {
@@ -97,7 +101,7 @@ def measure_throughput(args: argparse.Namespace) -> str:
         "processor time of a request",
         "failures",
     )
-    return format_table(header, rows)
+    return header, rows
 
 
 def measure_bare_loop(model: str, seconds: float) -> Load:
@@ -140,7 +144,7 @@ def measure_server(
         return load
 
 
-def measure_start(model: str) -> str:
+def measure_start(model: str) -> Table:
     """Return a table of the time from the start to readiness, and of the memory then and when idle."""
     seconds, sizes = [], []
     for _ in range(5):
@@ -157,10 +161,10 @@ def measure_start(model: str) -> str:
         ("resident when idle, server", f"{server:.0f} MB"),
         ("resident when idle, its decoders", f"{helpers:.0f} MB"),
     ]
-    return format_table(["start", "measured"], rows)
+    return ("start", "measured"), rows
 
 
-def measure_memory(model: str, num_requests: int, clients: int) -> str:
+def measure_memory(model: str, num_requests: int, clients: int) -> Table:
     """Return a table of the memory while clients send many requests, with clips of one second."""
     request = build_request("/v1/tag", "file", encode_clip(Card.read(model).sample_rate, 1.0))
     rows = []
@@ -176,9 +180,8 @@ def measure_memory(model: str, num_requests: int, clients: int) -> str:
             failures = sum(load.failures.values())
             rows.append((f"{total:,}", f"{server:.1f} MB", f"{helpers:.1f} MB", str(failures), server + helpers))
             print(f"memory: part {part}: {rows[-1]}", file=sys.stderr, flush=True)
-    growth = rows[-1][4] / rows[0][4] - 1
-    table = format_table(["requests", "server", "decoders", "failures"], [row[:4] for row in rows])
-    return f"{table}\n\nGrowth after the first {rows[0][0]}: {growth:.1%}"
+    header = ("requests", "server", "decoders", "failures", "growth")
+    return header, [(*row[:4], f"{row[4] / rows[0][4] - 1:.1%}") for row in rows]
 
 
 def measure_processor_seconds(pid: int) -> float:

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _figures import Table, add_record_flag, print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE_RATE, BLOCK_SECONDS = 48_000, 0.1
 MODES = {
-    "incremental": "mn04 per second, attention head on ten",
+    "incremental": "mn04 on each second, attention head on ten",
     "windowed": "mn04 on the last 10 s, every second",
 }
 GOALS = "goals: real-time factor 0.05, 120 MB resident, first result 2 s after its audio, import 0.3 s"
@@ -44,6 +45,7 @@ def main() -> None:
         "--repeats", type=int, default=7, help="Number of repetitions of measurements in turns (default: 7)."
     )
     parser.add_argument("--measure", nargs=2, metavar=("TARGET", "FOLDER"), help=argparse.SUPPRESS)
+    add_record_flag(parser)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(*args.measure, args)))
@@ -56,15 +58,14 @@ def main() -> None:
         imports = [measure_in_process("import", folder, args)["seconds"] for _ in range(args.repeats)]
         front_ends = measure_in_process("front_end", folder, args)
     print(f"\nimport of StreamingTagger: {statistics.median(imports):.3f} s, median of {len(imports)}\n")
-    print(format_modes(modes, args.minutes))
-    print(f"\n{format_front_ends(front_ends)}")
+    print_table("streaming", *format_modes(modes), args.record)
+    print()
+    print_table("streaming_front_ends", *format_front_ends(front_ends), args.record)
     print(f"\nload average {os.getloadavg()[0]:.1f} at the end; {GOALS}")
 
 
-def format_modes(modes: dict[str, dict[str, float]], minutes: float) -> str:
-    """Format the table of the streaming modes."""
-    from kerastag.markdown import format_table
-
+def format_modes(modes: dict[str, dict[str, float]]) -> Table:
+    """Return the header and the rows of the table of the streaming modes."""
     rows = [
         (
             f"{mode}: {MODES[mode]}",
@@ -77,19 +78,17 @@ def format_modes(modes: dict[str, dict[str, float]], minutes: float) -> str:
         )
         for mode, values in modes.items()
     ]
-    columns = ("files", "real-time factor", "result, p50 / p99", "first result", "resident", "peak")
-    return format_table((f"{minutes:g} min of audio", *columns), rows)
+    columns = ("files", "real-time factor", "per result, p50 / p99", "first result", "resident memory", "peak memory")
+    return ("what", *columns), rows
 
 
-def format_front_ends(front_ends: dict[str, dict[str, float]]) -> str:
-    """Format the table of the front ends."""
-    from kerastag.markdown import format_table
-
+def format_front_ends(front_ends: dict[str, dict[str, float]]) -> Table:
+    """Return the header and the rows of the table of the front ends."""
     columns = ("plain formula, dense product", "kerastag, 1 s at once", "kerastag, 0.1 s blocks")
     rows = [
         (name, *(f"{times[key]:.2f}" for key in ("plain", "whole", "blocks"))) for name, times in front_ends.items()
     ]
-    return format_table(("front end, ms per second of audio", *columns), rows)
+    return ("front end, ms per second of audio", *columns), rows
 
 
 def get_version(package: str) -> str:

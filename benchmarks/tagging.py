@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-
-from kerastag.markdown import format_table
+from _figures import add_record_flag, print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDING_SECONDS = 300.0
@@ -32,6 +31,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="Length of the long recording (default: 60).")
     parser.add_argument("--recording", help="Audio file to repeat in the long recording (default: bursts of noise).")
     parser.add_argument("--measure", nargs=3, metavar=("TASK", "MODEL", "RECORDING"), help=argparse.SUPPRESS)
+    add_record_flag(parser)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(*args.measure)))
@@ -59,8 +59,8 @@ def main() -> None:
             )
             rows.append((title, *cells, goal))
     print(f"{args.model}, one core, load average {os.getloadavg()[0]:.1f} at the end\n")
-    header = ("task", "recording", "time", "processor time", "times real time", "peak memory", "goal")
-    print(format_table(header, rows))
+    header = ("what", "recording", "time", "processor time", "times real time", "peak memory", "goal")
+    print_table("tagging", header, rows, args.record)
 
 
 def write_recording(path: Path, seconds: float, repeated: str | None, sample_rate: int = 32_000) -> None:

@@ -21,11 +21,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import keras
 import numpy as np
 import tensorflow as tf
+from _figures import add_record_flag, print_table
 from keras import layers, ops
 
 from kerastag._provenance import package_versions
 from kerastag.layers import HalfDropout
-from kerastag.markdown import format_table
 from kerastag.models import feature_attention
 from kerastag.training.outputs import select_training_outputs
 
@@ -111,6 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60, help="Number of steps of each variant.")
     parser.add_argument("--units", type=int, default=1024, help="Width of the hidden layers.")
+    add_record_flag(parser)
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     batch = (
@@ -138,9 +139,8 @@ def main() -> None:
         ratio = statistics.median(a / b for a, b in zip(times, baseline, strict=True))
         rows.append((name, f"{1e3 * statistics.median(times):.0f}", f"{1e3 * min(times):.0f}", f"{ratio:.3f}"))
     print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
-    print(
-        format_table(("step of 500 clips", "median ms", "minimum ms", "median of pairwise ratios to the first"), rows)
-    )
+    header = ("step of 500 clips", "median ms", "minimum ms", "median ratio to the first")
+    print_table("training_step", header, rows, arguments.record)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from _figures import add_record_flag, print_table, record
 
 from kerastag._command import prepare_tensorflow
 
@@ -22,6 +25,14 @@ prepare_tensorflow()
 SECONDS = 10.0
 NUM_CLASSES = 10
 NUM_SUB_CLIPS, SUB_CLIP_SECONDS = 5, 3.0
+SUMMARY = (
+    "backbone, width",
+    "alone: ms, MiB",
+    "joint, log-mel: ratio, MiB",
+    "joint, waveform",
+    "frozen: ratio, MiB",
+    "alone, Keras's BatchNorm",
+)
 KERAS_BATCH_NORM = "backbone alone, Keras's BatchNormalization"
 # Arguments of `gl_at` by the name of the variant; None is the backbone alone.
 VARIANTS = {
@@ -136,6 +147,15 @@ def measure_peak_memory(arguments: argparse.Namespace, variant: str) -> float:
     return float(result.stdout.splitlines()[-1])
 
 
+def summarize(arguments: argparse.Namespace, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the row of a backbone in the table of BENCHMARKS.md, from the rows of its variants."""
+    (_, time, _, _, memory, _), keras, joint, waveform, frozen = rows
+    name = {"mn": "MN", "talnet": "TALNet", "resnet38": "ResNet38", "cnn10": "CNN10", "at_sca": "AT-SCA"}
+    ratios = [f"{row[2]}, {int(row[4]):,}" for row in (joint, frozen)]
+    size = f"{name[arguments.backbone]}, {arguments.width:g}"
+    return [size, f"{time}, {int(memory):,}", ratios[0], waveform[2], ratios[1], keras[2]]
+
+
 def main() -> None:
     """Measure all variants and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,6 +166,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", help="Dtype policy of Keras.")
     parser.add_argument("--rounds", type=int, default=10, help="Number of steps of each variant.")
     parser.add_argument("--memory-only", choices=VARIANTS, help=argparse.SUPPRESS)
+    add_record_flag(parser)
     arguments = parser.parse_args()
     batch = make_batch(arguments)
     if arguments.memory_only:
@@ -157,7 +178,6 @@ def main() -> None:
     import keras
 
     from kerastag._provenance import package_versions
-    from kerastag.markdown import format_table
 
     steps = {name: make_training_step(arguments, name, batch) for name in VARIANTS}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
@@ -182,7 +202,9 @@ def main() -> None:
     print(f"{arguments.backbone}, width {arguments.width:g}, {arguments.batch_size} clips of {SECONDS:g} s, ", end="")
     print(f"{NUM_SUB_CLIPS} sub-clips of {SUB_CLIP_SECONDS:g} s, {arguments.precision}\n")
     header = ("training step", "median ms", "pairwise ratio", "of processor time", "peak MiB", "GFLOP per prediction")
-    print(format_table(header, rows))
+    print_table("two_streams_details", header, rows, arguments.record)
+    if arguments.record:
+        record("two_streams", SUMMARY, [summarize(arguments, rows)])
     if counts_operations:
         backbone_operations, gl_at_operations = operations["backbone alone"], operations["joint, selected on log-mel"]
         width, count = find_equal_width(arguments, num_samples, backbone_operations, gl_at_operations)

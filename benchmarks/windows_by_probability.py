@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from _figures import add_record_flag, print_table
 
 from kerastag._command import prepare_tensorflow
-from kerastag.markdown import format_table
 
 LIMITS = (0.0, 0.1, 0.5, 1.0)
 
@@ -60,11 +60,12 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a finished run of both streams.")
+    add_record_flag(parser)
     args = parser.parse_args()
     prepare_tensorflow()
     columns = [f"{lower} to {upper}" for lower, upper in pairwise(LIMITS)]
     header = ["centers inside, of sub-clips of classes at", *columns, "several frames"]
-    print(format_table(header, [compute_row(folder) for folder in args.runs]))
+    print_table("windows_by_probability", header, [compute_row(folder) for folder in args.runs], args.record)
     return 0
 
 

@@ -2,20 +2,27 @@
 
 import os
 import platform
+import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from kerastag._version import __version__
 
-__all__ = ["count_cores", "package_versions", "processor_name"]
+__all__ = ["PACKAGES", "count_cores", "list_gpus", "package_versions", "processor_name"]
 
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "h5py", "scikit-learn")
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of kerastag, Python and the packages that decide the result of a run, and the processor."""
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of kerastag, Python and packages, and the processor.
+
+    Args:
+        packages: Names of packages, of which those that are not installed are left out; by default, those that decide
+            the result of a run.
+    """
     versions = {"kerastag": __version__, "python": platform.python_version(), "machine": processor_name()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -36,3 +43,12 @@ def processor_name() -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"
+
+
+def list_gpus() -> list[str]:
+    """Return the names of the NVIDIA GPUs of this machine."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []

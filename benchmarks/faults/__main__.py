@@ -12,10 +12,10 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from kerastag.markdown import format_table
-
 _FOLDER = Path(__file__).resolve().parent
-sys.path[:0] = [str(_FOLDER), str(_FOLDER.parents[1] / "tests")]
+sys.path[:0] = [str(_FOLDER), str(_FOLDER.parents[1] / "tests"), str(_FOLDER.parent)]
+
+from _figures import add_record_flag, print_table  # noqa: E402 - in the folder above
 
 
 def main() -> int:
@@ -24,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"Modules to run: {', '.join(names)} (default: all).")
     parser.add_argument("--quick", action="store_true", help="Make fewer tries.")
+    add_record_flag(parser)
     args = parser.parse_args()
     if unknown := sorted(set(args.names) - set(names)):
         parser.error(f"`NAME` must be one of {', '.join(names)}; received: {unknown[0]!r}")
@@ -35,7 +36,7 @@ def main() -> int:
             rows.append((test, f"{tries:,}", f"{failures:,}", details))
             print(f"{name}: {test}: {failures} of {tries} failed {details}", file=sys.stderr, flush=True)
         print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    print(format_table(["test", "tries", "failures", "what failed"], rows))
+    print_table("faults", ["test", "tries", "failures", "what failed"], rows, args.record)
     return int(any(failures != "0" for _, _, failures, _ in rows))
 
 
