@@ -86,6 +86,11 @@ def read_measurements(path: Path) -> list[dict[str, Any]]:
     return list(content["measurements"])
 
 
+def read_rows(name: str) -> list[dict[str, str]]:
+    """Read the rows of all measurements of a table."""
+    return [row for each in read_measurements(FOLDER / f"{name}.json") for row in each["rows"]]
+
+
 def _read_commit() -> str | None:
     """Return the commit of the checkout, with `-dirty` if files are changed, or None outside of a checkout."""
     command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--exclude", "*"]

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from _figures import add_record_flag, print_table
+from _figures import add_record_flag, print_table, record
 from _runs import Run, is_finished, print_state, run_all
 
 from kerastag.metrics import compute_d_prime
@@ -185,43 +185,24 @@ def format_row(name: str, metrics: Sequence[dict]) -> list[str]:
     ]
 
 
-def plot(metrics: dict[str, list[dict]], output: Path) -> None:
-    """Plot mAP over N and over tau, with what the paper says about its figure 2, which has no numbers."""
-    from matplotlib.figure import Figure
+def record_ablations(metrics: dict[str, list[dict]]) -> None:
+    """Record mAP and localization of CNN10 over N and over tau, if these runs are finished; N is 5 and tau 3 s."""
+    names = [f"cnn10_sub_clips_{n}" if n != 5 else "cnn10_gl_at" for n in range(1, 8)]
+    names += [f"cnn10_seconds_{t}" if t != 3 else "cnn10_gl_at" for t in range(1, 6)]
+    if not {"cnn10_alone", *names} <= metrics.keys():
+        return
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    panels = (
-        (axes[0], "sub_clips", 5, "sub-clips N, of 3 s", (5, 7), "paper: rises to 5, then level"),
-        (axes[1], "seconds", 3, "length of a sub-clip, s (N = 5)", (3, 4), "paper: best at 3 to 4"),
-    )
-    for axis, key, published, label, best, claim in panels:
-        axis.axvspan(best[0] - 0.25, best[1] + 0.25, alpha=0.15, color="gray", label=claim)
-        for system, by_value in _collect_ablation(metrics, key, published).items():
-            values = sorted(by_value)
-            (line,) = axis.plot(values, [statistics.mean(by_value[v]) for v in values], marker="o", label=system)
-            if alone := metrics.get(f"{system}_alone"):
-                level = statistics.mean(run["ensemble"]["map"] for run in alone)
-                axis.axhline(level, linestyle=":", color=line.get_color(), label=f"{system} alone")
-        axis.set_xlabel(label)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(fontsize="small")
-    axes[0].set_ylabel("mAP on soundscapes of fold 5")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=150)
+    def average(runs: list[dict], part: str) -> str:
+        return f"{statistics.mean(run[part]['map'] for run in runs):.4f}"
 
-
-def _collect_ablation(metrics: dict[str, list[dict]], key: str, published: int) -> dict[str, dict[int, list[float]]]:
-    """Return the mAP of every seed by system and by N or tau, of which GL-AT itself has the published value."""
-    by_system: dict[str, dict[int, list[float]]] = {}
-    for name, runs in metrics.items():
-        system, separator, value = name.partition(f"_{key}_")
-        if separator:
-            by_system.setdefault(system, {})[int(value)] = [run["ensemble"]["map"] for run in runs]
-    for system, by_value in by_system.items():
-        if at_published := metrics.get(f"{system}_gl_at"):
-            by_value[published] = [run["ensemble"]["map"] for run in at_published]
-    return by_system
+    by_name = [metrics[name] for name in names]
+    values = ("N = 1", *map(str, range(2, 8)), "τ = 1 s", *(f"{t} s" for t in range(2, 6)))
+    rows = [
+        ["mAP", *(average(runs, "ensemble") for runs in by_name), average(metrics["cnn10_alone"], "ensemble")],
+        ["local stream", *(average(runs, "local") for runs in by_name), "–"],
+        ["center inside", *(format_localization(runs, "all").split()[0] for runs in by_name), "–"],
+    ]
+    record("gl_at_ablations", ("narrow CNN10, P", *values, "alone"), rows)
 
 
 def main() -> int:
@@ -249,7 +230,6 @@ def main() -> int:
     parser.add_argument("--mixup", type=float, default=0, metavar="ALPHA", help="Mixup of training soundscapes.")
     parser.add_argument("--spec-augment", action="store_true", help="SpecAugment of training soundscapes.")
     parser.add_argument("--valid", action="store_true", help="Evaluate on held-out recordings of the training folds.")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="Plot both ablations, as far as they are finished.")
     parser.add_argument("--list", action="store_true", help="List the runs and whether they are finished.")
     add_record_flag(parser)
     arguments = parser.parse_args()
@@ -277,8 +257,8 @@ def main() -> int:
     if metrics:
         rows = [format_row(name, values) for name, values in metrics.items()]
         print_table("gl_at", (*columns, *localization, "minutes"), rows, arguments.record)
-    if arguments.plot:
-        plot(metrics, arguments.plot)
+    if arguments.record:
+        record_ablations(metrics)
     return bool(failed)
 
 

@@ -74,10 +74,6 @@ def find_sentences(text):
             start = mark.end()
 
 
-def read_rows(name):
-    return [row for each in _figures.read_measurements(_figures.FOLDER / f"{name}.json") for row in each["rows"]]
-
-
 def read_numbers(name):
     return find_numbers(json.dumps(_figures.read_measurements(_figures.FOLDER / f"{name}.json"), ensure_ascii=False))
 
@@ -87,7 +83,7 @@ def check_table(table):
     if len(table.names) > 1:
         numbers = set().union(*map(read_numbers, table.names))
         return [row for row in table.rows if find_numbers(" | ".join(row)) - numbers]
-    recorded = [row.items() for row in read_rows(table.names[0])]
+    recorded = [row.items() for row in _figures.read_rows(table.names[0])]
     rows = [(row, dict(zip(table.header, row, strict=True)).items()) for row in table.rows]
     return [row for row, cells in rows if not any(cells <= other for other in recorded)]
 
