@@ -10,6 +10,7 @@ __all__ = ["LimitedProtocol"]
 
 _MAX_HEAD_BYTES = 32 << 10
 _MAX_PIPELINED = 8
+_MAX_WAITING_BODY_BYTES = 256 << 10  # as much as one read of a socket gives; fewer would stop it after each
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -77,10 +78,13 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._waiting_bytes = 0
         cycle = self.cycle
-        if cycle is not None and not cycle.body and not cycle.response_complete:
-            # The first part is passed on as it is, where the base class would copy it twice.
-            cycle.body, body = body, b""  # type: ignore[assignment]
-        super().on_body(body)
+        if (self.parser.should_upgrade() and self._should_upgrade()) or cycle.response_complete:
+            return
+        # A part that is alone is passed on as it is, where the base class would copy it twice.
+        cycle.body = cycle.body + body if cycle.body else body
+        if len(cycle.body) > _MAX_WAITING_BODY_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self._waiting_bytes = 0

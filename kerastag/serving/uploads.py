@@ -103,8 +103,7 @@ async def receive_upload(body: AsyncIterator[bytes], headers: Mapping[str, str],
         if content_type.get_content_type() == "multipart/form-data":
             await _receive_form(body, content_type.get_param("boundary"), upload)
         else:
-            disposition = headers.get("content-disposition", "")
-            upload.name = _parse_file_name(disposition)
+            upload.name = _get_file_name(_parse_disposition(headers.get("content-disposition", "")))
             async for part in body:
                 upload.write(part)
         if not upload.size:
@@ -139,12 +138,11 @@ async def _receive_form(body: AsyncIterator[bytes], boundary: object, upload: Up
         header[:] = [b"", b""]
 
     def end_headers() -> None:
-        part = Message()
-        part["content-disposition"] = " ".join(parts[-1].get("content-disposition", "").split())
-        is_file = part.get_param("name", header="content-disposition") == "file"
+        disposition = _parse_disposition(parts[-1].get("content-disposition", ""))
+        is_file = disposition.get_param("name", header="content-disposition") == "file"
         if is_file and not any("is_file" in other for other in parts[:-1]):
             parts[-1]["is_file"] = ""
-            upload.name = _parse_file_name(parts[-1]["content-disposition"])
+            upload.name = _get_file_name(disposition)
 
     def add_data(data: bytes, start: int, end: int) -> None:
         if "is_file" in parts[-1]:
@@ -178,10 +176,15 @@ async def _receive_form(body: AsyncIterator[bytes], boundary: object, upload: Up
         raise RequestError(422, "no_file", "the form must have a part `file`; received: none")
 
 
-def _parse_file_name(disposition: str) -> str | None:
-    """Return the last part of the file name in a `Content-Disposition`, without control characters, if there is one."""
+def _parse_disposition(text: str) -> Message:
+    """Return a message with a `Content-Disposition`."""
     message = Message()
-    message["content-disposition"] = " ".join(disposition.split())
+    message["content-disposition"] = " ".join(text.split())
+    return message
+
+
+def _get_file_name(message: Message) -> str | None:
+    """Return the last part of the file name in a `Content-Disposition`, without control characters, if there is one."""
     name = message.get_filename()
     if not name:
         return None
