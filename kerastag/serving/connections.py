@@ -81,7 +81,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if (self.parser.should_upgrade() and self._should_upgrade()) or cycle.response_complete:
             return
         # A part that is alone is passed on as it is, where the base class would copy it twice.
-        cycle.body = cycle.body + body if cycle.body else body
+        cycle.body = cycle.body + body if cycle.body else body  # type: ignore[assignment]
         if len(cycle.body) > _MAX_WAITING_BODY_BYTES:
             self.flow.pause_reading()
         cycle.message_event.set()
