@@ -157,8 +157,10 @@ class MemoryLog:
 
     def __init__(self, process: subprocess.Popen) -> None:
         # Instead of the folder of this file, which has the same name as the package of the tests.
-        sys.path[0] = os.fspath(_ROOT / "tests")
+        folder, sys.path[0] = sys.path[0], os.fspath(_ROOT / "tests")
         from archive.kills import find_workers
+
+        sys.path[0] = folder
 
         self._values: dict[int, list[float]] = {}
         is_done = threading.Event()
