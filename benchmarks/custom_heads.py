@@ -41,6 +41,7 @@ VARIANTS = {
 
 SPLITS = ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (0, 2, 4, 6, 8), (1, 3, 5, 7, 9))
 """Classes of the taggers that `unknown` trains, by number."""
+_SEGMENTS = "best"  # embeds both kinds of segments
 
 
 def main() -> int:
@@ -49,7 +50,7 @@ def main() -> int:
     parser.add_argument("task", choices=("compare", "unknown"))
     parser.add_argument("recordings", type=Path, help="Folder with one folder per class.")
     parser.add_argument("--model", default="mn04_as", help="Backbone.")
-    parser.add_argument("--kinds", nargs="+", default=["seconds", "frames"], help="What a bag consists of.")
+    parser.add_argument("--kinds", nargs="+", default=["frames", "seconds"], help="What a bag consists of.")
     parser.add_argument("--sizes", nargs="+", type=int, default=[0, 20, 10, 5], help="Clips of each class; 0: all.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="Names of variants.")
@@ -59,7 +60,9 @@ def main() -> int:
     add_record_flag(parser)
     args = parser.parse_args()
     prepare_tensorflow()
-    config = CustomConfig(audio_dir=str(args.recordings), model=args.model, background=args.background)
+    config = CustomConfig(
+        audio_dir=str(args.recordings), model=args.model, background=args.background, segments=_SEGMENTS
+    )
     table = _count_claims(config, args) if args.task == "unknown" else _compare(config, args)
     print_table(f"custom_heads_{args.task}", *table, args.record)
     return 0
@@ -141,7 +144,10 @@ def _count_claims(config: CustomConfig, args: argparse.Namespace) -> Table:
 
     backbone, clips, embeddings = _load(config)
     names = [*(name for name in clips.class_names if name != BACKGROUND)]
-    others = [_load(CustomConfig(audio_dir=str(folder), model=args.model, folds=0))[1:] for folder in args.others]
+    others = [
+        _load(CustomConfig(audio_dir=str(folder), model=args.model, folds=0, segments=_SEGMENTS))[1:]
+        for folder in args.others
+    ]
     lines = []
     for kind, variant in itertools.product(args.kinds, args.variants):
         counts = []

@@ -117,7 +117,6 @@ def train_tagger(args: argparse.Namespace, number: int, names: Sequence[str]) ->
     run = args.output / f"tagger_{number}"
     ambient = None if args.ambient is None else str(args.ambient)
     options: dict[str, Any] = {
-        "segments": "seconds",
         "deploy": True,
         "ambient": ambient,
         "run_dir": str(run),

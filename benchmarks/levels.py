@@ -63,10 +63,10 @@ def _change_level(waveform: np.ndarray, level: float) -> np.ndarray:
 
 
 def _embed(backbone, clips, levels: np.ndarray):
-    """Compute the embeddings of the seconds of each clip at its level."""
+    """Compute the embeddings of the output frames of each clip at its level."""
     from kerastag.custom.head import Bags
 
-    embedder, bags = backbone.embedders["seconds"], []
+    embedder, bags = backbone.embedders["frames"], []
     waveforms = [_change_level(clip, level) for clip, level in zip(clips.audio, levels, strict=True)]
     for _, group in itertools.groupby(waveforms, key=len):
         group = list(group)
@@ -110,13 +110,13 @@ def _fine_tune(config, backbone, clips, args) -> list[tuple[str, ...]]:
     bags = _embed(backbone, clips, np.ones(len(clips)))
     everything = np.ones(len(clips), bool)
     embeddings = Embeddings(
-        {kind: list(bags.x) for kind in ("frames", "seconds")},
+        {"frames": list(bags.x)},
         bags.x.mean(axis=1),
         everything.astype(int),
         everything,
         (),
     )
-    table, embedder = [], backbone.embedders["seconds"]
+    table, embedder = [], backbone.embedders["frames"]
     weights, folds = embedder.get_weights(), np.unique(clips.folds)[: args.fine_tune]
     test_rows = np.flatnonzero(np.isin(clips.folds, folds))
     for gain_db in (0.0, config.gain_db):
@@ -125,7 +125,7 @@ def _fine_tune(config, backbone, clips, args) -> list[tuple[str, ...]]:
         for seed in args.seeds:
             predictions = np.zeros((len(LEVELS), *clips.targets.shape), np.float32)
             for fold in folds:
-                tagger, _ = trainer.train("seconds", np.flatnonzero(clips.folds != fold), seed)
+                tagger, _ = trainer.train("frames", np.flatnonzero(clips.folds != fold), seed)
                 for (number, level), row in itertools.product(enumerate(LEVELS), np.flatnonzero(clips.folds == fold)):
                     waveform = _change_level(clips.audio[row], level)
                     predictions[number, row] = predict_windows(tagger, [waveform])

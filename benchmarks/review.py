@@ -75,12 +75,13 @@ def compare_labels(recordings: Path, model: str, output: Path, num_seeds: int) -
     from kerastag.custom.run_inputs import embed_run_clips, load_run_clips
     from kerastag.tagger.presets import fetch_model
 
-    config = CustomConfig(audio_dir=str(recordings), background="none", segments="seconds", model=model)
+    config = CustomConfig(audio_dir=str(recordings), background="none", model=model)
     backbone = load_backbone(fetch_model(model))
     clips, embeddings = embed_run_clips(config, backbone, load_run_clips(config, backbone.card.sample_rate))
     rows: dict[str, list[float]] = {}
     for seed in range(num_seeds):
-        for name, accuracy in run_seed(replace(config, seeds=(seed,)), clips, embeddings.bags["seconds"], seed, output):
+        bags = embeddings.bags["frames"]
+        for name, accuracy in run_seed(replace(config, seeds=(seed,)), clips, bags, seed, output):
             rows.setdefault(name, []).append(accuracy)
             log(f"seed {seed}, {name}: {accuracy:.4f}")
     table = [(name, *(f"{value:.4f}" for value in (*values, np.mean(values)))) for name, values in rows.items()]
@@ -221,7 +222,6 @@ def learn_five(args: argparse.Namespace, run_dir: Path, names: Sequence[str]) ->
         labels=str(args.output / "list.csv"),
         model=args.model,
         folds=4,
-        segments="seconds",
         run_dir=str(run_dir),
     )
     train_custom_tagger(config)

@@ -1,8 +1,7 @@
 """Taggers of the user's own sounds, trained on top of a pretrained backbone.
 
 >>> from kerastag.custom import CustomConfig
->>> from kerastag.custom import CustomConfig
->>> CustomConfig(audio_dir="recordings", segments="seconds").model
+>>> CustomConfig(audio_dir="recordings").model
 'mn04_as'
 """
 

@@ -13,7 +13,7 @@ from kerastag.custom.config import CustomConfig
 
 __all__ = ["LEARN_DEFAULTS", "main", "parse_arguments"]
 
-LEARN_DEFAULTS: Mapping[str, Any] = {"segments": "seconds", "deploy": True}
+LEARN_DEFAULTS: Mapping[str, Any] = {"deploy": True}
 """Values that differ from those of `kerastag custom`."""
 
 _DESCRIPTION = """\

@@ -1,6 +1,7 @@
 """The classes of the backbone beside those of the user, in one tagger with one pass of embeddings."""
 
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ from keras import layers, ops
 
 from kerastag._keras import list_ancestors
 from kerastag.card import Card
-from kerastag.custom.embeddings import PretrainedBackbone
+from kerastag.custom.embeddings import Kind, PretrainedBackbone, find_frame_features
 from kerastag.labels import LabelSet
 from kerastag.layers.patchwise import Patchwise
 from kerastag.layers.segment_pooling import AveragePooling
@@ -19,25 +20,30 @@ __all__ = ["add_base_classes"]
 _TOLERANCE = 1e-3
 
 
-def add_base_classes(head: keras.Model, card: Card, backbone: PretrainedBackbone) -> tuple[keras.Model, Card]:
-    """Add the classes of a backbone after those of a head of seconds.
+def add_base_classes(
+    head: keras.Model, card: Card, backbone: PretrainedBackbone, kind: Kind
+) -> tuple[keras.Model, Card]:
+    """Add the classes of a backbone after those of a head.
 
-    The classifier of the backbone takes the average embedding of the seconds of a clip, as it takes the average of the
-    frames in the backbone, and for `framewise` each embedding. A class of the backbone is left out if the head has one
-    of its name. Classes that the backbone adds keep its thresholds.
+    A head of output frames gets the layers that the backbone has after them. For a head of seconds, the classifier of
+    the backbone takes the average embedding of the seconds of a clip, as it takes the average of the frames in the
+    backbone, and for `framewise` each embedding. A class of the backbone is left out if the head has one of its name.
+    Classes that the backbone adds keep its thresholds.
 
     Args:
-        head: Model that takes bags `(batch, seconds, features)` and predicts `clipwise` and `framewise`.
+        head: Model that takes bags `(batch, segments, features)` and predicts `clipwise` and `framewise`.
         card: Card of the head.
         backbone: Backbone whose embeddings the head takes.
+        kind: What a bag consists of.
 
     Returns:
         A head that shares the layers of `head`, and its card.
 
     Raises:
-        ValueError: The backbone does not compute its classes from its embedding alone, or its card has no classes.
+        ValueError: The backbone does not compute its classes from its frames or its embedding alone, or its card has no
+            classes.
     """
-    classifier, base_labels = _extract_classifier(backbone), backbone.card.labels
+    base_labels = backbone.card.labels
     if base_labels is None or card.labels is None:
         raise ValueError(f"{backbone.path}: must have classes with `keep_base`")
     names = {name.casefold() for name in (*card.labels.names, *card.labels.mids)}
@@ -46,12 +52,11 @@ def add_base_classes(head: keras.Model, card: Card, backbone: PretrainedBackbone
         for k, name in enumerate(base_labels.names)
         if name.casefold() not in names and base_labels.mids[k].casefold() not in names
     ]
-    classifier, bag = _select_classes(classifier, columns), head.input
-    average = AveragePooling(name="base_average")(layers.Masking(0.0, name="base_padding")(bag))
-    second = keras.Input((1, bag.shape[-1]), name="second")
-    # One layer for both: a saved model cannot have a part that is also inside one of its layers.
-    classify = Patchwise(keras.Model(second, classifier(ops.squeeze(second, 1)), name="base_second"), 1, name="base")
-    base = {"clipwise": ops.squeeze(classify(ops.expand_dims(average, 1)), 1), "framewise": classify(bag)}
+    bag = head.input
+    if kind == "frames":
+        base = _select_classes(_extract_frame_classifier(backbone), columns)(bag)
+    else:
+        base = _classify_seconds(_select_classes(_extract_classifier(backbone), columns), bag)
     outputs = {name: layers.Concatenate(dtype="float32", name=name)([head.output[name], base[name]]) for name in base}
     labels = LabelSet(
         (*card.labels.mids, *(base_labels.mids[k] for k in columns)),
@@ -62,6 +67,26 @@ def add_base_classes(head: keras.Model, card: Card, backbone: PretrainedBackbone
     origin = f"{card.thresholds_origin}; of the classes of the backbone: {backbone.card.thresholds_origin}"
     card = replace(card, labels=labels, thresholds=thresholds, thresholds_origin=origin)
     return keras.Model(bag, outputs, name=head.name), card
+
+
+def _classify_seconds(classifier: keras.Model, bag: Any) -> dict[str, Any]:
+    """Apply the classifier of an embedding to the average of the seconds in a bag, and to each of them."""
+    average = AveragePooling(name="base_average")(layers.Masking(0.0, name="base_padding")(bag))
+    second = keras.Input((1, bag.shape[-1]), name="second")
+    # One layer for both: a saved model cannot have a part that is also inside one of its layers.
+    classify = Patchwise(keras.Model(second, classifier(ops.squeeze(second, 1)), name="base_second"), 1, name="base")
+    return {"clipwise": ops.squeeze(classify(ops.expand_dims(average, 1)), 1), "framewise": classify(bag)}
+
+
+def _extract_frame_classifier(backbone: PretrainedBackbone) -> keras.Model:
+    """Extract the layers from the output frames of a backbone to its classes."""
+    outputs = load_model(backbone.path).output
+    selected = {name: outputs[name] for name in ("clipwise", "framewise")}
+    try:
+        return keras.Model(find_frame_features(outputs), selected, name="base")
+    except ValueError:  # the graph is not connected
+        message = f"{backbone.path}: with `keep_base`, must compute its classes from its output frames alone"
+        raise ValueError(message) from None
 
 
 def _extract_classifier(backbone: PretrainedBackbone) -> keras.Model:

@@ -19,7 +19,7 @@ from kerastag.custom.chain_stream import DeployedChain, Streamed
 from kerastag.custom.chain_waveforms import STAGES, Difference, compare_channels, compare_waveforms
 from kerastag.custom.clips import Clips, load_clips
 from kerastag.custom.config import CustomConfig
-from kerastag.custom.embeddings import Embeddings
+from kerastag.custom.embeddings import Embeddings, Kind
 from kerastag.custom.exported import ExportedTagger
 from kerastag.edge.runtime import LiteRTModel
 from kerastag.events import EventRules, create_event_rules
@@ -106,6 +106,7 @@ def check_chain(
         OSError: A file does not exist or cannot be read.
     """
     training = TrainingChain(folder, channel, has_parts=exported.head is not None)
+    kind: Kind = "frames" if training.is_window else "seconds"
     try:
         deployed = DeployedChain(exported, channel)
     except ValueError as error:  # The files do not match each other.
@@ -114,7 +115,7 @@ def check_chain(
     differences: list[tuple[Difference, str]] = []
     measurements: list[_Measurement] = []
     for row, recording in selected:
-        reference = training.compute(recording, _get_cached(embeddings, row))
+        reference = training.compute(recording, _get_cached(embeddings, kind, row))
         streamed = deployed.run(reference)
         difference = _compare_clip(training, reference, streamed, measurements)
         if difference is not None:
@@ -131,9 +132,11 @@ def check_chain(
     return ChainReport(len(selected), *(float(value) for value in largest))
 
 
-def _get_cached(embeddings: Embeddings | None, row: int) -> np.ndarray | None:
-    """Return the embeddings of the seconds of a clip; those of several windows may begin at other places."""
-    return None if embeddings is None or embeddings.num_windows[row] > 1 else embeddings.bags["seconds"][row]
+def _get_cached(embeddings: Embeddings | None, kind: Kind, row: int) -> np.ndarray | None:
+    """Return the embeddings of the segments of a clip; those of several windows may begin at other places."""
+    if embeddings is None or embeddings.num_windows[row] > 1:
+        return None
+    return embeddings.bags[kind][row]
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,10 @@ def _compare_clip(
     distance = float(np.median(distances))
     if not distance <= _MAX_EMBEDDING_DISTANCE:
         return _explain_embeddings(reference.embeddings, streamed.embeddings, distance)
+    if reference.is_window and streamed.seam_seconds is not None:
+        return Difference("segment position", f"output frames have a seam at {streamed.seam_seconds:.3f} s")
     clipwise, framewise = training.predict(streamed.embeddings, reference)
-    expected = np.concatenate([clipwise, framewise])
+    expected = np.concatenate([clipwise, framewise[streamed.first_frame :][: len(streamed.framewise)]])
     received = np.concatenate([streamed.clipwise, streamed.framewise])
     if expected.shape != received.shape:
         return Difference("labels", f"{expected.shape[1]} classes in training, {received.shape[1]} in the stream")

@@ -8,6 +8,7 @@ from kerastag._keras import flatten_layers
 from kerastag.card import Card
 from kerastag.custom.clips import Clips, read_windows
 from kerastag.custom.embeddings import MAX_SEGMENTS
+from kerastag.custom.parts import read_kind
 from kerastag.data.audio_lists import Recording
 from kerastag.events import EventRules, find_events, limit_framewise
 from kerastag.layers.log_mel import LogMel
@@ -30,9 +31,11 @@ class Reference:
         recording: Clip.
         waveform: Samples at the rate of the model, `(samples,)`.
         segments: What the embedder took, one second each, or the whole window, `(segments, samples)`.
-        embeddings: Embeddings of the segments, `(segments, features)`.
-        clipwise: Probabilities of the bag that ends with each segment, as in a stream, `(segments, classes)`.
-        framewise: Probabilities of each segment, `(segments, classes)`.
+        embeddings: Embeddings of the segments, or of the output frames of the window, `(segments, features)`.
+        clipwise: Probabilities of the bag that ends with each segment, as in a stream, `(segments, classes)`; of the
+            window, `(1, classes)`.
+        framewise: Probabilities of each segment or output frame, `(segments, classes)`.
+        is_window: Whether the model takes the whole window at once.
     """
 
     recording: Recording
@@ -41,6 +44,7 @@ class Reference:
     embeddings: np.ndarray
     clipwise: np.ndarray
     framewise: np.ndarray
+    is_window: bool = False
 
     @property
     def name(self) -> str:
@@ -53,8 +57,8 @@ class Reference:
         return limit_framewise(self.framewise[:, None], self.clipwise)[:, 0]
 
     def find_classes(self, rules: EventRules) -> set[int]:
-        """Find the classes that a stream detects; one window is enough for that of a whole model."""
-        if self.framewise is self.clipwise:
+        """Find the classes that a stream detects; one window is enough for a model of windows."""
+        if self.is_window:
             return set(np.flatnonzero((self.clipwise >= rules.onset_thresholds).any(axis=0)).tolist())
         return {event.class_index for event in find_events(self.limited, SEGMENT_SECONDS, rules)}
 
@@ -66,12 +70,13 @@ class TrainingChain:
         card: Card of the tagger.
         class_names: Names of the classes.
         channel: Channel of recordings with several.
+        is_window: Whether the embedder takes a whole window at once, as does a whole model.
         max_difference: Largest difference of a probability that an exported head, or else a whole model, may have.
 
     Args:
         folder: Folder of the run.
         channel: Channel of recordings with several, as in `kerastag.audio.load`.
-        has_parts: Whether to use the embedder of seconds and the head, instead of the whole model.
+        has_parts: Whether to use the embedder and the head, instead of the whole model.
     """
 
     def __init__(self, folder: RunFolder, channel: str | int = "mean", has_parts: bool = True) -> None:
@@ -79,7 +84,8 @@ class TrainingChain:
         self.class_names = self.card.labels.names if self.card.labels else ()
         self._embedder = load_model(folder.embedder_path if has_parts else folder.model_path)
         self._head = load_model(folder.head_path) if has_parts else None
-        self._bag_segments = round(Card.read(folder.head_path).window_seconds) if has_parts else 1
+        self.is_window = not has_parts or read_kind(folder) == "frames"
+        self._bag_segments = 1 if self.is_window else round(Card.read(folder.head_path).window_seconds)
         self.max_difference = _MAX_PART_DIFFERENCE if has_parts else _MAX_MODEL_DIFFERENCE
         front_ends = [layer for layer in flatten_layers(self._embedder) if isinstance(layer, LogMel)]
         self._front_end = front_ends[0] if len(front_ends) == 1 else None
@@ -87,7 +93,8 @@ class TrainingChain:
     def compute(self, recording: Recording, embeddings: np.ndarray | None = None) -> Reference:
         """Read the first window of a clip and predict it, with the cached embeddings of the clip where there are any.
 
-        Errors are those of `kerastag.custom.clips.read_windows`.
+        Those of output frames are used only for clips as long as the window, as each depends on all the sound. Errors
+        are those of `kerastag.custom.clips.read_windows`.
         """
         rate, seconds = self.card.sample_rate, self.card.window_seconds
         waveform = next(iter(read_windows(recording, rate, seconds, self.channel)))
@@ -95,7 +102,12 @@ class TrainingChain:
         if self._head is None:
             outputs = self._embedder(segments, training=False)
             features, clipwise = np.asarray(outputs["embedding"]), np.asarray(outputs["clipwise"])
-            return Reference(recording, waveform, segments, features, clipwise, clipwise)
+            return Reference(recording, waveform, segments, features, clipwise, clipwise, is_window=True)
+        if self.is_window:
+            computed = np.asarray(self._embedder(segments, training=False)["embedding"])[0]
+            if embeddings is not None and len(embeddings) == len(computed):
+                computed = embeddings
+            return Reference(recording, waveform, segments, computed, *self._predict(computed), is_window=True)
         if embeddings is None or len(embeddings) >= MAX_SEGMENTS:  # Neighboring segments may be averaged.
             embeddings = np.asarray(self._embedder(segments, training=False)["embedding"])
         embeddings = embeddings[: len(segments)]
@@ -112,11 +124,14 @@ class TrainingChain:
     def _split(self, waveform: np.ndarray) -> np.ndarray:
         """Split a waveform as training does; a remainder of at least half a second is padded with zeros."""
         rate = self.card.sample_rate
-        size = round(self.card.window_seconds * rate) if self._head is None else rate
-        count = 1 if self._head is None else max(1, (len(waveform) + rate // 2) // rate)
+        size = round(self.card.window_seconds * rate) if self.is_window else rate
+        count = 1 if self.is_window else max(1, (len(waveform) + rate // 2) // rate)
         return np.pad(waveform, (0, max(0, count * size - len(waveform))))[: count * size].reshape(count, size)
 
     def _predict(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.is_window:
+            outputs = self._head(embeddings[None], training=False)  # type: ignore[misc]
+            return np.asarray(outputs["clipwise"]), np.asarray(outputs["framewise"])[0]
         count = len(embeddings)
         is_in_bag = np.tri(count, dtype=bool) & ~np.tri(count, k=-self._bag_segments, dtype=bool)
         bags = np.where(is_in_bag[..., None], embeddings, np.float32(0))  # zeros are padding

@@ -18,12 +18,13 @@ from kerastag.edge.rows import InvalidSamplesError
 from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel
 from kerastag.edge.service import create_rules
 from kerastag.edge.sources import open_source
-from kerastag.edge.streaming import StreamingTagger
+from kerastag.edge.streaming import StreamingResult, StreamingTagger
 from kerastag.events import EventTracker, limit_framewise
 
 __all__ = ["DeployedChain", "Streamed"]
 
 _BLOCK_SECONDS = 0.1
+_SEAM_TOLERANCE = 0.01  # of an output frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,12 @@ class Streamed:
         log_mel: Log-mel spectrogram of the first segment by the front end in the card of the embedder, or None.
         embeddings: Output of the embedder.
         clipwise: Probabilities of the results.
-        framewise: Probabilities of each segment.
+        framewise: Probabilities of each segment; of a window, those of its last output frames, which begin at
+            `first_frame`.
         limited: Probabilities from which events are detected, `(frames, classes)`.
-        classes: Classes of the detected events; those that reach their threshold in the last window of a whole model.
+        classes: Classes of the detected events; those that reach their threshold in the last window.
+        first_frame: Number of output frames of the window before those of `framewise`.
+        seam_seconds: Where the output frames of two results do not follow each other; None where they all do.
     """
 
     waveform: np.ndarray
@@ -49,6 +53,8 @@ class Streamed:
     framewise: np.ndarray
     limited: np.ndarray
     classes: set[int]
+    first_frame: int = 0
+    seam_seconds: float | None = None
 
 
 class DeployedChain:
@@ -71,7 +77,7 @@ class DeployedChain:
         if self._model.input != "waveform":
             raise ValueError(f"{exported.embedder}: must take a waveform; received: {self._model.input}")
         self.tagger = StreamingTagger(self._model, exported.head)
-        self._is_whole = exported.head is None
+        self._is_window, self._has_head = self.tagger.mode == "windowed", exported.head is not None
         head = None if exported.head is None else str(exported.head)
         config = StreamConfig(model=str(exported.embedder), head=head)
         self.rules = create_rules(config, self.tagger, range(len(self.tagger.labels)))
@@ -93,23 +99,32 @@ class DeployedChain:
             events += tracker.update(result.framewise_start_seconds, limited[-1])
         events += tracker.flush()
         classes = {event.class_index for event in events}
-        # The last window of a whole model has all of the clip.
-        calls = self._model.calls[-1:] if self._is_whole else self._model.calls
+        # The last window has all of the clip.
+        calls = self._model.calls[-1:] if self._is_window else self._model.calls
         clipwise = _stack([result.probabilities for result in results])
-        framewise = _stack([result.framewise[0] for result in results if len(result.framewise)])
-        if self._is_whole:
-            clipwise = framewise = clipwise[-1:]
+        framewise, first_frame = _stack([result.framewise[0] for result in results if len(result.framewise)]), 0
+        embeddings = _stack([embedding for _, embedding in calls])
+        if self._is_window and results:
+            clipwise = clipwise[-1:]
             classes = set(np.flatnonzero((clipwise >= self.rules.onset_thresholds).any(axis=0)).tolist())
+            embeddings = embeddings.reshape(-1, embeddings.shape[-1])
+            if self._has_head:
+                seconds = results[-1].framewise_start_seconds - results[-1].start_seconds
+                framewise, first_frame = results[-1].framewise, round(seconds / tagger.seconds_per_frame)
+            else:
+                framewise = clipwise  # Frames of a whole model in 8 bits differ by more than its window.
         segments = _stack([segment for segment, _ in calls])
         return Streamed(
             waveform=np.concatenate(samples) if samples else np.zeros(0, np.float32),
             segments=segments,
             log_mel=self._compute_log_mel(segments),
-            embeddings=_stack([embedding for _, embedding in calls]),
+            embeddings=embeddings,
             clipwise=clipwise,
             framewise=framewise,
             limited=np.concatenate(limited),
             classes=classes,
+            first_frame=first_frame,
+            seam_seconds=_find_seam(results, tagger.seconds_per_frame),
         )
 
     def _read(self, recording: Recording) -> Iterator[Block]:
@@ -154,6 +169,16 @@ def _limit(blocks: Iterator[Block], seconds: float) -> Iterator[Block]:
             return
         yield block._replace(samples=block.samples[:count])
         seconds -= len(block.samples) / block.sample_rate
+
+
+def _find_seam(results: list[StreamingResult], seconds_per_frame: float) -> float | None:
+    """Return where the frames of a result do not begin at the end of those before; None where they all do."""
+    end = 0.0
+    for result in results:
+        if abs(result.framewise_start_seconds - end) > _SEAM_TOLERANCE * seconds_per_frame:
+            return result.framewise_start_seconds
+        end += len(result.framewise) * seconds_per_frame
+    return None
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:

@@ -34,8 +34,9 @@ class CustomConfig:
             every class is spread over the folds, and files whose names differ only after the last `-` or `_` stay in
             one fold.
         seeds: Seeds of the training runs, each at least 0; the tagger that is saved is trained with the first one.
-        segments: What a bag consists of: the output frames of the backbone, embeddings of seconds (which `kerastag
-            stream --head` needs), or whichever is better on clips that are held out of the training clips.
+        segments: What a bag consists of: the output frames of the backbone (`frames`), embeddings of single seconds
+            (`seconds`), with which a stream takes less processor time, or whichever is better on clips that are held
+            out of the training clips (`best`).
         background: Source of an additional class for everything else: synthetic silence, noises, tones, and speech-like
             and music-like sounds (`synthetic`), these and recordings that kerastag comes with (`bundled`), a folder of
             recordings, or `none`. If every recording has all classes, as with a single one, background is held out in
@@ -89,7 +90,7 @@ class CustomConfig:
     folds: int = 5
     fold_pattern: str | None = None
     seeds: tuple[int, ...] = (0,)
-    segments: Literal["best", "frames", "seconds"] = "best"
+    segments: Literal["best", "frames", "seconds"] = "frames"
     background: str = "bundled"
     max_seconds: float = 30.0
     fine_tune: bool = False
@@ -136,6 +137,5 @@ class CustomConfig:
         check_value("linear_share", self.linear_share, 0 <= self.linear_share <= 1, "in [0, 1]")
         check_value("folds", self.folds, self.folds == 0 or self.folds >= 3, "0 or at least 3")
         if self.keep_base:
-            check_value("segments", self.segments, self.segments == "seconds", "seconds with `keep_base`")
             check_value("fine_tune", self.fine_tune, not self.fine_tune, "False with `keep_base`")
         check_value("seeds", self.seeds, min(self.seeds, default=-1) >= 0, "at least one number, none negative")

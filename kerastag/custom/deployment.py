@@ -55,7 +55,7 @@ def deploy_tagger(
         exported = export_parts(folder, [clips.audio[row] for row in clips.recordings], channel)
     alarms = tune_alarms(trainer, kind, head, folder, exported, calibration).as_dict()
     with show_progress("comparing the exported files with training"):
-        cached = embeddings if kind == "seconds" and not trainer.config.fine_tune else None
+        cached = None if trainer.config.fine_tune else embeddings
         chain = check_chain(folder, exported, clips, channel=channel, embeddings=cached)
     return Card.read(folder.model_path), {
         "alarms": alarms.pop("classes"),

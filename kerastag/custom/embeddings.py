@@ -29,6 +29,7 @@ __all__ = [
     "Kind",
     "PretrainedBackbone",
     "embed_clips",
+    "find_frame_features",
     "load_backbone",
     "make_bag",
 ]
@@ -42,7 +43,7 @@ MAX_SEGMENTS = 128
 CACHE_NAME = "embeddings.sqlite"
 """Name of the file of cached embeddings in its folder."""
 
-_CACHE_FORMAT = 3
+_CACHE_FORMAT = 4
 _BATCH_SECONDS = 40.0
 _MAX_QUEUED_WINDOWS = 16
 
@@ -70,7 +71,7 @@ class Embeddings:
     """Embeddings of clips.
 
     Attributes:
-        bags: For each kind of segments, one array `(segments, features)` per clip.
+        bags: For each kind of segments that was asked for, one array `(segments, features)` per clip.
         clip: Embeddings of the whole clips, float32 `(clips, features)`.
         num_windows: Number of windows in which each clip was read, int `(clips,)`.
         is_readable: Whether each clip could be read, bool `(clips,)`; the embeddings of the others have no meaning.
@@ -116,12 +117,12 @@ def load_backbone(path: Path) -> PretrainedBackbone:
             f"{model.input_shape} and predicts {names}"
         )
     clip_embedder = keras.Model(model.input, outputs["embedding"])
-    frame_embedder = keras.Model(model.input, _find_frame_features(outputs))
+    frame_embedder = keras.Model(model.input, find_frame_features(outputs))
     second_embedder = _embed_seconds(clip_embedder, card.sample_rate)
     return PretrainedBackbone(card, path, {"frames": frame_embedder, "seconds": second_embedder}, clip_embedder)
 
 
-def _find_frame_features(outputs: dict[str, Any]) -> Any:
+def find_frame_features(outputs: dict[str, Any]) -> Any:
     """Find the last tensor `(batch, frames, features)` that both outputs of a tagger are computed from."""
     framewise, embedding = list_ancestors(outputs["framewise"]), list_ancestors(outputs["embedding"])
     common = [tensor for key, tensor in framewise.items() if key in embedding and len(tensor.shape) == 3]
@@ -146,8 +147,9 @@ def embed_clips(
     cache_folder: Path,
     channel: str | int = "mean",
     gain_db: float = 0.0,
+    kinds: Sequence[Kind] = KINDS,
 ) -> Embeddings:
-    """Compute the embeddings of clips, or read them from the cache, which has an entry for each clip.
+    """Compute the embeddings of clips of some kinds, or read them from the cache, which has an entry for each clip.
 
     A label says that its class is somewhere in the recording. So a recording longer than `max_seconds` is one bag too,
     not several, most of which would have a label without its sound; it is read in windows of this length. A bag of more
@@ -157,7 +159,7 @@ def embed_clips(
     Clips that cannot be read are named on standard error; a class without any that can be read is a ValueError. With
     `gain_db`, each clip is attenuated by a part of it, in dB, which depends on the content of the clip alone.
     """
-    settings = f"{_CACHE_FORMAT} {compute_digest(backbone.path)} {max_seconds} {channel}"
+    settings = f"{_CACHE_FORMAT} {compute_digest(backbone.path)} {max_seconds} {channel} {' '.join(kinds)}"
     settings += f" {gain_db}" if gain_db else ""
     results: dict[int, _ClipEmbedding] = {}
     errors: dict[int, str] = {}
@@ -171,19 +173,21 @@ def embed_clips(
                     errors[row] = str(error)
                 progress.advance()
             entries = cache.read(list(keys.values()))
-            results |= {row: _ClipEmbedding.from_arrays(entries[key]) for row, key in keys.items() if key in entries}
+            results |= {
+                row: _ClipEmbedding.from_arrays(kinds, entries[key]) for row, key in keys.items() if key in entries
+            }
         missing = [row for row in keys if row not in results]
         gains = {row: 10 ** (-gain_db / 20 * int(keys[row][:8], 16) / 2**32) for row in missing}
         reader = _read_ahead(clips, gains, backbone.card.sample_rate, max_seconds, channel)
         with show_progress("embedding quiet copies" if gain_db else "embedding", len(missing), "clips") as progress:
-            for row, result in _embed_windows(backbone, reader):
+            for row, result in _embed_windows(backbone, kinds, reader):
                 if isinstance(result, str):
                     errors[row] = result
                 else:
                     results[row] = result
                     cache.write(keys[row], result.as_arrays())
                 progress.advance()
-    return _collect(clips, results, [errors[row] for row in sorted(errors)])
+    return _collect(clips, kinds, results, [errors[row] for row in sorted(errors)])
 
 
 def make_bag(windows: Sequence[np.ndarray], max_segments: int = MAX_SEGMENTS) -> np.ndarray:
@@ -204,20 +208,19 @@ def make_bag(windows: Sequence[np.ndarray], max_segments: int = MAX_SEGMENTS) ->
 
 
 class _ClipEmbedding(NamedTuple):
-    """Embeddings of one clip: its bags, that of the whole clip, and the number of its windows."""
+    """Embeddings of one clip: a bag of each kind, that of the whole clip, and the number of its windows."""
 
-    frames: np.ndarray
-    seconds: np.ndarray
+    bags: dict[Kind, np.ndarray]
     clip: np.ndarray
     num_windows: int
 
     def as_arrays(self) -> list[np.ndarray]:
-        return [self.frames, self.seconds, self.clip, np.array(self.num_windows)]
+        return [*self.bags.values(), self.clip, np.array(self.num_windows)]
 
     @classmethod
-    def from_arrays(cls, arrays: Sequence[np.ndarray]) -> "_ClipEmbedding":
-        frames, seconds, clip, num_windows = arrays
-        return cls(frames, seconds, clip, int(num_windows))
+    def from_arrays(cls, kinds: Sequence[Kind], arrays: Sequence[np.ndarray]) -> "_ClipEmbedding":
+        *bags, clip, num_windows = arrays
+        return cls(dict(zip(kinds, bags, strict=True)), clip, int(num_windows))
 
 
 class _Window(NamedTuple):
@@ -228,7 +231,9 @@ class _Window(NamedTuple):
     error: str = ""
 
 
-def _collect(clips: Clips, results: dict[int, _ClipEmbedding], errors: Sequence[str]) -> Embeddings:
+def _collect(
+    clips: Clips, kinds: Sequence[Kind], results: dict[int, _ClipEmbedding], errors: Sequence[str]
+) -> Embeddings:
     """Collect the embeddings of clips by their row, and name those without any."""
     report_skipped(errors, len(clips))
     is_readable = np.array([row in results for row in range(len(clips))])
@@ -237,10 +242,10 @@ def _collect(clips: Clips, results: dict[int, _ClipEmbedding], errors: Sequence[
         names = ", ".join(clips.class_names[k] for k in lost[:5]) + (", …" if len(lost) > 5 else "")
         raise ValueError(f"{clips.source}: no recording of {names} can be read: {errors[0]}")
     some = next(iter(results.values()))
-    nothing = _ClipEmbedding(some.frames[:1] * 0, some.seconds[:1] * 0, some.clip * 0, 1)
+    nothing = _ClipEmbedding({kind: bag[:1] * 0 for kind, bag in some.bags.items()}, some.clip * 0, 1)
     rows = [results.get(row, nothing) for row in range(len(clips))]
     return Embeddings(
-        bags={"frames": [row.frames for row in rows], "seconds": [row.seconds for row in rows]},
+        bags={kind: [row.bags[kind] for row in rows] for kind in kinds},
         clip=np.stack([row.clip for row in rows]),
         num_windows=np.array([row.num_windows for row in rows]),
         is_readable=is_readable,
@@ -277,11 +282,14 @@ def _read_ahead(
 
 
 def _embed_windows(
-    backbone: PretrainedBackbone, reader: Iterable[_Window]
+    backbone: PretrainedBackbone, kinds: Sequence[Kind], reader: Iterable[_Window]
 ) -> Iterator[tuple[int, _ClipEmbedding | str]]:
     """Embed windows in batches of equal lengths; yield each clip when all of it is embedded, or its error."""
-    frames, seconds = backbone.embedders["frames"], backbone.embedders["seconds"]
-    model = keras.Model(frames.input, [frames.output, seconds(frames.input), backbone.clip_embedder.output])
+    waveform = backbone.clip_embedder.input
+    tensors = {"frames": backbone.embedders["frames"].output}
+    if "seconds" in kinds:
+        tensors["seconds"] = backbone.embedders["seconds"](waveform)
+    model = keras.Model(waveform, [*(tensors[kind] for kind in kinds), backbone.clip_embedder.output])
     batches: dict[int, list[tuple[int, int, np.ndarray]]] = {}  # by the length of the windows
     embedded: dict[int, dict[int, list[np.ndarray]]] = {}  # by the row of the clip and the number of the window
     num_windows: dict[int, int] = {}  # of the clips that are read to their end
@@ -297,8 +305,9 @@ def _embed_windows(
     def finish(row: int) -> Iterator[tuple[int, _ClipEmbedding]]:
         if len(embedded[row]) == num_windows.get(row):
             parts = embedded.pop(row)
-            frames, seconds, clip = zip(*(parts[number] for number in range(num_windows.pop(row))), strict=True)
-            yield row, _ClipEmbedding(make_bag(frames), make_bag(seconds), np.mean(clip, axis=0), len(clip))
+            *bags, clip = zip(*(parts[number] for number in range(num_windows.pop(row))), strict=True)
+            by_kind = dict(zip(kinds, map(make_bag, bags), strict=True))
+            yield row, _ClipEmbedding(by_kind, np.mean(clip, axis=0), len(clip))
 
     read: Counter[int] = Counter()
     for row, waveform, error in reader:

@@ -1,4 +1,4 @@
-"""The files of a run that a device runs: embedder and head, or a whole tagger of output frames, in 8 bits."""
+"""The files of a run that a device runs: embedder and head, in 8 bits where that changes little."""
 
 import dataclasses
 import itertools
@@ -11,6 +11,9 @@ import soundfile
 
 from kerastag.card import Card
 from kerastag.custom.clips import Clip, read_windows, synthesize_background
+from kerastag.custom.embeddings import Kind
+from kerastag.custom.parts import read_kind
+from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel
 from kerastag.edge.streaming import StreamingTagger
 from kerastag.export import export_model, read_target
 from kerastag.export.target import Target
@@ -26,14 +29,15 @@ _PARTS_PER_BATCH = 10
 _MAX_DIFFERENCE = 0.1  # of the probabilities of a part, largest of the classes, in 95 % of the parts
 _QUANTIZATIONS = ("int8", "int8_dynamic", "float16")
 _HEAD_QUANTIZATIONS = ("int8_dynamic", "float16", "none")
+_NUM_THREADS = 2
 
 
 class ExportedTagger(NamedTuple):
     """Files of an exported tagger, as `StreamingTagger` takes them.
 
     Attributes:
-        embedder: Path of the embedder of one second; of a tagger of output frames, path of the whole model.
-        head: Path of the attention head; None for a whole model.
+        embedder: Path of the embedder, or of a whole model.
+        head: Path of the head; None for a whole model.
     """
 
     embedder: Path
@@ -47,13 +51,13 @@ class ExportedTagger(NamedTuple):
 def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | int = "mean") -> ExportedTagger:
     """Export the tagger of a run to the `.tflite` files that `kerastag stream` takes.
 
-    A tagger of seconds becomes `embedder.tflite` and `head.tflite`, any other one `model.tflite`. Weights and
-    activations have 8 bits, with ranges of the recordings and of silence, if the files then predict what Keras predicts
-    on 95 % of them, up to 0.1. Otherwise only the weights have 8 bits, or 16. Of mn04_as, 8-bit activations change the
-    embedding of silence by two thirds of its length.
+    It becomes `embedder.tflite` and `head.tflite`. Weights and activations of the embedder have 8 bits, with ranges of
+    the recordings and of silence, if the files then predict what Keras predicts on 95 % of them, up to 0.1. Otherwise
+    only the weights have 8 bits, or 16. Of mn04_as, 8-bit activations change the embedding of silence by two thirds of
+    its length.
 
     Args:
-        folder: Folder of a run with `model.keras` and, for a tagger of seconds, its two parts.
+        folder: Folder of a run with `model.keras` and its two parts.
         recordings: Clips of the run, at least one that can be read; a hundred of them are used.
         channel: Channel of recordings with several, as in `kerastag.audio.load`.
 
@@ -61,22 +65,20 @@ def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | i
         ValueError: The model cannot be exported, or a recording cannot be read.
         ImportError: A package that exports or runs the files is not installed.
     """
-    has_parts = folder.head_path.is_file()
-    source, output = folder.model_path, folder.exported_model_path
-    if has_parts:
-        source, output = folder.embedder_path, folder.exported_embedder_path
+    source, output = folder.embedder_path, folder.exported_embedder_path
     card = Card.read(source)
     parts = _read_parts(recordings, card, channel)
     expected = _predict(folder, parts)
     with temporary_folder(folder.path / "recordings") as sounds:  # `export_model` has a folder for `output`
         for number, part in enumerate(parts):
             soundfile.write(sounds / f"{number:03d}.wav", part, card.sample_rate, subtype="FLOAT")
-        exported = ExportedTagger(output, export_head(folder) if has_parts else None)
+        head = export_head(folder, read_kind(folder))
         for target in map(read_target, _QUANTIZATIONS):
-            export_model(source, target, output, recordings=sounds if target.needs_recordings else None)
-            if _measure_difference(exported, parts, card.sample_rate, expected) <= _MAX_DIFFERENCE:
+            ranges = sounds if target.needs_recordings else None
+            export_model(source, target, output, recordings=ranges, measures_usage=False)
+            if _measure_difference(output, head, parts, expected) <= _MAX_DIFFERENCE:
                 break
-    return exported
+    return ExportedTagger(output, head)
 
 
 def find_exported(folder: RunFolder) -> ExportedTagger:
@@ -121,29 +123,34 @@ def _predict(folder: RunFolder, parts: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(model.predict_on_batch(batch)["clipwise"]) for batch in batches])
 
 
-def export_head(folder: RunFolder) -> Path:
-    """Export the head with as few bits as the tolerances allow; one that cannot be divided is exported whole."""
-    split = read_target("streaming_head")
-    targets = [dataclasses.replace(split, quantization=quantization) for quantization in _HEAD_QUANTIZATIONS]
-    for target in targets:
-        if _try_export(folder, target):
+def export_head(folder: RunFolder, kind: Kind) -> Path:
+    """Export the head with as few bits as the tolerances allow.
+
+    That of a tagger of seconds is divided into the layers of a segment and of a bag, if it can be.
+    """
+    divided, is_divided = read_target("streaming_head"), kind == "seconds"
+    for quantization in _HEAD_QUANTIZATIONS:
+        if _try_export(folder, dataclasses.replace(divided, quantization=quantization, split=is_divided)):
             return folder.exported_head_path
-    export_model(folder.head_path, read_target("float32"), folder.exported_head_path)
+    export_model(folder.head_path, read_target("float32"), folder.exported_head_path, measures_usage=False)
     return folder.exported_head_path
 
 
 def _try_export(folder: RunFolder, target: Target) -> bool:
     try:
-        export_model(folder.head_path, target, folder.exported_head_path)
+        export_model(folder.head_path, target, folder.exported_head_path, measures_usage=False)
     except ValueError:  # too far from Keras, or the pooling cannot be divided from the layers of a segment
         return False
     return True
 
 
-def _measure_difference(exported: ExportedTagger, parts: np.ndarray, sample_rate: int, expected: np.ndarray) -> float:
+def _measure_difference(embedder_path: Path, head_path: Path, parts: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest difference to Keras of the probabilities of a part, which 95 % of the parts do not exceed."""
-    tagger, differences = exported.open_stream(), []
+    embedder = LiteRTModel(embedder_path, _NUM_THREADS, AUDIO_INPUTS)
+    head = LiteRTModel(head_path, _NUM_THREADS, ("embedding",))
+    bag, differences = np.zeros(head.shape, np.float32), []
     for part, probabilities in zip(parts, expected, strict=True):
-        results = [*tagger.feed(part, sample_rate), *tagger.flush()]
-        differences.append(np.abs(results[-1].probabilities - probabilities).max())
+        embeddings = embedder(part[None])["embedding"].reshape(-1, bag.shape[-1])  # of one second, or of each frame
+        bag[0, : len(embeddings)] = embeddings
+        differences.append(np.abs(head(bag)["clipwise"][0] - probabilities).max())
     return float(np.quantile(differences, 0.95))

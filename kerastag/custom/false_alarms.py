@@ -15,7 +15,7 @@ from kerastag.custom.calibration import Calibration
 from kerastag.custom.clips import BACKGROUND, Clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.embeddings import Kind
-from kerastag.custom.exported import ExportedTagger, export_head, export_parts
+from kerastag.custom.exported import ExportedTagger, export_head
 from kerastag.custom.head import AttentionHead
 from kerastag.custom.operating_point import ClassAlarms, OperatingPoint, choose_operating_point, measure_alarms
 from kerastag.custom.progress import show_progress
@@ -185,14 +185,11 @@ def _export_without_fold(
     clips, seed = trainer.clips, trainer.config.seeds[0]
     rows = np.flatnonzero(clips.folds != fold)
     labels = LabelSet.from_names(clips.class_names)
-    tagger, head = trainer.train(kind, rows, seed)
+    head = trainer.train_head(kind, rows, seed)
     if calibration is not None:
         head.calibrate(calibration)
-    if exported.head is None:
-        part.save_model(tagger, replace(Card.read(folder.model_path), labels=labels, thresholds=None))
-        return export_parts(part, [clips.audio[row] for row in rows], parse_channel(trainer.config.channel))
     part.save_model(head.model, replace(Card.read(folder.head_path), labels=labels, thresholds=None), part.head_path)
-    return ExportedTagger(exported.embedder, export_head(part))
+    return ExportedTagger(exported.embedder, export_head(part, kind))
 
 
 def _simulate_events(

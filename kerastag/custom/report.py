@@ -156,11 +156,8 @@ def format_results(folder: RunFolder) -> str:
     tables = [folder.read_text("table.md"), folder.read_text("classes.csv")]
     if folder.config.get("deploy"):
         lines = [*tables, *_format_deployment(folder, content)]
-    elif folder.head_path.is_file():
-        parts = f"to `kerastag export`, then to stream: --model {folder.embedder_path} --head {folder.head_path}"
-        lines = [*tables, parts]
     else:
-        parts = "`--segments seconds` saves the two parts that `kerastag stream --model EMBEDDER --head HEAD` takes"
+        parts = f"to `kerastag export`, then to stream: --model {folder.embedder_path} --head {folder.head_path}"
         lines = [*tables, parts]
     if previous := folder.config.get("compare_with"):
         lines = [*lines, "", compare_runs(RunFolder.open(previous), folder), ""]

@@ -3,11 +3,9 @@
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from kerastag._provenance import package_versions
@@ -18,31 +16,29 @@ from kerastag.custom.clips import Clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.cross_validation import cross_validate, evaluate_logistic_regression
 from kerastag.custom.deployment import deploy_tagger, save_predictions
-from kerastag.custom.embeddings import PretrainedBackbone, load_backbone
+from kerastag.custom.embeddings import load_backbone
 from kerastag.custom.exported import export_head
 from kerastag.custom.false_alarms import split_config_ambient
+from kerastag.custom.parts import choose_window, save_parts
 from kerastag.custom.progress import show_progress
 from kerastag.custom.report import save_results, select_thresholds
 from kerastag.custom.run_inputs import embed_run_clips, load_run_clips
 from kerastag.custom.tagger import TaggerTrainer, build_tagger
 from kerastag.labels import LabelSet
-from kerastag.models.weights import compute_fingerprint
 from kerastag.tagger.presets import fetch_model
 from kerastag.training.devices import enable_determinism
 from kerastag.training.run_folder import RunFolder
 
 __all__ = ["get_run_path", "train_custom_tagger"]
 
-_STREAM_SECONDS = 3.0
 _CALIBRATION = "Platt scaling of each class, of predictions for held-out clips"
 
 
 def train_custom_tagger(config: CustomConfig) -> dict[str, Any]:
     """Train a tagger of the user's own sounds on top of a pretrained backbone, unless the run is finished.
 
-    The tagger is evaluated by cross-validation and then trained on all clips. The run folder gets `model.keras` and,
-    for a tagger of seconds, its two parts `embedder.keras` and `head.keras`; with `deploy`, also the exported files and
-    a report.
+    The tagger is evaluated by cross-validation and then trained on all clips. The run folder gets `model.keras` and its
+    two parts `embedder.keras` and `head.keras`; with `deploy`, also the exported files and a report.
 
     Args:
         config: Configuration of the run.
@@ -123,7 +119,7 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
     card = Card(
         labels=LabelSet.from_names(clips.class_names),
         sample_rate=backbone.card.sample_rate,
-        window_seconds=backbone.card.window_seconds,
+        window_seconds=choose_window(kind, trainer.bags[kind].lengths[clips.recordings], backbone.card),
         seconds_per_frame=(backbone.card.seconds_per_frame or 1.0) if kind == "frames" else 1.0,
         front_end=backbone.card.front_end,
         thresholds=select_thresholds(tiled, probabilities.reshape(tiled.shape)),
@@ -133,18 +129,17 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
         calibration=_CALIBRATION if config.folds else "",
     )
     folder.save_model(tagger, card)
-    if kind == "seconds":
-        _save_parts(folder, backbone, head.model, card)
+    save_parts(folder, backbone, kind, head.model, card)
     if config.deploy:
         card, alarms = deploy_tagger(folder, trainer, kind, head, embeddings, calibration)
         results |= alarms | save_predictions(folder, trainer, kinds, kind, head, embeddings, probabilities)
     if config.keep_base:
-        head_model, base_card = add_base_classes(head.model, card, backbone)
+        head_model, base_card = add_base_classes(head.model, card, backbone, kind)
         folder.save_model(build_tagger(backbone.embedders[kind], head_model), base_card)
-        _save_parts(folder, backbone, head_model, base_card)
+        save_parts(folder, backbone, kind, head_model, base_card)
         if config.deploy:
             with show_progress("exporting the head with the classes of the backbone"):
-                export_head(folder)
+                export_head(folder, kind)
     results["seconds"] = time.perf_counter() - start
     metrics = save_results(folder, config, clips, probabilities, card.thresholds or (), results)
     if config.deploy:
@@ -162,24 +157,3 @@ def _check_clips(folder: RunFolder, clips: Clips) -> None:
             f"{folder.path}: `run_dir` must be the folder of a new run, as {clips.source} has other recordings or "
             f"labels than this finished one; --compare-with {folder.path} compares the two"
         )
-
-
-def _save_parts(folder: RunFolder, backbone: PretrainedBackbone, head: keras.Model, card: Card) -> None:
-    """Save the two parts of a tagger of seconds, `embedder.keras` and `head.keras`.
-
-    A device runs the embedder once per second. The cards of the two parts have the same fingerprint of the embedder. A
-    stream predicts the last three seconds: in the average of ten, a short sound has little weight.
-    """
-    embedder = keras.Model(backbone.clip_embedder.input, {"embedding": backbone.clip_embedder.output}, name="embedder")
-    versions = {**card.versions, "embedder": compute_fingerprint(embedder)}
-    embedder_card = Card(
-        labels=None,
-        sample_rate=card.sample_rate,
-        window_seconds=1.0,
-        front_end=card.front_end,
-        origin=card.origin,
-        versions=versions,
-    )
-    folder.save_model(embedder, embedder_card, folder.embedder_path)
-    window_seconds = min(card.window_seconds, _STREAM_SECONDS)
-    folder.save_model(head, replace(card, versions=versions, window_seconds=window_seconds), folder.head_path)

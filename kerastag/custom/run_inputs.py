@@ -9,11 +9,11 @@ from kerastag.custom.answers import apply_answers, read_answers
 from kerastag.custom.background import find_similar_background
 from kerastag.custom.clips import Clips, load_clips
 from kerastag.custom.config import CustomConfig
-from kerastag.custom.embeddings import Embeddings, PretrainedBackbone, embed_clips
+from kerastag.custom.embeddings import KINDS, Embeddings, Kind, PretrainedBackbone, embed_clips
 from kerastag.fetch import get_cache_folder
 from kerastag.training.run_folder import RunFolder
 
-__all__ = ["embed_run_clips", "load_run_clips"]
+__all__ = ["embed_run_clips", "list_kinds", "load_run_clips"]
 
 
 def load_run_clips(config: CustomConfig, sample_rate: int) -> Clips:
@@ -29,6 +29,11 @@ def load_run_clips(config: CustomConfig, sample_rate: int) -> Clips:
     return apply_answers(clips, read_answers(RunFolder.open(config.reviews).reviews_path))
 
 
+def list_kinds(config: CustomConfig) -> tuple[Kind, ...]:
+    """List the kinds of segments whose embeddings a run needs."""
+    return KINDS if config.segments == "best" else (config.segments,)
+
+
 def embed_run_clips(config: CustomConfig, backbone: PretrainedBackbone, clips: Clips) -> tuple[Clips, Embeddings]:
     """Compute or read the embeddings of the clips of a run, and select clips.
 
@@ -40,10 +45,11 @@ def embed_run_clips(config: CustomConfig, backbone: PretrainedBackbone, clips: C
         ValueError: No clip of a class can be read.
     """
     cache_folder = get_cache_folder() / "embeddings"
-    embeddings = embed_clips(backbone, clips, config.max_seconds, cache_folder, parse_channel(config.channel))
+    channel, kinds = parse_channel(config.channel), list_kinds(config)
+    embeddings = embed_clips(backbone, clips, config.max_seconds, cache_folder, channel, kinds=kinds)
     selected = np.flatnonzero(embeddings.is_readable & ~find_similar_background(clips, embeddings.clip))
     clips, embeddings = clips.select(selected), embeddings.select(selected)
     if config.quiet_copies:
-        options = config.max_seconds, cache_folder, parse_channel(config.channel), config.gain_db
+        options = config.max_seconds, cache_folder, channel, config.gain_db, kinds
         embeddings = replace(embeddings, quiet_bags=embed_clips(backbone, clips, *options).bags)
     return clips, embeddings

@@ -10,7 +10,7 @@ import numpy as np
 from kerastag._keras import flatten_layers
 from kerastag.custom.clips import Clips, read_windows
 from kerastag.custom.config import CustomConfig
-from kerastag.custom.embeddings import KINDS, Embeddings, Kind, PretrainedBackbone, make_bag
+from kerastag.custom.embeddings import Embeddings, Kind, PretrainedBackbone, make_bag
 from kerastag.custom.head import AttentionHead, Bags, compile_training_model, encode_targets, fit_model
 from kerastag.data.batches import BalancedSampler, WaveformBatches
 
@@ -53,7 +53,7 @@ class TaggerTrainer:
         self, config: CustomConfig, backbone: PretrainedBackbone, clips: Clips, embeddings: Embeddings
     ) -> None:
         self.config, self.backbone, self.clips = config, backbone, clips
-        self.bags = {kind: Bags.pad(embeddings.bags[kind], clips.targets, clips.is_known) for kind in KINDS}
+        self.bags = {kind: Bags.pad(bags, clips.targets, clips.is_known) for kind, bags in embeddings.bags.items()}
         self._training_bags = self.bags if embeddings.quiet_bags is None else _add_copies(embeddings, clips)
         self._num_windows = embeddings.num_windows
         self._heads: dict[Kind, AttentionHead] = {}
@@ -90,12 +90,13 @@ class TaggerTrainer:
 
     def predict_held_out(self, kind: Kind, train_rows: np.ndarray, test_rows: np.ndarray, seed: int) -> np.ndarray:
         """Train a tagger, predict clips that it was not trained on, and restore the backbone."""
+        if not self.config.fine_tune:
+            return self.train_head(kind, train_rows, seed).predict(self.bags[kind], test_rows)
         embedder = self.backbone.embedders[kind]
-        weights = embedder.get_weights() if self.config.fine_tune else None
+        weights = embedder.get_weights()
         tagger, _ = self.train(kind, train_rows, seed)
         probabilities = self.predict(tagger, kind, test_rows)
-        if weights is not None:
-            embedder.set_weights(weights)
+        embedder.set_weights(weights)
         return probabilities
 
     def _fine_tune(self, tagger: keras.Model, rows: np.ndarray, seed: int) -> None:
@@ -150,7 +151,7 @@ def _add_copies(embeddings: Embeddings, clips: Clips) -> dict[Kind, Bags]:
     assert embeddings.quiet_bags is not None
     targets, is_known = (np.concatenate([each, each]) for each in (clips.targets, clips.is_known))
     copies = embeddings.quiet_bags
-    return {kind: Bags.pad([*embeddings.bags[kind], *copies[kind]], targets, is_known) for kind in KINDS}
+    return {kind: Bags.pad([*bags, *copies[kind]], targets, is_known) for kind, bags in embeddings.bags.items()}
 
 
 def predict_windows(tagger: keras.Model, windows: Iterable[np.ndarray]) -> np.ndarray:

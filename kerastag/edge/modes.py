@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerastag.edge.head import WholeHead
+from kerastag.edge.pair import EmbedderAndHead, check_pair
 from kerastag.edge.rows import RowBuffer, RowGrid
 from kerastag.edge.runtime import LiteRTModel
 
@@ -94,6 +95,14 @@ class StreamingMode(ABC):
         if self._has_remainder() or (has_audio and not self._has_predicted):
             yield self._predict_last()
 
+    def replace_head(self, head: LiteRTModel) -> None:
+        """Use another head from the next prediction on, which also processes what is remembered.
+
+        Raises:
+            ValueError: There is no head; or the head does not match the embedder, or takes another number of segments.
+        """
+        raise ValueError(f"`head` must be None for a tagger without one; received: {str(head.path)!r}")
+
     @abstractmethod
     def _predict(self) -> Prediction:
         """Predict at a position that is due."""
@@ -123,13 +132,14 @@ class WindowedMode(StreamingMode):
     padded with silence, as `Tagger` pads a short recording. Windows begin at whole output frames on one regular grid,
     and the hop is a whole number of output frames, so that the new frames of all windows follow each other without a
     seam. The first window therefore waits for the part of a window that is not a whole output frame (mn: 0.08 s of
-    10 s). A model without `framewise` has one frame per hop, with the probabilities of the window.
+    10 s). A model without `framewise` has one frame per hop, with the probabilities of the window. The model may be an
+    embedder of output frames and a head.
 
     Raises:
         ValueError: The outputs of the model do not match its card, or the hop is longer than the window.
     """
 
-    def __init__(self, model: LiteRTModel, grid: RowGrid, hop_seconds: float) -> None:
+    def __init__(self, model: LiteRTModel | EmbedderAndHead, grid: RowGrid, hop_seconds: float) -> None:
         self._model, self._window = model, model.shape[1]
         self._has_framewise = "framewise" in model.outputs and model.card.seconds_per_frame is not None
         self._frame = max(1, grid.to_rows(model.card.seconds_per_frame or 0)) if self._has_framewise else 1
@@ -152,6 +162,12 @@ class WindowedMode(StreamingMode):
         self._earliest_start = 0  # No window begins before this row.
         self._input = np.zeros(model.shape, np.float32)
         self.frame_rows, self.window_rows = self._frame if self._has_framewise else hop, self._window
+
+    def replace_head(self, head: LiteRTModel) -> None:
+        if not isinstance(self._model, EmbedderAndHead):
+            super().replace_head(head)
+        else:
+            self._model.replace_head(head)
 
     def _predict(self) -> Prediction:
         end = self._due - self._tail
@@ -211,7 +227,7 @@ class IncrementalMode(StreamingMode):
         self._segment = embedder.shape[1]
         self._segment_seconds = segment_seconds = grid.to_seconds(self._segment)
         trained_seconds = head.card.seconds_per_frame or segment_seconds
-        _check_pair(embedder, head, segment_seconds)
+        _check_segment(embedder, head, segment_seconds)
         if hop_seconds is None:
             hop = min(self._segment, grid.to_rows(trained_seconds))
         else:
@@ -229,14 +245,9 @@ class IncrementalMode(StreamingMode):
         self.frame_rows, self.window_rows = hop, self._segment + (head.shape[1] - 1) * hop
 
     def replace_head(self, head: LiteRTModel) -> None:
-        """Use another head from the next prediction on, which also processes the segments that are remembered.
-
-        Raises:
-            ValueError: The head does not match the embedder, or takes another number of segments.
-        """
         if head.shape != self._head_shape:
             raise ValueError(f"{head.path}: must take `embedding` {self._head_shape} as before; received: {head.shape}")
-        _check_pair(self._embedder, head, self._segment_seconds)
+        _check_segment(self._embedder, head, self._segment_seconds)
         new_head = head.split or WholeHead(head, head.shape)
         bag = np.zeros(new_head.bag_shape, np.float32)
         for values, embedding in zip(bag[0, : self._count], self._embeddings, strict=False):
@@ -273,37 +284,18 @@ class IncrementalMode(StreamingMode):
         self._count = count + 1
 
 
-def _count_frames(model: LiteRTModel) -> int:
+def _count_frames(model: LiteRTModel | EmbedderAndHead) -> int:
     """Return the number of output frames of a window; only a run shows it where the model takes any length."""
     if model.length is None:
         return len(model(np.zeros(model.shape, np.float32))["framewise"][0])
     return model.output_shapes["framewise"][1]
 
 
-def _check_pair(embedder: LiteRTModel, head: LiteRTModel, segment_seconds: float) -> None:
-    if "embedding" not in embedder.outputs:
-        raise ValueError(f"{embedder.path}: must return `embedding` for a head; received: {embedder.outputs}")
-    front_ends = [model.card.front_end.get("name") for model in (embedder, head)]
-    if None not in front_ends and front_ends[0] != front_ends[1]:
-        raise ValueError(
-            f"{embedder.path}: must have the front end that {head.path} was trained with, {front_ends[1]}; "
-            f"received: {front_ends[0]}"
-        )
+def _check_segment(embedder: LiteRTModel, head: LiteRTModel, segment_seconds: float) -> None:
+    check_pair(embedder, head)
     trained_seconds = head.card.seconds_per_frame or segment_seconds
     if abs(segment_seconds - trained_seconds) > _LENGTH_TOLERANCE * trained_seconds:
         raise ValueError(
             f"{embedder.path}: must take segments as long as those that {head.path} was trained on, "
             f"{trained_seconds:g} s; received: {segment_seconds:g} s"
-        )
-    features = embedder.output_shapes["embedding"][-1]
-    if len(head.shape) != 3 or head.shape[2] != features:
-        raise ValueError(
-            f"{head.path}: must take `embedding` (1, segments, {features}), which {embedder.path} returns; "
-            f"received: {head.shape}"
-        )
-    weights = [model.card.versions.get("embedder") for model in (embedder, head)]
-    if None not in weights and weights[0] != weights[1]:
-        raise ValueError(
-            f"{embedder.path}: must have the weights whose embeddings {head.path} was trained on ({weights[1]}); "
-            f"received: {weights[0]}. Export both from one run"
         )

@@ -18,6 +18,7 @@ from kerastag.dsp import FrontEnd
 from kerastag.edge.blocks import Block
 from kerastag.edge.clock import StreamClock
 from kerastag.edge.modes import IncrementalMode, Prediction, StreamingMode, WindowedMode
+from kerastag.edge.pair import EmbedderAndHead, embeds_frames
 from kerastag.edge.rows import InvalidSamplesError, RowGrid, RowStream, convert_to_mono
 from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel
 from kerastag.edge.stats import Histogram, StreamStats, get_resident_bytes
@@ -59,10 +60,11 @@ class StreamingResult(NamedTuple):
 class StreamingTagger:
     """A tagger for blocks of live audio, of any length and sample rate.
 
-    There are two modes. *Windowed*: a model for clips processes the last window, such as ten seconds, at every hop;
-    log-mel frames are computed once and kept. *Incremental*: an embedder processes each segment, such as one second,
-    once, and an attention head processes the embeddings of the last ten segments. The first result comes after one hop
-    or one segment: what is not there yet is silence after the audio (windowed) or masked (incremental).
+    There are two modes. *Windowed*: a model for clips, or an embedder of output frames with a head, processes the last
+    window, such as ten seconds, at every hop; log-mel frames are computed once and kept. *Incremental*: an embedder
+    processes each segment, such as one second, once, and an attention head processes the embeddings of the last ten
+    segments. The first result comes after one hop or one segment: what is not there yet is silence after the audio
+    (windowed) or masked (incremental).
 
     The results do not depend on how the audio is cut into blocks. Missing audio, announced by `lost_samples` or
     detected by a jump of the capture times, advances the time stamps and counts as silence; results that would refer to
@@ -73,7 +75,7 @@ class StreamingTagger:
             embedder; or `BUNDLED_MODEL`, the bundled model; or a loaded model, which several taggers may share.
         head: Path of a `.tflite` file from `embedding` (1, segments, features) to `clipwise`, whose card names the
             classes; the export target `streaming_head` writes the cheapest.
-        mode: `"windowed"`, `"incremental"`, or `"auto"`, which is incremental with a head.
+        mode: `"windowed"`, `"incremental"`, or `"auto"`, which is incremental with an embedder of segments and a head.
         hop_seconds: Time from one result to the next, seconds, above 0. Windowed: rounded to whole output frames of the
             model, 1 s if None. Incremental: rounded to log-mel frames, at most a segment, a segment if None.
         num_threads: Number of threads of the interpreter, at least 1.
@@ -106,12 +108,14 @@ class StreamingTagger:
         eight_bit: bool | None = None,
         gap_seconds: float = 2.0,
     ) -> None:
-        self.mode = _resolve_mode(mode, head)
+        if mode not in _MODES:
+            raise ValueError(f"`mode` must be one of {', '.join(_MODES)}; received: {mode!r}")
         if hop_seconds is not None and not 0 < hop_seconds < math.inf:
             raise ValueError(f"`hop_seconds` must be above 0; received: {hop_seconds!r}")
         if isinstance(model, str | os.PathLike):
             model = LiteRTModel(resolve_model_path(model), num_threads, AUDIO_INPUTS)
         self._model = model
+        self.mode = _resolve_mode(mode, head, model)
         self._num_threads = num_threads
         self._head = None if head is None else LiteRTModel(head, num_threads, ("embedding",), in_memory=True)
         tagger = self._head or self._model
@@ -210,7 +214,8 @@ class StreamingTagger:
     def replace_head(self, head: str | os.PathLike[str]) -> None:
         """Use another head for the same classes from the next result on, without a gap in the stream.
 
-        The new head also processes the segments that are remembered. If it is refused, the tagger is unchanged.
+        The new head also processes the audio or the segments that are remembered. If it is refused, the tagger is
+        unchanged.
 
         Args:
             head: Path of a `.tflite` file from `embedding` to `clipwise`.
@@ -220,8 +225,7 @@ class StreamingTagger:
             ValueError: The tagger has no head; or the file is not a model, does not match the embedder, or has other
                 classes or another number of segments than the head before.
         """
-        mode = self._mode
-        if self._head is None or not isinstance(mode, IncrementalMode):
+        if self._head is None:
             raise ValueError(f"`head` must be None for a tagger without one; received: {os.fspath(head)!r}")
         new_head = LiteRTModel(head, self._num_threads, ("embedding",), in_memory=True)
         if "clipwise" not in new_head.outputs:
@@ -231,7 +235,7 @@ class StreamingTagger:
                 f"{new_head.path}: must have the classes of the head before, {_format_names(self.labels)}; received: "
                 f"{_format_names(new_head.card.labels)}"
             )
-        mode.replace_head(new_head)
+        self._mode.replace_head(new_head)
         self._head, self.card = new_head, new_head.card
 
     def flush(self) -> list[StreamingResult]:
@@ -271,10 +275,12 @@ class StreamingTagger:
 
     def _start_stream(self) -> None:
         self._mode: StreamingMode
-        if self._head is None:
+        if self.mode == "windowed":
             hop_seconds = 1.0 if self._hop_seconds is None else self._hop_seconds
-            self._mode = WindowedMode(self._model, self._grid, hop_seconds)
+            model = self._model if self._head is None else EmbedderAndHead(self._model, self._head)
+            self._mode = WindowedMode(model, self._grid, hop_seconds)
         else:
+            assert self._head is not None  # for the type checker
             self._mode = IncrementalMode(self._model, self._head, self._grid, self._hop_seconds, self._eight_bit)
         self._clock = StreamClock(self._gap_seconds)
         self._rows: RowStream | None = None
@@ -355,13 +361,15 @@ class StreamingTagger:
         return results
 
 
-def _resolve_mode(mode: str, head: object) -> str:
-    if mode not in _MODES:
-        raise ValueError(f"`mode` must be one of {', '.join(_MODES)}; received: {mode!r}")
-    resolved = "windowed" if head is None else "incremental"
+def _resolve_mode(mode: str, head: object, model: LiteRTModel) -> str:
+    if head is None:
+        if mode == "incremental":
+            raise ValueError(f"`head` must be a path with `mode` {mode!r}; received: {head!r}")
+        return "windowed"
+    resolved = "windowed" if embeds_frames(model) else "incremental"
     if mode not in ("auto", resolved):
-        requirement = "a path" if head is None else "None"
-        raise ValueError(f"`head` must be {requirement} with `mode` {mode!r}; received: {head!r}")
+        kind = "output frames" if resolved == "windowed" else "whole segments"
+        raise ValueError(f"`mode` must be {resolved} for {model.path}, which embeds {kind}; received: {mode!r}")
     return resolved
 
 

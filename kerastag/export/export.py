@@ -33,6 +33,7 @@ def export_model(
     evaluation: str | os.PathLike[str] | None = None,
     recordings: str | os.PathLike[str] | None = None,
     card: Card | None = None,
+    measures_usage: bool = True,
 ) -> ExportReport:
     """Export a Keras model to a TFLite file or a SavedModel.
 
@@ -52,6 +53,7 @@ def export_model(
         evaluation: Path of a pack, or of a folder with `eval.h5`, on which the mAP is measured.
         recordings: Path of a folder of recordings or of a pack, from which `"int8"` and `"int16x8"` calibrate ranges.
         card: Card of a model that has none; None reads the card in the model.
+        measures_usage: Whether to measure the time and memory of the file, in processes of a few seconds.
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
@@ -77,7 +79,7 @@ def export_model(
             temporary_path.write_bytes(_convert(prepared, target, output.stem, recordings))
             write_card(temporary_path, prepared.card)
             run = LiteRTModel(temporary_path)
-        report = check_parity(temporary_path, output.name, target, run, prepared, clips)
+        report = check_parity(temporary_path, output.name, target, run, prepared, clips, measures_usage)
         path = output / str(find_next_version(output)) if target.format == "saved_model" else output
         with atomic_path(path) as replacement:
             temporary_path.rename(replacement)

@@ -32,9 +32,17 @@ _NUM_PLACES = 8  # sub-clips that are computed at a time
 
 
 def check_parity(
-    path: Path, name: str, target: Target, run: Run, prepared: PreparedModel, clips: PackInputs | None = None
+    path: Path,
+    name: str,
+    target: Target,
+    run: Run,
+    prepared: PreparedModel,
+    clips: PackInputs | None = None,
+    measures_usage: bool = True,
 ) -> ExportReport:
     """Compare an exported file with Keras, by the function that runs it, and measure its size, time and memory.
+
+    Without `measures_usage`, time and memory are not measured, which takes two processes of a few seconds.
 
     Raises:
         ParityError: The file exceeds a tolerance; the message states the difference.
@@ -60,7 +68,8 @@ def check_parity(
     )
     if violations := report.find_violations():
         raise ParityError(f"{name}: not kept, too far from Keras: {'; '.join(violations)}")
-    return dataclasses.replace(report, usage={threads: measure_usage(path, threads) for threads in _NUM_THREADS})
+    num_threads = _NUM_THREADS if measures_usage else ()
+    return dataclasses.replace(report, usage={threads: measure_usage(path, threads) for threads in num_threads})
 
 
 def predict_reference(prepared: PreparedModel, batch: np.ndarray) -> dict[str, np.ndarray]:

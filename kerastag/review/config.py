@@ -22,7 +22,7 @@ class ReviewConfig:
     """Configuration of a review; each field is an argument of `kerastag review`.
 
     Args:
-        run: Path of the run folder of a tagger of seconds.
+        run: Path of the run folder of `kerastag learn`.
         recordings: Paths of recordings, or of folders of them, that have no labels; none reviews only the labels of
             the clips of the run.
         reviewer: Name of the person who answers, which is saved with each answer.

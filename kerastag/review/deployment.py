@@ -7,6 +7,7 @@ import dataclasses
 from kerastag.card import Card
 from kerastag.custom.embeddings import PretrainedBackbone
 from kerastag.custom.exported import export_head
+from kerastag.custom.parts import read_kind
 from kerastag.custom.tagger import build_tagger
 from kerastag.review.retraining import HeadTrainer, TrainedHead
 from kerastag.training.run_folder import RunFolder
@@ -29,10 +30,10 @@ def write_head(folder: RunFolder, backbone: PretrainedBackbone, trainer: HeadTra
         ValueError: The exported head predicts something else than Keras.
         OSError: A file cannot be written.
     """
-    head = trainer.apply(trained)
+    head, kind = trainer.apply(trained), read_kind(folder)
     folder.save_model(head, _update_card(Card.read(folder.head_path), trained), folder.head_path)
-    export_head(folder)
-    tagger = build_tagger(backbone.embedders["seconds"], head)
+    export_head(folder, kind)
+    tagger = build_tagger(backbone.embedders[kind], head)
     folder.save_model(tagger, _update_card(Card.read(folder.model_path), trained))
 
 

@@ -1,7 +1,8 @@
-"""The pool: parts of recordings without labels, with the embeddings of their seconds."""
+"""The pool: parts of recordings without labels, with their embeddings."""
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from kerastag.audio import AudioWarning, find_audio_files
 from kerastag.custom.embedding_cache import EmbeddingCache
-from kerastag.custom.embeddings import PretrainedBackbone
+from kerastag.custom.embeddings import Kind, PretrainedBackbone
 from kerastag.custom.progress import show_progress
 from kerastag.data.audio_lists import Recording, report_skipped
 from kerastag.files import compute_digest
@@ -19,7 +20,8 @@ from kerastag.files import compute_digest
 __all__ = ["Pool", "embed_pool", "find_recordings"]
 
 _BLOCK_SECONDS = 30.0
-_CACHE_FORMAT = 1
+_PARTS_PER_BATCH = 8
+_CACHE_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Pool:
 
     Attributes:
         parts: Parts, in the order of the recordings and of time.
-        bags: Embeddings of the seconds of each part, float32 `(segments, features)`.
+        bags: Embeddings of the seconds or output frames of each part, float16 or float32 `(segments, features)`.
     """
 
     parts: tuple[Recording, ...]
@@ -40,7 +42,7 @@ class Pool:
     @property
     def hours(self) -> float:
         """Duration of all parts, hours."""
-        return sum(len(bag) for bag in self.bags) / 3600
+        return sum((part.end_seconds or 0.0) - part.start_seconds for part in self.parts) / 3600
 
     def count_runs(self, is_alarm: np.ndarray) -> int:
         """Count the alarms of all classes, of which neighboring parts with an alarm of one class have one.
@@ -85,10 +87,12 @@ def embed_pool(
     window_seconds: int,
     cache_path: Path,
     channel: str | int = "mean",
+    kind: Kind = "frames",
 ) -> Pool:
-    """Embed every second of recordings, in constant memory per recording, or read the embeddings from the cache.
+    """Embed recordings in parts, in constant memory beside the embeddings, or read these from the cache.
 
-    Recordings that cannot be read are named on standard error.
+    Output frames are embedded with the sound of their part alone, as those of a clip of the run are, and are kept in
+    float16, since there are many. Recordings that cannot be read are named on standard error.
 
     Args:
         backbone: Backbone of the run.
@@ -96,8 +100,10 @@ def embed_pool(
         window_seconds: Length of a part, seconds.
         cache_path: Path of the cache of embeddings.
         channel: Channel of recordings with several, as in `kerastag.audio.load`.
+        kind: What a bag consists of.
     """
-    settings = f"pool {_CACHE_FORMAT} {compute_digest(backbone.path)} {channel}"
+    settings = f"pool {_CACHE_FORMAT} {compute_digest(backbone.path)} {channel} {kind}"
+    settings += f" {window_seconds}" if kind == "frames" else ""
     parts: list[Recording] = []
     bags: list[np.ndarray] = []
     errors = []
@@ -107,16 +113,20 @@ def embed_pool(
             try:
                 key = cache.compute_key(recording)
                 entry = cache.read([key]).get(key)
-                seconds = _embed_seconds(backbone, recording, channel, progress.advance) if entry is None else entry[0]
+                if entry is None and kind == "seconds":
+                    entry = [_embed_seconds(backbone, recording, channel, progress.advance)]
+                elif entry is None:
+                    entry = _embed_frames(backbone, recording, channel, window_seconds, progress.advance)
+                cache.write(key, entry)
             except (ValueError, OSError) as error:
                 errors.append(str(error))
                 continue
-            if entry is None:
-                cache.write(key, [seconds])
-            for start in range(0, len(seconds), window_seconds):
-                bag = seconds[start : start + window_seconds]
-                end = float(start + len(bag))
-                parts.append(Recording(path, path.name, (), start_seconds=float(start), end_seconds=end))
+            embeddings = entry[0]
+            lengths, seconds = entry[1:] if kind == "frames" else _divide_seconds(len(embeddings), window_seconds)
+            for number, bag in enumerate(np.split(embeddings, np.cumsum(lengths)[:-1])):
+                start = float(number * window_seconds)
+                end = start + float(seconds[number])
+                parts.append(Recording(path, path.name, (), start_seconds=start, end_seconds=end))
                 bags.append(bag)
     report_skipped(errors, len(paths))
     return Pool(tuple(parts), tuple(bags))
@@ -134,3 +144,38 @@ def _embed_seconds(
         embeddings.append(np.asarray(embedder.predict_on_batch(waveform[None])[0], np.float32))
         advance(len(embeddings[-1]))
     return np.concatenate(embeddings)
+
+
+def _divide_seconds(count: int, window_seconds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide embeddings of seconds into parts, and return the number of segments and of seconds of each."""
+    lengths = np.minimum(window_seconds, count - np.arange(0, count, window_seconds))
+    return lengths, lengths
+
+
+def _embed_frames(
+    backbone: PretrainedBackbone,
+    recording: Recording,
+    channel: str | int,
+    window_seconds: int,
+    advance: Callable[[int], None],
+) -> list[np.ndarray]:
+    """Embed the parts of a recording.
+
+    Returns:
+        The output frames of all parts `(frames, features)`; and for each part, their number and its length in seconds.
+    """
+    embedder, sample_rate = backbone.embedders["frames"], backbone.card.sample_rate
+    bags: list[np.ndarray] = []
+    seconds: list[float] = []
+    blocks = recording.read_blocks(sample_rate, channel=channel, block_seconds=float(window_seconds))
+    while batch := list(itertools.islice(blocks, _PARTS_PER_BATCH)):
+        for _, group in itertools.groupby(batch, len):  # The last part is shorter.
+            waveforms = list(group)
+            if bags and 2 * len(waveforms[0]) < sample_rate:
+                break  # a remainder of less than half a second
+            missing = max(0, sample_rate - len(waveforms[0]))
+            outputs = embedder.predict_on_batch(np.pad(np.stack(waveforms), [(0, 0), (0, missing)]))
+            bags += list(np.asarray(outputs, np.float16))
+            seconds += [len(waveform) / sample_rate for waveform in waveforms]
+            advance(round(len(waveforms) * len(waveforms[0]) / sample_rate))
+    return [np.concatenate(bags), np.array([len(bag) for bag in bags]), np.array(seconds)]

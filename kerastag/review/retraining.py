@@ -22,6 +22,8 @@ from kerastag.review.pool import Pool
 
 __all__ = ["HeadTrainer", "Part", "TrainedHead", "get_part"]
 
+_PARTS_PER_PREDICTION = 1_024
+
 Part = tuple[str, float, float | None]
 """What `Answer.part` is: the path of a recording, and the start and the end of a part of it."""
 
@@ -63,7 +65,7 @@ class HeadTrainer:
     Args:
         config: Configuration of the run.
         clips: Clips of the run, all of which can be read.
-        bags: Embeddings of the seconds of each clip, `(segments, features)`.
+        bags: Embeddings of the segments of each clip, `(segments, features)`.
         pool: Parts that are asked about.
         thresholds: Thresholds of the head in use, below which no threshold of a new head lies.
 
@@ -81,7 +83,7 @@ class HeadTrainer:
         self.config, self.clips, self.pool = config, clips, pool
         self.thresholds = np.asarray(thresholds, float)
         self.bags = list(bags)
-        """Embeddings of the seconds of each clip."""
+        """Embeddings of the segments of each clip."""
         self._bag_of_part = {get_part(part): bag for part, bag in zip(pool.parts, pool.bags, strict=True)}
         self._index_of_part = {get_part(part): index for index, part in enumerate(pool.parts)}
         self.head = AttentionHead(config, len(clips.class_names), bags[0].shape[1])
@@ -201,8 +203,12 @@ class HeadTrainer:
         num_classes = len(self.clips.class_names)
         if not len(self.pool):
             return np.zeros((0, num_classes), np.float32)
-        targets = np.zeros((len(self.pool), num_classes), bool)
-        return self.head.predict(Bags.pad(self.pool.bags, targets), np.arange(len(self.pool)))
+        predictions = []
+        for first in range(0, len(self.pool), _PARTS_PER_PREDICTION):  # Padded to float32, all of them may be large.
+            bags = self.pool.bags[first : first + _PARTS_PER_PREDICTION]
+            padded = Bags.pad(bags, np.zeros((len(bags), num_classes), bool))
+            predictions.append(self.head.predict(padded, np.arange(len(bags))))
+        return np.concatenate(predictions)
 
     def _select_thresholds(self, clips: Clips, held_out: np.ndarray, is_held_out: np.ndarray) -> np.ndarray:
         """Select the thresholds with the best F1 on what was held out, none below that of the head in use."""

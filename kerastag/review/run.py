@@ -8,6 +8,7 @@ from kerastag.audio.channels import parse_channel
 from kerastag.card import Card
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.embeddings import CACHE_NAME, PretrainedBackbone, load_backbone
+from kerastag.custom.parts import read_kind
 from kerastag.custom.progress import show_progress
 from kerastag.custom.run_inputs import embed_run_clips, load_run_clips
 from kerastag.data.audio_lists import Recording
@@ -54,8 +55,8 @@ def open_run(config: ReviewConfig) -> ReviewedRun:
     if folder.system != "custom" or not folder.head_path.is_file() or changes:
         received = f"{folder.system}{' with ' if changes else ''}{' and '.join(changes)}"
         raise ValueError(
-            f"{folder.path}: must be a run of `kerastag learn` with bags of seconds, which has head.keras, without "
-            f"fine_tune and keep_base; received: {received}"
+            f"{folder.path}: must be a run of `kerastag learn`, which has head.keras, without fine_tune and keep_base; "
+            f"received: {received}"
         )
     thresholds = folder.metrics("thresholds")["thresholds"]
     enable_determinism()
@@ -68,14 +69,15 @@ def open_run(config: ReviewConfig) -> ReviewedRun:
             f"{clips.source}: must have the classes of {folder.path}, {', '.join(names)}; received: "
             f"{', '.join(clips.class_names)}"
         )
-    clips, embeddings = embed_run_clips(run_config, backbone, clips)
+    kind = read_kind(folder)
+    clips, embeddings = embed_run_clips(replace(run_config, segments=kind), backbone, clips)
     pool = Pool((), ())
     if config.recordings:
         clip_paths = {clip.path.resolve() for clip in clips.audio if isinstance(clip, Recording)}
         paths = find_recordings(config.recordings, clip_paths)
         cache_path, channel = get_cache_folder() / "embeddings" / CACHE_NAME, parse_channel(run_config.channel)
-        pool = embed_pool(backbone, paths, config.window_seconds, cache_path, channel)
+        pool = embed_pool(backbone, paths, config.window_seconds, cache_path, channel, kind)
     run_config = replace(run_config, seeds=run_config.seeds[:1])
     with show_progress("training without answers"):
-        trainer = HeadTrainer(run_config, clips, embeddings.bags["seconds"], pool, thresholds)
+        trainer = HeadTrainer(run_config, clips, embeddings.bags[kind], pool, thresholds)
     return ReviewedRun(folder, backbone, trainer)

@@ -35,7 +35,7 @@ class QuestionSelector:
         self.class_names = [self._all_names[k] for k in self._classes]
         self._parts = [*trainer.clips.audio, *trainer.pool.parts]
         self._row_of_part = {get_part(part): row for row, part in enumerate(self._parts) if isinstance(part, Recording)}
-        self._embeddings = np.stack([bag.mean(axis=0) for bag in (*trainer.bags, *trainer.pool.bags)])
+        self._embeddings = np.stack([bag.mean(axis=0, dtype=np.float32) for bag in (*trainer.bags, *trainer.pool.bags)])
 
     def select(
         self, trained: TrainedHead, answers: Sequence[Answer], skipped: Collection[tuple[int, int]], count: int

@@ -31,12 +31,11 @@ from kerastag.custom.exported import ExportedTagger, export_parts
 from kerastag.data.audio_lists import Recording
 from kerastag.edge.blocks import Block
 from kerastag.edge.head import SplitHead
-from kerastag.edge.modes import IncrementalMode
+from kerastag.edge.modes import IncrementalMode, Prediction, StreamingMode, WindowedMode
+from kerastag.edge.pair import EmbedderAndHead
 from kerastag.edge.runtime import LiteRTModel
 from kerastag.edge.sources.source import RecordingSource
 from kerastag.events import EventRules
-from kerastag.export import parity
-from kerastag.export.device import Usage
 from kerastag.labels import LabelSet
 from kerastag.layers.log_mel import LogMel
 from kerastag.training.run_folder import RunFolder
@@ -68,7 +67,8 @@ class Chain:
         bags = [change(training.compute(clip).embeddings) for clip in self.clips.audio]
         ones = np.ones(len(bags), int)
         means = np.stack([bag.mean(axis=0) for bag in bags])
-        return replace(self, embeddings=Embeddings({"seconds": bags, "frames": bags}, means, ones, ones > 0, ()))
+        kind = "frames" if training.is_window else "seconds"
+        return replace(self, embeddings=Embeddings({kind: bags}, means, ones, ones > 0, ()))
 
     def check(self) -> ChainReport:
         """Check the chain; the networks of training are loaded once for all faults but those of the files."""
@@ -90,11 +90,11 @@ class Fault:
     make: Callable[[Patch, Chain], Chain | None]
 
 
-def write_clips(folder: Path) -> Clips:
+def write_clips(folder: Path, lengths: tuple[float, float, float]) -> Clips:
     """Write three clips, each second of which has another sound, in three rates, one of them in stereo."""
     random, recordings = np.random.default_rng(0), []
     folder.mkdir()
-    for number, (rate, seconds, channels) in enumerate(((44_100, 3.0, 2), (48_000, 2.7, 1), (32_000, 3.7, 1))):
+    for number, (rate, seconds, channels) in enumerate(zip((44_100, 48_000, 32_000), lengths, (2, 1, 1), strict=True)):
         parts = []
         for second in range(4):
             time = np.arange(rate) / rate
@@ -109,11 +109,13 @@ def write_clips(folder: Path) -> Clips:
     return Clips(str(folder), (), names, tuple(recordings), targets, np.arange(3), np.ones_like(targets))
 
 
-def make_chain(folder: Path, recordings: Path, backbone: Path) -> Chain:
-    """Train a small tagger of seconds, give it rules for events, and export it."""
-    flags = ("--segments", "seconds", "--folds", "0", "--seeds", "[4]")
-    assert run_custom(recordings, backbone, folder / "run", *flags) == 0
-    run, clips = RunFolder.open(folder / "run"), write_clips(folder / "clips")
+def make_chain(folder: Path, recordings: Path, backbone: Path, kind: str) -> Chain:
+    """Train a small tagger, give it rules for events, and export it; one clip is not a whole number of segments."""
+    flags = ("--segments", kind, "--folds", "0", "--seeds", "[4]")
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert run_custom(recordings, backbone, folder / "run", *flags) == 0
+    lengths = (3.0, 1.3, 3.7) if kind == "frames" else (3.0, 2.7, 3.7)  # Windows of frames have 1.92 s.
+    run, clips = RunFolder.open(folder / "run"), write_clips(folder / "clips", lengths)
     rules = {"thresholds": (0.3, 0.4, 0.5, 0.6), "event_rules": {"smoothing_seconds": 3.0}}
     for path in (run.model_path, run.head_path):
         write_card(path, replace(Card.read(path), **rules))
@@ -122,11 +124,16 @@ def make_chain(folder: Path, recordings: Path, backbone: Path) -> Chain:
 
 @pytest.fixture(scope="session")
 def chain(recordings, backbone, cache_folder, tmp_path_factory):
-    """Run of a small tagger, exported in 8 bits, and clips to check it with."""
+    """Run of a small tagger of output frames, exported in 8 bits, and clips to check it with."""
     pytest.importorskip("ai_edge_quantizer")
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.setattr(parity, "measure_usage", lambda path, threads: Usage(1.0, 2.0))
-        return make_chain(tmp_path_factory.mktemp("chain"), recordings, backbone)
+    return make_chain(tmp_path_factory.mktemp("chain"), recordings, backbone, "frames")
+
+
+@pytest.fixture(scope="session")
+def chain_of_seconds(recordings, backbone, cache_folder, tmp_path_factory):
+    """Return the same for a tagger of seconds."""
+    pytest.importorskip("ai_edge_quantizer")
+    return make_chain(tmp_path_factory.mktemp("chain_of_seconds"), recordings, backbone, "seconds")
 
 
 def list_faults() -> list[Fault]:
@@ -153,27 +160,43 @@ def list_faults() -> list[Fault]:
         Fault("mel bands have another scale", ("front end",), _front_end(mel_scale="htk", mel_triangles="mel")),
         Fault("frames have no window function", ("front end",), _front_end(window=np.ones(1_024, np.float32))),
         Fault("the card has the front end of another rate", ("front end", "embedder"), _change_front_end_in_card),
+        Fault("windows begin one sample late", ("segment position",), _shift_segments),
+        Fault("windows begin half a second late", ("segment position",), _window(first_row=16_000)),
+        Fault("output frames are one too late", ("segment position",), _window(first_frame=1)),
+        Fault("a window is padded at its start", ("segment position",), _pad_at_start),
+        Fault("the remainder of a clip is dropped", ("segment position",), _drop_remainder),
+        Fault("the frames of training are in reverse", ("segment position",), lambda patch, chain: _reverse(chain)),
+        Fault("the embedder is that of another run", ("embedder",), _exchange_embedder),
+        Fault("features are in another order", ("embedder",), _embedding(lambda x: np.roll(x, 1, axis=-1))),
+        Fault("the scale of a quantized tensor is wrong", ("embedder",), _embedding(lambda x: 2 * x)),
+        Fault("embeddings overflow in float16", ("embedder",), _embedding(_overflow)),
+        Fault("the cache has embeddings of another backbone", ("embedder",), lambda patch, chain: _exchange(chain)),
+        Fault("embeddings are scaled as those of AudioSet", ("head",), _head_input(lambda x: (x - 128) / 128)),
+        Fault("the head takes the frames in reverse", ("head",), _head_input(lambda x: x[:, ::-1])),
+        Fault("the head takes the newest frame alone", ("head",), _head_input(lambda x: x * (x == x[:, -1:]))),
+        Fault("the head is older than that of training", ("head",), _retrain_head),
+        Fault("the outputs of the head are permuted", ("labels", "head"), _permute_outputs_of_windows),
+        Fault("the labels are permuted", ("labels",), _card(_reverse_labels)),
+        Fault("the thresholds are permuted", ("threshold",), _card(_permute_thresholds)),
+        Fault("a threshold is that of another run", ("threshold",), _card(_change_threshold)),
+        Fault("smoothing is off", ("threshold",), _card(_remove_rules)),
+        Fault("the stream ignores the rules of the card", ("threshold",), _ignore_rules),
+    ]
+
+
+def list_faults_of_seconds() -> list[Fault]:
+    """List the faults that only a tagger of seconds can have."""
+    return [
         Fault("segments begin one sample late", ("segment position",), _shift_segments),
         Fault("the hop is one sample too long", ("segment position",), _lengthen_hop),
         Fault("segments overlap by half", ("segment position",), _mode(hop_seconds=0.5)),
         Fault("the last segment is padded at its start", ("segment position",), _pad_at_start),
         Fault("the remainder of a clip is dropped", ("segment position",), _drop_remainder),
         Fault("the segments of training are in reverse", ("segment position",), lambda patch, chain: _reverse(chain)),
-        Fault("the embedder is that of another run", ("embedder",), _exchange_embedder),
-        Fault("features are in another order", ("embedder",), _embedding(lambda x: np.roll(x, 1, axis=-1))),
-        Fault("the scale of a quantized tensor is wrong", ("embedder",), _embedding(lambda x: 2 * x)),
-        Fault("embeddings overflow in float16", ("embedder",), _embedding(_overflow)),
-        Fault("the cache has embeddings of another backbone", ("embedder",), lambda patch, chain: _exchange(chain)),
         Fault("embeddings are scaled as those of AudioSet", ("head",), _mode(eight_bit=True)),
         Fault("the head does not mask padding", ("head",), _remove_mask),
         Fault("the head takes the newest segment alone", ("head",), _reset_bag),
-        Fault("the head is older than that of training", ("head",), _retrain_head),
         Fault("the outputs of the head are permuted", ("labels", "head"), _permute_outputs),
-        Fault("the labels are permuted", ("labels",), _card(_reverse_labels)),
-        Fault("the thresholds are permuted", ("threshold",), _card(_permute_thresholds)),
-        Fault("a threshold is that of another run", ("threshold",), _card(_change_threshold)),
-        Fault("smoothing is off", ("threshold",), _card(_remove_rules)),
-        Fault("the stream ignores the rules of the card", ("threshold",), _ignore_rules),
     ]
 
 
@@ -278,23 +301,23 @@ def _change_front_end_in_card(patch: Patch, chain: Chain) -> Chain:
 
 
 def _shift_segments(patch: Patch, chain: Chain) -> None:
-    original = IncrementalMode._fill_input
+    original = StreamingMode._fill_input
 
-    def fill_input(self: IncrementalMode, array: np.ndarray, start: int) -> None:
+    def fill_input(self: StreamingMode, array: np.ndarray, start: int) -> None:
         original(self, array, start)
         array[0] = np.append(array[0, 1:], np.float32(0))
 
-    patch.setattr(IncrementalMode, "_fill_input", fill_input)
+    patch.setattr(StreamingMode, "_fill_input", fill_input)
 
 
 def _pad_at_start(patch: Patch, chain: Chain) -> None:
-    original = IncrementalMode._fill_input
+    original = StreamingMode._fill_input
 
-    def fill_input(self: IncrementalMode, array: np.ndarray, start: int) -> None:
+    def fill_input(self: StreamingMode, array: np.ndarray, start: int) -> None:
         original(self, array, start)
         array[0] = np.roll(array[0], array.shape[1] - (self.position - start))
 
-    patch.setattr(IncrementalMode, "_fill_input", fill_input)
+    patch.setattr(StreamingMode, "_fill_input", fill_input)
 
 
 def _lengthen_hop(patch: Patch, chain: Chain) -> None:
@@ -305,6 +328,41 @@ def _lengthen_hop(patch: Patch, chain: Chain) -> None:
         self.hop_rows += 1
 
     patch.setattr(IncrementalMode, "__init__", initialize)
+
+
+def _window(first_row: int = 0, first_frame: int = 0) -> Callable[[Patch, Chain], None]:
+    """Move the start of windows, or the frames that are new in them."""
+
+    def make(patch: Patch, chain: Chain) -> None:
+        original = WindowedMode._predict_window
+
+        def predict_window(self: WindowedMode, start: int, first: int, last: int) -> Prediction:
+            return original(self, max(0, start) + first_row, first + first_frame * self._frame, last)
+
+        patch.setattr(WindowedMode, "_predict_window", predict_window)
+
+    return make
+
+
+def _head_input(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Patch, Chain], None]:
+    """Change what the head takes from the embedder of windows."""
+
+    def make(patch: Patch, chain: Chain) -> None:
+        def call(self: EmbedderAndHead, window: np.ndarray) -> dict[str, np.ndarray]:
+            return self._head(change(self._embedder(window)["embedding"]).astype(np.float32))
+
+        patch.setattr(EmbedderAndHead, "__call__", call)
+
+    return make
+
+
+def _permute_outputs_of_windows(patch: Patch, chain: Chain) -> None:
+    original = EmbedderAndHead.__call__
+
+    def call(self: EmbedderAndHead, window: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: np.roll(values, 1, axis=-1) for name, values in original(self, window).items()}
+
+    patch.setattr(EmbedderAndHead, "__call__", call)
 
 
 def _mode(**options: object) -> Callable[[Patch, Chain], None]:
@@ -318,7 +376,8 @@ def _mode(**options: object) -> Callable[[Patch, Chain], None]:
 
 
 def _drop_remainder(patch: Patch, chain: Chain) -> None:
-    patch.setattr(IncrementalMode, "_has_remainder", lambda self: False)
+    for mode in (IncrementalMode, WindowedMode):
+        patch.setattr(mode, "_has_remainder", lambda self: False)
 
 
 def _reverse(chain: Chain) -> Chain:
@@ -346,7 +405,7 @@ def _embedding(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Patch, C
 
         def call(self: LiteRTModel, batch: np.ndarray) -> dict[str, np.ndarray]:
             outputs = original(self, batch)
-            return {**outputs, "embedding": change(outputs["embedding"])}
+            return {name: change(value) if name == "embedding" else value for name, value in outputs.items()}
 
         patch.setattr(LiteRTModel, "__call__", call)
 

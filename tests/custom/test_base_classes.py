@@ -24,7 +24,7 @@ def make_head(loaded, names):
 
 def test_the_classes_of_the_backbone_follow_those_of_the_head(loaded, backbone, tmp_path):
     head, card = make_head(loaded, ["mine", "Class 2"])
-    extended, extended_card = add_base_classes(head, card, loaded)
+    extended, extended_card = add_base_classes(head, card, loaded, "seconds")
     assert extended_card.labels.names == ("mine", "Class 2", "class 0", "class 1", "class 3")
     assert extended_card.thresholds == (0.3, 0.3, 0.1, 0.1, 0.1)
     assert extended_card.thresholds_origin == "chosen; of the classes of the backbone: default"
@@ -43,6 +43,21 @@ def test_the_classes_of_the_backbone_follow_those_of_the_head(loaded, backbone, 
     np.testing.assert_allclose(outputs["framewise"][0, :, 2:], np.asarray(expected)[:, [0, 1, 3]], atol=1e-5)
 
 
+def test_a_head_of_output_frames_gets_what_the_backbone_predicts_from_them(loaded, backbone, tmp_path):
+    head, card = make_head(loaded, ["mine", "Class 2"])
+    extended, extended_card = add_base_classes(head, card, loaded, "frames")
+    assert extended_card.labels.names == ("mine", "Class 2", "class 0", "class 1", "class 3")
+    waveform = np.random.default_rng(0).normal(0, 0.1, (1, 64_000)).astype(np.float32)
+    expected = keras.saving.load_model(backbone, compile=False)(waveform)
+    bag = loaded.embedders["frames"](waveform)
+    extended.save(tmp_path / "head.keras")
+    outputs, own = keras.saving.load_model(tmp_path / "head.keras")(bag), head(bag)
+    for name in ("clipwise", "framewise"):
+        np.testing.assert_allclose(outputs[name][..., :2], own[name], atol=1e-6)
+        base = np.asarray(expected[name])[..., [0, 1, 3]]
+        np.testing.assert_allclose(outputs[name][..., 2:], base, atol=1e-5)
+
+
 def test_a_backbone_that_classifies_something_else_is_refused(loaded, tmp_path):
     waveform = keras.Input((None,))
     x = keras.ops.reshape(keras.ops.mean(waveform, axis=1), (-1, 1))
@@ -56,4 +71,4 @@ def test_a_backbone_that_classifies_something_else_is_refused(loaded, tmp_path):
     write_card(path, loaded.card)
     other_backbone = type(loaded)(loaded.card, path, loaded.embedders, loaded.clip_embedder)
     with pytest.raises(ValueError, match=r"model\.keras: with `keep_base`, must compute its classes from"):
-        add_base_classes(*make_head(loaded, ["mine"]), other_backbone)
+        add_base_classes(*make_head(loaded, ["mine"]), other_backbone, "seconds")

@@ -10,13 +10,12 @@ from custom.small_runs import run_custom
 
 from checks import SHARED
 from kerastag.__main__ import main
-from kerastag.card import Card
 from kerastag.custom import chain_reference
-from kerastag.custom.chain import ChainError, check_chain, check_run
+from kerastag.custom.chain import ChainError, check_chain, check_export, check_run
 from kerastag.custom.chain_waveforms import compare_waveforms
 from kerastag.custom.exported import export_parts, find_exported
 from kerastag.data.audio_lists import Recording
-from kerastag.export import parity
+from kerastag.export import export_model, parity, read_target
 from kerastag.export.device import Usage
 from kerastag.training.run_folder import RunFolder
 
@@ -51,7 +50,9 @@ def test_what_does_not_matter_is_no_difference():
 
 
 @pytest.mark.slow
-def test_an_intact_chain_passes(chain):
+@pytest.mark.parametrize("kind", ["frames", "seconds"])
+def test_an_intact_chain_passes(kind, request):
+    chain = request.getfixturevalue("chain" if kind == "frames" else "chain_of_seconds")
     report = chain.change_embeddings(lambda bag: bag).check()
     assert report.num_clips == 3
     assert report == chain.check()
@@ -89,15 +90,10 @@ def test_a_difference_names_its_clip_and_the_number_of_clips(chain):
 
 
 @pytest.mark.slow
-def test_a_tagger_of_output_frames_is_exported_whole(recordings, backbone, cache_folder, tmp_path, chain, monkeypatch):
-    monkeypatch.setattr(parity, "measure_usage", lambda path, threads: Usage(1.0, 2.0))
-    flags = ("--segments", "frames", "--folds", "0")
-    assert run_custom(recordings, backbone, tmp_path / "run", *flags) == 0
-    folder = RunFolder.open(tmp_path / "run")
-    exported = export_parts(folder, chain.clips.audio)
-    assert exported == (folder.path / "model.tflite", None)
-    assert Card.read(exported.embedder).labels == Card.read(folder.model_path).labels
-    assert check_chain(folder, exported, chain.clips).num_clips == 3
+def test_a_whole_tagger_is_checked_too(chain, tmp_path):
+    output = tmp_path / "model.tflite"
+    export_model(chain.folder.model_path, read_target("float16"), output, measures_usage=False)
+    assert check_export(chain.folder, chain.folder.model_path, output).num_clips == 24
 
 
 @pytest.mark.slow

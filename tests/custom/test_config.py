@@ -50,11 +50,11 @@ def test_the_former_name_of_synthetic_background_is_accepted():
 
 def test_learn_takes_a_folder_or_a_list_and_prepares_the_tagger_for_a_device(tmp_path, toml):
     config = parse_arguments([str(tmp_path), "--folds", "3"], "learn")
-    assert config == CustomConfig(audio_dir=str(tmp_path), folds=3, segments="seconds", deploy=True)
+    assert config == CustomConfig(audio_dir=str(tmp_path), folds=3, segments="frames", deploy=True)
     table = tmp_path / "list.csv"
     table.touch()
-    config = parse_arguments(["--segments", "frames", str(table)], "learn")
-    assert (config.audio_dir, config.labels, config.segments) == (str(tmp_path), str(table), "frames")
+    config = parse_arguments(["--segments", "seconds", str(table)], "learn")
+    assert (config.audio_dir, config.labels, config.segments) == (str(tmp_path), str(table), "seconds")
     path = toml('audio_dir = "sounds"\ndeploy = false\n')
     config = parse_arguments([str(table), "--config", path], "learn")
     assert (config.audio_dir, config.labels, config.deploy) == ("sounds", str(table), False)
@@ -88,8 +88,7 @@ def test_wrong_recordings_of_learn_are_named(tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"keep_base": True}, "`segments` must be seconds with `keep_base`; received: 'best'"),
-        ({"keep_base": True, "segments": "seconds", "fine_tune": True}, "`fine_tune` must be False with `keep_base`"),
+        ({"keep_base": True, "fine_tune": True}, "`fine_tune` must be False with `keep_base`"),
         ({"audio_dir": ""}, "`audio_dir` must be a folder of recordings; received: ''"),
         ({"folds": 2}, "`folds` must be 0 or at least 3; received: 2"),
         ({"seeds": ()}, r"`seeds` must be at least one number, none negative; received: \(\)"),

@@ -167,6 +167,22 @@ def test_a_tagger_of_seconds_comes_with_its_two_parts(recordings, backbone, tmp_
 
 
 @pytest.mark.slow
+def test_a_tagger_of_output_frames_comes_with_its_two_parts(recordings, backbone, tmp_path):
+    folder = tmp_path / "run"
+    assert run_custom(recordings, backbone, folder, "--folds", "0", *FINE_TUNE) == 0
+    names = ("model", "embedder", "head")
+    tagger, embedder, head = (keras.saving.load_model(folder / f"{name}.keras") for name in names)
+    card, embedder_card, head_card = (Card.read(folder / f"{name}.keras") for name in names)
+    waveform = audio.load(next((recordings / "hums").glob("*.wav")), 32_000)[None]
+    for name, value in head(embedder(waveform)["embedding"]).items():
+        np.testing.assert_allclose(value, tagger(waveform)[name], rtol=0, atol=1e-5)
+    # The median recording has 2 s, of which 12 whole frames of 0.16 s are the window.
+    assert card.window_seconds == embedder_card.window_seconds == head_card.window_seconds == pytest.approx(1.92)
+    assert (card.seconds_per_frame, embedder_card.labels) == (0.16, None)
+    assert head_card.versions["embedder"] == embedder_card.versions["embedder"]
+
+
+@pytest.mark.slow
 def test_a_bad_recording_is_skipped_and_named(recordings, backbone, tmp_path, capsys):
     folder = shutil.copytree(recordings, tmp_path / "recordings")
     (folder / "hums/1-999-A.wav").write_bytes(b"not audio")
@@ -175,8 +191,7 @@ def test_a_bad_recording_is_skipped_and_named(recordings, backbone, tmp_path, ca
     assert "skipped: " in captured.err
     assert "1-999-A.wav" in captured.err
     assert "27 clips, 3 classes" in captured.out
-    assert "`--segments seconds` saves the two parts" in captured.out
-    assert not (tmp_path / "run/head.keras").exists()
+    assert f"to stream: --model {tmp_path / 'run/embedder.keras'}" in captured.out
 
 
 @pytest.mark.parametrize(

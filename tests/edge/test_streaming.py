@@ -246,7 +246,7 @@ def test_stats_count_audio_and_results(clip_model):
     [
         (["clip"], {"mode": "fast"}, "`mode` must be one of auto, windowed, incremental; received: 'fast'"),
         (["clip"], {"mode": "incremental"}, "`head` must be a path with `mode` 'incremental'; received: None"),
-        (["embedder", "head"], {"mode": "windowed"}, "`head` must be None with `mode` 'windowed'; received: "),
+        (["embedder", "head"], {"mode": "windowed"}, "`mode` must be incremental for .*, which embeds whole segments"),
         (["embedder"], {}, "embedder.tflite: must return `clipwise` \\(an embedder needs a `head`\\)"),
         (["head"], {}, "head.tflite: must have one input, waveform or log_mel; received: embedding"),
         (["embedder", "clip"], {}, "clip.tflite: must have one input, embedding; received: log_mel"),

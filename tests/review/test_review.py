@@ -33,7 +33,7 @@ def run(recordings, backbone, cache_folder, tmp_path_factory):
     """Folder of a run with an exported head, and a recording of bursts between hums."""
     pytest.importorskip("ai_edge_litert")
     folder = tmp_path_factory.mktemp("runs") / "run"
-    flags = ("--segments", "seconds", "--folds", "3", "--background", "none")
+    flags = ("--folds", "3", "--background", "none")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(parity, "measure_usage", lambda path, threads: Usage(1.0, 2.0))
         assert run_custom(recordings, backbone, folder, *flags) == 0
@@ -94,11 +94,12 @@ def test_a_server_that_is_killed_loses_no_answer_and_another_review_continues(ru
         assert all(new >= old for new, old in zip(card.thresholds, before.thresholds, strict=True))
         results = tagger.feed(waveform[5 * 32_000 :], 32_000)
         # The stream computes what the new model.keras computes.
-        bag = waveform[(10 - round(card.window_seconds)) * 32_000 : 10 * 32_000]
         from kerastag.models.loading import load_model
 
-        expected = np.asarray(load_model(copy / "model.keras").predict_on_batch(bag[None])["clipwise"][0])
-        (last,) = (result for result in results if result.end_seconds == 10.0)
+        last = results[-1]
+        window = waveform[round(last.start_seconds * 32_000) : round(last.end_seconds * 32_000)]
+        assert len(window) == round(card.window_seconds * 32_000)
+        expected = np.asarray(load_model(copy / "model.keras").predict_on_batch(window[None])["clipwise"][0])
         np.testing.assert_allclose(last.probabilities, expected, rtol=0, atol=0.1)
     finally:
         session.close()
@@ -113,7 +114,7 @@ def test_a_run_that_cannot_be_reviewed_is_named(run, recordings, backbone, tmp_p
         open_review(ReviewConfig(run=str(copy), recordings=(str(tmp_path / "none.wav"),)), print)
     (copy / "head.keras").unlink()
     with pytest.raises(
-        ValueError, match="must be a run of `kerastag learn` with bags of seconds, which has head.keras"
+        ValueError, match="must be a run of `kerastag learn`, which has head.keras, without fine_tune and keep_base"
     ):
         open_review(ReviewConfig(run=str(copy)), print)
     (copy / "metrics.json").unlink()
