@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 LEGACY := $(VENV)-legacy
 TOOLS := $(VENV)-tools
-EXTRAS := train jax export mic mqtt serve archive remote dev
+EXTRAS := train jax export mic mqtt serve archive remote docs dev
 LEGACY_EXTRAS := tfio edge-legacy mic mqtt test
 SPACE := $() $()
 COMMA := ,
@@ -28,11 +28,12 @@ COMPILE = $(TOOLS)/bin/uv pip compile setup.cfg --python-version 3.11 --generate
 # more than twice as long to import where every process compiles them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-ascii test-slow test-legacy soak faults lint format bench lock locked locked-legacy \
+.PHONY: help demo docs test test-ascii test-slow test-legacy soak faults lint format bench lock locked locked-legacy \
     audit clean distclean
 
 help:
 	@echo "make demo         install into $(VENV), train attention and a baseline on synthetic clips, print a table"
+	@echo "make docs         build the site of the documentation into site/; a warning, such as a dead link, is an error"
 	@echo "make test         tests and doctests on TensorFlow, without the slow ones"
 	@echo "make test-ascii   what reads and writes names and text, in a locale that has only ASCII"
 	@echo "make test-slow    every row of the papers, every system in every format; layers and embedding models on JAX"
@@ -50,6 +51,9 @@ help:
 
 demo: $(VENV)/.train
 	$(PY) -m kerastag train feature_attention
+
+docs: $(VENV)/.dev
+	$(PY) -m docs.build_site
 
 test: $(VENV)/.dev
 	$(PY) $(PYTEST) -m "not slow" $(PYTEST_ARGS)
@@ -105,7 +109,7 @@ audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements/ci.txt
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

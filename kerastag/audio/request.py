@@ -7,7 +7,9 @@ from pathlib import Path
 
 from kerastag.audio.channels import parse_channel
 
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 1_000_000
+MIN_SAMPLE_RATE = 1_000
+MAX_SAMPLE_RATE = 1_000_000
+"""Highest sample rate that can be asked for, Hz."""
 FRAMES_PER_READ = 1 << 13  # a fraction of a second
 
 
