@@ -111,10 +111,10 @@ def draw_attention_pooling() -> Drawing:
 def draw_gl_at() -> Drawing:
     """Draw the two streams of GL-AT."""
     drawing = Drawing(360)
-    drawing.add_text(20, 44, "clip")
-    drawing.add_box(LEFT, 22, RIGHT - LEFT, 34, MUTED, 0.25)
-    draw_events(drawing, 17)
-    drawing.add_arrow(get_x(5), 62, get_x(5), 82)
+    drawing.add_text(20, 40, "clip")
+    drawing.add_box(LEFT, 10, RIGHT - LEFT, 50, MUTED, 0.25)
+    draw_events(drawing, 13)
+    drawing.add_arrow(get_x(5), 63, get_x(5), 82)
     drawing.add_text(20, 106, "global stream")
     drawing.add_labeled_box(LEFT, 84, RIGHT - LEFT, "backbone on the whole clip", BLUE)
     drawing.add_text(20, 166, "most probable")
