@@ -5,6 +5,7 @@ A benchmark calls `print_table` instead of printing `format_table`. With `--reco
 """
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -17,10 +18,17 @@ from kerastag.files import read_json, write_json
 from kerastag.markdown import format_table
 
 FOLDER = Path(__file__).resolve().parent / "figures"
-RUNTIME_PACKAGES = ("ai-edge-litert", "ai-edge-quantizer", "pyarrow", "soundfile", "soxr", "uvicorn")
+RUNTIME_PACKAGES = ("ai-edge-litert", "tflite-runtime", "ai-edge-quantizer", "pyarrow", "soundfile", "soxr", "uvicorn")
 FLAG = "--record"
 Table = tuple[Sequence[object], Sequence[Sequence[object]]]
 """Header and rows of a table."""
+
+
+def describe_environment() -> str:
+    """Describe the versions of the packages, the processor, the GPUs and the load of this machine."""
+    versions = package_versions((*PACKAGES, *RUNTIME_PACKAGES))
+    parts = [f"{name} {version}" for name, version in versions.items()]
+    return " · ".join([*parts, *list_gpus(), f"load average {os.getloadavg()[0]:.1f}"])
 
 
 def add_record_flag(parser: argparse.ArgumentParser) -> None:

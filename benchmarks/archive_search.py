@@ -17,9 +17,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _figures import add_record_flag, print_table
+from _figures import add_record_flag, describe_environment, print_table
 
-from kerastag._provenance import package_versions
 from kerastag.archive import EmbeddingIndex
 from kerastag.archive.tables import TableWriter, name_part
 
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="Number of searches (default: %(default)s).")
     add_record_flag(parser)
     args = parser.parse_args()
-    print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
+    print(describe_environment())
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         archive, needed = Path(name), args.embeddings * (args.features + 4)

@@ -20,11 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _figures import add_record_flag, print_table
+from _figures import add_record_flag, describe_environment, print_table
 
 from kerastag import data
 from kerastag._command import prepare_tensorflow
-from kerastag._provenance import package_versions
 
 _WARM_UP_STEPS = 20
 _PACKING = """
@@ -55,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.source or args.audio_pack):
         parser.error("--source or --audio-pack must be given")
-    print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
+    print(describe_environment())
     rows: list[Row] = []
     if args.source:
         rows += measure_embeddings(args.source, args.rounds)

@@ -9,9 +9,7 @@ has medians. Quote only numbers of a quiet machine.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _figures import add_record_flag, print_table
+from _figures import add_record_flag, describe_environment, print_table
 
 ROUNDS = 60
 TARGETS = ("float32", "float16", "int8_dynamic", "int8", "tflite_runtime")
@@ -185,18 +183,6 @@ def make_row(
 def format_size(path: Path) -> str:
     """Format the size of a file in MB."""
     return f"{path.stat().st_size / 1e6:.2f} MB"
-
-
-def describe_environment() -> str:
-    """Describe the processor, its load, and the versions of the packages."""
-    names = ("keras", "tensorflow", "ai-edge-litert", "ai-edge-quantizer", "numpy")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    lines = [
-        line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")
-    ]
-    processor = lines[0].split(":")[1].strip() if lines else platform.processor()
-    load = f"load average {os.getloadavg()[0]:.1f}"
-    return f"{processor}, {os.cpu_count()} cores, {load}; Python {platform.python_version()}, {versions}"
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _figures import add_record_flag, print_table
+from _figures import add_record_flag, describe_environment, print_table
 
 from kerastag import data
 from kerastag._command import prepare_tensorflow
-from kerastag._provenance import package_versions
 from kerastag.data.pack_writers import FeaturePackWriter
 
 _NUM_CLASSES, _BATCH_SIZE, _WARM_UP_STEPS = 527, 500, 5
@@ -47,7 +46,7 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure, args.folder / "unbal_train.h5", args.steps)))
         return
-    print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
+    print(describe_environment())
     with contextlib.nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unbal_train.h5"
         if not path.is_file():

@@ -11,19 +11,17 @@ an idle machine.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _figures import Table, add_record_flag, print_table
+from _figures import Table, add_record_flag, describe_environment, print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE_RATE, BLOCK_SECONDS = 48_000, 0.1
@@ -50,8 +48,7 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(*args.measure, args)))
         return
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one used; Python {sys.version[:6]}")
-    print(", ".join(f"{name} {get_version(name)}" for name in ("numpy", "soxr", "ai-edge-litert", "tflite-runtime")))
+    print(f"{describe_environment()}, one core used")
     with tempfile.TemporaryDirectory() as folder:
         measure_in_process("convert", folder, args)
         modes = {mode: measure_in_process(mode, folder, args) for mode in MODES}
@@ -89,14 +86,6 @@ def format_front_ends(front_ends: dict[str, dict[str, float]]) -> Table:
         (name, *(f"{times[key]:.2f}" for key in ("plain", "whole", "blocks"))) for name, times in front_ends.items()
     ]
     return ("front end, ms per second of audio", *columns), rows
-
-
-def get_version(package: str) -> str:
-    """Return the version of a package, or `absent`."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def measure_in_process(target: str, folder: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -21,10 +21,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import keras
 import numpy as np
 import tensorflow as tf
-from _figures import add_record_flag, print_table
+from _figures import add_record_flag, describe_environment, print_table
 from keras import layers, ops
 
-from kerastag._provenance import package_versions
 from kerastag.layers import HalfDropout
 from kerastag.models import feature_attention
 from kerastag.training.outputs import select_training_outputs
@@ -138,7 +137,7 @@ def main() -> None:
     for name, times in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(times, baseline, strict=True))
         rows.append((name, f"{1e3 * statistics.median(times):.0f}", f"{1e3 * min(times):.0f}", f"{ratio:.3f}"))
-    print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
+    print(describe_environment())
     header = ("step of 500 clips", "median ms", "minimum ms", "median ratio to the first")
     print_table("training_step", header, rows, arguments.record)
 

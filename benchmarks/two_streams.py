@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from _figures import add_record_flag, print_table, record
+from _figures import add_record_flag, describe_environment, print_table, record
 
 from kerastag._command import prepare_tensorflow
 
@@ -177,8 +177,6 @@ def main() -> None:
         return
     import keras
 
-    from kerastag._provenance import package_versions
-
     steps = {name: make_training_step(arguments, name, batch) for name in VARIANTS}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
     for _ in range(arguments.rounds):
@@ -198,7 +196,7 @@ def main() -> None:
         median = 1e3 * statistics.median(wall_seconds for wall_seconds, _ in times)
         memory = f"{measure_peak_memory(arguments, name):.0f}"
         rows.append((name, f"{median:.0f}", f"{wall:.2f}", f"{processor:.2f}", memory, f"{operations[name]:.2f}"))
-    print(" · ".join(f"{name} {version}" for name, version in package_versions().items()))
+    print(describe_environment())
     print(f"{arguments.backbone}, width {arguments.width:g}, {arguments.batch_size} clips of {SECONDS:g} s, ", end="")
     print(f"{NUM_SUB_CLIPS} sub-clips of {SUB_CLIP_SECONDS:g} s, {arguments.precision}\n")
     header = ("training step", "median ms", "pairwise ratio", "of processor time", "peak MiB", "GFLOP per prediction")
