@@ -132,7 +132,7 @@ def draw_gl_at() -> Drawing:
     drawing.add_text(20, 288, "local stream")
     drawing.add_labeled_box(LEFT, 266, RIGHT - LEFT, "backbone on each sub-clip", ORANGE)
     drawing.add_arrow(get_x(5), 304, get_x(5), 316)
-    drawing.add_labeled_box(LEFT, 318, RIGHT - LEFT, "prediction: average of both streams", GREEN)
+    drawing.add_labeled_box(LEFT, 318, RIGHT - LEFT, "prediction: both streams combined", GREEN)
     return drawing
 
 
