@@ -82,20 +82,19 @@ def _rewrite_links(text: str, source: str, page: str, pages: dict[str, str]) -> 
         target, hash_sign, anchor = match[0].partition("#")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         place = pages.get(path) or pages.get(f"{path}/README.md")
-        if (
-            place is None
-            and path.startswith("docs/")
-            and (path.endswith(IMAGES) or path.removeprefix("docs/") in GENERATED)
-        ):
-            place = path.removeprefix("docs/")
-        elif place is None and path == "README.md":
+        in_docs = path.removeprefix("docs/") if path.startswith("docs/") else None
+        if path == "README.md":
             place = "index.md"
+        elif in_docs in GENERATED:
+            place = in_docs
         elif place is None:
             if not (ROOT / path).exists():
                 raise ValueError(f"{source}: a link must lead to a file of the repository; received: {match[0]!r}")
-            kind = "raw" if path.endswith(IMAGES) else "tree" if (ROOT / path).is_dir() else "blob"
-            return f"{REPOSITORY}/{kind}/main/{path}{hash_sign}{anchor}"
-        return posixpath.relpath(place, posixpath.dirname(page) or ".") + hash_sign + anchor
+            if in_docs is None or not path.endswith(IMAGES):
+                kind = "tree" if (ROOT / path).is_dir() else "blob"
+                return f"{REPOSITORY}/{kind}/main/{path}{hash_sign}{anchor}"
+            place = in_docs
+        return posixpath.relpath(str(place), posixpath.dirname(page) or ".") + hash_sign + anchor
 
     parts = _CODE.split(text)
     parts[::2] = [_TARGET.sub(rewrite, part) for part in parts[::2]]

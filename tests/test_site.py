@@ -63,6 +63,8 @@ def test_links_lead_to_pages_and_else_to_the_repository(repository):
         ValueError, match=r"docs/page.md: a link must lead to a file of the repository; received: 'no.md'"
     ):
         repository("[a](no.md)")
+    with pytest.raises(ValueError, match="received: 'pictures/no.png'"):
+        repository("![a](pictures/no.png)")
 
 
 def test_a_page_includes_tables_of_other_documents(repository):
