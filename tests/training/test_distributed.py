@@ -204,10 +204,10 @@ def test_several_processes_train_as_one(folder, num_processes, config):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_end_of_one_process_ends_all_with_one_line_and_the_run_is_resumed(folder, victim):
-    whole, run = "whole", f"killed_{victim}"
+    whole, run = "small_2", f"killed_{victim}"
     if not (folder / whole).exists():
-        finish_well(start(folder, whole, "--batch-size", "18", config="everything", num_processes=3))
-    processes = start(folder, run, "--batch-size", "18", config="everything", num_processes=3)
+        finish_well(start(folder, whole, num_processes=2))
+    processes = start(folder, run, num_processes=2)
     while not (folder / run / "state.npz").exists():
         assert processes[victim].poll() is None
         time.sleep(0.05)
@@ -226,11 +226,11 @@ def test_the_end_of_one_process_ends_all_with_one_line_and_the_run_is_resumed(fo
             continue
         assert status == 1
         assert lines == [
-            f"kerastag train feature_attention: error: process {victim} of 3 has ended; "
+            f"kerastag train feature_attention: error: process {victim} of 2 has ended; "
             "repeat the command in all processes to resume the run"
         ]
     assert not (folder / run / "metrics.json").exists()
-    results = finish_well(start(folder, run, "--batch-size", "18", config="everything", num_processes=3))
+    results = finish_well(start(folder, run, num_processes=2))
     assert "resumed at step" in results[0][2]
     check_equal_runs(folder, run, whole, 0)
 
@@ -282,9 +282,9 @@ def test_a_batch_that_does_not_divide_is_refused(folder):
 @needs_jax
 @pytest.mark.slow
 def test_a_run_folder_of_its_own_for_each_process_is_refused_on_resume(folder):
-    finish_well(start(folder, "shared", num_processes=2))
+    finish_well(start(folder, "shared", "--steps", "8", num_processes=2))
     (folder / "shared/metrics.json").unlink()
-    other = [["--run-dir", str(folder / "shared")], ["--run-dir", str(folder / "elsewhere")]]
+    other = [["--steps", "8", "--run-dir", str(folder / name)] for name in ("shared", "elsewhere")]
     results = finish(start(folder, "shared", *other, num_processes=2))
     assert [status for status, _, _ in results] == [1, 1]
     assert any("`run_dir` must be one folder for all processes" in errors for _, _, errors in results), results
