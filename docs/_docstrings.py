@@ -1,21 +1,18 @@
-"""How the site shows docstrings: an extension of Griffe, which zensical.toml names."""
+"""Docstrings in the layout of the site: an extension of Griffe, which zensical.toml names."""
 
-import re
 from typing import Any
 
 import griffe
 
-__all__ = ["DocstringLayout"]
+from docs._reference import lay_out_docstring
 
-_EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
-_TITLE = re.compile(r"^(Input shape|Output shape|Mask|Reference|Deviations): ", re.MULTILINE)
+__all__ = ["DocstringLayout"]
 
 
 class DocstringLayout(griffe.Extension):
-    """Examples as blocks of code, and paragraphs with a bold title for shapes, masks and references."""
+    """An extension that gives the docstring of each object the layout of the site."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Change the docstring of an object."""
         if obj.docstring:
-            text = _EXAMPLE.sub(lambda match: f"```pycon\n{match[0]}\n```", obj.docstring.value)
-            obj.docstring.value = _TITLE.sub(r"\n**\1:** ", text)
+            obj.docstring.value = lay_out_docstring(obj.docstring.value)

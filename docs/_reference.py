@@ -15,7 +15,7 @@ from kerastag.cli import VERBS, build_parser
 from kerastag.files import write_text
 from kerastag.markdown import format_table
 
-__all__ = ["GENERATED", "write_reference"]
+__all__ = ["GENERATED", "lay_out_docstring", "write_reference"]
 
 PACKAGES = tuple(
     name for name in kerastag.__all__ if (Path(kerastag.__file__).parent / name).is_dir() and name != "recipes"
@@ -39,6 +39,9 @@ is stated in the changelog. Subpackages and their frameworks are imported when t
 
 """
 
+_EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+_TITLE = re.compile(r"^(Input shape|Output shape|Mask|Reference|Deviations): ", re.MULTILINE)
+
 
 def write_reference(folder: Path) -> None:
     """Write the pages into a folder."""
@@ -58,7 +61,13 @@ def write_reference(folder: Path) -> None:
 
 def describe_package(name: str) -> str:
     """Return the docstring of a package."""
-    return inspect.getdoc(import_module(f"kerastag.{name}")) or ""
+    return lay_out_docstring(inspect.getdoc(import_module(f"kerastag.{name}")) or "")
+
+
+def lay_out_docstring(text: str) -> str:
+    """Make the examples of a docstring blocks of code, and its shapes, mask and references paragraphs with a title."""
+    text = _EXAMPLE.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
+    return _TITLE.sub(r"\n**\1:** ", text)
 
 
 def find_defining_modules(package: str) -> dict[str, str]:

@@ -96,6 +96,13 @@ def test_the_page_of_a_package_has_every_public_name_where_it_is_defined(package
         assert re.search(rf"^(?:class |def |[\w, ]*\b){name}\b", source, re.MULTILINE), f"{path} does not define {name}"
 
 
+def test_examples_and_shapes_in_docstrings_are_blocks_of_the_page():
+    text = "Sum.\n\nInput shape: `(a,)`\nOutput shape: `(b,)`\n\n>>> x\n[1, 2]\n\nEnd."
+    assert _reference.lay_out_docstring(text) == (
+        "Sum.\n\n\n**Input shape:** `(a,)`\n\n**Output shape:** `(b,)`\n\n```pycon\n>>> x\n[1, 2]\n```\n\nEnd."
+    )
+
+
 @pytest.mark.parametrize("name", make_diagrams.DIAGRAMS)
 def test_a_diagram_is_what_the_script_draws(name):
     path = make_diagrams.FOLDER / f"{name}.svg"
