@@ -1,10 +1,14 @@
 """Tests of the pages of the site and of its diagrams. `make docs`, a step of CI, builds it and checks its links."""
 
+import functools
+import http.server
 import re
+import threading
 import tomllib
 from importlib import import_module
 
 import pytest
+from serving.browsers import open_browser, open_page
 from test_documentation import known_options
 
 from checks import ROOT
@@ -136,3 +140,27 @@ def test_what_a_page_loads_from_another_host_is_noticed(tmp_path):
         *("a.html: https://e.org/e.css", "a.html: //c.org/c.js", "b.css: https://f.org/f.png"),
     ]
     assert build_site.list_external_links(tmp_path) == ["https://b.org"]
+
+
+@pytest.mark.slow
+def test_a_browser_reads_and_searches_the_site(tmp_path):
+    """Nothing is loaded from another host: `open_page` checks this, and the console."""
+    if not (ROOT / "site/index.html").is_file():
+        pytest.skip("needs the site: make docs")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=ROOT / "site")
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        open_browser(tmp_path / "no_microphone.wav") as browser,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        allowed = (url, f"blob:{url}")
+        with open_page(browser, f"{url}index.html", allowed=allowed, color_scheme="dark") as page:
+            assert page.locator("body").get_attribute("data-md-color-scheme") == "slate"
+            page.locator("article").get_by_role("link", name="Tag recordings").click()
+            page.wait_for_url("**/tag.html")
+            page.get_by_role("button", name="Search").click()
+            page.keyboard.type("false alarms")
+            page.get_by_role("option", name="False alarms").first.click()
+            page.wait_for_url("**#false-alarms*")
+        server.shutdown()
