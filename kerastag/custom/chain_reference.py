@@ -85,7 +85,7 @@ class TrainingChain:
         self._embedder = load_model(folder.embedder_path if has_parts else folder.model_path)
         self._head = load_model(folder.head_path) if has_parts else None
         self.is_window = not has_parts or read_kind(folder) == "frames"
-        self._bag_segments = 1 if self.is_window else round(Card.read(folder.head_path).window_seconds)
+        self._bag_segments = _count_segments(Card.read(folder.head_path)) if has_parts else 1
         self.max_difference = _MAX_PART_DIFFERENCE if has_parts else _MAX_MODEL_DIFFERENCE
         front_ends = [layer for layer in flatten_layers(self._embedder) if isinstance(layer, LogMel)]
         self._front_end = front_ends[0] if len(front_ends) == 1 else None
@@ -104,10 +104,9 @@ class TrainingChain:
             features, clipwise = np.asarray(outputs["embedding"]), np.asarray(outputs["clipwise"])
             return Reference(recording, waveform, segments, features, clipwise, clipwise, is_window=True)
         if self.is_window:
-            computed = np.asarray(self._embedder(segments, training=False)["embedding"])[0]
-            if embeddings is not None and len(embeddings) == len(computed):
-                computed = embeddings
-            return Reference(recording, waveform, segments, computed, *self._predict(computed), is_window=True)
+            if embeddings is None or len(embeddings) != self._bag_segments:
+                embeddings = np.asarray(self._embedder(segments, training=False)["embedding"])[0]
+            return Reference(recording, waveform, segments, embeddings, *self._predict(embeddings), is_window=True)
         if embeddings is None or len(embeddings) >= MAX_SEGMENTS:  # Neighboring segments may be averaged.
             embeddings = np.asarray(self._embedder(segments, training=False)["embedding"])
         embeddings = embeddings[: len(segments)]
@@ -138,6 +137,11 @@ class TrainingChain:
         outputs = self._head(bags, training=False)  # type: ignore[misc]
         newest = np.arange(count)
         return np.asarray(outputs["clipwise"]), np.asarray(outputs["framewise"])[newest, newest]
+
+
+def _count_segments(card: Card) -> int:
+    """Return the number of segments that a head takes."""
+    return round(card.window_seconds / (card.seconds_per_frame or SEGMENT_SECONDS))
 
 
 def select_clips(clips: Clips, count: int) -> list[tuple[int, Recording]]:

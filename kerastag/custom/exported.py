@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from kerastag.card import Card
 from kerastag.custom.clips import Clip, read_windows, synthesize_background
@@ -17,17 +16,16 @@ from kerastag.edge.runtime import AUDIO_INPUTS, LiteRTModel
 from kerastag.edge.streaming import StreamingTagger
 from kerastag.export import export_model, read_target
 from kerastag.export.target import Target
-from kerastag.files import temporary_folder
 from kerastag.models.loading import load_model
 from kerastag.training.run_folder import RunFolder
 
 __all__ = ["ExportedTagger", "export_head", "export_parts", "find_exported"]
 
-_NUM_PARTS = 90  # With silence and noise, these are the hundred recordings that `kerastag.export` calibrates on.
+_NUM_PARTS = 48
 _MAX_WINDOWS = 30  # of a clip, from which its part is drawn
 _PARTS_PER_BATCH = 10
 _MAX_DIFFERENCE = 0.1  # of the probabilities of a part, largest of the classes, in 95 % of the parts
-_QUANTIZATIONS = ("int8", "int8_dynamic", "float16")
+_QUANTIZATIONS = ("int8_dynamic", "float16")
 _HEAD_QUANTIZATIONS = ("int8_dynamic", "float16", "none")
 _NUM_THREADS = 2
 
@@ -51,14 +49,13 @@ class ExportedTagger(NamedTuple):
 def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | int = "mean") -> ExportedTagger:
     """Export the tagger of a run to the `.tflite` files that `kerastag stream` takes.
 
-    It becomes `embedder.tflite` and `head.tflite`. Weights and activations of the embedder have 8 bits, with ranges of
-    the recordings and of silence, if the files then predict what Keras predicts on 95 % of them, up to 0.1. Otherwise
-    only the weights have 8 bits, or 16. Of mn04_as, 8-bit activations change the embedding of silence by two thirds of
-    its length.
+    It becomes `embedder.tflite` and `head.tflite`. The weights of the embedder have 8 bits if the files then predict
+    what Keras predicts, up to 0.1, on 95 % of some parts of the recordings and of silence; otherwise they have 16.
+    Activations stay float: with 8 bits, mn04_as changes the embedding of silence by two thirds of its length.
 
     Args:
         folder: Folder of a run with `model.keras` and its two parts.
-        recordings: Clips of the run, at least one that can be read; a hundred of them are used.
+        recordings: Clips of the run, at least one that can be read; 48 of them are used.
         channel: Channel of recordings with several, as in `kerastag.audio.load`.
 
     Raises:
@@ -69,15 +66,11 @@ def export_parts(folder: RunFolder, recordings: Sequence[Clip], channel: str | i
     card = Card.read(source)
     parts = _read_parts(recordings, card, channel)
     expected = _predict(folder, parts)
-    with temporary_folder(folder.path / "recordings") as sounds:  # `export_model` has a folder for `output`
-        for number, part in enumerate(parts):
-            soundfile.write(sounds / f"{number:03d}.wav", part, card.sample_rate, subtype="FLOAT")
-        head = export_head(folder, read_kind(folder))
-        for target in map(read_target, _QUANTIZATIONS):
-            ranges = sounds if target.needs_recordings else None
-            export_model(source, target, output, recordings=ranges, measures_usage=False)
-            if _measure_difference(output, head, parts, expected) <= _MAX_DIFFERENCE:
-                break
+    head = export_head(folder, read_kind(folder))
+    for target in map(read_target, _QUANTIZATIONS):
+        export_model(source, target, output, measures_usage=False)
+        if _measure_difference(output, head, parts, expected) <= _MAX_DIFFERENCE:
+            break
     return ExportedTagger(output, head)
 
 
@@ -97,7 +90,7 @@ def find_exported(folder: RunFolder) -> ExportedTagger:
 def _read_parts(recordings: Sequence[Clip], card: Card, channel: str | int) -> np.ndarray:
     """Read a random part of each of some clips, as long as the window of the model, `(parts, samples)`.
 
-    Silence and faint noise are among them, since a stream is quiet for most of the time.
+    Silence and noises are among them, since a stream is quiet for most of the time.
     """
     rows = np.unique(np.linspace(0, len(recordings) - 1, min(len(recordings), _NUM_PARTS)).astype(int))
     random, length = np.random.default_rng(0), round(card.window_seconds * card.sample_rate)

@@ -96,7 +96,8 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
         kinds, scores, raw_probabilities = cross_validate(trainer)
         folds = clips.folds[clips.recordings]
         probabilities = np.stack([cross_fit_calibration(y_true, each, folds) for each in raw_probabilities])
-        results["logistic"] = evaluate_logistic_regression(clips, embeddings.clip)
+        with show_progress("logistic regression for comparison"):
+            results["logistic"] = evaluate_logistic_regression(clips, embeddings.clip)
         results["calibration_error"] = {
             "before": float(np.mean([compute_calibration_error(y_true, each) for each in raw_probabilities])),
             "after": float(np.mean([compute_calibration_error(y_true, each) for each in probabilities])),
@@ -128,8 +129,9 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
         versions=package_versions(),
         calibration=_CALIBRATION if config.folds else "",
     )
-    folder.save_model(tagger, card)
-    save_parts(folder, backbone, kind, head.model, card)
+    with show_progress("saving the tagger"):
+        folder.save_model(tagger, card)
+        save_parts(folder, backbone, kind, head.model, card)
     if config.deploy:
         card, alarms = deploy_tagger(folder, trainer, kind, head, embeddings, calibration)
         results |= alarms | save_predictions(folder, trainer, kinds, kind, head, embeddings, probabilities)
@@ -145,7 +147,8 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
     if config.deploy:
         from kerastag.custom.page import write_report  # Jinja2, which a run without a report does not need
 
-        write_report(folder)
+        with show_progress("writing the report"):
+            write_report(folder)
     return metrics
 
 
