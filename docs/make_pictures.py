@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs/pictures"
-SOUNDS = ((1.0, "cries", 3), (6.0, "rain", 5), (14.0, "cries", 2))
+SOUNDS = ((0.5, "cries", 5), (10.0, "rain", 8))
 """Start in seconds, kind, and number of cries or seconds of rain, of the recording that is streamed."""
 COLUMNS, LINES = 80, 14
 GREEN, RED = "#0a7e72", "#c1121f"
@@ -157,10 +157,12 @@ def make_page(folder: Path, args: argparse.Namespace) -> None:
 def make_stream(folder: Path, args: argparse.Namespace) -> None:
     """Run `kerastag stream` in a terminal, and draw what it shows over time."""
     recording = _write_recording(folder / "sounds.wav")
-    command = ["stream", "--source", recording.name, "--output", "terminal"]
-    frames = _run_in_terminal([sys.executable, "-m", "kerastag", *command], folder)
-    prompt = f"$ kerastag {' '.join(command)}"
-    (FOLDER / "stream.svg").write_text(_draw_frames([[prompt, *frame] for frame in frames], 1.0), encoding="utf-8")
+    command = ["kerastag", "stream", "--source", recording.name, "--output", "terminal"]
+    rules = ["--smoothing-seconds", "1", "--max-gap-seconds", "1"]
+    frames = _run_in_terminal([sys.executable, "-m", *command, *rules], folder)
+    prompt = [f"$ {' '.join(command)} \\", f"      {' '.join(rules)}"]
+    text = _draw_frames([[*prompt, *frame] for frame in frames], 1.0)
+    (FOLDER / "stream.svg").write_text(text, encoding="utf-8")
 
 
 def _run_in_terminal(command: list[str], folder: Path) -> list[list[str]]:
