@@ -149,7 +149,7 @@ def make_page(folder: Path, args: argparse.Namespace) -> None:
         size = {"width": 1200, "height": 900}
         with open_page(browser, server.url, color_scheme="light", reduced_motion="reduce", viewport=size) as page:
             page.click("#example")
-            page.wait_for_selector("#tags li")
+            page.wait_for_selector("#tags li", timeout=120_000)
             page.wait_for_timeout(1_000)
             page.screenshot(path=FOLDER / "page.png")
 
