@@ -20,6 +20,7 @@ __all__ = ["SEGMENT_SECONDS", "Reference", "TrainingChain", "select_clips"]
 SEGMENT_SECONDS = 1.0
 """Length of a segment of a tagger of seconds."""
 
+_MIN_FILLING = 0.95  # of a window by a clip; silence after it changes the embeddings of all frames
 _MAX_PART_DIFFERENCE, _MAX_MODEL_DIFFERENCE = 0.1, 0.3  # of a probability for equal inputs; a whole model has 8 bits
 
 
@@ -104,7 +105,8 @@ class TrainingChain:
             features, clipwise = np.asarray(outputs["embedding"]), np.asarray(outputs["clipwise"])
             return Reference(recording, waveform, segments, features, clipwise, clipwise, is_window=True)
         if self.is_window:
-            if embeddings is None or len(embeddings) != self._bag_segments:
+            is_full = len(waveform) >= _MIN_FILLING * segments.shape[1]
+            if embeddings is None or len(embeddings) != self._bag_segments or not is_full:
                 embeddings = np.asarray(self._embedder(segments, training=False)["embedding"])[0]
             return Reference(recording, waveform, segments, embeddings, *self._predict(embeddings), is_window=True)
         if embeddings is None or len(embeddings) >= MAX_SEGMENTS:  # Neighboring segments may be averaged.
