@@ -1,6 +1,6 @@
 """Make the pictures of the documentation, each from a real run: `docs/pictures/`.
 
-    python docs/make_pictures.py [NAME ...] [--model mn04_as]
+    python docs/make_pictures.py [NAME ...] [--model mn04_as] [--runs FOLDER]
 
 | name | picture |
 | --- | --- |
@@ -15,6 +15,7 @@ synthetic, and may be shown.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -39,12 +40,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"Pictures: {', '.join(makers)} (default: all).")
     parser.add_argument("--model", default="mn04_as", help="Model of the page, NAME=PATH or a name (default: mn04_as).")
+    parser.add_argument("--runs", type=Path, help="Folder for the runs, which are kept (default: a temporary one).")
     args = parser.parse_args()
     if unknown := sorted(set(args.names) - makers.keys()):
         parser.error(f"`NAME` must be one of {', '.join(makers)}; received: {unknown[0]!r}")
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
+    with contextlib.nullcontext(args.runs) if args.runs else tempfile.TemporaryDirectory() as name:
         for maker in args.names or makers:
             makers[maker](Path(name), args)
             print(f"made: {maker}", file=sys.stderr)
@@ -62,16 +63,22 @@ def make_attention(folder: Path, args: argparse.Namespace) -> None:
 
 def make_windows(folder: Path, args: argparse.Namespace) -> None:
     """Train GL-AT, and draw the sub-clips of the classes that a soundscape has."""
-    run = folder / "gl_at"
-    _run_kerastag("train", "gl_at", "--run-dir", run)
     import keras
     import numpy as np
 
+    from kerastag.data.soundscape_mixer import SoundscapeConfig
+    from kerastag.data.soundscapes import write_synthetic_soundscapes
     from kerastag.dsp import FrontEnd
     from kerastag.models.loading import load_model
     from kerastag.recipes._evaluation import load_run
     from kerastag.training.evaluation import predict_evaluation
 
+    rules = SoundscapeConfig(max_events=3, snr_db=(10.0, 25.0))
+    packs, run = folder / "packs", folder / "gl_at"
+    if not run.is_dir():
+        write_synthetic_soundscapes(packs, sample_rate=32_000, config=rules, counts={"bal_train": 400, "eval": 60})
+    steps = ("--steps", 100, "--checkpoints", 1, "--evaluate-every", 100)
+    _run_kerastag("train", "gl_at", "--config", "synthetic", *steps, "--data-dir", packs, "--run-dir", run)
     data = load_run(run)
     model = load_model(data.folder.model_path)
     outputs = keras.Model(model.input, [model.output[name] for name in ("clipwise", "start_seconds", "classes")])
@@ -103,13 +110,14 @@ def _draw_windows(log_mel: Any, seconds: float, rows: list[tuple[str, Any, Any, 
     axes[0].imshow(log_mel.T, origin="lower", aspect="auto", extent=(0, seconds, 0, log_mel.shape[1]), cmap="magma")
     axes[0].set(ylabel="mel band", title="log-mel of a synthetic soundscape")
     for position, (_, spans, starts, _) in enumerate(rows):
-        axes[1].broken_barh(spans, (position - 0.3, 0.6), color="0.8", label="event" if not position else None)
-        label = f"sub-clip of {length:g} s" if not position else None
+        axes[1].broken_barh(spans, (position - 0.3, 0.6), color="0.8", label="event")
         for start in starts:
-            axes[1].broken_barh([(start, length)], (position - 0.4, 0.8), fill=False, edgecolor=RED, label=label)
+            style = {"facecolor": "none", "edgecolor": RED, "linewidth": 1.5, "label": f"sub-clip of {length:g} s"}
+            axes[1].broken_barh([(start, length)], (position - 0.4, 0.8), **style)
     axes[1].set(xlabel="time (s)", xlim=(0, seconds), ylim=(len(rows) - 0.5, -0.5))
     axes[1].set_yticks(range(len(rows)), [f"{name}\nclip {probability:.2f}" for name, _, _, probability in rows])
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    by_label = {label: handle for handle, label in zip(*axes[1].get_legend_handles_labels(), strict=True)}
+    figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(FOLDER / "gl_at_windows.png", dpi=110)
 
 
