@@ -7,7 +7,7 @@ import pytest
 
 from checks import ROOT
 
-FOLDERS = ("kerastag", "tests", "benchmarks", "export", "docs")
+FOLDERS = ("kerastag", "tests", "benchmarks", "examples", "export", "docs")
 PATHS = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TEXT_MODE = re.compile(r"[rwax]\+?t?")
 

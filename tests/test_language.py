@@ -8,7 +8,7 @@ import pytest
 
 from checks import ROOT
 
-FOLDERS = ("kerastag", "tests", "benchmarks", "docs", "export")
+FOLDERS = ("kerastag", "tests", "benchmarks", "docs", "examples", "export")
 # Words of an idiom that the code once had, and British spellings. CONTRIBUTING.md lists what to write instead.
 NAMES = re.compile(
     r"_?(found|heard|told|kept|said|asked|beside|anew|boxed|joined|hear|say|know|forget)|"
