@@ -27,7 +27,7 @@ from kerastag.training.run_folder import RunFolder
 
 __all__ = ["ChainError", "ChainReport", "check_chain", "check_export", "check_run"]
 
-# Above what intact chains showed on ESC-10, where 8-bit activations change embeddings by up to 0.38 (docs/learn.md).
+# Above what intact chains showed on ESC-10, where silence after a clip changes embeddings by up to 0.2 (docs/learn.md).
 _MAX_EMBEDDING_DISTANCE = 0.5  # median over the segments of a clip, relative to the embedding of training
 _MAX_LOG_MEL_DIFFERENCE = 0.02  # median over a segment, relative to its standard deviation
 _MIN_DEVIATION = 0.1  # of log-mel; a silent segment has none, but for rounding
