@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Calibration", "compute_calibration_error", "cross_fit_calibration", "fit_calibration"]
+__all__ = ["Calibration", "compute_calibration_error", "cross_fit_calibration", "fit_calibration", "raise_thresholds"]
 
 _LARGEST_LOGIT = 16.0  # Float32 cannot represent the probabilities beyond it.
 _MIN_SLOPE, _MAX_SLOPE = 0.05, 20.0
 _MAX_ITERATIONS = 100
+_LEVELS = np.arange(2, 96) / 100
 
 
 class Calibration(NamedTuple):
@@ -98,6 +99,38 @@ def compute_calibration_error(y_true: np.ndarray, y_score: np.ndarray, num_bins:
         differences = np.bincount(bins, y_score[:, k] - y_true[:, k], minlength=num_bins)
         errors.append(np.abs(differences).sum() / len(y_score))
     return round(float(np.mean(errors)), 6)
+
+
+def raise_thresholds(
+    y_true: np.ndarray, y_score: np.ndarray, thresholds: np.ndarray, max_lost_share: float = 0.02
+) -> np.ndarray:
+    """Raise thresholds to one probability for all classes, the highest one at which few of the clips are lost.
+
+    The best F1 of a class hardly depends on its threshold where nothing of the other clips is like it. One clip that is
+    unlike the rest of its class then decides, and what else would be claimed at such a threshold is not known. As the
+    probabilities are calibrated, one level is equally strict for all classes. With `k` lost labels of `n`, the expected
+    share is taken for `(k + 1) / (n + 1)`, that of the next clip: few clips cannot show that a level loses little.
+
+    Args:
+        y_true: Labels, bool `(clips, classes)`.
+        y_score: Calibrated probabilities of clips that were held out, `(clips, classes)`.
+        thresholds: Lowest threshold of each class, `(classes,)`.
+        max_lost_share: Largest expected share of the labels that are lost, in [0, 1].
+
+    Returns:
+        Thresholds, float64 `(classes,)`, none lower than before.
+
+    >>> y_true, y_score = np.array([[True], [True], [False]]), np.array([[0.9], [0.8], [0.1]])
+    >>> raise_thresholds(y_true, y_score, np.array([0.5]), max_lost_share=0.34).tolist()
+    [0.8]
+    """
+    is_recalled = y_true & (y_score >= thresholds)
+    raised = np.asarray(thresholds, np.float64)
+    for level in _LEVELS:
+        num_lost = (is_recalled & (y_score < level)).sum()
+        if (num_lost + 1) / (y_true.sum() + 1) <= max_lost_share:
+            raised = np.maximum(thresholds, level)
+    return raised
 
 
 def _compute_logits(probabilities: np.ndarray) -> np.ndarray:

@@ -58,6 +58,8 @@ class CustomConfig:
         linear_share: Share of a linear model in the logits of the head, in [0, 1]; the rest is attention, which is
             trained for `steps` mini-batches.
         linear_regularization: Strength of the regularization of the linear model, above 0.
+        linear_similarity: Share in the linear model of the similarity to the clips of a class, in [0, 1], with which
+            fewer sounds that are like no class are claimed; the rest is ridge regression.
         noise: Standard deviation of the noise that embeddings are multiplied by in training, at least 0.
         deploy: Whether to export the tagger for a device, to compare the exported files with what was trained, to
             measure false alarms on simulated streams, and to write a report. The default of `kerastag learn`.
@@ -69,7 +71,7 @@ class CustomConfig:
             in which false alarms are counted. They are always counted in synthetic sounds too.
         other_sounds: Folder of recordings of other sounds, in which false alarms are counted too.
         false_alarms_per_day: Largest expected number of false alarms per day of each class, for which the thresholds of
-            the exported tagger are chosen, at least 0; 0 keeps the thresholds with the best F1.
+            the exported tagger are chosen, at least 0; 0 keeps those for held-out clips.
         gain_db: Largest attenuation of a clip in fine-tuning, drawn at random for each clip of a mini-batch, and of a
             quiet copy, dB, at least 0; 0 for none. A device in a quiet room records sounds 30 to 50 dB below those of a
             data set.
@@ -107,6 +109,7 @@ class CustomConfig:
     fine_tune_learning_rate: float = 1e-4
     linear_share: float = 1.0
     linear_regularization: float = 0.3
+    linear_similarity: float = 0.65
     noise: float = 0.0
     deploy: bool = False
     keep_base: bool = False
@@ -134,7 +137,8 @@ class CustomConfig:
         rate = self.false_alarms_per_day
         check_value("false_alarms_per_day", rate, 0 <= rate < math.inf, "at least 0 and finite")
         check_value("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
-        check_value("linear_share", self.linear_share, 0 <= self.linear_share <= 1, "in [0, 1]")
+        for name in ("linear_share", "linear_similarity"):
+            check_value(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "in [0, 1]")
         check_value("folds", self.folds, self.folds == 0 or self.folds >= 3, "0 or at least 3")
         if self.keep_base:
             check_value("fine_tune", self.fine_tune, not self.fine_tune, "False with `keep_base`")

@@ -24,6 +24,7 @@ from kerastag.training.trainer import make_dataset
 __all__ = ["AttentionHead", "Bags", "compile_training_model", "encode_targets", "fit_model"]
 
 _LOGIT = 4.0
+_COSINE_LOGIT = 10.0  # Clips of one class have a mean cosine of about 0.4.
 _BALANCE = 0.5  # There may be many more clips of background than of the other classes.
 _POOLINGS = ("average", "maximum")
 _BATCH_NORM_MOMENTUM = 0.9  # Moving averages over a hundred steps would not converge within a few hundred.
@@ -85,9 +86,11 @@ class AttentionHead:
 
     `logits = (1 - s) W1 h + s W2 (mean(x), max(x)) + b`, where `h` are the features of feature-level attention, `mean`
     and `max` are over the segments and normalized, and `s` is `linear_share`. Attention is trained by gradient descent,
-    with a last layer of its own; then ridge regression gives `W2`. Both are rows of one last layer, so that the head
-    is exported and streamed like any other. With `s = 1`, the default, there is no attention: on ESC-10, it improved
-    nothing. The head is compiled once, since compiling takes longer than training.
+    with a last layer of its own. `W2` is the weighted mean of ridge regression and of the similarity to the clips of a
+    class, ten times the mean cosine of the angle between the features; `linear_similarity` is the weight of the latter,
+    with which a clip that is like no class has low logits. All are rows of one last layer, and the head is exported and
+    streamed like any other. With `s = 1`, the default, there is no attention: on ESC-10, it improved nothing. The head
+    is compiled once, since compiling takes longer than training.
 
     Attributes:
         model: Model that takes bags `(batch, segments, features)` and predicts `clipwise` and `framewise`.
@@ -163,6 +166,10 @@ class AttentionHead:
         linear_kernel, linear_bias = fit_linear_model(
             features, bags.targets[rows], is_known[rows], self.config.linear_regularization
         )
+        means = compute_class_means(features, bags.known_targets[rows])
+        similarity = self.config.linear_similarity
+        linear_kernel = (1 - similarity) * linear_kernel + similarity * _COSINE_LOGIT * means / len(means)
+        linear_bias = (1 - similarity) * linear_bias
         share = self.config.linear_share
         kernels = [(1 - share) * kernel, share * linear_kernel]
         self._classifier.set_weights([np.concatenate(kernels), (1 - share) * bias + share * linear_bias])
@@ -230,6 +237,25 @@ def fit_linear_model(
         solution = np.linalg.solve(features.T @ features + penalty, features.T @ (y - mean))
         kernel[:, classes], bias[:, classes] = solution, mean - center @ solution
     return kernel, bias[0]
+
+
+def compute_class_means(x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Compute the mean features of the clips of each class.
+
+    The product of normalized features with it, divided by their number, is the mean cosine of the angle to these clips.
+
+    Args:
+        x: Features of clips, float `(clips, features)`.
+        targets: Labels, bool `(clips, classes)`.
+
+    Returns:
+        Means, float32 `(features, classes)`; zeros for a class without clips.
+
+    >>> x = np.array([[1.0], [2.0], [6.0]])
+    >>> compute_class_means(x, np.array([[True, False], [True, False], [False, False]]))
+    array([[1.5, 0. ]], dtype=float32)
+    """
+    return (x.T @ targets / np.maximum(1, targets.sum(axis=0))).astype(np.float32)
 
 
 def compile_training_model(

@@ -11,8 +11,13 @@ import numpy as np
 from kerastag._provenance import package_versions
 from kerastag.card import Card
 from kerastag.custom.base_classes import add_base_classes
-from kerastag.custom.calibration import compute_calibration_error, cross_fit_calibration, fit_calibration
-from kerastag.custom.clips import Clips
+from kerastag.custom.calibration import (
+    compute_calibration_error,
+    cross_fit_calibration,
+    fit_calibration,
+    raise_thresholds,
+)
+from kerastag.custom.clips import BACKGROUND, Clips
 from kerastag.custom.config import CustomConfig
 from kerastag.custom.cross_validation import cross_validate, evaluate_logistic_regression
 from kerastag.custom.deployment import deploy_tagger, save_predictions
@@ -116,15 +121,15 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
             head.calibrate(calibration)
         else:
             probabilities = trainer.predict(tagger, kind, clips.recordings)[None]
-    tiled = np.tile(y_true, (len(probabilities), 1))
+    thresholds, thresholds_origin = _select_thresholds(config, clips, probabilities)
     card = Card(
         labels=LabelSet.from_names(clips.class_names),
         sample_rate=backbone.card.sample_rate,
         window_seconds=choose_window(kind, trainer.bags[kind].lengths[clips.recordings], backbone.card),
         seconds_per_frame=(backbone.card.seconds_per_frame or 1.0) if kind == "frames" else 1.0,
         front_end=backbone.card.front_end,
-        thresholds=select_thresholds(tiled, probabilities.reshape(tiled.shape)),
-        thresholds_origin="best F1 on held-out clips" if config.folds else "best F1 on the training clips",
+        thresholds=thresholds,
+        thresholds_origin=thresholds_origin,
         origin=f"{len(clips)} clips of {clips.source} on {backbone.card.origin or config.model}",
         versions=package_versions(),
         calibration=_CALIBRATION if config.folds else "",
@@ -150,6 +155,21 @@ def _train(config: CustomConfig, folder: RunFolder, clips: Clips, backbone_path:
         with show_progress("writing the report"):
             write_report(folder)
     return metrics
+
+
+def _select_thresholds(config: CustomConfig, clips: Clips, probabilities: np.ndarray) -> tuple[tuple[float, ...], str]:
+    """Select the thresholds with the best F1, raise them where the clips were held out, and describe their origin."""
+    y_true = np.tile(clips.targets[clips.recordings], (len(probabilities), 1))
+    y_score = probabilities.reshape(y_true.shape)
+    selected = np.array(select_thresholds(y_true, y_score))
+    if not config.folds:
+        return tuple(selected.tolist()), "best F1 on the training clips"
+    is_class = np.array([name != BACKGROUND for name in clips.class_names])
+    thresholds = selected.copy()
+    thresholds[is_class] = raise_thresholds(y_true[:, is_class], y_score[:, is_class], selected[is_class])
+    is_raised = thresholds > selected
+    raised = f", and at least {thresholds[is_raised].max():g}" if is_raised.any() else ""
+    return tuple(thresholds.tolist()), f"best F1 on held-out clips{raised}"
 
 
 def _check_clips(folder: RunFolder, clips: Clips) -> None:

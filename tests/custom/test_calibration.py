@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from kerastag.custom.calibration import compute_calibration_error, cross_fit_calibration, fit_calibration
+from kerastag.custom.calibration import (
+    compute_calibration_error,
+    cross_fit_calibration,
+    fit_calibration,
+    raise_thresholds,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -76,3 +81,33 @@ def test_the_calibration_error_is_the_mean_distance_over_bins_and_classes():
     second = abs(0.5 - 0.25)
     assert compute_calibration_error(y_true, y_score, num_bins=2) == pytest.approx((first + second) / 2)
     assert compute_calibration_error(y_true[:2], y_score[:2]) == pytest.approx(0.4)  # the second class has no clip
+
+
+@pytest.fixture(scope="module")
+def separable():
+    """Labels and probabilities of 200 clips of two classes, which are far apart, but for one clip of the first."""
+    y_true = np.eye(2, dtype=bool)[np.arange(200) % 2]
+    y_score = np.where(y_true, 0.9, 0.05)
+    y_score[0, 0] = 0.2
+    return y_true, y_score
+
+
+def test_one_clip_that_is_unlike_its_class_does_not_keep_the_threshold_low(separable):
+    raised = raise_thresholds(*separable, np.array([0.1, 0.4]))
+    np.testing.assert_allclose(raised, 0.9)
+
+
+def test_thresholds_rise_no_further_than_the_share_that_may_be_lost(separable):
+    y_true, y_score = separable
+    y_score = y_score.copy()
+    y_score[:20] = np.where(y_true[:20], np.linspace(0.5, 0.7, 20)[:, None], 0.05)
+    lost = (y_true & (y_score < raise_thresholds(y_true, y_score, np.array([0.1, 0.4])))).sum()
+    assert lost == 3  # (3 + 1) / 201 is at most 0.02, (4 + 1) / 201 is not
+    assert (raise_thresholds(y_true, y_score, np.array([0.1, 0.4]), 0.0) == [0.1, 0.4]).all()
+
+
+def test_few_clips_do_not_raise_a_threshold_and_no_threshold_falls(separable):
+    y_true, y_score = separable
+    few = raise_thresholds(y_true[:40], y_score[:40], np.array([0.1, 0.4]))
+    assert few.tolist() == [0.1, 0.4]
+    assert raise_thresholds(y_true, y_score, np.array([0.1, 0.97]))[1] == 0.97

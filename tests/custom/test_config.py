@@ -98,6 +98,7 @@ def test_wrong_recordings_of_learn_are_named(tmp_path, arguments, message):
         ({"max_seconds": float("inf")}, "`max_seconds` must be above 0 and finite; received: inf"),
         ({"excerpts": "all"}, "`excerpts` must be cut, mask or whole; received: 'all'"),
         ({"channel": "third"}, "`channel` must be mean, left, right, loudest or a number"),
+        ({"linear_similarity": 1.1}, r"`linear_similarity` must be in \[0, 1\]; received: 1.1"),
         ({"steps": 0}, "`steps` must be at least 1"),
         ({"mixup": -0.1}, "`mixup` must be at least 0"),
         ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from checks import compute_outputs
 from kerastag.custom import CustomConfig
 from kerastag.custom.calibration import Calibration
-from kerastag.custom.head import AttentionHead, Bags, NoisyBatches, fit_linear_model
+from kerastag.custom.head import AttentionHead, Bags, NoisyBatches, compute_class_means, fit_linear_model
 from kerastag.data.batches import BalancedSampler, EmbeddingBatches
 from kerastag.layers import MaskedBatchNormalization
 
@@ -86,8 +86,7 @@ def test_the_logits_of_the_head_are_the_mean_of_attention_and_a_linear_model(hea
         head.train(bags, ROWS, seed=1)
         outputs = compute_outputs(head.model, bags.x)
         logits[share] = {name: compute_logits(values.astype(np.float64)) for name, values in outputs.items()}
-    expected = predict_linearly(head, bags)
-    np.testing.assert_allclose(logits[1.0]["clipwise"], np.stack([expected, -expected], axis=1), atol=0.01)
+    np.testing.assert_allclose(logits[1.0]["clipwise"], predict_linearly(head, bags), atol=0.01)
     is_valid = np.arange(3) < bags.lengths[:, None]
     for name, rows in (("clipwise", ROWS), ("framewise", is_valid)):
         expected = 1.5 * logits[0.5][name] - 0.5 * logits[0.0][name]
@@ -95,7 +94,7 @@ def test_the_logits_of_the_head_are_the_mean_of_attention_and_a_linear_model(hea
 
 
 def predict_linearly(head, bags):
-    """Fit scikit-learn's ridge regression to the average and the maximum of the segments, and return its logits."""
+    """Average scikit-learn's ridge regression of the average and the maximum of the segments, and similarities."""
     normalization = next(layer for layer in head.model.layers if isinstance(layer, MaskedBatchNormalization))
     normalized = [np.asarray(normalization(bag[:length])) for bag, length in zip(bags.x, bags.lengths, strict=True)]
     features = []
@@ -106,13 +105,23 @@ def predict_linearly(head, bags):
         features.append((z - z.mean(axis=1, keepdims=True)) / z.std(axis=1, keepdims=True))
     features = np.hstack(features)
     penalty = head.config.linear_regularization * ((features - features.mean(axis=0)) ** 2).sum(axis=1).mean()
-    return Ridge(penalty).fit(features, np.where(bags.targets[:, 0], 4, -4)).predict(features)
+    similarities = features @ features.T / features.shape[1]
+    logits = Ridge(penalty).fit(features, np.where(bags.targets, 4, -4)).predict(features)
+    similarities = np.stack([similarities[:, is_class].mean(axis=1) for is_class in bags.targets.T], axis=1)
+    return (1 - head.config.linear_similarity) * logits + head.config.linear_similarity * 10 * similarities
+
+
+def test_the_mean_features_of_a_class_are_those_of_its_known_clips():
+    x = np.random.default_rng(3).normal(size=(6, 5))
+    targets = np.array([[True, False, False]] * 2 + [[True, True, False]] + [[False, False, False]] * 3)
+    means = compute_class_means(x, targets)
+    np.testing.assert_allclose(means.T, [x[:3].mean(axis=0), x[2], np.zeros(5)], atol=1e-6)
 
 
 def test_calibration_scales_and_shifts_the_logits_of_clips_and_of_segments(head, bags):
     head.train(bags, ROWS, seed=0)
     before = compute_outputs(head.model, bags.x)
-    slopes, offsets = np.array([0.5, 2.0]), np.array([-1.0, 0.25])
+    slopes, offsets = np.array([0.5, 1.25]), np.array([-1.0, 0.25])
     head.calibrate(Calibration(slopes, offsets))
     after = compute_outputs(head.model, bags.x)
     for name in ("clipwise", "framewise"):
