@@ -51,7 +51,7 @@ def trainer(tmp_path_factory):
     parts = tuple(Recording(path, path.name, (), end_seconds=5.0) for path in paths)
     pool = Pool(parts, tuple(draw_bag(random, center, 5) for center in PART_CENTERS))
     options = {"units": 8, "steps": 20, "batch_size": 12, "learning_rate": 0.02}
-    # The synthetic clips of a class are not alike enough for the similarity to a class, which a few answers hardly move.
+    # A few answers hardly move the similarity to the clips of a class.
     config = CustomConfig(audio_dir=str(folder), folds=3, linear_similarity=0.0, **options)
     return HeadTrainer(config, clips, bags, pool, (0.5, 0.5, 0.5))
 
