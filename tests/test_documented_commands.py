@@ -11,13 +11,7 @@ from test_documentation import SHELL_BLOCKS
 from kerastag.bundled import resolve_model_path
 from kerastag.cli import main
 
-# Commands of these pages are parsed and run by tests/custom and tests/review.
-OTHERS = ("docs/learn.md", "docs/review.md")
-BLOCKS = [
-    (document, line, code)
-    for document, line, code, comment in SHELL_BLOCKS
-    if comment is None and document not in OTHERS
-]
+BLOCKS = [(document, line, code) for document, line, code, comment in SHELL_BLOCKS if comment is None]
 
 
 @pytest.fixture(scope="module")
