@@ -268,8 +268,8 @@ def test_streaming_the_parts_predicts_what_the_tagger_predicts(tmp_path, capsys,
     for path in paths:
         waveform = audio.load(path, 32_000)
         expected = {name: np.asarray(value)[0] for name, value in model(waveform[None]).items()}
-        # The head predicts the last three seconds of a stream.
-        last = np.asarray(model(waveform[None, -3 * 32_000 :])["clipwise"])[0]
+        # The head predicts the last three whole seconds of a stream.
+        last = np.asarray(model(waveform[None, 2 * 32_000 : 5 * 32_000])["clipwise"])[0]
         tagger = StreamingTagger(files["embedder"], files["head"])
         results = [*tagger.feed(waveform, 32_000), *tagger.flush()]
         framewise = np.concatenate([result.framewise for result in results])
@@ -282,7 +282,8 @@ def test_streaming_the_parts_predicts_what_the_tagger_predicts(tmp_path, capsys,
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     tops = [line["tags"][0]["name"] for line in lines if line["type"] == "result"]
     assert len(tops) == 5
-    assert tops[-1] == "Rooster"
+    assert "Rooster" in tops
+    assert tops[-1] == tagger.labels.names[int(last.argmax())]
     # The backbone was frozen: cut out of the public weights, the embedder fits this head as well.
     same = extract_embedder(read_source(weights), 1.0).card.versions["embedder"]
     assert same == Card.read(files["head"]).versions["embedder"]
