@@ -145,6 +145,7 @@ def read_windows(
 
     Args:
         source: Path of an audio file, a float waveform `(samples,)` at `sample_rate`, or an iterator over its blocks.
+            Windows may share the memory of these arrays.
         sample_rate: Sample rate of the windows, 1,000 to 1,000,000 Hz.
         window_seconds: Length of a window, at least one sample.
         hop_seconds: Distance from the start of a window to the start of the next, at least one sample; None is

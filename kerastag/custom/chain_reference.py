@@ -130,13 +130,14 @@ class TrainingChain:
         return np.pad(waveform, (0, max(0, count * size - len(waveform))))[: count * size].reshape(count, size)
 
     def _predict(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self._head is not None  # for the type checker: a whole model is not predicted in two parts
         if self.is_window:
-            outputs = self._head(embeddings[None], training=False)  # type: ignore[misc]
+            outputs = self._head(embeddings[None], training=False)
             return np.asarray(outputs["clipwise"]), np.asarray(outputs["framewise"])[0]
         count = len(embeddings)
         is_in_bag = np.tri(count, dtype=bool) & ~np.tri(count, k=-self._bag_segments, dtype=bool)
         bags = np.where(is_in_bag[..., None], embeddings, np.float32(0))  # zeros are padding
-        outputs = self._head(bags, training=False)  # type: ignore[misc]
+        outputs = self._head(bags, training=False)
         newest = np.arange(count)
         return np.asarray(outputs["clipwise"]), np.asarray(outputs["framewise"])[newest, newest]
 

@@ -113,11 +113,12 @@ def embed_pool(
             try:
                 key = cache.compute_key(recording)
                 entry = cache.read([key]).get(key)
-                if entry is None and kind == "seconds":
-                    entry = [_embed_seconds(backbone, recording, channel, progress.advance)]
-                elif entry is None:
-                    entry = _embed_frames(backbone, recording, channel, window_seconds, progress.advance)
-                cache.write(key, entry)
+                if entry is None:
+                    if kind == "seconds":
+                        entry = [_embed_seconds(backbone, recording, channel, progress.advance)]
+                    else:
+                        entry = _embed_frames(backbone, recording, channel, window_seconds, progress.advance)
+                    cache.write(key, entry)
             except (ValueError, OSError) as error:
                 errors.append(str(error))
                 continue
