@@ -13,12 +13,9 @@ from importlib import import_module
 from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parent
-sys.path.insert(0, str(_FOLDER.parent))
+sys.path[:0] = [str(_FOLDER), str(_FOLDER.parents[1] / "tests"), str(_FOLDER.parent)]
 
 from _figures import add_record_flag, print_table  # noqa: E402 - in the folder above
-
-# Without that folder, one of whose programs has the name of a package of the tests.
-sys.path[:1] = [str(_FOLDER), str(_FOLDER.parents[1] / "tests")]
 
 
 def main() -> int:

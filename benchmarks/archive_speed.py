@@ -1,8 +1,8 @@
 """Speed, memory and restart of `kerastag archive`, beside a plain loop around ai_edge_litert.
 
-    python benchmarks/archive.py --model mn04.tflite [--clips 10000] [--rounds 3] [--workers 1 2]
-    python benchmarks/archive.py --model mn04.tflite --restart 1000000
-    python benchmarks/archive.py --model mn04.tflite --long-hours 24
+    python benchmarks/archive_speed.py --model mn04.tflite [--clips 10000] [--rounds 3] [--workers 1 2]
+    python benchmarks/archive_speed.py --model mn04.tflite --restart 1000000
+    python benchmarks/archive_speed.py --model mn04.tflite --long-hours 24
 
 The loop reads each clip with soundfile, runs the interpreter on one thread, and keeps the five most probable classes;
 it loads the model before its time begins. The time of the archive is that of the whole command, and its speed that
@@ -156,11 +156,8 @@ class MemoryLog:
     """Resident memory of the processes that tag for a command, twice per second until it ends."""
 
     def __init__(self, process: subprocess.Popen) -> None:
-        # Instead of the folder of this file, which has the same name as the package of the tests.
-        folder, sys.path[0] = sys.path[0], os.fspath(_ROOT / "tests")
+        sys.path.append(os.fspath(_ROOT / "tests"))
         from archive.kills import find_workers
-
-        sys.path[0] = folder
 
         self._values: dict[int, list[float]] = {}
         is_done = threading.Event()
