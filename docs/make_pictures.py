@@ -122,7 +122,7 @@ def _draw_windows(log_mel: Any, seconds: float, rows: list[tuple[str, Any, Any, 
 
 
 def make_ablations(folder: Path, args: argparse.Namespace) -> None:
-    """Draw mAP over the number and the length of sub-clips from the figures of RESULTS.md."""
+    """Draw mAP over the number and the length of sub-clips from the recorded figures."""
     from matplotlib.figure import Figure
 
     from benchmarks import _figures
