@@ -26,8 +26,6 @@ steps in small and leaves the package unchanged.
 import argparse
 import dataclasses
 import itertools
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -284,7 +282,7 @@ def predict_clips(model: Path, waveforms: Iterable[np.ndarray]) -> np.ndarray:
 
 def describe_model(model: Path, scores: dict[str, Any]) -> str:
     """Format the description of the model in Markdown."""
-    card, report = Card.read(model), read_json(model.with_suffix(".parity.json"))
+    card, report, versions = Card.read(model), read_json(model.with_suffix(".parity.json")), package_versions()
     synthetic, real = scores["synthetic"], scores["real"]
     assert card.labels is not None
     columns = (scores["segment_f1"]["by_class"], card.thresholds or (), synthetic["by_class"], real["by_class"])
@@ -306,7 +304,7 @@ A small audio tagger of ten classes that `kerastag tag` and `kerastag stream` us
 | license | MIT, below |
 
 The model and this page are written by `export/bundled_model.py`, which names its data, here on
-{describe_machine()}.
+{versions["machine"]}, keras {versions["keras"]}, tensorflow {versions["tensorflow"]}.
 
 ## Training data
 
@@ -368,16 +366,6 @@ WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEM
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
-
-
-def describe_machine() -> str:
-    """Describe the processor and the versions of the frameworks."""
-    import keras
-    import tensorflow as tf
-
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{os.cpu_count()} cores of an {name}, keras {keras.__version__}, tensorflow {tf.__version__}"
 
 
 def run_kerastag(*arguments: object) -> None:
