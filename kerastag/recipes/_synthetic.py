@@ -10,7 +10,7 @@ import numpy as np
 from kerastag.markdown import format_table
 from kerastag.metrics.classification import Metrics
 from kerastag.training.report import METRIC_NAMES, format_localization, format_metrics_row
-from kerastag.training.run_folder import RunFolder
+from kerastag.training.run_folder import BASELINE, RunFolder
 
 __all__ = ["run_on_synthetic_embeddings", "run_on_synthetic_events", "run_on_synthetic_sounds", "run_without_baseline"]
 
@@ -31,7 +31,7 @@ def run_on_synthetic_embeddings(recipe: Any, config: Any, folder: RunFolder, bas
     metrics: dict[str, Any] = {}
     if baseline is not None and baseline.name != recipe.name:
         print(f"baseline, {baseline.name}:", file=sys.stderr)
-        shared = replace_config(config, baseline.config, run_dir=str(folder.subfolder("baseline")))
+        shared = replace_config(config, baseline.config, run_dir=str(folder.subfolder(BASELINE)))
         metrics[baseline.name] = baseline.run(shared, data_dir)["ensemble"]
         print(f"{recipe.name}:", file=sys.stderr)
     metrics[recipe.name] = recipe.run(config, data_dir)["ensemble"]
@@ -67,7 +67,7 @@ def run_on_synthetic_events(recipe: Any, config: Any, folder: RunFolder, *, samp
         recipe.print_results(recipe.run(config, data_dir), folder)
         return
     print(f"{config.backbone} alone:", file=sys.stderr)
-    run_dir = str(folder.subfolder("baseline"))
+    run_dir = str(folder.subfolder(BASELINE))
     alone = recipe.run(
         replace_config(config, type(config), streams="global", freeze_global=False, run_dir=run_dir), data_dir
     )

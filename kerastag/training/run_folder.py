@@ -42,9 +42,11 @@ from kerastag.files import (
 from kerastag.labels import LabelSet
 from kerastag.training.config import RunConfig
 
-__all__ = ["FORMAT", "RunFolder", "embedding_card"]
+__all__ = ["BASELINE", "FORMAT", "RunFolder", "embedding_card"]
 
 FORMAT = 1
+BASELINE = "baseline"
+"""Name of the folder, inside that of a run on synthetic data, of the run that it is compared with."""
 EMBEDDING_SECONDS = 1.0
 """Seconds from one of AudioSet's released embeddings to the next."""
 NOT_IDENTITY = (
@@ -237,8 +239,10 @@ class RunFolder:
 
     @property
     def synthetic_data_dir(self) -> Path:
-        """Folder of the packs of a run without `data_dir`."""
-        return self.path / "synthetic"
+        """Folder of the packs of a run without `data_dir`; a baseline has those of the run that it belongs to."""
+        parent = self.path.resolve().parent
+        is_baseline = self.path.resolve() == parent / BASELINE and _find_config(parent).is_file()
+        return (parent if is_baseline else self.path) / "synthetic"
 
     def subfolder(self, name: str) -> Path:
         """Return the folder of a run that belongs to this one, such as a baseline."""

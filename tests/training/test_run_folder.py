@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kerastag.training.config import TrainingConfig
-from kerastag.training.run_folder import FORMAT, RunFolder
+from kerastag.training.run_folder import BASELINE, FORMAT, RunFolder
 
 
 def test_a_new_folder_states_its_format_and_the_configuration(tmp_path):
@@ -26,6 +26,14 @@ def test_the_same_run_may_move_and_be_saved_more_often(tmp_path):
     RunFolder.create(tmp_path, "es_min", TrainingConfig(data_dir="a"))
     RunFolder.create(tmp_path, "es_min", TrainingConfig(data_dir="b", save_every=3, evaluate_every=9, in_memory=False))
     assert RunFolder.open(tmp_path).config["data_dir"] == "b"
+
+
+def test_a_baseline_has_the_synthetic_packs_of_the_run_that_it_belongs_to(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "es_min", TrainingConfig())
+    baseline = RunFolder.create(run.subfolder(BASELINE), "es_average", TrainingConfig())
+    assert run.synthetic_data_dir == baseline.synthetic_data_dir == tmp_path / "run/synthetic"
+    for path in (tmp_path / BASELINE, tmp_path / "run/other"):
+        assert RunFolder.create(path, "es_min", TrainingConfig()).synthetic_data_dir == path / "synthetic"
 
 
 def test_another_configuration_or_system_is_rejected_by_name(tmp_path):
