@@ -13,7 +13,7 @@ from kerastag.data.batches import BalancedSampler, Batches, EmbeddingBatches
 from kerastag.models import MODELS
 from kerastag.recipes._recipe import Recipe
 from kerastag.recipes._synthetic import run_on_synthetic_embeddings
-from kerastag.training.config import TrainingConfig
+from kerastag.training.config import TrainingConfig, check_value
 from kerastag.training.run_data import RunData
 from kerastag.training.run_folder import embedding_card
 
@@ -30,6 +30,11 @@ class EmbeddingConfig(TrainingConfig):
         dropout: Dropout rate of the hidden layers, in [0, 1).
         normalize_input: Whether the embeddings are batch-normalized.
         single_segments: Whether to train on single segments that inherit the labels of their clip (equation 1).
+        min_segments: Smallest number of segments of a random part of each clip to train on, for a network that must
+            also tag the first seconds of a sound; 0 for whole clips.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     units: int = 1024
@@ -37,6 +42,12 @@ class EmbeddingConfig(TrainingConfig):
     dropout: float = 0.5
     normalize_input: bool = True
     single_segments: bool = False
+    min_segments: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_valid = self.min_segments >= 0 and not (self.min_segments and self.single_segments)
+        check_value("min_segments", self.min_segments, is_valid, "at least 0, and 0 with `single_segments`")
 
 
 class EmbeddingTask:
@@ -59,7 +70,8 @@ class EmbeddingTask:
         )
 
     def batches(self, config: EmbeddingConfig, data: RunData, sampler: BalancedSampler) -> Batches:
-        return EmbeddingBatches(data.train, sampler, data.train_rows, config.single_segments, config.mixup)
+        options = config.single_segments, config.mixup, config.min_segments
+        return EmbeddingBatches(data.train, sampler, data.train_rows, *options)
 
     def card(self, config: EmbeddingConfig, data: RunData) -> Card:
         return embedding_card(

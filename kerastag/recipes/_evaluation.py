@@ -26,6 +26,7 @@ __all__ = [
     "evaluate_run",
     "find_recipe",
     "load_run",
+    "predict_clips",
     "predict_run",
 ]
 
@@ -121,7 +122,7 @@ def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None =
         check_same_clips(first.folder.path, first.data, run.folder.path, run.data)
         if run.recipe.task is None:
             raise ValueError(f"{path}: {run.recipe.name} has no network whose predictions could be averaged")
-        predictions = _predict(run)
+        predictions = predict_clips(run)
         total = total + predictions
         rows.append(format_metrics_row(str(path), evaluate_predictions(run.data, predictions)))
     metrics = evaluate_predictions(first.data, (total / len(paths)).astype(np.float32))
@@ -147,7 +148,7 @@ def predict_run(path: str | Path, data_dir: str | Path | None = None) -> tuple[R
         ValueError: The run is not finished.
     """
     run = load_run(path, data_dir)
-    return run.data, _predict(run)
+    return run.data, predict_clips(run)
 
 
 def check_same_clips(first_path: str | Path, first: RunData, path: str | Path, data: RunData) -> None:
@@ -158,7 +159,8 @@ def check_same_clips(first_path: str | Path, first: RunData, path: str | Path, d
         raise ValueError(f"{path}: was evaluated on other clips than {first_path}")
 
 
-def _predict(run: FinishedRun) -> np.ndarray:
+def predict_clips(run: FinishedRun) -> np.ndarray:
+    """Predict the clips of a finished run, `(clips, classes)`: the mean of its checkpoints, or scores."""
     if run.recipe.compute_scores is not None:
         return run.recipe.compute_scores(run.config, run.data)["scores"]
     import keras

@@ -88,6 +88,33 @@ def test_single_segments_are_valid_and_drawn_equally_often(batches):
     assert counts.max() < 1.2 * counts.mean()
 
 
+def test_parts_of_clips_are_valid_and_drawn_evenly(batches):
+    parts, num_drawn = replace(batches, min_segments=2), np.zeros((11, 10))
+    for index in range(80):
+        clips = batches.sampler.batch(index)
+        embedding, target = parts.batch(index)
+        np.testing.assert_array_equal(target, batches.pack.targets[clips])
+        whole = scale_by_hand(batches.pack, clips)
+        for part, clip, valid in zip(embedding, whole, batches.pack.lengths[clips], strict=True):
+            length = int(part.any(axis=1).sum())
+            assert min(2, valid) <= length <= valid
+            assert not part[length:].any()
+            starts = [s for s in range(valid - length + 1) if (clip[s : s + length] == part[:length]).all()]
+            assert len(starts) == 1
+            num_drawn[length, starts[0]] += valid == 10
+    assert not num_drawn[:2].any()
+    by_length = num_drawn[2:].sum(axis=1)
+    assert 0.75 * by_length.mean() < by_length.min() <= by_length.max() < 1.25 * by_length.mean()
+    starts_of_two = num_drawn[2, :9]
+    assert 0.5 * starts_of_two.mean() < starts_of_two.min()
+
+
+@pytest.mark.parametrize("options", [{"min_segments": -1}, {"min_segments": 2, "single_segments": True}])
+def test_parts_need_a_positive_length_and_more_than_single_segments(batches, options):
+    with pytest.raises(ValueError, match="`min_segments` must be at least 0, and 0 with `single_segments`"):
+        replace(batches, **options)
+
+
 def test_mixup_follows_its_formula(batches):
     alpha, x = 0.5, np.eye(500, dtype=np.float32)
     mixed, target = mix_up(x, 2 * x, alpha, np.random.default_rng(0))
@@ -105,7 +132,7 @@ def test_mixup_follows_its_formula(batches):
         np.testing.assert_array_equal(array, expected_array)
 
 
-@pytest.mark.parametrize("options", [{}, {"single_segments": True}, {"mixup": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"single_segments": True}, {"mixup": 1.0}, {"min_segments": 1}])
 def test_a_batch_does_not_depend_on_earlier_batches(batches, path, options):
     one = replace(batches, **options)
     expected = [one.batch(index) for index in range(6)]
