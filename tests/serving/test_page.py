@@ -364,13 +364,17 @@ def test_a_recording_of_the_microphone_is_tagged_at_its_end(server, browser):
         assert read_rows(page, "#tags li")
 
 
-def test_the_example_has_sounds_and_the_theme_is_remembered(server, browser):
+def test_the_example_has_sounds_and_the_theme_is_that_of_the_system_until_one_is_chosen(server, browser):
     with open_page(browser, server.url, color_scheme="light") as page:
         background = "getComputedStyle(document.body).backgroundColor"
         light = page.evaluate(background)
-        page.click("#theme")
+        page.emulate_media(color_scheme="dark")
         dark = page.evaluate(background)
         assert light != dark
+        page.emulate_media(color_scheme="light")
+        assert page.evaluate(background) == light
+        page.click("#theme")
+        assert page.evaluate(background) == dark
         assert page.get_attribute("#theme", "aria-pressed") == "true"
         page.reload()
         assert page.evaluate(background) == dark

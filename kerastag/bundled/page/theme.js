@@ -2,21 +2,26 @@
 globalThis.kerastagTheme = (() => {
   const root = document.documentElement;
   const systemTheme = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = null;
+  let chosen = null; // Until the user chooses a theme, it is that of the system.
   try {
     chosen = localStorage.getItem("kerastag.theme");
   } catch {
-    // Storage may be disabled: then the theme is that of the system.
+    // Storage may be disabled.
   }
-  if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
 
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemTheme.matches);
+  function apply() {
+    const isChosen = chosen === "light" || chosen === "dark";
+    root.dataset.theme = isChosen ? chosen : systemTheme.matches ? "dark" : "light";
+  }
+
+  const isDark = () => root.dataset.theme === "dark";
 
   /** Change to the other theme, and keep it for the next visit. */
   function toggle() {
-    root.dataset.theme = isDark() ? "light" : "dark";
+    chosen = isDark() ? "light" : "dark";
+    apply();
     try {
-      localStorage.setItem("kerastag.theme", root.dataset.theme);
+      localStorage.setItem("kerastag.theme", chosen);
     } catch {
       // Storage may be disabled: then the choice lasts until the page is loaded again.
     }
@@ -25,5 +30,7 @@ globalThis.kerastagTheme = (() => {
   /** Call a function whenever the theme of the system changes. */
   const watchSystem = (callback) => systemTheme.addEventListener("change", callback);
 
+  apply();
+  watchSystem(apply);
   return { isDark, toggle, watchSystem };
 })();

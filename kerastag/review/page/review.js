@@ -1,5 +1,5 @@
-import { request, setToken } from "./api.js";
-import { announce, get, hideError, retry, showError } from "./messages.js";
+import { request } from "./api.js";
+import { announce, get, hideError, prepareAlert, showError } from "./messages.js";
 import { forgetColors } from "./palette.js";
 import { Player } from "./player.js";
 import { Recording } from "./recording.js";
@@ -230,14 +230,6 @@ get("play").addEventListener("click", () => (hasActed = true));
 get("choose-class").addEventListener("click", () => answer(`class:${get("class").value}`));
 get("train").addEventListener("click", () => act(() => post("v1/review/train")));
 get("write").addEventListener("click", () => act(() => post("v1/review/write")));
-get("dismiss").addEventListener("click", hideError);
-get("retry").addEventListener("click", retry);
-get("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  setToken(get("token").value);
-  get("token").value = "";
-  retry();
-});
 get("theme").addEventListener("click", () => {
   globalThis.kerastagTheme.toggle();
   showTheme();
@@ -245,4 +237,5 @@ get("theme").addEventListener("click", () => {
 globalThis.kerastagTheme.watchSystem(showTheme);
 document.addEventListener("keydown", handleKey);
 showTheme();
+prepareAlert();
 act(() => request("v1/review"));

@@ -1,10 +1,10 @@
-import { ApiError, setToken } from "./api.js";
+import { ApiError } from "./api.js";
 import { player, startOver, state, tracks, update } from "./app.js";
 import { addThemes } from "./appearance.js";
 import { createExample } from "./example.js";
 import { FORMATS, save } from "./exports.js";
 import { startLive } from "./live-view.js";
-import { get, hideError, retry, showError } from "./messages.js";
+import { get, prepareAlert, showError } from "./messages.js";
 import { loadModels, readThresholds, showModel } from "./models.js";
 import { tag } from "./tagging.js";
 
@@ -72,8 +72,6 @@ onClick("home", (event) => {
 });
 onClick("stop", () => state.session?.stop());
 onClick("tag-live", () => tag(state.file));
-onClick("dismiss", hideError);
-onClick("retry", retry);
 onClick("zoom-in", () => zoom(ZOOM));
 onClick("zoom-out", () => zoom(1 / ZOOM));
 onClick("zoom-fit", showAll);
@@ -84,12 +82,6 @@ get("file").addEventListener("change", () => {
   const [file] = get("file").files;
   if (file) tag(file);
   get("file").value = ""; // The same file can be chosen again.
-});
-get("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  setToken(get("token").value);
-  get("token").value = "";
-  retry();
 });
 get("threshold").addEventListener("input", () => {
   get("own").checked = false;
@@ -104,5 +96,6 @@ get("model").addEventListener("change", () => {
 document.addEventListener("keydown", handleShortcut);
 addDropTarget();
 addThemes();
+prepareAlert();
 await loadModels();
 update();

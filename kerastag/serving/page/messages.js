@@ -1,9 +1,36 @@
 /** The views of the page, and what it tells the user. */
 
+import { setToken } from "./api.js";
+
+const ALERT = `
+  <p id="alert-text"></p>
+  <form id="token-form" hidden>
+    <input type="text" name="username" value="kerastag" autocomplete="username" hidden />
+    <label>Token <input id="token" type="password" autocomplete="current-password" required /></label>
+    <button type="submit">Use it</button>
+  </form>
+  <button type="button" id="retry" hidden>Try again</button>
+  <button type="button" class="quiet round" id="dismiss" aria-label="Close this message">
+    <svg class="icon" aria-hidden="true"><use href="#icon-close" /></svg>
+  </button>`;
+
 let retryAction = null;
 
 export function get(id) {
   return document.getElementById(id);
+}
+
+/** Fill the alert of the page, which stays hidden until there is an error. */
+export function prepareAlert() {
+  get("alert").innerHTML = ALERT;
+  get("dismiss").addEventListener("click", hideError);
+  get("retry").addEventListener("click", retry);
+  get("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    setToken(get("token").value);
+    get("token").value = "";
+    retry();
+  });
 }
 
 /** Show one of the views: welcome, progress or result. */
@@ -30,7 +57,7 @@ export function hideError() {
 }
 
 /** Do again what failed. */
-export function retry() {
+function retry() {
   hideError();
   retryAction?.();
 }
