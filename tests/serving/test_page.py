@@ -369,10 +369,10 @@ def test_the_example_has_sounds_and_the_theme_is_that_of_the_system_until_one_is
         background = "getComputedStyle(document.body).backgroundColor"
         light = page.evaluate(background)
         page.emulate_media(color_scheme="dark")
+        wait_for(page, f"{background} !== '{light}'")
         dark = page.evaluate(background)
-        assert light != dark
         page.emulate_media(color_scheme="light")
-        assert page.evaluate(background) == light
+        wait_for(page, f"{background} === '{light}'")
         page.click("#theme")
         assert page.evaluate(background) == dark
         assert page.get_attribute("#theme", "aria-pressed") == "true"
