@@ -68,16 +68,12 @@ def test_a_recording_that_needs_too_much_memory_is_one_failure(recordings, tmp_p
     assert len(read_rows(tmp_path / "out", "files")) == 11
 
 
-@pytest.mark.parametrize(
-    ("num_files", "num_kills", "seconds"),
-    [(100, 1, (0.05, 0.1)), pytest.param(800, 8, (0.8, 2.0), marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
-)
-def test_killed_workers_change_no_byte(tmp_path, monkeypatch, num_files, num_kills, seconds):
+def test_a_killed_worker_changes_no_byte(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_recordings(tmp_path / "recordings", num_files)
+    write_recordings(tmp_path / "recordings", 100)
     write_archive(["recordings"], "good", "esc10", jobs=2, shard_files=10)
     run = partial(write_archive, ["recordings"], "out", "esc10", jobs=2, shard_files=10)
-    assert kill_workers_while(run, num_kills, seconds)
+    assert kill_workers_while(run, 1, (0.05, 0.1))
     assert read_digests(tmp_path / "out") == read_digests(tmp_path / "good")
 
 
@@ -109,15 +105,15 @@ def test_files_that_were_fixed_are_processed_again_on_request(recordings, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_thousand_broken_files_leave_good_ones_untouched(tmp_path, monkeypatch):
+def test_hundreds_of_broken_files_leave_good_ones_untouched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_recordings(tmp_path / "good", 50)
-    for number in range(18):
-        kinds = write_broken_files(tmp_path / "mixed" / f"{number:02d}")
-    write_recordings(tmp_path / "mixed" / "09" / "good", 50)
+    write_recordings(tmp_path / "good", 20)
+    for number in range(4):
+        kinds = write_broken_files(tmp_path / "mixed" / str(number))
+    write_recordings(tmp_path / "mixed" / "2" / "good", 20)
     write_archive(["good"], "alone", "esc10", jobs=2)
-    write_archive(["mixed"], "out", "esc10", jobs=2, shard_files=100)
-    assert len(read_rows(tmp_path / "out", "failures")) == 18 * len(kinds) >= 1000
+    write_archive(["mixed"], "out", "esc10", jobs=2, shard_files=20)
+    assert len(read_rows(tmp_path / "out", "failures")) == 4 * len(kinds) >= 200
     for table in ("files", "tags"):
-        alone = [{**row, "file": "mixed/09/" + row["file"]} for row in read_rows(tmp_path / "alone", table)]
+        alone = [{**row, "file": "mixed/2/" + row["file"]} for row in read_rows(tmp_path / "alone", table)]
         assert read_rows(tmp_path / "out", table) == alone
