@@ -26,7 +26,7 @@ from _figures import add_record_flag, describe_environment, print_table
 
 from kerastag import data
 from kerastag._command import prepare_tensorflow
-from kerastag.data.pack_writers import FeaturePackWriter
+from kerastag.data.feature_pack_writer import FeaturePackWriter
 
 _NUM_CLASSES, _BATCH_SIZE, _WARM_UP_STEPS = 527, 500, 5
 _BLOCK_CLIPS = 10_000

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from _kills import Killer, call_in_child
 
-from kerastag.data import pack_writers, resumable_writer
+from kerastag.data import audio_pack_writer, resumable_writer
 from kerastag.data.audio_lists import AudioList, Recording
-from kerastag.data.pack_writers import FeaturePackWriter, pack_waveforms
+from kerastag.data.audio_pack_writer import pack_waveforms
+from kerastag.data.feature_pack_writer import FeaturePackWriter
 from kerastag.data.sound_sources import SyntheticSounds
 from kerastag.data.soundscape_mixer import SoundscapeConfig
 from kerastag.data.soundscapes import write_soundscapes
@@ -27,7 +28,7 @@ _RATE = 1_000
 
 def run(quick: bool) -> Iterator[tuple[str, int, int, str]]:
     """Kill the writers of every kind of pack; `quick` tries every twelfth moment."""
-    pack_writers._CHECKPOINT_SECONDS, pack_writers._BLOCK_CLIPS, resumable_writer._BLOCK_BYTES = 0, 2, 1000
+    audio_pack_writer._CHECKPOINT_SECONDS, audio_pack_writer._BLOCK_CLIPS, resumable_writer._BLOCK_BYTES = 0, 2, 1000
     for kind, write in {"audio": _pack_audio, "features": _pack_features, "soundscapes": _make_soundscapes}.items():
         with tempfile.TemporaryDirectory() as folder:
             yield _kill_everywhere(kind, write, Path(folder), step=12 if quick else 1)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from kerastag.archive.plan import load_plan
 from kerastag.archive.tables import list_parts
 from kerastag.data.audio_lists import AudioList, Recording
-from kerastag.data.pack_writers import FeaturePackWriter
+from kerastag.data.feature_pack_writer import FeaturePackWriter
 
 __all__ = ["EmbeddingPackReport", "pack_embeddings"]
 

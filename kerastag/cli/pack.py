@@ -70,7 +70,7 @@ def _pack_features(args: argparse.Namespace) -> None:
 
 def _pack_audio(args: argparse.Namespace) -> None:
     from kerastag.data.audio_lists import read_audio_list, report_list
-    from kerastag.data.pack_writers import pack_audio
+    from kerastag.data.audio_pack_writer import pack_audio
 
     recordings = read_audio_list(args.audio_dir, **get_label_options(args))
     report_list(recordings)

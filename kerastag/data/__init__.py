@@ -7,6 +7,7 @@ from kerastag._lazy import attach
 
 _NAMES_OF_MODULE = {
     "audio_lists": ("AudioList", "Recording", "read_audio_list"),
+    "audio_pack_writer": ("AudioPackReport", "pack_audio", "pack_waveforms"),
     "batches": (
         "AudioFileBatches",
         "BalancedSampler",
@@ -16,17 +17,9 @@ _NAMES_OF_MODULE = {
         "mix_up",
         "scale",
     ),
+    "feature_pack_writer": ("FeaturePackWriter", "compute_digest", "count_clips", "verify_digest"),
     "hausdorff": ("compute_hausdorff_distances",),
     "other_sounds": ("OtherSounds",),
-    "pack_writers": (
-        "AudioPackReport",
-        "FeaturePackWriter",
-        "compute_digest",
-        "count_clips",
-        "pack_audio",
-        "pack_waveforms",
-        "verify_digest",
-    ),
     "packs": ("AudioPack", "ConcatenatedPacks", "FeaturePack", "Pack", "open_pack"),
     "pipeline": ("KerasBatches", "make_training_dataset"),
     "sound_sources": ("RecordedBackground", "RecordedSounds", "SyntheticSounds", "find_sounds"),

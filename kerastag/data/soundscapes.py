@@ -15,9 +15,9 @@ import soundfile
 from kerastag import audio
 from kerastag._version import __version__
 from kerastag.data.audio_lists import AudioList, Excerpts, Recording, read_audio_list, report_list
+from kerastag.data.audio_pack_writer import pack_waveforms
 from kerastag.data.other_sounds import OtherSounds
-from kerastag.data.pack_writers import pack_waveforms
-from kerastag.data.packs import DEFAULT_SAMPLE_RATE
+from kerastag.data.pack_layout import DEFAULT_SAMPLE_RATE
 from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds
 from kerastag.data.soundscape_mixer import BackgroundSource, Soundscape, SoundscapeConfig, SoundscapeMixer, SoundSource
 from kerastag.data.splits import DEFAULT_SPLITS, Split, assign_recordings

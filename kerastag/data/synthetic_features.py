@@ -142,7 +142,7 @@ def write_synthetic_packs(
     >>> [path.name for path in packs.values()]
     ['bal_train.h5', 'eval.h5']
     """
-    from kerastag.data.pack_writers import FeaturePackWriter
+    from kerastag.data.feature_pack_writer import FeaturePackWriter
 
     sizes: dict[str, Any] = {"num_classes": num_classes, "num_features": num_features}
     packs = {split: Path(directory) / f"{split}.h5" for split in ("bal_train", "eval")}

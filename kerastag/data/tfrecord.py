@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kerastag.data.pack_writers import FeaturePackWriter, count_clips
+from kerastag.data.feature_pack_writer import FeaturePackWriter, count_clips
 from kerastag.data.tfrecord_files import (
     STREAM_ERRORS,
     CorruptRecord,

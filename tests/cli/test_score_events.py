@@ -9,7 +9,7 @@ import pytest
 from checks import compute_outputs
 from kerastag.__main__ import main
 from kerastag.card import Card, write_card
-from kerastag.data.pack_writers import FeaturePackWriter
+from kerastag.data.feature_pack_writer import FeaturePackWriter
 from kerastag.data.packs import open_pack
 from kerastag.data.sound_sources import SYNTHETIC_EVENTS
 from kerastag.data.soundscape_mixer import SoundscapeConfig

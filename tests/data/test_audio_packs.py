@@ -10,9 +10,9 @@ import soundfile
 
 from kerastag import audio
 from kerastag.__main__ import main
-from kerastag.data import pack_writers
+from kerastag.data import audio_pack_writer
 from kerastag.data.audio_lists import AudioList, Recording, read_class_folders
-from kerastag.data.pack_writers import convert_to_int16, pack_audio, pack_waveforms
+from kerastag.data.audio_pack_writer import convert_to_int16, pack_audio, pack_waveforms
 from kerastag.data.packs import AudioPack
 from kerastag.labels import LabelSet
 
@@ -83,7 +83,7 @@ def test_a_corrupt_file_is_an_error_or_is_skipped_and_named(tree, tmp_path):
 
 
 def test_an_interrupted_call_is_resumed_and_gives_the_same_pack(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_writers, "_BLOCK_CLIPS", 1)
+    monkeypatch.setattr(audio_pack_writer, "_BLOCK_CLIPS", 1)
     pack_tree(tree, tmp_path / "whole.h5")
     load, loaded_names = Recording.load_waveform, []
 
@@ -104,7 +104,7 @@ def test_an_interrupted_call_is_resumed_and_gives_the_same_pack(tree, tmp_path, 
 
 
 def test_a_partial_pack_of_other_files_is_started_again(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_writers, "_BLOCK_CLIPS", 1)
+    monkeypatch.setattr(audio_pack_writer, "_BLOCK_CLIPS", 1)
     (tree / "dog/z.wav").write_bytes(b"bad")
     with pytest.raises(ValueError, match="z.wav"):
         pack_tree(tree, tmp_path / "train.h5")
@@ -116,7 +116,7 @@ def test_a_partial_pack_of_other_files_is_started_again(tree, tmp_path, monkeypa
 
 
 def test_a_partial_pack_without_the_corrupt_files_is_not_resumed_if_they_are_errors(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_writers, "_BLOCK_CLIPS", 1)
+    monkeypatch.setattr(audio_pack_writer, "_BLOCK_CLIPS", 1)
     (tree / "cat/aa.wav").write_bytes(b"bad")
     load = Recording.load_waveform
 

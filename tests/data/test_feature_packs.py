@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from checks import ROOT
-from kerastag.data.pack_writers import FeaturePackWriter, compute_digest, count_clips, verify_digest
+from kerastag.data.feature_pack_writer import FeaturePackWriter, compute_digest, count_clips, verify_digest
 from kerastag.data.packs import FeaturePack
 
 CLIPS, CLASSES, FEATURES = 500, 5, 32
@@ -279,7 +279,7 @@ KILLED = """
     import os, sys
     sys.path[:0] = {paths}
     from test_feature_packs import CLASSES, FEATURES, make_rows
-    from kerastag.data.pack_writers import FeaturePackWriter
+    from kerastag.data.feature_pack_writer import FeaturePackWriter
     rows = make_rows()
     writer = FeaturePackWriter({target!r}, num_classes=CLASSES, num_features=FEATURES, fingerprint="the source")
     for i in range(4):

@@ -10,7 +10,7 @@ import soundfile
 
 from checks import SHARED
 from kerastag.audio.formats import find_audio_files
-from kerastag.data import pack_writers, soundscapes
+from kerastag.data import audio_pack_writer, soundscapes
 from kerastag.data.packs import AudioPack
 from kerastag.data.sound_sources import SYNTHETIC_EVENTS, SyntheticSounds
 from kerastag.data.soundscape_mixer import SoundscapeConfig
@@ -144,7 +144,7 @@ def test_an_interrupted_call_leaves_no_table_and_is_resumed(tmp_path, monkeypatc
             raise KeyboardInterrupt
         return render(self, soundscape, rate)
 
-    monkeypatch.setattr(pack_writers, "_BLOCK_CLIPS", 4)
+    monkeypatch.setattr(audio_pack_writer, "_BLOCK_CLIPS", 4)
     config = SoundscapeConfig(soundscape_seconds=0.5, max_event_seconds=0.3)
     options = {"sample_rate": RATE, "config": config, "progress": False}
     write_soundscapes(SyntheticSounds(), tmp_path / "whole", "eval", 10, **options)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerastag.data.pack_writers import verify_digest
+from kerastag.data.feature_pack_writer import verify_digest
 from kerastag.data.packs import FeaturePack
 from kerastag.data.synthetic_features import (
     SPLITS,

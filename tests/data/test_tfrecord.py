@@ -11,7 +11,7 @@ tf = pytest.importorskip("tensorflow")
 
 from checks import SHARED, needs_shared  # noqa: E402
 from kerastag.data import tfrecord  # noqa: E402
-from kerastag.data.pack_writers import verify_digest  # noqa: E402
+from kerastag.data.feature_pack_writer import verify_digest  # noqa: E402
 from kerastag.data.packs import FeaturePack  # noqa: E402
 from kerastag.data.tfrecord import pack_features  # noqa: E402
 from kerastag.data.tfrecord_files import CorruptRecord  # noqa: E402

@@ -75,7 +75,7 @@ def tagger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def embedding_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write an evaluation pack of forty clips with random embeddings and labels."""
-    from kerastag.data.pack_writers import FeaturePackWriter
+    from kerastag.data.feature_pack_writer import FeaturePackWriter
 
     rng = np.random.default_rng(0)
     targets = rng.random((40, len(CLASSES))) < 0.3

@@ -12,7 +12,7 @@ import pytest
 from kerastag.__main__ import main
 from kerastag.card import Card
 from kerastag.data.batches import scale
-from kerastag.data.pack_writers import FeaturePackWriter
+from kerastag.data.feature_pack_writer import FeaturePackWriter
 from kerastag.data.packs import FeaturePack
 from kerastag.data.synthetic_features import make_synthetic_features, write_synthetic_packs
 from kerastag.metrics import compute_metrics
