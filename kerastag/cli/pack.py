@@ -69,7 +69,8 @@ def _pack_features(args: argparse.Namespace) -> None:
 
 
 def _pack_audio(args: argparse.Namespace) -> None:
-    from kerastag.data.audio_lists import read_audio_list, report_list
+    from kerastag.data.audio_list_reading import read_audio_list
+    from kerastag.data.audio_lists import report_list
     from kerastag.data.audio_pack_writer import pack_audio
 
     recordings = read_audio_list(args.audio_dir, **get_label_options(args))
@@ -88,7 +89,8 @@ def _pack_audio(args: argparse.Namespace) -> None:
 
 def _pack_embeddings(args: argparse.Namespace) -> None:
     from kerastag.archive import pack_embeddings
-    from kerastag.data.audio_lists import read_audio_list, report_list
+    from kerastag.data.audio_list_reading import read_audio_list
+    from kerastag.data.audio_lists import report_list
 
     recordings = read_audio_list(args.audio_dir, **get_label_options(args))
     report_list(recordings)

@@ -13,7 +13,8 @@ from kerastag.audio import load as load_audio
 from kerastag.audio.formats import find_audio_files
 from kerastag.bundled import OTHER_SOUNDS_PATH, OTHER_SOUNDS_SECONDS
 from kerastag.custom.config import CustomConfig
-from kerastag.data.audio_lists import Recording, read_audio_list, report_list
+from kerastag.data.audio_list_reading import read_audio_list
+from kerastag.data.audio_lists import Recording, report_list
 from kerastag.data.other_sounds import OtherSounds
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE
 from kerastag.data.splits import assign_folds

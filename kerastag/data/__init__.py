@@ -6,7 +6,8 @@ Public names are imported when they are first used, so that h5py, Keras and Tens
 from kerastag._lazy import attach
 
 _NAMES_OF_MODULE = {
-    "audio_lists": ("AudioList", "Recording", "read_audio_list"),
+    "audio_list_reading": ("read_audio_list",),
+    "audio_lists": ("AudioList", "Recording"),
     "audio_pack_writer": ("AudioPackReport", "pack_audio", "pack_waveforms"),
     "batches": (
         "AudioFileBatches",

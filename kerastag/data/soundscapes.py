@@ -14,7 +14,8 @@ import soundfile
 
 from kerastag import audio
 from kerastag._version import __version__
-from kerastag.data.audio_lists import AudioList, Excerpts, Recording, read_audio_list, report_list
+from kerastag.data.audio_list_reading import read_audio_list
+from kerastag.data.audio_lists import AudioList, Excerpts, Recording, report_list
 from kerastag.data.audio_pack_writer import pack_waveforms
 from kerastag.data.other_sounds import OtherSounds
 from kerastag.data.pack_layout import DEFAULT_SAMPLE_RATE

@@ -7,7 +7,7 @@ import soundfile
 from checks import needs_unicode_names
 from kerastag import audio
 from kerastag.audio.formats import find_audio_files
-from kerastag.data.audio_lists import read_audio_list
+from kerastag.data.audio_list_reading import read_audio_list
 from kerastag.labels import LabelSet
 
 SEGMENTS = """# Segments csv created Sun Mar  5 10:54:31 2017

@@ -11,7 +11,8 @@ import soundfile
 from kerastag import audio
 from kerastag.__main__ import main
 from kerastag.data import audio_pack_writer
-from kerastag.data.audio_lists import AudioList, Recording, read_class_folders
+from kerastag.data.audio_list_reading import read_class_folders
+from kerastag.data.audio_lists import AudioList, Recording
 from kerastag.data.audio_pack_writer import convert_to_int16, pack_audio, pack_waveforms
 from kerastag.data.packs import AudioPack
 from kerastag.labels import LabelSet

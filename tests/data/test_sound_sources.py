@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kerastag.data.audio_lists import read_audio_list, read_class_folders
+from kerastag.data.audio_list_reading import read_audio_list, read_class_folders
 from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds, find_sounds
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE, Excerpt
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from export.small_models import CLASSES
 
-from kerastag.data.audio_lists import read_audio_list
+from kerastag.data.audio_list_reading import read_audio_list
 from kerastag.data.audio_pack_writer import pack_audio
 from kerastag.export.inputs import PackInputs, make_probes, read_representative_inputs
 from kerastag.export.parity import compute_map, predict_reference

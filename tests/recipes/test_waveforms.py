@@ -10,7 +10,8 @@ import pytest
 
 from checks import SHARED
 from kerastag.card import Card
-from kerastag.data.audio_lists import AudioList, read_class_folders
+from kerastag.data.audio_list_reading import read_class_folders
+from kerastag.data.audio_lists import AudioList
 from kerastag.data.audio_pack_writer import pack_audio
 from kerastag.data.sound_sources import SYNTHETIC_EVENTS
 from kerastag.data.soundscape_mixer import SoundscapeConfig
