@@ -41,6 +41,7 @@ from kerastag.files import (
 )
 from kerastag.labels import LabelSet
 from kerastag.training.config import RunConfig
+from kerastag.training.run_metrics import read_metrics
 
 __all__ = ["BASELINE", "FORMAT", "RunFolder", "embedding_card"]
 
@@ -64,33 +65,7 @@ _OLD_FIELDS = {
     "clip_seconds": "sub_clip_seconds",
     "neighbours": "neighbors",
 }
-_OLD_METRICS = {"localisation": "localization", "figures": "metrics"}
 _OLD_VALUES = {("method", "neighbours"): "neighbors", ("background", "made_up"): "synthetic"}
-
-# What `metrics.json` holds where it has these keys: a set of types for a value, a list of them for a list, a dictionary
-# for a dictionary, where `*` is any key.
-_NUMBER = {int, float, type(None)}
-_CLASS_METRICS = {
-    **dict.fromkeys(("map", "mauc", "d_prime", "num_clips"), _NUMBER),
-    **{key: [_NUMBER] for key in ("average_precision", "auc", "num_positives", "skipped_classes", "left_out")},
-}
-_METRICS: dict[str, Any] = {
-    **dict.fromkeys(("ensemble", "last", "global", "local", "train", "metrics"), _CLASS_METRICS),
-    "evaluated": {str},
-    "class_counts": {"*": [{int}]},
-    "labels_per_clip": {"*": {"*": {int}}},
-    "labels": {"mids": [{str}], "names": [{str}]},
-    "localization": {"*": {"*": _NUMBER}},
-}
-_JSON_NAMES: dict[type, str] = {
-    int: "an integer",
-    float: "a number",
-    str: "text",
-    type(None): "null",
-    list: "a list",
-    dict: "a dictionary",
-}
-_OPTIONAL_METRICS = ("last", "global", "local", "train", "localization")
 
 
 class RunFolder:
@@ -278,15 +253,7 @@ class RunFolder:
         file = self.path / "metrics.json"
         if not file.is_file():
             raise FileNotFoundError(f"{self.path}: not a finished run (no metrics.json)")
-        metrics = {_OLD_METRICS.get(name, name): value for name, value in read_json(file).items()}
-        for key in required:
-            value: Any = metrics
-            for name in key.split("."):
-                if not isinstance(value, dict) or name not in value:
-                    raise ValueError(f"{file}: key `{key}` is missing")
-                value = value[name]
-        _check_types(file, "", metrics, _METRICS)
-        return metrics
+        return read_metrics(file, required)
 
     def read_text(self, name: str) -> str:
         """Read a text file of a finished run, such as `table.md`.
@@ -379,25 +346,6 @@ def embedding_card(labels: LabelSet, *, num_segments: int = 10, origin: str, ver
         origin=origin,
         versions=versions,
     )
-
-
-def _check_types(file: Path, key: str, value: Any, expected: Any) -> None:
-    """Raise a ValueError that names the file and the key unless a JSON value has the expected types."""
-    if key in _OPTIONAL_METRICS and not value:
-        return
-    if isinstance(expected, set):
-        if type(value) not in expected:
-            names = " or ".join(sorted(_JSON_NAMES[each] for each in expected))
-            raise ValueError(f"{file}: `{key}` must be {names}; received: {value!r:.80}")
-    elif not isinstance(value, type(expected)):
-        raise ValueError(f"{file}: `{key}` must be {_JSON_NAMES[type(expected)]}; received: {value!r:.80}")
-    elif isinstance(value, list):
-        for item in value:
-            _check_types(file, key, item, expected[0])
-    else:
-        for name, item in value.items():
-            if (item_type := expected.get(name, expected.get("*"))) is not None:
-                _check_types(file, f"{key}.{name}" if key else name, item, item_type)
 
 
 def _plain_values(config: Any) -> dict[str, Any]:
