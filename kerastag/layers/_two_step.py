@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kerastag.dsp import FrontEnd
+from kerastag.layers._slices import take_steps
 
 _MAX_COLUMNS = 32
 
@@ -57,7 +58,7 @@ def compute_power(front_end: FrontEnd, waveform: Any) -> Any:
     parts = ops.reshape(parts, (-1, plan.columns, 2, low))
     parts = ops.reshape(ops.transpose(parts, (3, 0, 2, 1)), (-1, 2 * plan.columns))
     parts = ops.square(ops.matmul(parts, plan.product))
-    power = parts[:, : plan.columns] + parts[:, plan.columns :]
+    power = take_steps(parts, 0, plan.columns) + take_steps(parts, plan.columns, plan.columns)
     power = ops.transpose(ops.reshape(power, (low, -1, plan.columns)), (1, 0, 2))
     return ops.reshape(power, (-1, frames, low * plan.columns))
 
@@ -75,7 +76,7 @@ def _split_rows(waveform: Any, plan: _Plan, front_end: FrontEnd) -> Any:
         waveform = ops.pad(waveform, [[0, 0], [0, missing]])
     frames = 1 + (ops.shape(waveform)[1] - missing - front_end.window_length) // front_end.hop_length
     covered = (frames - 1) * front_end.hop_length + front_end.window_length + missing
-    return ops.reshape(waveform[:, :covered], (-1, covered // plan.columns, 1, plan.columns))
+    return ops.reshape(take_steps(waveform, 0, covered), (-1, covered // plan.columns, 1, plan.columns))
 
 
 def _compute_phases(left: np.ndarray, right: np.ndarray, length: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from keras import ops
 from kerastag.dsp import FRONT_ENDS, FrontEnd
 from kerastag.layers import _two_step
 from kerastag.layers._arguments import check_choice
+from kerastag.layers._slices import take_steps
 
 TRANSFORMS = ("fft", "two_step")
 
@@ -56,7 +57,8 @@ class LogMel(keras.layers.Layer):
         front_end = self.front_end
         waveform = pad_to(ops.cast(waveform, "float32"), front_end.min_samples)
         if front_end.preemphasis:
-            waveform = waveform[:, 1:] - front_end.preemphasis * waveform[:, :-1]
+            samples = ops.shape(waveform)[1] - 1
+            waveform = take_steps(waveform, 1, samples) - front_end.preemphasis * take_steps(waveform, 0, samples)
         if front_end.padding:
             waveform = _reflect(waveform, front_end.padding)
         if self.transform == "fft":
@@ -89,7 +91,7 @@ def pad_to(signal: Any, length: int) -> Any:
     if steps is not None and steps >= length:
         return signal
     padded = ops.pad(signal, [[0, 0], [0, length - (steps or 0)], *[[0, 0]] * (len(signal.shape) - 2)])
-    return padded if steps is not None else padded[:, : ops.maximum(ops.shape(signal)[1], length)]
+    return padded if steps is not None else take_steps(padded, 0, ops.maximum(ops.shape(signal)[1], length))
 
 
 def _reflect(waveform, padding: int):
