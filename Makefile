@@ -17,9 +17,13 @@ PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfi
 TEXT_TESTS := $(addprefix tests/,test_card.py test_command.py test_files.py test_label_tables.py test_labels.py audio/test_formats.py \
     cli/test_make_soundscapes.py cli/test_score_events.py data/test_audio_lists.py edge/sinks/test_text.py metrics/test_event_table.py \
     tagger/test_many_recordings.py tagger/test_reports.py training/test_run_folder.py)
-# Tests of what no version of TensorFlow or NumPy changes, and that take long.
-LEGACY_IGNORED := $(addprefix --ignore=tests/,archive review serving data/test_killed_packs.py recipes/test_gl_at.py \
-    training/test_resume.py $(filter-out custom/test_run.py,$(patsubst tests/%,%,$(wildcard tests/custom/test_*.py))) custom/page)
+# Tests of what no version of TensorFlow or NumPy changes: text, commands, servers, processes.
+LEGACY_IGNORED := $(addprefix --ignore=tests/,archive review serving stories edge/sinks \
+    $(addprefix test_,command.py configs.py documentation.py documented_commands.py encodings.py examples.py fetch.py \
+        figures.py files.py label_tables.py language.py markdown.py package.py pictures.py raspberry_pi.py requirements.py site.py) \
+    cli/test_completion.py data/test_audio_lists.py data/test_killed_packs.py recipes/test_comparison.py \
+    recipes/test_configuration.py recipes/test_gl_at.py recipes/test_papers.py recipes/test_tables.py training/test_resume.py \
+    $(filter-out custom/test_run.py,$(patsubst tests/%,%,$(wildcard tests/custom/test_*.py))) custom/page)
 # Without compiling, which would take a minute for modules that are mostly never imported.
 PIP := -m pip install --quiet --no-compile --disable-pip-version-check
 COMPILE = $(TOOLS)/bin/uv pip compile setup.cfg --python-version 3.11 --generate-hashes --no-annotate --quiet \
@@ -63,7 +67,7 @@ test-ascii: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PY) $(PYTEST) -m slow --dist worksteal tests $(PYTEST_ARGS)
-	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) $(PYTEST) tests/models/test_embedding_models.py tests/layers kerastag/layers $(PYTEST_ARGS)
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) $(PYTEST) -m "not slow" tests/models/test_embedding_models.py tests/layers kerastag/layers $(PYTEST_ARGS)
 
 test-legacy: $(LEGACY)/.tfio $(VENV)/.dev
 	$(PY) tests/export/legacy_models.py $(LEGACY)/models

@@ -20,6 +20,10 @@ needs_unicode_names = pytest.mark.skipif(
     sys.getfilesystemencoding() != "utf-8", reason="the names of files are ASCII in this locale"
 )
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_SHARED)
+# Sizes and relations that follow from outputs which other tests compare with NumPy on every backend.
+same_on_all_backends = pytest.mark.skipif(
+    os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow", reason="the same on all backends"
+)
 
 
 def check_layer_saves_exactly(layer_or_model: Any, inputs: Any) -> None:

@@ -4,7 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from checks import check_batch_equals_items, check_config_round_trip, check_layer_saves_exactly
+from checks import (
+    check_batch_equals_items,
+    check_config_round_trip,
+    check_layer_saves_exactly,
+    same_on_all_backends,
+)
 from kerastag.dsp import FRONT_ENDS
 from kerastag.export.tflite import convert_functions
 from kerastag.layers.log_mel import TRANSFORMS, LogMel
@@ -59,6 +64,7 @@ def test_equals_numpy_on_a_sine_down_to_the_rounding_of_float32(name, transform)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=200 * tolerance(name))
 
 
+@same_on_all_backends
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", NAMES)
 def test_batch_equals_items(name, transform):

@@ -13,6 +13,7 @@ from checks import (
     check_masked_padding_changes_nothing,
     compute_gradients,
     compute_outputs,
+    same_on_all_backends,
 )
 from kerastag.models import embedding_models as systems
 from kerastag.training.outputs import select_training_outputs
@@ -226,12 +227,13 @@ def test_the_outputs_equal_the_paper_in_numpy(models, name):
 
 
 @every
+@same_on_all_backends
 def test_padding_and_batches_change_nothing(models, name):
     check_masked_padding_changes_nothing(models[name], X[:3], MASK[:3])
     check_batch_equals_items(models[name], PADDED[:2])
 
 
-# These have every layer and every way to connect them; the others are saved by the test of JAX, too.
+# These have every layer and every way to connect them.
 SAVED = ("instance_max", "es_max_min", "self_attention", "multi_attention", "feature_average", "feature_nin")
 
 
@@ -243,6 +245,7 @@ def test_saving_is_exact(models, name):
 
 
 @every
+@same_on_all_backends
 def test_one_segment_alone_is_its_clip_and_probabilities_are_in_range(models, name):
     outputs = compute_outputs(models[name], PADDED)
     for output in outputs.values():
@@ -269,6 +272,7 @@ def test_clips_of_padding_alone_stay_finite_in_prediction_and_in_training(models
 
 
 @every
+@same_on_all_backends
 def test_any_depth_and_size_has_its_shapes_its_weights_and_its_dropout(models, name):
     """The sizes follow from the equations."""
     assert models[name].count_params() == count_weights(name, 7, CLASSES, UNITS, 3)
@@ -324,6 +328,7 @@ def count_weights(name, features, classes, units, depth):
     return norm * first + blocks + own.get(name, head)
 
 
+@same_on_all_backends
 def test_the_published_sizes():
     model = systems.feature_attention()
     assert model.count_params() == count_weights("feature_sigmoid", 128, 527, 1024, 3) == 4_883_471
