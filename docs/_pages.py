@@ -23,6 +23,13 @@ DOCUMENTS = {
     "export/raspberry_pi/README.md": "raspberry_pi.md",
     "kerastag/bundled/README.md": "esc10.md",
 }
+# Pages that are no document, by what a document links to in the repository instead.
+PAGES_BY_SOURCE = {
+    "README.md": "index.md",
+    "kerastag": "api/index.md",
+    "kerastag/cli": "command_line.md",
+    **{f"kerastag/{posixpath.basename(page)[:-3]}": page for page in GENERATED if page.startswith("api/")},
+}
 IMAGES = (".gif", ".jpg", ".png", ".svg", ".webp")
 
 _CODE = re.compile(r"(^ *```.*?^ *```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
@@ -44,7 +51,8 @@ def find_links(text: str) -> list[str]:
 def read_page(source: str) -> str:
     """Read a document as a page of the site.
 
-    A link to another document leads to its page, and one to any other file to the repository. A line
+    A link to another document leads to its page, one to a package to the page of its interface, and one to any other
+    file to the repository. A line
     `<!-- rows of RESULTS.md: IV -->` becomes the rows whose first cell has `IV`, in the tables with the first title
     `table`; `<!-- table of RESULTS.md: TITLE -->` becomes the tables whose first title is TITLE.
 
@@ -81,19 +89,14 @@ def _rewrite_links(text: str, source: str, page: str, pages: dict[str, str]) -> 
             return match[0]
         target, hash_sign, anchor = match[0].partition("#")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-        place = pages.get(path) or pages.get(f"{path}/README.md")
-        in_docs = path.removeprefix("docs/") if path.startswith("docs/") else None
-        if path == "README.md":
-            place = "index.md"
-        elif in_docs in GENERATED:
-            place = in_docs
-        elif place is None:
+        place = pages.get(path) or pages.get(f"{path}/README.md") or PAGES_BY_SOURCE.get(path)
+        if place is None:
             if not (ROOT / path).exists():
                 raise ValueError(f"{source}: a link must lead to a file of the repository; received: {match[0]!r}")
-            if in_docs is None or not path.endswith(IMAGES):
+            if not (path.startswith("docs/") and path.endswith(IMAGES)):
                 kind = "tree" if (ROOT / path).is_dir() else "blob"
                 return f"{REPOSITORY}/{kind}/main/{path}{hash_sign}{anchor}"
-            place = in_docs
+            place = path.removeprefix("docs/")
         return posixpath.relpath(str(place), posixpath.dirname(page) or ".") + hash_sign + anchor
 
     parts = _CODE.split(text)

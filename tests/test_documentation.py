@@ -1,8 +1,9 @@
 """Tests of the documentation: its commands exist, with every verb, recipe, row, overlay and flag that they name.
 
 A block of shell commands, which has no language or is `bash`, is run by tests/test_documented_commands.py, unless the
-line above it is a comment: `<!-- run in tests/… -->` names the file of another test, which names the document, and
-`<!-- not run: … -->` states why no test runs it. Blocks of output have a language, such as `text`, `json` or `csv`.
+line above it is a comment: `<!-- run in tests/… -->` names the file of another test, which names the document,
+`<!-- run in .ci/run -->` means the steps of CI, and `<!-- not run: needs … -->` states why nothing runs it: it needs
+the network, a GPU, a Raspberry Pi, or hours of computation. Blocks of output have a language, such as `text` or `json`.
 """
 
 import argparse
@@ -24,6 +25,7 @@ DOCUMENTS = (
     *("README.md", "RESULTS.md", "BENCHMARKS.md", "CONTRIBUTING.md", "export/raspberry_pi/README.md"),
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
 )
+REASON = re.compile(r"not run: needs (the network|a network of|a GPU|a Raspberry Pi|hours of computation)\b.*")
 PLACEHOLDER = re.compile(r"[A-Z_]+|…|\.\.\.")
 
 
@@ -35,7 +37,7 @@ def find_commands():
         lines = [
             line.split("  #")[0].strip()
             for block in re.findall(r"```\w*\n(.*?)```", text, re.S)
-            for line in block.splitlines()
+            for line in block.replace("\\\n", " ").splitlines()
         ]
         lines += re.findall(r"`(kerastag [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S).replace("\n", " "))
         commands += [(name, line) for line in lines if line.startswith("kerastag ") and "VERB" not in line]
@@ -163,11 +165,15 @@ def test_a_newcomer_finds_the_command_of_a_task_within_two_clicks(task, near_pag
 
 def test_every_shell_block_is_run_or_states_why_not():
     assert len(SHELL_BLOCKS) > 50
-    for document, line, _, comment in SHELL_BLOCKS:
+    steps = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    for document, line, code, comment in SHELL_BLOCKS:
         place = f"{document}, line {line}"
         if comment is None:
             assert document.startswith("docs/"), f"{place}: `<!-- not run: REASON -->` must be above the block"
         elif test := re.fullmatch(r"run in (tests/\S+\.py)", comment):
             assert document.rpartition("/")[2] in (ROOT / test[1]).read_text(encoding="utf-8"), place
+        elif comment == "run in .ci/run":
+            targets = re.findall(r"^make (\S+)", code, re.MULTILINE)
+            assert all(f"make {target}" in steps for target in targets), place
         else:
-            assert re.fullmatch(r"not run: \w.{9,}", comment), f"{place}: {comment}"
+            assert REASON.fullmatch(comment), f"{place}: {comment}"

@@ -1,41 +1,143 @@
-"""The blocks of shell commands in the documentation that no comment excludes, run in a folder with recordings."""
+"""The commands of each page of the documentation, run one after the other in a folder with what the page names.
 
+Some of it is replaced: `mn04_as` by a small network that was not trained, and microphones, cameras and radio stations
+by a recording. Trainings have few steps, and servers end as soon as they answer.
+"""
+
+import contextlib
+import os
+import re
 import shlex
-import shutil
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
 
-import numpy as np
+import httpx
 import pytest
-import soundfile
+from custom.small_runs import SMALL, recordings
+from documented_places import write_cache, write_place
 from test_documentation import SHELL_BLOCKS
 
-from kerastag.bundled import resolve_model_path
 from kerastag.cli import main
+from kerastag.custom.ambient import split_ambient
 
-BLOCKS = [(document, line, code) for document, line, code, comment in SHELL_BLOCKS if comment is None]
+__all__ = ["recordings"]
+
+BLOCKS = {}
+for document, line, code, comment in SHELL_BLOCKS:
+    if comment is None:
+        BLOCKS.setdefault(document, []).append((line, code))
+FAST = ()
+"""Documents whose commands take seconds."""
+
+SOURCE = re.compile(r"mic(:\w+)?|(rtsp|http)://\S+")
+SHORT = {
+    "custom": [*SMALL, "--folds", "0"],
+    "learn": [*SMALL, "--folds", "0"],
+    "make-soundscapes": ["--count", "12"],
+    "train": ["--smoke"],
+}
+"""Options that shorten what a verb does."""
+
+BEFORE = {
+    "docs/export.md": [
+        "kerastag make-soundscapes --audio-dir my_sounds --output packs",
+        "kerastag custom --audio-dir my_sounds --linear-share 0.5 --run-dir runs/custom/seed_0",
+        "cp -r runs/custom/seed_0 runs/head",
+    ],
+}
+"""Commands that are run before those of a page."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Folder with what the pages name: recordings of noise and tones, and the bundled model as mine.tflite."""
-    folder = tmp_path_factory.mktemp("documented")
-    (folder / "recordings").mkdir()
-    rate, random = 16_000, np.random.default_rng(0)
-    tone = np.sin(2 * np.pi * 440 / rate * np.arange(3 * rate))
-    for name in ("recordings/a.wav", "recordings/b.flac", "recording.wav", "street.flac"):
-        samples = 0.3 * random.uniform(-1, 1, (3 * rate, 2)) * (random.uniform() < 0.5) + 0.3 * tone[:, None]
-        soundfile.write(folder / name, samples, rate)
-    shutil.copyfile(resolve_model_path("esc10"), folder / "mine.tflite")
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    write_cache(folder)
     return folder
 
 
-@pytest.mark.slow
+@pytest.fixture
+def place(request, tmp_path, monkeypatch, cache, recordings):
+    """Folder with what a page names, which is the current one."""
+    monkeypatch.setenv("KERASTAG_HOME", os.fspath(cache))
+    monkeypatch.chdir(tmp_path)
+    # The false alarms of an hour of synthetic sound would take minutes.
+    monkeypatch.setattr(
+        "kerastag.custom.false_alarms.split_ambient", lambda paths, channel: split_ambient(paths, channel, 0.02)
+    )
+    write_place(tmp_path, Path(request.node.callspec.params["document"]).stem, recordings, cache)
+    return tmp_path
+
+
+def run_server(command):
+    """Run a command that serves, and stop it as soon as it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    has_ended = threading.Event()
+
+    def stop():
+        while not has_ended.wait(0.05):
+            with contextlib.suppress(httpx.ConnectError):
+                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code != 503:
+                    has_ended.wait(0.1)
+                    signal.raise_signal(signal.SIGTERM)
+                    return
+
+    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        return main([*command, "--port", str(port)])
+    finally:
+        has_ended.set()
+        thread.join()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def run_kerastag(verb, *arguments):
+    """Run a command of a page, with the options that shorten it, and return its status."""
+    more = [] if {"--list", "--smoke"} & set(arguments) else list(SHORT.get(verb, ()))
+    if verb in ("serve", "review"):
+        return run_server([verb, *arguments])
+    if verb == "stream":
+        with Path("street.wav").open("rb") as file:
+            os.dup2(file.fileno(), 0)  # the standard input of --source -
+        arguments = ["street.wav" if SOURCE.fullmatch(word) else word for word in arguments]
+    small_model = f"{os.environ['KERASTAG_HOME']}/mn04_as.keras"
+    if verb == "export":  # Of a name, it would read the weights.
+        arguments = [small_model if word == "mn04_as" else word for word in arguments]
+    if verb in ("learn", "custom"):
+        more += ["--model", small_model]
+        if "--run-dir" not in arguments:
+            more += ["--run-dir", f"runs/custom/seed_{len(list(Path('runs/custom').glob('*')))}"]
+    if "runs/first" in arguments:  # A review needs folds.
+        more += ["--folds", "3"]
+    if verb == "learn" and "--ambient" not in arguments:  # tests/custom/test_learn.py exports taggers
+        more += ["--deploy", "false"]
+    if "gl_at_cnn10" in arguments:
+        more += ["--width", "0.125", "--run-dir", "runs/gl_at/seed_0"]
+    return main([verb, *arguments, *more])
+
+
+def run_line(line):
+    """Run a line of a page."""
+    words = shlex.split(line, comments=True)
+    if words and words[0] == "kerastag":
+        assert run_kerastag(*words[1:]) == 0
+    elif words:
+        subprocess.run(line, shell=True, check=True, stdin=subprocess.DEVNULL)
+
+
 @pytest.mark.parametrize(
-    ("document", "line", "code"), BLOCKS, ids=[f"{document}:{line}" for document, line, _ in BLOCKS]
+    "document", [pytest.param(document, marks=() if document in FAST else pytest.mark.slow) for document in BLOCKS]
 )
-def test_a_block_of_commands_runs(document, line, code, folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
-    commands = [shlex.split(command, comments=True) for command in code.replace("\\\n", " ").splitlines()]
-    for command in filter(None, commands):
-        assert command[0] == "kerastag", f"{document}: only commands of kerastag are run; mark the block as `not run`"
-        assert main(command[1:]) == 0, f"{shlex.join(command)}\n{capsys.readouterr().err}"
+def test_the_commands_of_a_page_run(document, place, capsys):
+    for command in BEFORE.get(document, ()):
+        run_line(command)
+    for line, code in BLOCKS[document]:
+        for command in code.replace("\\\n", " ").splitlines():
+            print(f"{document}, block of line {line}: {command}")
+            run_line(command)
     capsys.readouterr()

@@ -71,6 +71,20 @@ def test_links_lead_to_pages_and_else_to_the_repository(repository):
         repository("![a](pictures/no.png)")
 
 
+def test_a_link_to_a_package_leads_to_the_page_of_its_interface():
+    links = _pages.find_links(_pages.read_page("docs/index.md"))
+    assert {"command_line.md", "api/index.md"} <= set(links)
+    assert "api/layers.md" in _pages.find_links(_pages.read_page("docs/concepts.md"))
+
+
+@pytest.mark.parametrize("source", ["README.md", *_pages.list_pages()])
+def test_the_links_of_a_document_lead_to_files_of_the_repository(source):
+    document = ROOT / source
+    for target in _pages.find_links(document.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:|#", target):
+            assert (document.parent / target.partition("#")[0]).exists(), target
+
+
 def test_a_page_includes_tables_of_other_documents(repository):
     included = repository("<!-- rows of RESULTS.md: II -->\n\n<!-- table of RESULTS.md: task -->\n")
     assert included == "| mAP |\n| --- |\n| 0.3 |\n| 0.4 |\n\n| task | [x](page.md) |\n| --- | --- |\n"

@@ -42,10 +42,10 @@ def backbone(tmp_path_factory):
     return make_backbone(tmp_path_factory.mktemp("backbone") / "cnn10.keras")
 
 
-def make_backbone(path):
-    """Save an untrained network with batch normalizations that have statistics of audio."""
+def make_backbone(path, names=tuple(f"class {k}" for k in range(4)), scale=1.0):
+    """Save an untrained network with batch normalizations that have statistics of audio; `scale` is that of logits."""
     keras.utils.set_random_seed(1)
-    model = cnn10(4, width=0.125, input="waveform")
+    model = cnn10(len(names), width=0.125, input="waveform")
     mixer = SoundscapeMixer(SyntheticSounds(), SoundscapeConfig(soundscape_seconds=2.0))
     waveforms = np.stack([mixer.render(mixer.compose(i), 32_000) for i in range(8)])
     batch_norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -54,9 +54,11 @@ def make_backbone(path):
     model(waveforms, training=True)  # Without statistics of audio, all embeddings would be nearly equal.
     for layer in batch_norms:
         layer.momentum = 0.99
+    classifier = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][-1]
+    classifier.kernel.assign(scale * classifier.kernel)
     model.save(path)
     front_end = FRONT_ENDS[BACKBONE.front_end].as_dict()
-    labels = LabelSet.from_names([f"class {k}" for k in range(4)])
+    labels = LabelSet.from_names(names)
     write_card(path, Card(labels, 32_000, 10.0, BACKBONE.seconds_per_output, front_end))
     return path
 

@@ -15,6 +15,7 @@ from kerastag.custom.__main__ import parse_arguments
 from kerastag.custom.ambient import split_ambient
 
 PAGE = (ROOT / "docs/learn.md").read_text(encoding="utf-8")
+REVIEW_PAGE = (ROOT / "docs/review.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^kerastag (?:learn|review|stream) .*$", PAGE, re.M)
 RECORDINGS = {"my_sounds", "recordings", "list.csv", "recordings/labels.csv"}
 
@@ -74,6 +75,9 @@ def test_the_page_goes_from_a_folder_to_a_stream_and_to_a_run_with_more_recordin
     assert run_command(command, backbone) == 0
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [result["type"] for result in results].count("result") == 3  # two hops of 0.96 s and the rest
+    [watch] = re.findall(r"^kerastag stream .*--watch-head.*$", REVIEW_PAGE, re.M)
+    assert run_command(watch.replace("--source mic", f"--source {sound}"), backbone) == 0
+    capsys.readouterr()
 
     for path in moved:
         path.rename(place / "my_sounds/hums" / path.name)

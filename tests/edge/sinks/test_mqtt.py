@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -10,11 +12,15 @@ import threading
 import time
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+import soundfile
 from edge.models import wait_for
 from edge.passwords import find_pieces, generate_passwords
 from edge.sinks.reports import MOMENT, create_event, create_result
 
+from checks import ROOT
+from kerastag.cli import main
 from kerastag.edge.sinks import mqtt
 from kerastag.edge.sinks.home_assistant import create_discovery_messages, create_slugs
 from kerastag.edge.sinks.mqtt import MqttSink
@@ -495,3 +501,29 @@ def test_discovery_topics_are_distinct():
     assert len(set(slugs.values())) == 3
     topics = [topic for topic, _ in create_discovery_messages("ha", "base", slugs, "ear", "Ear", "model")]
     assert len(topics) == len(set(topics)) == 7
+
+
+def test_the_commands_of_the_page_publish_the_state_of_a_stream(start, authority, tmp_path, monkeypatch, capsys):
+    """Those of docs/stream.md, whose microphone is a recording, and whose broker is on this machine."""
+    certificate, key = authority.issue("server", "IP:127.0.0.1,DNS:broker.home")
+    client_certificate, client_key = authority.issue("me", "DNS:me")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))  # for the command without --mqtt-ca-file
+    monkeypatch.chdir(tmp_path)
+    for path, name in ((authority.certificate, "ca.pem"), (client_certificate, "me.pem"), (client_key, "me.key")):
+        shutil.copyfile(path, name)
+    soundfile.write("sound.wav", np.zeros(64_000, np.float32), 32_000)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    files = [f"certfile {certificate}", f"keyfile {key}", f"cafile {authority.certificate}"]
+    broker = start("allow_anonymous true", f"listener {port} 127.0.0.1", *files)
+    page = (ROOT / "docs/stream.md").read_text(encoding="utf-8")
+    block = page.split("<!-- run in tests/edge/sinks/test_mqtt.py -->\n```\n")[1].split("```")[0]
+    states = Subscriber(broker)
+    for line in block.splitlines():
+        used = port if "mqtts://" in line else broker.port
+        line = re.sub("broker(?=/)|10[.]0[.]0[.]2", f"127.0.0.1:{used}", line).replace("mic ", "sound.wav ")
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    wait_for(lambda: len(states.get_payloads("kitchen/status")) == 8)
+    assert states.get_payloads("kitchen/status") == ["online", "offline"] * 4
+    assert states.get_payloads("kitchen/rain/state")
+    states.close()
