@@ -12,7 +12,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -63,7 +63,8 @@ class Card:
         versions: Versions of the packages that wrote the model, by name.
         event_rules: Rules by which its probabilities become events, by name: `offset_ratio`, the offset threshold
             divided by the onset threshold, in [0, 1], and `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and
-            `refractory_seconds` of `EventRules`. Those that are missing have the defaults of `EventRules`.
+            `refractory_seconds` of `EventRules`. Those that are missing have the defaults of `EventRules`;
+            `min_seconds` may be one per class.
         calibration: How the probabilities were calibrated; empty if they were not.
 
     Raises:
@@ -83,7 +84,7 @@ class Card:
     thresholds_origin: str = "default"
     origin: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    event_rules: Mapping[str, float] = field(default_factory=dict)
+    event_rules: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     calibration: str = ""
 
     def __post_init__(self) -> None:
@@ -115,10 +116,18 @@ class Card:
         for key, value in self.event_rules.items():
             if key not in _EVENT_RULE_LIMITS:
                 raise ValueError(f"`event_rules` must have only {', '.join(_EVENT_RULE_LIMITS)}; received: {key!r}")
-            if not _is_number(value) or not 0 <= value <= _EVENT_RULE_LIMITS[key]:
+            values = value if key == "min_seconds" and isinstance(value, list | tuple) else (value,)
+            if not all(_is_number(each) and 0 <= each <= _EVENT_RULE_LIMITS[key] for each in values):
                 allowed = f"in [0, {_EVENT_RULE_LIMITS[key]:g}]"
                 raise ValueError(f"`{key}` of `event_rules` must be {allowed}; received: {value!r}")
         names = () if self.labels is None else self.labels.names
+        min_seconds = self.event_rules.get("min_seconds")
+        if isinstance(min_seconds, list | tuple):
+            if len(min_seconds) != len(names):
+                raise ValueError(
+                    f"`min_seconds` of `event_rules` must be one number or {len(names)}; received: {len(min_seconds)}"
+                )
+            object.__setattr__(self, "event_rules", {**self.event_rules, "min_seconds": tuple(min_seconds)})
         values = (_DEFAULT_THRESHOLD,) * len(names) if self.thresholds is None else tuple(self.thresholds)
         if len(values) != len(names):
             raise ValueError(f"`thresholds` must be one per class, {len(names)}; received: {len(values)}")

@@ -127,6 +127,17 @@ def test_a_card_keeps_event_rules_and_calibration(tmp_path):
     assert card.as_dict()["event_rules"] == {"offset_ratio": 0.8, "min_seconds": 2.0}
 
 
+def test_a_card_keeps_a_minimum_length_of_each_class(tmp_path):
+    path = save_tflite(tmp_path)
+    lengths = tuple(float(k) for k in range(len(CARD.labels)))
+    card = dataclasses.replace(CARD, event_rules={"min_seconds": list(lengths)})
+    write_card(path, card)
+    assert Card.read(path) == card
+    assert Card.read(path).event_rules["min_seconds"] == lengths
+    with pytest.raises(ValueError, match=f"must be one number or {len(lengths)}; received: {len(lengths) + 1}"):
+        dataclasses.replace(CARD, event_rules={"min_seconds": [*lengths, 1.0]})
+
+
 def test_a_card_without_event_rules_is_written_as_older_versions_read_it():
     assert not {"event_rules", "calibration"} & CARD.as_dict().keys()
     assert Card.from_dict(CARD.as_dict()) == CARD
@@ -168,6 +179,7 @@ def test_default_thresholds_are_a_tenth():
             {"event_rules": {"min_seconds": "1"}},
             r"`min_seconds` of `event_rules` must be in .*; received: '1'",
         ),
+        ({"event_rules": {"min_seconds": [-1.0]}}, r"`min_seconds` of `event_rules` must be in .*; received: \[-1.0\]"),
         ({"event_rules": {"smoothing_seconds": 1e9}}, r"must be in \[0, 60\]; received: 1000000000.0"),
     ],
 )

@@ -23,7 +23,7 @@ def draw_cases(draw: st.DrawFn) -> tuple[np.ndarray, float, EventRules]:
         tuple(draw(st.sampled_from([0.3, 0.5, 0.7])) for _ in range(classes)),
         draw(st.sampled_from([None, 0.3, 0.1])),
         smoothing_seconds=draw(times),
-        min_seconds=draw(times),
+        min_seconds=draw(st.one_of(times, st.tuples(*classes * [times]))),
         max_gap_seconds=draw(times),
         refractory_seconds=draw(times),
     )
@@ -39,6 +39,7 @@ def apply_rules(probabilities: np.ndarray, seconds: float, rules: EventRules, st
     """Apply the rules to a whole recording, one after the other."""
     frames, classes = probabilities.shape
     half = max(0, round((rules.smoothing_seconds / seconds - 1) / 2))
+    least_seconds = np.broadcast_to(rules.min_seconds, classes)
     events = []
     for k in range(classes):
         values = probabilities[:, k].tolist()
@@ -63,7 +64,7 @@ def apply_rules(probabilities: np.ndarray, seconds: float, rules: EventRules, st
         first_allowed = 0
         for run in merged:
             run = [i for i in run if i >= first_allowed]
-            if run and run[-1] + 1 - run[0] >= count_frames(rules.min_seconds, seconds, up=True):
+            if run and run[-1] + 1 - run[0] >= count_frames(least_seconds[k], seconds, up=True):
                 first_allowed = run[-1] + 1 + count_frames(rules.refractory_seconds, seconds, up=True)
                 inside = [column[i] for i in run]
                 first, last = start + seconds * run[0], start + seconds * run[-1] + seconds
@@ -185,6 +186,11 @@ def test_a_flushed_tracker_starts_again() -> None:
             "`offset_thresholds` must be one number or 2",
         ),
         ({"min_seconds": -1}, "`min_seconds` must be at least 0; received: -1"),
+        ({"min_seconds": (1.0, -1.0)}, "`min_seconds` must be at least 0; received: (1.0, -1.0)"),
+        (
+            {"onset_thresholds": (0.5, 0.6), "min_seconds": [1.0] * 3},
+            "`min_seconds` must be one number or 2; received: 3",
+        ),
         ({"smoothing_seconds": float("inf")}, "`smoothing_seconds` must be at least 0; received: inf"),
     ],
 )
@@ -211,6 +217,8 @@ def test_invalid_probabilities_and_arguments_are_rejected() -> None:
         EventTracker(2, 0)
     with pytest.raises(ValueError, match="`onset_thresholds` must be one number or 3; received: 2"):
         EventTracker(3, 0.5, EventRules((0.5, 0.5)))
+    with pytest.raises(ValueError, match="`min_seconds` must be one number or 3; received: 2"):
+        EventTracker(3, 0.5, EventRules(min_seconds=(0.5, 0.5)))
     with pytest.raises(ValueError, match=r"must be \(frames, classes\); received: shape \(2,\)"):
         find_events([0.1, 0.2], 0.5)
 
@@ -233,3 +241,10 @@ def test_rules_of_the_card_apply_where_the_user_chooses_none():
     assert rules == EventRules((0.4, 0.8), rules.offset_thresholds, 0.0, 0.0, 1.0, 5.0)
     assert create_event_rules(card_rules, (0.4, 0.8), 0.5).offset_thresholds == (0.4, 0.5)
     assert create_event_rules({}, (0.4, 0.8)) == EventRules((0.4, 0.8))
+
+
+def test_a_minimum_length_of_each_class_in_the_card_applies_to_the_selected_classes():
+    card_rules = {"min_seconds": (0.0, 2.0, 1.0)}
+    assert create_event_rules(card_rules, (0.4, 0.8, 0.5)).min_seconds == (0.0, 2.0, 1.0)
+    assert create_event_rules(card_rules, (0.4, 0.8), classes=(2, 1)).min_seconds == (1.0, 2.0)
+    assert create_event_rules(card_rules, (0.4, 0.8), classes=(2, 1), min_seconds=3.0).min_seconds == 3.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from kerastag.audio.channels import parse_channel
 from kerastag.events.rules import DURATIONS
@@ -59,10 +61,13 @@ class ArchiveSettings:
             raise ValueError("`segment_seconds` needs `embeddings`, of which it is the length")
         object.__setattr__(self, "classes", tuple(self.classes))
 
-    def with_card_rules(self, card_rules: Mapping[str, float]) -> ArchiveSettings:
-        """Return the settings with the durations that `event_rules` of a card has in place of those that are None."""
-        missing = (name for name in DURATIONS if getattr(self, name) is None)
-        changes: dict[str, Any] = {name: card_rules.get(name, 0.0) for name in missing}
+    def with_card_rules(self, card_rules: Mapping[str, float | Sequence[float]]) -> ArchiveSettings:
+        """Return the settings with the durations that `event_rules` of a card has in place of those that are None.
+
+        A duration of each class stays None, as it is taken from the card by whoever applies the rules.
+        """
+        missing = {name: card_rules.get(name, 0.0) for name in DURATIONS if getattr(self, name) is None}
+        changes: dict[str, Any] = {name: value for name, value in missing.items() if not np.ndim(value)}
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:

@@ -9,14 +9,19 @@ import numpy as np
 
 from kerastag.audio.formats import find_audio_files
 from kerastag.audio.reading import read_blocks
+from kerastag.custom.noises import draw_noise
 from kerastag.data.other_sounds import OTHER_SOUNDS
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE
 from kerastag.rng import generator
 
 __all__ = ["SYNTHETIC_KINDS", "AmbientHalf", "split_ambient"]
 
-SYNTHETIC_KINDS = ("silence", "faint noise", *OTHER_SOUNDS)
-"""Kinds of the built-in ambient sound, each as long as the others."""
+SYNTHETIC_KINDS = ("silence", "faint noise", *OTHER_SOUNDS, *5 * ("broad noise",))
+"""Kinds of the built-in ambient sound, in turn.
+
+A third of it is broad noise. Of the colors and bands of noise, some only are like a steady sound such as rain, and a
+few noises show too few of them.
+"""
 
 _BLOCK_SECONDS, _BLOCKS_PER_STRETCH = 10.0, 30
 _SOUND_SECONDS = 10.0
@@ -43,7 +48,7 @@ class AmbientHalf:
     number: int
     paths: tuple[Path, ...]
     channel: str | int = "mean"
-    synthetic_hours: float = 0.5
+    synthetic_hours: float = 0.75
     errors: list[str] = field(default_factory=list)
 
     def read_recordings(self, sample_rate: int) -> Iterator[np.ndarray]:
@@ -54,12 +59,16 @@ class AmbientHalf:
     def synthesize(self, kinds: Sequence[str] = SYNTHETIC_KINDS) -> Iterator[tuple[str, np.ndarray]]:
         """Synthesize sounds of ten seconds at `MIX_SAMPLE_RATE`, one kind after the other, with their kinds.
 
-        Each sound follows at three levels, so that loud and quiet ones are there.
+        Each sound follows at three levels, so that loud and quiet ones are there; broad noise is another one each time.
         """
         num_sounds = round(self.synthetic_hours * 3600 / _SOUND_SECONDS)
         for position in range(num_sounds):
             number, level = divmod(position, len(_PEAKS_DB))
             kind = kinds[number % len(kinds)]
+            if kind == "broad noise":
+                random = generator(_SEED, self.number, number, level)
+                yield kind, draw_noise(random, _SOUND_SECONDS, MIX_SAMPLE_RATE)
+                continue
             if not level:
                 waveform = _synthesize(kind, number, self.number)
             peaks = _FAINT_PEAKS_DB if kind == "faint noise" else _PEAKS_DB
@@ -99,7 +108,7 @@ class AmbientHalf:
 
 
 def split_ambient(
-    paths: Sequence[str | Path], channel: str | int = "mean", synthetic_hours: float = 0.5
+    paths: Sequence[str | Path], channel: str | int = "mean", synthetic_hours: float = 0.75
 ) -> tuple[AmbientHalf, AmbientHalf]:
     """Split ambient sound into a half to choose thresholds on and a half for the report.
 

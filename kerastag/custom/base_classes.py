@@ -65,7 +65,10 @@ def add_base_classes(
     base_thresholds = backbone.card.thresholds or ()
     thresholds = (*(card.thresholds or ()), *(base_thresholds[k] for k in columns))
     origin = f"{card.thresholds_origin}; of the classes of the backbone: {backbone.card.thresholds_origin}"
-    card = replace(card, labels=labels, thresholds=thresholds, thresholds_origin=origin)
+    rules = dict(card.event_rules)
+    if isinstance(rules.get("min_seconds"), tuple):
+        rules["min_seconds"] = (*rules["min_seconds"], *len(columns) * (0.0,))
+    card = replace(card, labels=labels, thresholds=thresholds, thresholds_origin=origin, event_rules=rules)
     return keras.Model(bag, outputs, name=head.name), card
 
 

@@ -246,7 +246,7 @@ def _compare_cards(card: Card, deployed: DeployedChain) -> Difference | None:
     for field in ("smoothing_seconds", "min_seconds", "max_gap_seconds", "refractory_seconds"):
         expected, received = getattr(rules, field), getattr(deployed.rules, field)
         if expected != received:
-            return Difference("threshold", f"`{field}` {expected:g} in training, {received:g} in the stream")
+            return Difference("threshold", f"`{field}` {expected} in training, {received} in the stream")
     return None
 
 

@@ -13,6 +13,7 @@ from kerastag.audio import load as load_audio
 from kerastag.audio.formats import find_audio_files
 from kerastag.bundled import OTHER_SOUNDS_PATH, OTHER_SOUNDS_SECONDS
 from kerastag.custom.config import CustomConfig
+from kerastag.custom.noises import synthesize_noises
 from kerastag.data.audio_list_reading import read_audio_list
 from kerastag.data.audio_lists import Recording, report_list
 from kerastag.data.other_sounds import OtherSounds
@@ -232,7 +233,8 @@ def _load_background(background: str, sample_rate: int) -> list[Clip]:
         return []
     if background in ("bundled", "synthetic"):
         recorded = load_bundled_sounds(sample_rate) if background == "bundled" else []
-        return [*synthesize_background(sample_rate), *synthesize_other_sounds(sample_rate), *recorded]
+        synthetic = *synthesize_background(sample_rate), *synthesize_other_sounds(sample_rate)
+        return [*synthetic, *synthesize_noises(sample_rate), *recorded]
     folder = Path(background)
     paths = find_audio_files(folder) if folder.is_dir() else []
     if not paths:

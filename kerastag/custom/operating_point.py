@@ -1,6 +1,5 @@
 """The operating point of a tagger: thresholds and rules that keep false alarms rare, measured on other data."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from kerastag.metrics.intervals import compute_count_interval, compute_median_in
 
 __all__ = ["ClassAlarms", "OperatingPoint", "choose_operating_point", "measure_alarms"]
 
-_SMOOTHING_SECONDS, _MIN_SECONDS = (0.0, 3.0), (0.0, 2.0, 3.0)
+_MIN_SECONDS = (0.0, 0.5, 1.0, 2.0, 3.0)
 _LOGITS = np.arange(5.5, -4.01, -0.25)  # of the thresholds that are tried, from 0.996 to 0.018
 _LOGITS_PER_PASS = 6
 _NUM_TAIL_ALARMS = 20
@@ -35,7 +34,7 @@ class OperatingPoint:
     """
 
     thresholds: tuple[float, ...]
-    event_rules: Mapping[str, float]
+    event_rules: Mapping[str, float | Sequence[float]]
     false_alarms_per_day: float
     hours: float
     is_shown: tuple[bool, ...]
@@ -102,17 +101,17 @@ def choose_operating_point(
     least_thresholds: Sequence[float],
     false_alarms_per_day: float,
 ) -> OperatingPoint:
-    """Choose the thresholds, the smoothing and the minimum length with which most sounds are found.
+    """Choose the threshold and the minimum length of each class with which most of its sounds are found.
 
-    For each choice of the rules, the threshold of a class is the lowest one with an expected number of at most
+    For each minimum length, the threshold of a class is the lowest one with an expected number of at most
     `false_alarms_per_day`. Where the hours of ambient sound are long enough for twenty alarms at this rate, they are
     counted. Otherwise, the number is assumed to fall exponentially with the logit of the threshold beyond the twenty
-    highest alarms, as far as they do on average (peaks over a threshold). Of the rules, those are chosen with which
-    most of the events are found, the shortest ones of several.
+    highest alarms, as far as they do on average (peaks over a threshold). The minimum length of a class is that with
+    which most of its events are found, the shortest one of several.
 
     Args:
         ambient: Predictions of the tagger for ambient sound, whose alarms are all false.
-        events: Stream with events; None chooses no smoothing and no minimum length.
+        events: Stream with events; None chooses no minimum length.
         least_thresholds: Lowest threshold of each class, such as that of the best F1, in (0, 1).
         false_alarms_per_day: Largest expected number of false alarms per day of each class, above 0.
 
@@ -125,20 +124,18 @@ def choose_operating_point(
     if not 0 < false_alarms_per_day < math.inf:
         raise ValueError(f"`false_alarms_per_day` must be above 0; received: {false_alarms_per_day}")
     allowed = false_alarms_per_day * hours / 24
-    best: tuple[float, dict[str, float], np.ndarray] | None = None
-    for smoothing, length in itertools.product(_SMOOTHING_SECONDS, _MIN_SECONDS if events is not None else (0.0,)):
-        names = {"smoothing_seconds": smoothing, "min_seconds": length}
-        rules = {name: seconds for name, seconds in names.items() if seconds}
-        thresholds = np.maximum(least_thresholds, _find_thresholds(ambient, rules, allowed))
-        share = 0.0 if events is None else _compute_share(events, create_event_rules(rules, thresholds.tolist()))
-        if best is None or share > best[0]:
-            best = share, rules, thresholds
-        if events is None:
-            break
-    assert best is not None  # for the type checker
-    _, rules, thresholds = best
-    counts = _count_alarms(ambient, thresholds[None], rules)[0]
-    is_shown = [compute_count_interval(int(count))[1] <= allowed for count in counts]
+    lengths = _MIN_SECONDS if events is not None else (0.0,)
+    least = np.asarray(least_thresholds, float)
+    candidates = [np.maximum(least, _find_thresholds(ambient, length, allowed)) for length in lengths]
+    chosen = np.zeros(len(least), int)
+    if events is not None:
+        counts = [_count_found(events, *pair) for pair in zip(lengths, candidates, strict=True)]
+        chosen = np.argmax(counts, axis=0)  # the shortest one of several
+    thresholds = np.array(candidates)[chosen, np.arange(len(least))]
+    min_seconds = tuple(lengths[number] for number in chosen)
+    rules = {"min_seconds": min_seconds} if any(min_seconds) else {}
+    alarms = _count_alarms(ambient, thresholds[None], rules)[0]
+    is_shown = [compute_count_interval(int(count))[1] <= allowed for count in alarms]
     return OperatingPoint(
         tuple(round(float(threshold), 4) for threshold in thresholds),
         rules,
@@ -205,8 +202,9 @@ def _summarize(
     )
 
 
-def _find_thresholds(ambient: Sequence[StreamPredictions], rules: Mapping[str, float], allowed: float) -> np.ndarray:
+def _find_thresholds(ambient: Sequence[StreamPredictions], min_seconds: float, allowed: float) -> np.ndarray:
     """Find the lowest threshold of each class with at most `allowed` alarms expected in the ambient sound."""
+    rules = {"min_seconds": min_seconds}
     num_classes, enough = ambient[0].framewise.shape[1], max(_NUM_TAIL_ALARMS, math.floor(allowed) + 1)
     counts = np.zeros((0, num_classes), int)
     for first in range(0, len(_LOGITS), _LOGITS_PER_PASS):
@@ -232,12 +230,13 @@ def _find_logit(counts: np.ndarray, allowed: float) -> float:
 
 
 def _count_alarms(
-    ambient: Sequence[StreamPredictions], thresholds: np.ndarray, rules: Mapping[str, float]
+    ambient: Sequence[StreamPredictions], thresholds: np.ndarray, rules: Mapping[str, float | Sequence[float]]
 ) -> np.ndarray:
     """Count the alarms of each class at several thresholds, both `(thresholds, classes)`, with one event tracker."""
     counts = np.zeros(thresholds.size, int)
     for stream in ambient:
-        event_rules = create_event_rules(rules, thresholds.ravel().tolist())
+        classes = np.tile(np.arange(thresholds.shape[1]), len(thresholds)).tolist()
+        event_rules = create_event_rules(rules, thresholds.ravel().tolist(), classes=classes)
         tracker = EventTracker(thresholds.size, stream.seconds_per_frame, event_rules)
         framewise = np.tile(stream.framewise, (1, len(thresholds)))
         for event in [*tracker.update(stream.start_seconds, framewise), *tracker.flush()]:
@@ -245,15 +244,14 @@ def _count_alarms(
     return counts.reshape(thresholds.shape)
 
 
-def _compute_share(events: EventStream, rules: EventRules) -> float:
-    """Compute the share of sounds that are found, averaged over the classes."""
-    delays, shares = _find_delays(events, rules), []
-    for k in range(events.predictions.framewise.shape[1]):
-        is_detected = [
-            k in by_class for by_class, event in zip(delays, events.events, strict=True) if k in event.classes
-        ]
-        shares += [float(np.mean(is_detected))] if is_detected else []
-    return float(np.mean(shares)) if shares else 0.0
+def _count_found(events: EventStream, min_seconds: float, thresholds: np.ndarray) -> np.ndarray:
+    """Count the sounds of each class that are found, int `(classes,)`."""
+    counts = np.zeros(len(thresholds), int)
+    delays = _find_delays(events, create_event_rules({"min_seconds": min_seconds}, thresholds.tolist()))
+    for by_class, event in zip(delays, events.events, strict=True):
+        for k in by_class.keys() & set(event.classes):
+            counts[k] += 1
+    return counts
 
 
 def _find_delays(events: EventStream, rules: EventRules) -> list[dict[int, float]]:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import FrameType
 
+import numpy as np
+
 from kerastag.audio.channels import CANCELLATION, ChannelMixer
 from kerastag.edge.blocks import Block, BoundedAudioQueue
 from kerastag.edge.clock import read_clock
@@ -78,7 +80,7 @@ def run_stream(config: StreamConfig, log: Callable[[str], None]) -> None:
             log=log,
             classes=tuple(tagger.labels.names[k] for k in classes) if config.classes else (),
             model=tagger.card.origin,
-            delay_seconds=frames + rules.smoothing_seconds + rules.min_seconds + 1.0,
+            delay_seconds=frames + rules.smoothing_seconds + float(np.max(rules.min_seconds)) + 1.0,
             is_live=source.live,
             mqtt_options=config.mqtt_options,
         )
@@ -323,7 +325,8 @@ def create_rules(config: StreamConfig, tagger: StreamingTagger, classes: Sequenc
         if k in thresholds:
             thresholds[k] = threshold
     durations = {name: getattr(config, name) for name in DURATIONS}
-    return create_event_rules(tagger.card.event_rules, tuple(thresholds.values()), config.off_threshold, **durations)
+    card_rules, onset_thresholds = tagger.card.event_rules, tuple(thresholds.values())
+    return create_event_rules(card_rules, onset_thresholds, config.off_threshold, classes, **durations)
 
 
 class SystemdNotifier:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class EventRules:
         offset_thresholds: Likewise, at most the onset threshold; None is half of it.
         smoothing_seconds: Length of the median filter, rounded to an odd number of frames; 0 disables it. The first and
             the last frame are repeated beyond the ends.
-        min_seconds: Shortest duration of an event, at least 0.
+        min_seconds: Shortest duration of an event, at least 0, one for all classes or one per class.
         max_gap_seconds: Longest pause inside an event, at least 0.
         refractory_seconds: Shortest time from the end of an event to the next event of its class, at least 0.
 
@@ -68,7 +69,7 @@ class EventRules:
     onset_thresholds: float | Sequence[float] = 0.5
     offset_thresholds: float | Sequence[float] | None = None
     smoothing_seconds: float = 0.0
-    min_seconds: float = 0.0
+    min_seconds: float | Sequence[float] = 0.0
     max_gap_seconds: float = 0.0
     refractory_seconds: float = 0.0
 
@@ -85,15 +86,22 @@ class EventRules:
             raise ValueError(f"`offset_thresholds` must be at most `onset_thresholds`; received: {offset} and {onset}")
         object.__setattr__(self, "onset_thresholds", onset)
         object.__setattr__(self, "offset_thresholds", offset)
+        if np.ndim(self.min_seconds):
+            min_seconds = tuple(np.asarray(self.min_seconds, float).tolist())
+            if len(min_seconds) != len(on) > 1:
+                raise ValueError(f"`min_seconds` must be one number or {len(on)}; received: {len(min_seconds)}")
+            object.__setattr__(self, "min_seconds", min_seconds)
         for name in DURATIONS:
-            if not 0 <= (value := getattr(self, name)) < math.inf:
+            value = getattr(self, name)
+            if not all(0 <= each < math.inf for each in np.atleast_1d(value)):
                 raise ValueError(f"`{name}` must be at least 0; received: {value}")
 
 
 def create_event_rules(
-    card_rules: Mapping[str, float],
+    card_rules: Mapping[str, Any],
     onset_thresholds: Sequence[float],
     off_threshold: float | None = None,
+    classes: Sequence[int] | None = None,
     **durations: float | None,
 ) -> EventRules:
     """Create the rules for events that a user has chosen, with the rules of the card where none is chosen.
@@ -103,6 +111,7 @@ def create_event_rules(
         onset_thresholds: Onset threshold of each class, in [0, 1].
         off_threshold: Offset threshold of all classes, which is limited to the onset threshold; None is the onset
             threshold times `offset_ratio` of the card, by default half of it.
+        classes: Index in the card of each class; None for all classes of the card.
         durations: `smoothing_seconds`, `min_seconds`, `max_gap_seconds` and `refractory_seconds`; None is that of the
             card, by default 0.
 
@@ -117,7 +126,9 @@ def create_event_rules(
     ratio = card_rules.get("offset_ratio", 0.5)
     offset_thresholds = [ratio * on if off_threshold is None else min(off_threshold, on) for on in onset_thresholds]
     chosen = {name: value for name, value in durations.items() if value is not None}
-    defaults = {name: card_rules[name] for name in DURATIONS if name in card_rules}
+    defaults: dict[str, Any] = {name: card_rules[name] for name in DURATIONS if name in card_rules}
+    if classes is not None and np.ndim(defaults.get("min_seconds", 0.0)):
+        defaults["min_seconds"] = [defaults["min_seconds"][k] for k in classes]
     return EventRules(onset_thresholds, offset_thresholds, **{**defaults, **chosen})
 
 

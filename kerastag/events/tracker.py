@@ -86,8 +86,8 @@ class EventTracker:
         Raises:
             ValueError: The thresholds are for another number of classes.
         """
-        for name in ("onset_thresholds", "offset_thresholds"):
-            _expand_thresholds(name, getattr(rules, name), self.num_classes)
+        for name in ("onset_thresholds", "offset_thresholds", "min_seconds"):
+            _expand_values(name, getattr(rules, name), self.num_classes)
         events = [] if rules.smoothing_seconds == self.rules.smoothing_seconds else self._end_stretch()
         self._set_rules(rules)
         return events
@@ -101,10 +101,11 @@ class EventTracker:
     def _set_rules(self, rules: EventRules) -> None:
         seconds_per_frame = self.seconds_per_frame
         self.rules = rules
-        self._onset = _expand_thresholds("onset_thresholds", rules.onset_thresholds, self.num_classes)
-        self._offset = _expand_thresholds("offset_thresholds", rules.offset_thresholds, self.num_classes)
+        self._onset = _expand_values("onset_thresholds", rules.onset_thresholds, self.num_classes)
+        self._offset = _expand_values("offset_thresholds", rules.offset_thresholds, self.num_classes)
         self._half = max(0, round((rules.smoothing_seconds / seconds_per_frame - 1) / 2))
-        self._min_frames = max(1, math.ceil(rules.min_seconds / seconds_per_frame - _TOLERANCE_FRAMES))
+        min_seconds = _expand_values("min_seconds", rules.min_seconds, self.num_classes)
+        self._min_frames = np.maximum(1, np.ceil(min_seconds / seconds_per_frame - _TOLERANCE_FRAMES)).astype(int)
         self._gap_frames = math.floor(rules.max_gap_seconds / seconds_per_frame + _TOLERANCE_FRAMES)
         self._refractory_frames = math.ceil(rules.refractory_seconds / seconds_per_frame - _TOLERANCE_FRAMES)
 
@@ -194,7 +195,7 @@ class EventTracker:
             if k not in self._open:
                 self._open[k] = _OpenEvent(self._count + first, float(times[first]))
             event = self._open[k]
-            certain = max(first, event.first + self._min_frames - 1 - self._count)
+            certain = max(first, event.first + int(self._min_frames[k]) - 1 - self._count)
             if not event.is_certain and certain < end:
                 event.add(probabilities[first : certain + 1])
                 event.is_certain = True
@@ -290,7 +291,7 @@ class _OpenEvent:
         return Event(class_index, self.onset_seconds, offset_seconds, self._peak, self._sum / self._frames)
 
 
-def _expand_thresholds(name: str, values: float | Sequence[float] | None, num_classes: int) -> np.ndarray:
+def _expand_values(name: str, values: float | Sequence[float] | None, num_classes: int) -> np.ndarray:
     array = np.asarray(values, float)
     if array.size not in (1, num_classes):
         raise ValueError(f"`{name}` must be one number or {num_classes}; received: {array.size}")

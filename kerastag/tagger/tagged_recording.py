@@ -135,7 +135,8 @@ class RecordingTagger:
         if use_card_thresholds:
             self.thresholds = onset_thresholds
         self._indices, self._least = np.array(self.classes), np.array(self.thresholds)
-        self.rules = create_event_rules(tagger.card.event_rules, onset_thresholds, off_threshold, **durations)
+        card_rules = tagger.card.event_rules
+        self.rules = create_event_rules(card_rules, onset_thresholds, off_threshold, self.classes, **durations)
 
     def process(
         self,

@@ -58,6 +58,7 @@ def test_the_plan_has_the_rules_of_the_card_where_the_user_chooses_none():
     assert settings == ArchiveSettings(
         smoothing_seconds=3.0, min_seconds=0.5, max_gap_seconds=0.0, refractory_seconds=0.0
     )
+    assert ArchiveSettings().with_card_rules({"min_seconds": (2.0, 1.0)}).min_seconds is None
 
 
 def test_the_bytes_depend_on_neither_workers_nor_parts_nor_interruptions(recordings, tmp_path):

@@ -48,13 +48,15 @@ def test_backgrounds_of_a_half_are_parts_of_its_recordings(folder):
 
 
 def test_synthetic_sounds_are_of_every_kind_and_differ_between_the_halves():
-    first, second = (list(half.synthesize()) for half in split_ambient([], synthetic_hours=1 / 12))
-    assert len(first) == 30
+    first, second = (list(half.synthesize()) for half in split_ambient([], synthetic_hours=1 / 8))
+    assert len(first) == 45
     assert [kind for kind, _ in first[::3]] == list(SYNTHETIC_KINDS)
     silence, faint, wind = first[0][1], first[3][1], first[10][1]
     assert not silence.any()
     assert np.abs(faint).max() == pytest.approx(10 ** (-50 / 20), rel=1e-4)
     assert np.abs(wind).max() == pytest.approx(10 ** (-26 / 20), rel=1e-4)
+    noises = [waveform for kind, waveform in first if kind == "broad noise"]
+    assert len({waveform.tobytes() for waveform in noises}) == len(noises) == 15
     for (_, waveform), (_, other) in list(zip(first, second, strict=True))[3:]:
         assert not np.array_equal(waveform, other)
     for (_, waveform), (_, again) in zip(first[:6], split_ambient([])[0].synthesize(), strict=False):

@@ -1,5 +1,7 @@
 """The classes of the backbone beside those of the user, in one head."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -24,7 +26,9 @@ def make_head(loaded, names):
 
 def test_the_classes_of_the_backbone_follow_those_of_the_head(loaded, backbone, tmp_path):
     head, card = make_head(loaded, ["mine", "Class 2"])
+    card = dataclasses.replace(card, event_rules={"min_seconds": (1.0, 2.0)})
     extended, extended_card = add_base_classes(head, card, loaded, "seconds")
+    assert extended_card.event_rules["min_seconds"] == (1.0, 2.0, 0.0, 0.0, 0.0)
     assert extended_card.labels.names == ("mine", "Class 2", "class 0", "class 1", "class 3")
     assert extended_card.thresholds == (0.3, 0.3, 0.1, 0.1, 0.1)
     assert extended_card.thresholds_origin == "chosen; of the classes of the backbone: default"

@@ -16,8 +16,8 @@ def test_background_is_a_class_of_its_own_that_is_in_no_fold(recordings):
     clips = load_clips(CustomConfig(audio_dir=str(recordings), background="synthetic"), 8000)
     assert clips.class_names == ("bursts", "clicks", "hums", "background")
     assert clips.recordings.tolist() == list(range(27))
-    assert clips.targets[27:].tolist() == [[False, False, False, True]] * 58
-    assert clips.folds[27:].tolist() == [-1] * 58
+    assert clips.targets[27:].tolist() == [[False, False, False, True]] * 154
+    assert clips.folds[27:].tolist() == [-1] * 154
     assert [int(clip.path.name[0]) - 1 for clip in clips.audio[:27]] == clips.folds[:27].tolist()
     assert clips.has_single_labels
 
@@ -42,7 +42,7 @@ def test_background_joins_a_class_of_that_name(tmp_path, recordings):
         CustomConfig(audio_dir=str(recordings), labels=str(tmp_path / "list.csv"), background="synthetic"), 8000
     )
     assert clips.class_names == ("background", "hums")
-    assert clips.targets[:, 0].sum() == 18 + 58
+    assert clips.targets[:, 0].sum() == 18 + 154
 
 
 def test_selected_clips_keep_their_labels(recordings):
@@ -57,7 +57,7 @@ def test_bundled_background_has_recordings_too(recordings):
     clips = load_clips(CustomConfig(audio_dir=str(recordings)), 8000)
     assert clips.class_names[-1] == "background"
     assert clips.targets[27:, -1].all()
-    sounds = clips.audio[27 + 58 :]
+    sounds = clips.audio[27 + 154 :]
     assert len(sounds) > 200
     assert {sound.shape for sound in sounds} == {(12_000,)}
     peaks = np.array([np.abs(sound).max() for sound in sounds])
@@ -92,9 +92,9 @@ def test_one_class_is_distinguished_from_background_that_is_held_out_too(tmp_pat
     clips = load_clips(CustomConfig(audio_dir=str(tmp_path), background="synthetic"), 8000)
     assert clips.class_names == ("hums", "background")
     assert clips.targets[:9].tolist() == [[True, False]] * 9
-    assert clips.targets[9:].tolist() == [[False, True]] * 58
+    assert clips.targets[9:].tolist() == [[False, True]] * 154
     assert set(clips.folds[9:]) == {0, 1, 2}
-    assert all(np.abs(waveform).max() < 0.6 for waveform in clips.audio[9:])
+    assert all(np.abs(waveform).max() < 0.71 for waveform in clips.audio[9:])
     with pytest.raises(ValueError, match="must have recordings without 'hums', or `background` must not be none"):
         load_clips(CustomConfig(audio_dir=str(tmp_path), background="none"), 8000)
     (tmp_path / "hums").rename(tmp_path / "background")

@@ -65,7 +65,8 @@ def test_a_minimum_length_is_chosen_where_false_alarms_are_short_and_sounds_are_
     logits = np.full((3600, 2), -7.0)
     logits[random.choice(len(logits), 50, replace=False), 0] = 5.2
     point = choose_operating_point([make_stream(logits)], place_events([5] * 15), (0.3, 0.3), 24.0)
-    assert point.event_rules
+    assert point.event_rules["min_seconds"][0] > 0
+    assert point.event_rules["min_seconds"][1] == 0
     assert point.thresholds[0] < 0.9
     alarms = measure_alarms(point, ("a", "b"), [make_stream(logits)], place_events([5] * 15))[0]
     assert alarms.num_found == 15

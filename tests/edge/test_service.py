@@ -325,6 +325,11 @@ def test_rules_of_the_card_apply_to_a_stream_that_chooses_none(loud_model, recor
     write_card(model, dataclasses.replace(Card.read(model), event_rules={"min_seconds": 1.5}))
     assert detect_events(model, recording, tmp_path / "1") == EVENTS[:2]
     assert detect_events(model, recording, tmp_path / "2", min_seconds=0.0) == EVENTS
+    card = Card.read(model)
+    lengths = [3600.0 if name == "Bark" else 0.0 for name in card.labels.names]
+    write_card(model, dataclasses.replace(card, event_rules={"min_seconds": lengths}))
+    assert detect_events(model, recording, tmp_path / "3") == EVENTS[2:]
+    assert detect_events(model, recording, tmp_path / "4", classes=("Rain", "/m/b")) == EVENTS[2:]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,10 @@ def test_events_have_the_rules_of_the_card_where_the_user_chooses_none():
     tagger.card = replace(tagger.card, event_rules={"offset_ratio": 1.0, "min_seconds": 2.0, "smoothing_seconds": 3.0})
     rules = RecordingTagger(tagger, smoothing_seconds=0.0).rules
     assert rules == EventRules(tagger.card.thresholds, tagger.card.thresholds, 0.0, 2.0)
+    lengths = [float(k) for k in range(len(tagger.labels))]
+    tagger.card = replace(tagger.card, event_rules={"min_seconds": lengths})
+    names = [tagger.labels.names[k] for k in (3, 7)]
+    assert RecordingTagger(tagger, classes=names).rules.min_seconds == (3.0, 7.0)
 
 
 def test_every_format_describes_the_same_events(folder, capsys):
