@@ -7,16 +7,32 @@ the tables. `--list` shows the runs.
 """
 
 import argparse
+import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from _figures import add_record_flag, record
 from _runs import Run, is_finished, print_state, run_all
 
 from kerastag.recipes._papers import read_paper
+from kerastag.recipes._results import Run as FinishedRun
+from kerastag.recipes._results import read_run
 from kerastag.recipes._tables import write_tables
 from kerastag.training.report import METRIC_NAMES, format_metrics_row
+
+PUBLISHED = {
+    "bal_train: clips with one class": "896,045 of 2,084,320, full",
+    "bal_train: clips with two classes": "684,166 of 2,084,320, full",
+    "es_average: mAP of evaluation clips": "0.274 balanced, 0.317 full",
+    "es_average: AP of Bagpipes": "0.873 balanced, 0.884 full",
+    "es_average: AP of Harpsichord": "0.754 full",
+    "es_average: AP of Hiccup": "0.076 full",
+}
+"""Values of the paper for rows of `describe_classes`, with what they are of."""
+
+CLASSES = ("Bagpipes", "Harpsichord", "Hiccup")
+"""Classes whose AP the paper states."""
 
 
 def collect_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
@@ -29,6 +45,24 @@ def collect_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
         name = str(run.flags["row"])
         rows.append([name, str(run.flags["seed"]), *format_metrics_row(name, metrics["ensemble"])[1:], last])
     return header, rows
+
+
+def describe_classes(run: FinishedRun) -> Iterator[list[str]]:
+    """Describe what figures 4, 6 and 7 show of a run, as rows of what, value and value of the paper."""
+    values = {}
+    for split, counts in run.metrics["labels_per_clip"].items():
+        values[f"{split}: clips with one class"] = f"{counts['1']:,}"
+        values[f"{split}: clips with two classes"] = f"{counts['2']:,}"
+        per_class = run.metrics["class_counts"][split]
+        values[f"{split}: clips per class"] = f"{min(per_class):,} to {max(per_class):,}"
+    system = run.folder.system
+    for part, name in (("train", "training"), ("ensemble", "evaluation")):
+        values[f"{system}: mAP of {name} clips"] = f"{run.metrics[part]['map']:.3f}"
+    for name in CLASSES:
+        average_precision = run.metrics["ensemble"]["average_precision"][run.names.index(name)]
+        values[f"{system}: AP of {name}"] = f"{average_precision:.3f}"
+    for name, value in values.items():
+        yield [name, value, PUBLISHED.get(name, "–")]
 
 
 def main() -> int:
@@ -60,6 +94,10 @@ def main() -> int:
         print(write_tables(folders, arguments.runs / "tables"))
         if arguments.record:
             record("paper1", *collect_rows(runs))
+            with (arguments.runs / "tables/table_III.csv").open(encoding="utf-8", newline="") as file:
+                header, *rows = csv.reader(file)
+            record("paper1_correlations", header, rows)
+            record("paper1_classes", ["what", "value", "paper"], describe_classes(read_run(folders[0])))
     return bool(failed)
 
 

@@ -1,17 +1,18 @@
 """Make the pictures of the documentation, each from a real run: `docs/pictures/`.
 
-    python docs/make_pictures.py [NAME ...] [--model mn04_as] [--runs FOLDER]
+    python docs/make_pictures.py [NAME ...] [--model mn04_as] [--runs FOLDER] [--paper1-runs FOLDER]
 
 | name | picture |
 | --- | --- |
 | `attention` | probabilities over time of feature-level attention, and class-wise AP beside a baseline |
 | `windows` | the sub-clips that GL-AT selects, on the log-mel of a synthetic soundscape |
 | `ablations` | mAP of GL-AT over the number and the length of sub-clips, as in `benchmarks/figures/` |
+| `paper1` | figures 4 and 6 to 9 of paper 1, from runs of `benchmarks/paper1.py`, which take hours |
 | `page` | the page of `kerastag serve` with its example, in Chromium |
 | `stream` | `kerastag stream` in a terminal, as an animation |
 
-Systems are trained on synthetic data, in a few minutes on two cores; `--model` is that of the page. The recordings are
-synthetic, and may be shown.
+Systems are trained on synthetic data, in a few minutes on two cores, except those of `paper1`; `--model` is that of the
+page. The recordings are synthetic, and may be shown.
 """
 
 import argparse
@@ -32,6 +33,17 @@ SOUNDS = ((0.5, "cries", 5), (10.0, "rain", 8))
 """Start in seconds, kind, and number of cries or seconds of rain, of the recording that is streamed."""
 COLUMNS, LINES = 80, 14
 GREEN, RED = "#0a7e72", "#c1121f"
+PAPER1 = {
+    "paper1_figure_4.png": 110,
+    "paper1_figure_6.png": 110,
+    "paper1_figure_7.png": 110,
+    "paper1_figure_8.png": 110,
+    "paper1_figure_9.png": 75,
+}
+"""Dots per inch of the figures of paper 1."""
+
+PAPER1_COLORS = 12
+"""Number of colors of the figures of paper 1, which keeps the files small."""
 
 
 def main() -> int:
@@ -41,7 +53,12 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"Pictures: {', '.join(makers)} (default: all).")
     parser.add_argument("--model", default="mn04_as", help="Model of the page, NAME=PATH or a name (default: mn04_as).")
     parser.add_argument("--runs", type=Path, help="Folder for the runs, which are kept (default: a temporary one).")
+    parser.add_argument("--paper1-runs", type=Path, help="Folder with runs of benchmarks/paper1.py, for `paper1`.")
     args = parser.parse_args()
+    if args.paper1_runs is None:
+        if "paper1" in args.names:
+            parser.error("`--paper1-runs` must be given for `paper1`")
+        del makers["paper1"]
     if unknown := sorted(set(args.names) - makers.keys()):
         parser.error(f"`NAME` must be one of {', '.join(makers)}; received: {unknown[0]!r}")
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -145,6 +162,24 @@ def make_ablations(folder: Path, args: argparse.Namespace) -> None:
         axis.legend(fontsize="small")
     axes[0].set_ylabel("mAP on soundscapes of fold 5")
     figure.savefig(FOLDER / "gl_at_ablations.png", dpi=110)
+
+
+def make_paper1(folder: Path, args: argparse.Namespace) -> None:
+    """Draw the figures of paper 1 from finished runs; figures 8 and 9 compare systems, and need runs of several."""
+    from PIL import Image
+
+    from kerastag.recipes._figures import draw_figures
+    from kerastag.recipes._results import read_results
+
+    results = read_results(sorted(path.parent for path in args.paper1_runs.glob("*/*/metrics.json")))
+    for dpi in set(PAPER1.values()):
+        draw_figures(results, folder / f"{dpi}_dpi", dpi=dpi)
+    for name, dpi in PAPER1.items():
+        if len(results) == 1 and name in ("paper1_figure_8.png", "paper1_figure_9.png"):
+            continue
+        with Image.open(folder / f"{dpi}_dpi" / name.removeprefix("paper1_")) as picture:
+            few_colors = picture.convert("RGB").quantize(PAPER1_COLORS, dither=Image.Dither.NONE)
+        few_colors.save(FOLDER / name, optimize=True)
 
 
 def make_page(folder: Path, args: argparse.Namespace) -> None:

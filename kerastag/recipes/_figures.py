@@ -31,12 +31,14 @@ _MAX_NAMES = 110  # class names that fit under a wide figure
 _DPI = 110
 
 
-def draw_figures(results: Sequence[Result], output: Path, quality: NDArray[np.float64] | None = None) -> None:
+def draw_figures(
+    results: Sequence[Result], output: Path, quality: NDArray[np.float64] | None = None, dpi: int = _DPI
+) -> None:
     """Draw the figures of finished runs into a folder: `figure_4.png`, `figure_6.png`, ….
 
     Each shows the systems of the paper where there are runs of them, otherwise the best system: feature-level attention
     in figure 6, ES average in figure 7, three systems in figure 8. `quality` is the fraction of correct labels of each
-    class, for figure 7.
+    class, for figure 7, and `dpi` the number of dots per inch.
     """
     best = max(results, key=Result.mean_map)
     systems: dict[str, Result] = {}
@@ -56,7 +58,7 @@ def draw_figures(results: Sequence[Result], output: Path, quality: NDArray[np.fl
     }
     for number, figure in figures.items():
         with atomic_path(output / f"figure_{number}.png") as temporary_path:
-            figure.savefig(temporary_path, format="png", dpi=_DPI)
+            figure.savefig(temporary_path, format="png", dpi=dpi)
 
 
 def _is_other_size(result: Result) -> bool:
