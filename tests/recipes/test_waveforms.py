@@ -20,7 +20,6 @@ from kerastag.data.synthetic_features import write_synthetic_packs
 from kerastag.models import MODELS
 from kerastag.recipes._evaluation import evaluate_run
 from kerastag.recipes._papers import PAPERS, read_paper
-from kerastag.training.callbacks import TrainingCallback
 from kerastag.training.optimization import compile_model
 from kerastag.training.run_data import load_run_data, make_sampler
 from kerastag.training.trainer import build_models
@@ -151,26 +150,6 @@ def test_a_run_evaluated_again_from_its_files_has_the_same_metrics(packs, tmp_pa
     assert find_recipe("cnn10").main(make_arguments("cnn10", packs, tmp_path / "run")) == 0
     before = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))["ensemble"]
     assert evaluate_run(tmp_path / "run").map == pytest.approx(before["map"], abs=1e-9)
-
-
-@pytest.mark.slow
-def test_an_interrupted_run_ends_with_the_same_weights(packs, tmp_path, monkeypatch):
-    whole, stopped = (make_arguments("cnn10", packs, tmp_path / n, "--save-every", "1") for n in ("whole", "stopped"))
-    recipe = find_recipe("cnn10")
-    assert recipe.main(whole) == 0
-    save = TrainingCallback._save
-
-    def save_and_interrupt(self):
-        save(self)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(TrainingCallback, "_save", save_and_interrupt)
-    assert recipe.main(stopped) == 130
-    monkeypatch.setattr(TrainingCallback, "_save", save)
-    assert recipe.main(stopped) == 0
-    a, b = (keras.saving.load_model(tmp_path / n / "model.keras", compile=False) for n in ("whole", "stopped"))
-    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
-        np.testing.assert_array_equal(x, y)
 
 
 def test_packs_of_another_sample_rate_or_kind_are_named(packs, tmp_path, capsys):
