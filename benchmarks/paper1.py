@@ -96,7 +96,7 @@ def main() -> int:
             record("paper1", *collect_rows(runs))
             with (arguments.runs / "tables/table_III.csv").open(encoding="utf-8", newline="") as file:
                 header, *rows = csv.reader(file)
-            record("paper1_correlations", header, rows)
+            record("paper1_correlations", header, [[cell or "–" for cell in row] for row in rows])
             record("paper1_classes", ["what", "value", "paper"], describe_classes(read_run(folders[0])))
     return bool(failed)
 
