@@ -31,6 +31,7 @@ def run(chain, tmp_path):
     return folder, ExportedTagger(*map(Path, files))
 
 
+@pytest.mark.slow
 def test_ambient_sound_is_predicted_for_the_named_classes_alone(run):
     names = Card.read(run[1].head).labels.names[1::-1]
     (stream,) = simulate_ambient(split_ambient([], synthetic_hours=1 / 180)[0], run[1], names)

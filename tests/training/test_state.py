@@ -28,16 +28,14 @@ def variables(model):
     return [np.asarray(v) for v in (*model.variables, *model.optimizer.variables)]
 
 
-@pytest.mark.parametrize(
-    "precision", ["mixed_float16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "mixed_bfloat16"))]
-)
-def test_every_variable_is_restored_and_training_continues_as_if_never_interrupted(tmp_path, precision):
-    model = build(precision=precision)
+def test_every_variable_is_restored_and_training_continues_as_if_never_interrupted(tmp_path):
+    """In mixed_float16, which has the variables of the other precisions and those of the loss scale."""
+    model = build(precision="mixed_float16")
     for _ in range(3):
         model.train_on_batch(X, Y)
     save_state(tmp_path / "state.npz", model, {"step": 3, "rows": [{"mAP": 0.1}]})
     values = variables(model)
-    other = build(precision=precision, seed=1)
+    other = build(precision="mixed_float16", seed=1)
     assert any((a != b).any() for a, b in zip(variables(other), values, strict=True))
     assert load_state(tmp_path / "state.npz", other) == {"step": 3, "rows": [{"mAP": 0.1}]}
     assert any("seed_generator" in v.path for v in other.variables)
