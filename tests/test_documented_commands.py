@@ -14,7 +14,6 @@ import subprocess
 import threading
 from pathlib import Path
 
-import httpx
 import pytest
 from custom.small_runs import SMALL, recordings
 from documented_places import write_cache, write_place
@@ -25,13 +24,12 @@ from kerastag.custom.ambient import split_ambient
 
 __all__ = ["recordings"]
 
+httpx = pytest.importorskip("httpx", reason="needs httpx (extra `test`)")
+
 BLOCKS = {}
 for document, line, code, comment in SHELL_BLOCKS:
     if comment is None:
         BLOCKS.setdefault(document, []).append((line, code))
-FAST = ()
-"""Documents whose commands take seconds."""
-
 SOURCE = re.compile(r"mic(:\w+)?|(rtsp|http)://\S+")
 SHORT = {
     "custom": [*SMALL, "--folds", "0"],
@@ -45,7 +43,6 @@ BEFORE = {
     "docs/export.md": [
         "kerastag make-soundscapes --audio-dir my_sounds --output packs",
         "kerastag custom --audio-dir my_sounds --linear-share 0.5 --run-dir runs/custom/seed_0",
-        "cp -r runs/custom/seed_0 runs/head",
     ],
 }
 """Commands that are run before those of a page."""
@@ -105,16 +102,12 @@ def run_kerastag(verb, *arguments):
         with Path("street.wav").open("rb") as file:
             os.dup2(file.fileno(), 0)  # the standard input of --source -
         arguments = ["street.wav" if SOURCE.fullmatch(word) else word for word in arguments]
-    small_model = f"{os.environ['KERASTAG_HOME']}/mn04_as.keras"
-    if verb == "export":  # Of a name, it would read the weights.
-        arguments = [small_model if word == "mn04_as" else word for word in arguments]
-    if verb in ("learn", "custom"):
-        more += ["--model", small_model]
-        if "--run-dir" not in arguments:
-            more += ["--run-dir", f"runs/custom/seed_{len(list(Path('runs/custom').glob('*')))}"]
     if "runs/first" in arguments:  # A review needs folds.
         more += ["--folds", "3"]
-    if verb == "learn" and "--ambient" not in arguments:  # tests/custom/test_learn.py exports taggers
+    if verb in ("learn", "custom") and "--run-dir" not in arguments:
+        number = 0 if "--ambient" in arguments else len(list(Path("runs/custom").glob("*"))) + 1
+        more += ["--run-dir", f"runs/custom/seed_{number}"]
+    if verb == "learn" and "--ambient" not in arguments:  # Exports of a single run are enough.
         more += ["--deploy", "false"]
     if "gl_at_cnn10" in arguments:
         more += ["--width", "0.125", "--run-dir", "runs/gl_at/seed_0"]
@@ -130,9 +123,8 @@ def run_line(line):
         subprocess.run(line, shell=True, check=True, stdin=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize(
-    "document", [pytest.param(document, marks=() if document in FAST else pytest.mark.slow) for document in BLOCKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("document", BLOCKS)
 def test_the_commands_of_a_page_run(document, place, capsys):
     for command in BEFORE.get(document, ()):
         run_line(command)
