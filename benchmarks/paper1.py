@@ -9,7 +9,8 @@ the tables. `--list` shows the runs.
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from _figures import add_record_flag, record
@@ -65,6 +66,15 @@ def describe_classes(run: FinishedRun) -> Iterator[list[str]]:
         yield [name, value, PUBLISHED.get(name, "–")]
 
 
+def compare_classes(runs: Mapping[str, FinishedRun]) -> Iterator[list[str]]:
+    """Count the classes in which one system has a higher AP than another, which figures 8 and 9 show."""
+    for system, other in combinations(("feature_attention", "decision_attention", "es_average"), 2):
+        if system in runs and other in runs:
+            pairs = [runs[name].metrics["ensemble"]["average_precision"] for name in (system, other)]
+            higher = sum(a > b for a, b in zip(*pairs, strict=True))
+            yield [f"classes in which {system} has a higher AP than {other}", f"{higher} of {len(pairs[0])}", "–"]
+
+
 def main() -> int:
     """Run the driver."""
     rows = {name: row for name, row in read_paper("paper1").rows.items() if row.seeds}
@@ -97,7 +107,10 @@ def main() -> int:
             with (arguments.runs / "tables/table_III.csv").open(encoding="utf-8", newline="") as file:
                 header, *rows = csv.reader(file)
             record("paper1_correlations", header, [[cell or "–" for cell in row] for row in rows])
-            record("paper1_classes", ["what", "value", "paper"], describe_classes(read_run(folders[0])))
+            finished = {run.folder.system: run for run in map(read_run, reversed(folders))}  # the first of each system
+            if "es_average" in finished:
+                classes = [*describe_classes(finished["es_average"]), *compare_classes(finished)]
+                record("paper1_classes", ["what", "value", "paper"], classes)
     return bool(failed)
 
 
