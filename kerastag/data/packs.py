@@ -12,6 +12,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from kerastag.data.direct_reader import DirectReader
 from kerastag.data.hdf5_files import explain_damage, open_hdf5, read_attributes
 from kerastag.data.pack_layout import (
     AUDIO,
@@ -19,7 +20,6 @@ from kerastag.data.pack_layout import (
     SCAN_ROWS,
     Layout,
     check_layout,
-    count_filters,
     read_labels,
     read_lengths,
     read_names,
@@ -173,7 +173,7 @@ class FeaturePack(Pack):
             self.lengths = self._select(read_lengths(file, FEATURES))
             self.x_shape, self.dtype = (len(self), *stored.shape[1:]), stored.dtype
             self._x = self._select(stored[:]) if in_memory else stored
-            self._direct_reader = None if in_memory else _DirectReader.create(self.path, stored)
+            self._direct_reader = None if in_memory else DirectReader.create(self.path, stored)
         self._stack.callback(setattr, self, "_direct_reader", None)  # releases the memory map
 
     @property
@@ -334,43 +334,6 @@ class ConcatenatedPacks:
         for number, pack in enumerate(self.packs):
             positions = np.flatnonzero(pack_numbers == number)
             yield pack, positions, indices[positions] - (self._ends[number] - len(pack))
-
-
-class _DirectReader:
-    """Reads rows of an uncompressed dataset at their offsets in the file, without reading whole chunks."""
-
-    def __init__(self, path: Path, dataset: h5py.Dataset, starts: np.ndarray, chunk_rows: int) -> None:
-        self._bytes = np.memmap(path, np.uint8, "r")
-        self._dtype, self._shape = dataset.dtype, dataset.shape[1:]
-        self._row_bytes = dataset.dtype.itemsize * int(np.prod(self._shape))
-        self._starts, self._chunk_rows = starts, chunk_rows
-        if starts.min() < 0 or starts.max() + min(chunk_rows, len(dataset)) * self._row_bytes > len(self._bytes):
-            raise ValueError(f"{path}: key {dataset.name}: rows are beyond the end of the file")
-
-    @classmethod
-    def create(cls, path: Path, dataset: h5py.Dataset) -> _DirectReader | None:
-        """Return a reader, or None if the rows of the dataset are not contiguous in the file."""
-        if count_filters(dataset) or dataset.file.userblock_size:
-            return None
-        if dataset.chunks is None:
-            offset = dataset.id.get_offset()
-            return None if offset is None else cls(path, dataset, np.array([offset]), dataset.shape[0])
-        if dataset.chunks[1:] != dataset.shape[1:] or not hasattr(dataset.id, "chunk_iter"):
-            return None
-        starts = np.full(-(-dataset.shape[0] // dataset.chunks[0]), -1, np.int64)
-
-        def store_offset(chunk: h5py.h5d.StoreInfo) -> None:
-            starts[chunk.chunk_offset[0] // dataset.chunks[0]] = chunk.byte_offset
-
-        dataset.id.chunk_iter(store_offset)
-        return None if (starts < 0).any() else cls(path, dataset, starts, dataset.chunks[0])
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        offsets = self._starts[rows // self._chunk_rows] + rows % self._chunk_rows * self._row_bytes
-        content = np.empty((len(rows), self._row_bytes), np.uint8)
-        for row, offset in zip(content, offsets.tolist(), strict=True):
-            row[:] = self._bytes[offset : offset + self._row_bytes]
-        return content.view(self._dtype).reshape(len(rows), *self._shape)
 
 
 def _check_indices(indices: Sequence[int] | np.ndarray, num_rows: int, prefix: str = "") -> np.ndarray:
