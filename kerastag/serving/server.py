@@ -78,6 +78,8 @@ class _Runner:
         except BaseException:
             server.should_exit = True
             raise
+        if server.should_exit:  # A signal came while the models were loaded.
+            return
         names = ", ".join(f"{model.name} {model.version}" for model in state.models.list_models())
         gc.collect()
         gc.freeze()  # What the imports have left lives as long as the process.

@@ -13,7 +13,7 @@ import time
 import httpx
 import numpy as np
 import pytest
-from serving.servers import SAMPLE_RATE, create_waveform, encode, run_server
+from serving.servers import SAMPLE_RATE, RunningServer, create_waveform, encode, run_server
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -322,3 +322,17 @@ heavy = ("keras", "tensorflow", "jax", "scipy", "sklearn", "h5py", "matplotlib")
 print([name for name in heavy if name in sys.modules])
 """
     assert run_python(code).splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_models_are_loaded_ends_the_server():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = RunningServer(("--port", str(port)))
+    for _ in range(6_000):
+        with contextlib.suppress(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{port}/healthz")
+            break
+        time.sleep(0.01)
+    assert server.stop() == 0, server.lines
+    server.process.stderr.close()
