@@ -42,9 +42,6 @@ PAPER1 = {
 }
 """Dots per inch of the figures of paper 1."""
 
-PAPER1_COLORS = 12
-"""Number of colors of the figures of paper 1, which keeps the files small."""
-
 
 def main() -> int:
     """Make the pictures that are named, or all of them."""
@@ -136,6 +133,7 @@ def _draw_windows(log_mel: Any, seconds: float, rows: list[tuple[str, Any, Any, 
     by_label = {label: handle for handle, label in zip(*axes[1].get_legend_handles_labels(), strict=True)}
     figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(FOLDER / "gl_at_windows.png", dpi=110)
+    _reduce_colors(FOLDER / "gl_at_windows.png", 64)
 
 
 def make_ablations(folder: Path, args: argparse.Namespace) -> None:
@@ -166,8 +164,6 @@ def make_ablations(folder: Path, args: argparse.Namespace) -> None:
 
 def make_paper1(folder: Path, args: argparse.Namespace) -> None:
     """Draw the figures of paper 1 from finished runs; figures 8 and 9 compare systems, and need runs of several."""
-    from PIL import Image
-
     from kerastag.recipes._figures import draw_figures
     from kerastag.recipes._results import read_results
 
@@ -177,9 +173,8 @@ def make_paper1(folder: Path, args: argparse.Namespace) -> None:
     for name, dpi in PAPER1.items():
         if len(results) == 1 and name in ("paper1_figure_8.png", "paper1_figure_9.png"):
             continue
-        with Image.open(folder / f"{dpi}_dpi" / name.removeprefix("paper1_")) as picture:
-            few_colors = picture.convert("RGB").quantize(PAPER1_COLORS, dither=Image.Dither.NONE)
-        few_colors.save(FOLDER / name, optimize=True)
+        shutil.copyfile(folder / f"{dpi}_dpi" / name.removeprefix("paper1_"), FOLDER / name)
+        _reduce_colors(FOLDER / name, 12)
 
 
 def make_page(folder: Path, args: argparse.Namespace) -> None:
@@ -195,6 +190,7 @@ def make_page(folder: Path, args: argparse.Namespace) -> None:
             page.wait_for_selector("#tags li", timeout=120_000)
             page.wait_for_timeout(1_000)
             page.screenshot(path=FOLDER / "page.png")
+    _reduce_colors(FOLDER / "page.png", 128)
 
 
 def make_stream(folder: Path, args: argparse.Namespace) -> None:
@@ -257,6 +253,15 @@ def _draw_frames(frames: list[list[str]], seconds: float) -> str:
             parts.append(f'<text x="12" y="{18 * row + 27}"{kind} xml:space="preserve">{escape(line)}</text>')
         parts.append("</g>")
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _reduce_colors(path: Path, colors: int) -> None:
+    """Reduce the colors of a picture, which makes its file small."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        few_colors = picture.convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+    few_colors.save(path, optimize=True)
 
 
 def _write_recording(path: Path) -> Path:

@@ -10,11 +10,11 @@ from docs import make_pictures
 
 PICTURES = sorted(make_pictures.FOLDER.iterdir())
 DOCUMENTS = [ROOT / "README.md", ROOT / "RESULTS.md", *(ROOT / "docs").rglob("*.md")]
-MAX_MEGABYTES = 1.5
 
 
 def test_the_pictures_are_small():
-    assert sum(path.stat().st_size for path in PICTURES) < 1e6 * MAX_MEGABYTES
+    assert all(path.stat().st_size < 150_000 for path in PICTURES)
+    assert sum(path.stat().st_size for path in PICTURES) < 1_000_000
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.name)
