@@ -95,6 +95,7 @@ def check_table(table):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_figures_of_a_document_are_those_that_a_benchmark_recorded(document):
     text = (ROOT / document).read_text(encoding="utf-8")
+    assert text.count("<!-- figures") == len(MARK.findall(text)), "a comment must be on one line"
     for table in find_tables(document, text):
         if table.names not in ([], ["none"]):
             assert not check_table(table), f"{table.place}: not in benchmarks/figures/{', '.join(table.names)}"
