@@ -3,7 +3,7 @@
 A comment on a line of its own, `<!-- figures: NAME -->`, belongs to the table below it: each row must be part of a row
 in `benchmarks/figures/NAME.json`, cell by cell under the same titles. With several names, the numbers of the table must
 be in one of the files. The same comment at the end of a sentence means that its numbers are in the file.
-`<!-- figures: none -->` is for a table of limits and the like, which nobody measures.
+`<!-- figures: none -->` is for limits and the like, which nobody measures.
 """
 
 import json
