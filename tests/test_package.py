@@ -15,7 +15,8 @@ def test_every_public_name_exists() -> None:
     for name in kerastag.__all__:
         assert getattr(kerastag, name) is not None
         assert name in dir(kerastag)
-    packages = {path.parent.name for path in (ROOT / "kerastag").glob("*/__init__.py")} - {"bundled", "cli", "label_tables"}
+    packages = {path.parent.name for path in (ROOT / "kerastag").glob("*/__init__.py")}
+    packages -= {"bundled", "cli", "label_tables"}
     assert {*kerastag._DEFINING_MODULES, *packages, "__version__"} == set(kerastag.__all__)
 
 
