@@ -91,6 +91,15 @@ def _load(config: CustomConfig):
     return backbone, *embed_run_clips(config, backbone, load_clips(config, Card.read(path).sample_rate))
 
 
+def _load_others(folder: Path, model: str):
+    """Return the clips of a folder of other sounds and background, their embeddings, and the rows of the folder."""
+    from kerastag.custom.clips import BACKGROUND
+
+    config = CustomConfig(audio_dir=str(folder), model=model, folds=0, segments=_SEGMENTS)
+    _, clips, embeddings = _load(config)
+    return clips, embeddings, np.flatnonzero(~clips.targets[:, clips.class_names.index(BACKGROUND)])
+
+
 def _compare(config: CustomConfig, args: argparse.Namespace) -> Table:
     from kerastag.custom.tagger import TaggerTrainer
 
@@ -153,10 +162,7 @@ def _count_claims(config: CustomConfig, args: argparse.Namespace) -> Table:
 
     backbone, clips, embeddings = _load(config)
     names = [*(name for name in clips.class_names if name != BACKGROUND)]
-    others = [
-        _load(CustomConfig(audio_dir=str(folder), model=args.model, folds=0, segments=_SEGMENTS))[1:]
-        for folder in args.others
-    ]
+    others = [_load_others(folder, args.model) for folder in args.others]
     lines = []
     for kind, variant in itertools.product(args.kinds, args.variants):
         counts = {lost_share: [] for lost_share in args.lost_shares}
@@ -175,7 +181,7 @@ def _count_claims(config: CustomConfig, args: argparse.Namespace) -> Table:
             head.calibrate(calibration)
             unknown = [(clips, embeddings, np.flatnonzero(~is_own))]
             predictions = []
-            for each, their, rows in unknown + [(each, their, each.recordings) for each, their in others]:
+            for each, their, rows in [*unknown, *others]:
                 bags = Bags.pad([their.bags[kind][index] for index in rows], each.targets[rows])
                 predictions.append(head.predict(bags, np.arange(len(rows)))[:, : len(numbers)])
             folds, num_classes = own.folds[own.recordings], len(numbers)

@@ -6,15 +6,18 @@ Two taggers learn five classes of ESC-10 each, with thresholds for `--per-day` f
 one half of `--ambient`; the interval that they promise is from the other half. Then their exported files tag a stream
 that no part of this has used: the recordings of `--other`, such as speech in other languages and other music, and the
 clips of the five classes that the tagger was not trained on, all at three levels, and synthetic sounds for the rest of
-the hours. At the end come an hour each of silence, hiss, hum and tones. Finished runs in `--output` are used again.
+the hours. At the end come an hour each of silence, hiss, hum and tones, whose noises are of another generator and other
+seeds than those of training and of the choice of thresholds. Finished runs and hours in `--output` are used again.
 """
 
 import argparse
+import io
 import itertools
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,12 @@ from _figures import add_record_flag, print_table
 from kerastag.audio import read_blocks
 from kerastag.audio.formats import find_audio_files
 from kerastag.custom.ambient import AmbientHalf
+from kerastag.data.other_sounds import OTHER_SOUNDS
 from kerastag.data.soundscape_mixer import MIX_SAMPLE_RATE
-from kerastag.files import format_csv, read_json, write_json, write_text
+from kerastag.files import format_csv, write_bytes, write_text
 
 LEVELS_DB = (0.0, -12.0, -24.0)
+KINDS = ("silence", "faint noise", *OTHER_SOUNDS)
 HOURS_OF_ONE_KIND = {
     "silence": ("silence",),
     "hiss": ("noise",),
@@ -140,17 +145,18 @@ def measure_tagger(args: argparse.Namespace, run: Path, others: Sequence[Path]) 
     folder = RunFolder.open(run)
     exported, promised = find_exported(folder), folder.metrics()["alarms"]
     sources = [args.other / path for path in find_audio_files(args.other)] + list(others)
-    path = run / f"measured_{args.hours:g}.json"
-    counts, seconds = count_alarms(exported, read_stream(sources, 3600 * args.hours), path)
-    kinds: dict[str, dict[str, int]] = {}
+    stream = read_stream(sources, 3600 * args.hours)
+    counts, seconds = count_alarms(exported, predict_hours(exported, stream, run / f"stream_{args.hours:g}"))
+    kinds: dict[str, Counter[str]] = {}
     for kind, parts in HOURS_OF_ONE_KIND.items():
         half = AmbientHalf(3, (), synthetic_hours=args.kind_hours)
         waveforms = (waveform for _, waveform in half.synthesize(parts))
-        kinds[kind], _ = count_alarms(exported, waveforms, run / f"measured_{kind}_{args.kind_hours:g}.json")
+        hours = predict_hours(exported, waveforms, run / f"stream_{kind}_{args.kind_hours:g}")
+        kinds[kind], _ = count_alarms(exported, hours)
     rows = []
     for row in promised:
         low, high = row["per_day_interval"]
-        per_day = counts.get(row["name"], 0) * 86_400 / seconds
+        per_day = counts[row["name"]] * 86_400 / seconds
         interval = f"{row['per_day']:.1f} ({low:.1f} to {high:.1f})"
         is_kept = "yes" if per_day <= max(high, args.per_day) else "no"
         cells = (
@@ -161,43 +167,49 @@ def measure_tagger(args: argparse.Namespace, run: Path, others: Sequence[Path]) 
             is_kept,
         )
         detected = f"{row['num_found']} of {row['num_events']}"
-        rows.append(
-            (
-                *cells,
-                detected,
-                *(kinds[kind].get(row["name"], 0) for kind in HOURS_OF_ONE_KIND),
-            )
-        )
+        rows.append((*cells, detected, *(kinds[kind][row["name"]] for kind in HOURS_OF_ONE_KIND)))
     return rows
 
 
-def count_alarms(exported: Any, waveforms: Iterator[np.ndarray], path: Path) -> tuple[dict[str, int], float]:
-    """Tag a stream hour by hour with the card; return the alarms of each class, and the duration in seconds.
+def predict_hours(exported: Any, waveforms: Iterator[np.ndarray], folder: Path) -> Iterator[Any]:
+    """Tag a stream hour by hour, and yield the predictions, which do not depend on thresholds and rules for events.
 
-    `path` gets the result after each hour, and an interrupted measurement continues with the next one.
+    `folder` gets a file for each hour, and an interrupted measurement continues with the next one.
     """
-    from kerastag.custom.simulation import simulate_stream, track_alarms
-    from kerastag.events import create_event_rules
+    from kerastag.custom.simulation import StreamPredictions, simulate_stream
 
-    measured = read_json(path) if path.is_file() else {"hours": 0, "seconds": 0.0, "alarms": {}}
+    folder.mkdir(exist_ok=True)
     for number, hour in enumerate(split_hours(waveforms)):
-        if number < measured["hours"]:
+        path = folder / f"{number:02}.npz"
+        if path.is_file():
             for _ in hour:
                 pass
+            with np.load(path) as arrays:
+                yield StreamPredictions(
+                    arrays["framewise"], float(arrays["start"]), float(arrays["step"]), arrays["known"]
+                )
             continue
-        tagger = exported.open_stream()
-        predictions = simulate_stream(tagger, hour, MIX_SAMPLE_RATE)
-        rules = create_event_rules(tagger.card.event_rules, tagger.card.thresholds)
-        for alarm in track_alarms(predictions, rules):
-            name = tagger.labels.names[alarm.class_index]
-            measured["alarms"][name] = measured["alarms"].get(name, 0) + 1
-        measured |= {
-            "hours": number + 1,
-            "seconds": measured["seconds"] + 3600 * predictions.hours,
-        }
-        write_json(path, measured)
-        print(f"{path}: {measured['hours']} h", file=sys.stderr)
-    return measured["alarms"], measured["seconds"]
+        hours = simulate_stream(exported.open_stream(), hour, MIX_SAMPLE_RATE)
+        buffer = io.BytesIO()
+        places = {"start": hours.start_seconds, "step": hours.seconds_per_frame, "known": hours.known_seconds}
+        np.savez_compressed(buffer, framewise=hours.framewise, **places)
+        write_bytes(path, buffer.getvalue())
+        print(f"{folder}: {number + 1} h", file=sys.stderr)
+        yield hours
+
+
+def count_alarms(exported: Any, hours: Iterable[Any]) -> tuple[Counter[str], float]:
+    """Count the alarms of each class with the thresholds and rules of the card; return the duration in seconds, too."""
+    from kerastag.card import Card
+    from kerastag.custom.simulation import track_alarms
+    from kerastag.events import create_event_rules
+
+    card = Card.read(exported.head or exported.embedder)
+    rules, counts, seconds = create_event_rules(card.event_rules, card.thresholds), Counter[str](), 0.0
+    for predictions in hours:
+        counts.update(card.labels.names[alarm.class_index] for alarm in track_alarms(predictions, rules))
+        seconds += 3600 * predictions.hours
+    return counts, seconds
 
 
 def split_hours(waveforms: Iterator[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
@@ -229,7 +241,7 @@ def read_stream(sources: Sequence[Path], seconds: float) -> Iterator[np.ndarray]
         except ValueError as error:
             print(f"skipped: {error}", file=sys.stderr)
     print(f"recordings: {position / 3600:.1f} h", file=sys.stderr)
-    for _, waveform in AmbientHalf(2, (), synthetic_hours=max(0.0, seconds - position) / 3600).synthesize():
+    for _, waveform in AmbientHalf(2, (), synthetic_hours=max(0.0, seconds - position) / 3600).synthesize(KINDS):
         yield waveform
 
 

@@ -229,8 +229,8 @@ def _write_operating_point(
             card = Card.read(path)
             thresholds = _read_thresholds(card) | dict(zip(names, point.thresholds, strict=True))
             card = replace(card, thresholds=tuple(thresholds.values()), thresholds_origin=point.origin)
-            rules = dict(point.event_rules)
-            if rules:
-                by_name = dict(zip(names, rules["min_seconds"], strict=True))
-                rules["min_seconds"] = [by_name.get(name, 0.0) for name in thresholds]
+            rules = {}
+            if point.event_rules:
+                lengths = dict(zip(names, point.event_rules["min_seconds"], strict=True))
+                rules["min_seconds"] = [lengths.get(name, 0.0) for name in thresholds]
             write_card(path, replace(card, event_rules=rules))

@@ -14,6 +14,7 @@ from kerastag.metrics.intervals import compute_count_interval, compute_median_in
 __all__ = ["ClassAlarms", "OperatingPoint", "choose_operating_point", "measure_alarms"]
 
 _MIN_SECONDS = (0.0, 0.5, 1.0, 2.0, 3.0)
+_MARGIN = 0.05  # share of the events of a class that a longer minimum must find more, as few events decide
 _LOGITS = np.arange(5.5, -4.01, -0.25)  # of the thresholds that are tried, from 0.996 to 0.018
 _LOGITS_PER_PASS = 6
 _NUM_TAIL_ALARMS = 20
@@ -26,7 +27,7 @@ class OperatingPoint:
 
     Attributes:
         thresholds: Threshold of each class.
-        event_rules: Rules for events, as in a card.
+        event_rules: Rules for events, as in a card: `min_seconds` of each class, or none.
         false_alarms_per_day: Largest number of false alarms per day of a class that was asked for.
         hours: Duration of the ambient sound that they were chosen on.
         is_shown: For each class, whether these hours show that the expected number is not larger, with a confidence of
@@ -34,7 +35,7 @@ class OperatingPoint:
     """
 
     thresholds: tuple[float, ...]
-    event_rules: Mapping[str, float | Sequence[float]]
+    event_rules: Mapping[str, Sequence[float]]
     false_alarms_per_day: float
     hours: float
     is_shown: tuple[bool, ...]
@@ -106,8 +107,8 @@ def choose_operating_point(
     For each minimum length, the threshold of a class is the lowest one with an expected number of at most
     `false_alarms_per_day`. Where the hours of ambient sound are long enough for twenty alarms at this rate, they are
     counted. Otherwise, the number is assumed to fall exponentially with the logit of the threshold beyond the twenty
-    highest alarms, as far as they do on average (peaks over a threshold). The minimum length of a class is that with
-    which most of its events are found, the shortest one of several.
+    highest alarms, as far as they do on average (peaks over a threshold). The minimum length of a class is the shortest
+    one with which at most a twentieth of its events are found less than with the best one.
 
     Args:
         ambient: Predictions of the tagger for ambient sound, whose alarms are all false.
@@ -129,8 +130,9 @@ def choose_operating_point(
     candidates = [np.maximum(least, _find_thresholds(ambient, length, allowed)) for length in lengths]
     chosen = np.zeros(len(least), int)
     if events is not None:
-        counts = [_count_found(events, *pair) for pair in zip(lengths, candidates, strict=True)]
-        chosen = np.argmax(counts, axis=0)  # the shortest one of several
+        num_events = sum(len(event.classes) for event in events.events) / len(least)
+        counts = np.array([_count_found(events, *pair) for pair in zip(lengths, candidates, strict=True)])
+        chosen = np.argmax(counts >= counts.max(axis=0) - _MARGIN * num_events, axis=0)
     thresholds = np.array(candidates)[chosen, np.arange(len(least))]
     min_seconds = tuple(lengths[number] for number in chosen)
     rules = {"min_seconds": min_seconds} if any(min_seconds) else {}

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from kerastag.card import Card
+from kerastag.custom.base_classes import add_base_classes
 from kerastag.custom.embeddings import PretrainedBackbone
 from kerastag.custom.exported import export_head
 from kerastag.custom.parts import read_kind
 from kerastag.custom.tagger import build_tagger
+from kerastag.labels import LabelSet
 from kerastag.review.retraining import HeadTrainer, TrainedHead
 from kerastag.training.run_folder import RunFolder
 
 __all__ = ["write_head"]
+
+_CLASS_FIELDS = ("labels", "thresholds", "thresholds_origin", "event_rules")  # of a card
 
 
 def write_head(folder: RunFolder, backbone: PretrainedBackbone, trainer: HeadTrainer, trained: TrainedHead) -> None:
@@ -31,12 +36,29 @@ def write_head(folder: RunFolder, backbone: PretrainedBackbone, trainer: HeadTra
         OSError: A file cannot be written.
     """
     head, kind = trainer.apply(trained), read_kind(folder)
-    folder.save_model(head, _update_card(Card.read(folder.head_path), trained), folder.head_path)
+    cards = [_update_card(Card.read(path), trained) for path in (folder.head_path, folder.model_path)]
+    if trainer.config.keep_base:
+        head, extended = add_base_classes(head, cards[0], backbone, kind)
+        changes = {name: getattr(extended, name) for name in _CLASS_FIELDS}
+        cards = [dataclasses.replace(card, **changes) for card in cards]
+    folder.save_model(head, cards[0], folder.head_path)
     export_head(folder, kind)
-    tagger = build_tagger(backbone.embedders[kind], head)
-    folder.save_model(tagger, _update_card(Card.read(folder.model_path), trained))
+    folder.save_model(build_tagger(backbone.embedders[kind], head), cards[1])
 
 
 def _update_card(card: Card, trained: TrainedHead) -> Card:
+    """Return a card for the classes of a trained head alone, which are the first ones of the card."""
     origin = f"best F1 on held-out clips and {trained.num_answers} answers of a review"
-    return dataclasses.replace(card, thresholds=tuple(trained.thresholds.tolist()), thresholds_origin=origin)
+    names, labels = trained.clips.class_names, card.labels
+    assert labels is not None  # for the type checker
+    rules = dict(card.event_rules)
+    min_seconds = rules.get("min_seconds", 0.0)
+    if isinstance(min_seconds, Sequence):
+        rules["min_seconds"] = min_seconds[: len(names)]
+    return dataclasses.replace(
+        card,
+        labels=LabelSet(labels.mids[: len(names)], labels.names[: len(names)]),
+        thresholds=tuple(trained.thresholds.tolist()),
+        thresholds_origin=origin,
+        event_rules=rules,
+    )

@@ -51,12 +51,11 @@ def open_run(config: ReviewConfig) -> ReviewedRun:
     folder = RunFolder.open(config.run)
     folder.metrics()  # raises if the run is not finished
     run_config = folder.read_config(CustomConfig)
-    changes = [name for name in ("fine_tune", "keep_base") if getattr(run_config, name)]
-    if folder.system != "custom" or not folder.head_path.is_file() or changes:
-        received = f"{folder.system}{' with ' if changes else ''}{' and '.join(changes)}"
+    if folder.system != "custom" or not folder.head_path.is_file() or run_config.fine_tune:
+        received = f"{folder.system}{' with fine_tune' if run_config.fine_tune else ''}"
         raise ValueError(
-            f"{folder.path}: must be a run of `kerastag learn`, which has head.keras, without fine_tune and keep_base; "
-            f"received: {received}"
+            f"{folder.path}: must be a run of `kerastag learn`, which has head.keras, without fine_tune; received: "
+            f"{received}"
         )
     thresholds = folder.metrics("thresholds")["thresholds"]
     enable_determinism()
@@ -64,6 +63,8 @@ def open_run(config: ReviewConfig) -> ReviewedRun:
     backbone = load_backbone(fetch_model(run_config.model))
     clips = load_run_clips(run_config, backbone.card.sample_rate)
     names = () if head_card.labels is None else head_card.labels.names
+    if run_config.keep_base:
+        names = names[: len(clips.class_names)]  # The classes of the backbone follow.
     if clips.class_names != names:
         raise ValueError(
             f"{clips.source}: must have the classes of {folder.path}, {', '.join(names)}; received: "

@@ -1,5 +1,6 @@
 """A review of a real run: killed in the middle, continued, and its head in a stream."""
 
+import json
 import os
 import re
 import shutil
@@ -105,6 +106,31 @@ def test_a_server_that_is_killed_loses_no_answer_and_another_review_continues(ru
         session.close()
 
 
+def test_a_new_head_keeps_the_classes_of_the_backbone(run, tmp_path):
+    folder, garden = run
+    copy = shutil.copytree(folder, tmp_path / "run")
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps({**config, "keep_base": True}), encoding="utf-8")
+    session = open_review(ReviewConfig(run=str(copy), recordings=(str(garden),), window_seconds=1), print)
+    try:
+        for _ in range(2):
+            session.answer(session.describe()["question"]["number"], "yes")
+            session.start_training()
+            session.wait()
+            session.start_writing()
+            session.wait()
+            assert session.describe()["error"] == ""
+            cards = [Card.read(copy / name) for name in ("head.keras", "head.tflite", "model.keras")]
+            for card in cards:
+                assert card.labels.names == (*sorted(CLASSES), *(f"class {k}" for k in range(4)))
+                assert card.thresholds[3:] == (0.1,) * 4
+    finally:
+        session.close()
+    exported = find_exported(RunFolder.open(copy))
+    results = StreamingTagger(exported.embedder, exported.head).feed(audio.load(garden, 32_000)[: 8 * 32_000], 32_000)
+    assert {len(result.probabilities) for result in results} == {7}
+
+
 def test_a_run_that_cannot_be_reviewed_is_named(run, recordings, backbone, tmp_path):
     folder, _ = run
     copy = shutil.copytree(folder, tmp_path / "run")
@@ -114,7 +140,7 @@ def test_a_run_that_cannot_be_reviewed_is_named(run, recordings, backbone, tmp_p
         open_review(ReviewConfig(run=str(copy), recordings=(str(tmp_path / "none.wav"),)), print)
     (copy / "head.keras").unlink()
     with pytest.raises(
-        ValueError, match="must be a run of `kerastag learn`, which has head.keras, without fine_tune and keep_base"
+        ValueError, match="must be a run of `kerastag learn`, which has head.keras, without fine_tune; received: custom"
     ):
         open_review(ReviewConfig(run=str(copy)), print)
     (copy / "metrics.json").unlink()
