@@ -56,7 +56,7 @@ class FirstSegments:
 
 
 def measure(folder: Path) -> dict[int, float]:
-    """Return the mAP of a finished run by the number of segments that it has heard."""
+    """Return the mAP of a finished run by the number of segments that it has processed."""
     run, result = load_run(folder), {}
     for seconds in SECONDS:
         data = dataclasses.replace(run.data, evaluation=FirstSegments(run.data.evaluation, seconds))
@@ -80,7 +80,7 @@ def draw(maps: Mapping[str, Sequence[float]], path: Path) -> None:
         recipe, flags = SYSTEMS[name]
         label = f"{TITLES[recipe]}, trained on {describe_training(flags)}"
         axes.plot(SECONDS, values, "-" if flags else "--", marker="o", color=COLORS[recipe], label=label)
-    axes.set(xlabel="seconds heard", ylabel="mAP on AudioSet's evaluation clips", xticks=SECONDS, ylim=(0, None))
+    axes.set(xlabel="seconds processed", ylabel="mAP on AudioSet's evaluation clips", xticks=SECONDS, ylim=(0, None))
     axes.grid(True, linewidth=0.4, color="#dddddd")
     axes.legend(fontsize="small", loc="lower right")
     figure.savefig(path, dpi=110)

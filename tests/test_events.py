@@ -23,7 +23,7 @@ def draw_cases(draw: st.DrawFn) -> tuple[np.ndarray, float, EventRules]:
         tuple(draw(st.sampled_from([0.3, 0.5, 0.7])) for _ in range(classes)),
         draw(st.sampled_from([None, 0.3, 0.1])),
         smoothing_seconds=draw(times),
-        min_seconds=draw(st.one_of(times, st.tuples(*classes * [times]))),
+        min_seconds=draw(times | st.tuples(*classes * [times])),
         max_gap_seconds=draw(times),
         refractory_seconds=draw(times),
     )
