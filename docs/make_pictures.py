@@ -260,7 +260,8 @@ def _reduce_colors(path: Path, colors: int) -> None:
     from PIL import Image
 
     with Image.open(path) as picture:
-        few_colors = picture.convert("RGB").quantize(colors, dither=Image.Dither.NONE)
+        rgb = picture.convert("RGB")
+    few_colors = rgb.quantize(colors, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few_colors.save(path, optimize=True)
 
 

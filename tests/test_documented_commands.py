@@ -20,7 +20,6 @@ from documented_places import write_cache, write_place
 from test_documentation import SHELL_BLOCKS
 
 from kerastag.cli import main
-from kerastag.custom.ambient import split_ambient
 
 __all__ = ["recordings"]
 
@@ -60,10 +59,6 @@ def place(request, tmp_path, monkeypatch, cache, recordings):
     """Folder with what a page names, which is the current one."""
     monkeypatch.setenv("KERASTAG_HOME", os.fspath(cache))
     monkeypatch.chdir(tmp_path)
-    # The false alarms of an hour of synthetic sound would take minutes.
-    monkeypatch.setattr(
-        "kerastag.custom.false_alarms.split_ambient", lambda paths, channel: split_ambient(paths, channel, 0.02)
-    )
     write_place(tmp_path, Path(request.node.callspec.params["document"]).stem, recordings, cache)
     return tmp_path
 
@@ -105,9 +100,8 @@ def run_kerastag(verb, *arguments):
     if "runs/first" in arguments:  # A review needs folds.
         more += ["--folds", "3"]
     if verb in ("learn", "custom") and "--run-dir" not in arguments:
-        number = 0 if "--ambient" in arguments else len(list(Path("runs/custom").glob("*"))) + 1
-        more += ["--run-dir", f"runs/custom/seed_{number}"]
-    if verb == "learn" and "--ambient" not in arguments:  # Exports of a single run are enough.
+        more += ["--run-dir", f"runs/custom/seed_{len(list(Path('runs/custom').glob('*')))}"]
+    if verb == "learn":  # tests/custom/test_learn.py exports taggers
         more += ["--deploy", "false"]
     if "gl_at_cnn10" in arguments:
         more += ["--width", "0.125", "--run-dir", "runs/gl_at/seed_0"]

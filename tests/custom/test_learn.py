@@ -26,7 +26,8 @@ def place(tmp_path, monkeypatch, recordings, cache_folder):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(recordings, "my_sounds")
     shutil.copytree(recordings, "recordings")
-    shutil.copytree(recordings / "hums", "background")
+    for name in ("background", "other_sounds"):
+        shutil.copytree(recordings / "hums", name)
     for name in ("list.csv", "recordings/labels.csv"):
         (tmp_path / name).touch()
     return tmp_path
@@ -56,7 +57,8 @@ def test_the_page_goes_from_a_folder_to_a_stream_and_to_a_run_with_more_recordin
     )
     first, stream, *_ = COMMANDS
     moved = [path.rename(place / path.name) for path in sorted((place / "my_sounds/hums").glob("*"))[:3]]
-    few = ("--folds", "0")  # The rest of the time would go to the taggers of each fold.
+    [other] = [command for command in COMMANDS if "--other-sounds" in command]
+    few = [*shlex.split(other)[3:], "--folds", "0"]  # The rest of the time would go to the taggers of each fold.
     assert run_command(first, backbone, *few) == 0
     captured = capsys.readouterr()
     names = {path.name for path in (place / "runs/first").iterdir()}
@@ -75,6 +77,10 @@ def test_the_page_goes_from_a_folder_to_a_stream_and_to_a_run_with_more_recordin
     assert run_command(command, backbone) == 0
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [result["type"] for result in results].count("result") == 3  # two hops of 0.96 s and the rest
+    [report] = re.findall(r"^kerastag report .*$", PAGE, re.M)
+    (place / "runs/first/report.html").unlink()
+    assert run_command(report.replace("runs/custom/seed_0", "runs/first"), backbone) == 0
+    assert (place / "runs/first/report.html").is_file()
     [watch] = re.findall(r"^kerastag stream .*--watch-head.*$", REVIEW_PAGE, re.M)
     assert run_command(watch.replace("--source mic", f"--source {sound}"), backbone) == 0
     capsys.readouterr()
