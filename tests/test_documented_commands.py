@@ -48,18 +48,19 @@ BEFORE = {
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
+def home(tmp_path_factory):
+    """Cache folder of kerastag, with the stand-in of `mn04_as`."""
     folder = tmp_path_factory.mktemp("cache")
     write_cache(folder)
     return folder
 
 
 @pytest.fixture
-def place(request, tmp_path, monkeypatch, cache, recordings):
+def place(request, tmp_path, monkeypatch, home, recordings):
     """Folder with what a page names, which is the current one."""
-    monkeypatch.setenv("KERASTAG_HOME", os.fspath(cache))
+    monkeypatch.setenv("KERASTAG_HOME", os.fspath(home))
     monkeypatch.chdir(tmp_path)
-    write_place(tmp_path, Path(request.node.callspec.params["document"]).stem, recordings, cache)
+    write_place(tmp_path, Path(request.node.callspec.params["document"]).stem, recordings, home)
     return tmp_path
 
 
@@ -71,7 +72,7 @@ def run_server(command):
 
     def stop():
         while not has_ended.wait(0.05):
-            with contextlib.suppress(httpx.ConnectError):
+            with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code != 503:
                     has_ended.wait(0.1)
                     signal.raise_signal(signal.SIGTERM)
