@@ -73,6 +73,18 @@ def test_a_minimum_length_is_chosen_where_false_alarms_are_short_and_sounds_are_
     assert alarms.false_alarms <= 1
 
 
+def test_a_minimum_length_must_find_more_than_one_of_many_sounds():
+    random = np.random.default_rng(4)
+    logits = np.full((3600, 2), -7.0)
+    logits[random.choice(len(logits), 50, replace=False), 0] = 5.2
+    for num_faint, has_length in ((1, False), (6, True)):
+        events = place_events([5] * 40, logit=6.0)
+        for number in range(num_faint):  # found with a minimum length only, which allows a lower threshold
+            events.predictions.framewise[20 * number + 5 : 20 * number + 10, 0] = 0.95
+        point = choose_operating_point([make_stream(logits)], events, (0.3, 0.3), 24.0)
+        assert bool(point.event_rules) == has_length
+
+
 def test_no_rule_is_chosen_where_sounds_are_short():
     point = choose_operating_point([draw_ambient(6, seed=5)], place_events([1] * 9), (0.3, 0.3), 12.0)
     assert dict(point.event_rules) == {}
