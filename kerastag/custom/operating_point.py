@@ -14,7 +14,7 @@ from kerastag.metrics.intervals import compute_count_interval, compute_median_in
 __all__ = ["ClassAlarms", "OperatingPoint", "choose_operating_point", "measure_alarms"]
 
 _MIN_SECONDS = (0.0, 0.5, 1.0, 2.0, 3.0)
-_MARGIN = 0.05  # share of the events of a class that a longer minimum must find more, as few events decide
+_MARGIN = 0.05  # A longer minimum must find a larger share of the events than this more: there are few of them.
 _LOGITS = np.arange(5.5, -4.01, -0.25)  # of the thresholds that are tried, from 0.996 to 0.018
 _LOGITS_PER_PASS = 6
 _NUM_TAIL_ALARMS = 20
@@ -108,7 +108,7 @@ def choose_operating_point(
     `false_alarms_per_day`. Where the hours of ambient sound are long enough for twenty alarms at this rate, they are
     counted. Otherwise, the number is assumed to fall exponentially with the logit of the threshold beyond the twenty
     highest alarms, as far as they do on average (peaks over a threshold). The minimum length of a class is the shortest
-    one with which at most a twentieth of its events are found less than with the best one.
+    one with which the number of its events that are found is at most a twentieth of all below that of the best one.
 
     Args:
         ambient: Predictions of the tagger for ambient sound, whose alarms are all false.
