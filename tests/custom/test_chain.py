@@ -58,8 +58,6 @@ def test_an_intact_chain_passes(kind, request):
     assert report == chain.check()
     assert str(report).startswith("the exported files compute what training did: 3 clips, embeddings within ")
     assert find_exported(chain.folder) == chain.exported
-    # The recordings that it was trained on, which are found by its configuration.
-    assert check_run(chain.folder, chain.exported).num_clips == 24
 
 
 @pytest.mark.slow
