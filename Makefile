@@ -17,12 +17,10 @@ PYTEST := -m pytest -rs --timeout=300 --durations=10 -n $(WORKERS) --dist loadfi
 TEXT_TESTS := $(addprefix tests/,test_card.py test_command.py test_files.py test_label_tables.py test_labels.py audio/test_formats.py \
     cli/test_make_soundscapes.py cli/test_score_events.py data/test_audio_lists.py edge/sinks/test_text.py metrics/test_event_table.py \
     tagger/test_many_recordings.py tagger/test_reports.py training/test_run_folder.py)
-# Tests of what no version of TensorFlow or NumPy changes: text, commands, servers, processes, and the order of the
-# arrays in published checkpoints, whose networks the tests of models build.
+# Tests of what no version of TensorFlow or NumPy changes: text, commands, servers, processes.
 LEGACY_IGNORED := $(addprefix --ignore=tests/,archive review serving stories edge/sinks \
     $(addprefix test_,command.py configs.py documentation.py documented_commands.py encodings.py examples.py fetch.py \
         figures.py files.py label_tables.py language.py markdown.py package.py pictures.py raspberry_pi.py requirements.py site.py) \
-    $(addprefix importers/test_,efficientat.py panns.py talnet.py) \
     cli/test_completion.py data/test_audio_lists.py data/test_killed_packs.py recipes/test_comparison.py \
     recipes/test_configuration.py recipes/test_gl_at.py recipes/test_papers.py recipes/test_tables.py training/test_resume.py \
     $(filter-out custom/test_run.py,$(patsubst tests/%,%,$(wildcard tests/custom/test_*.py))) custom/page)
