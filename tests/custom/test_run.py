@@ -240,6 +240,9 @@ def test_mn04_distinguishes_sounds_of_esc10(tmp_path):
     more = ("--labels", str(tmp_path / "some.csv"), "--segments", "frames")
     assert run_custom(root, weights, tmp_path / "run", *more) == 0
     assert np.mean(json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))["folds"]) > 0.8
+    model = keras.saving.load_model(tmp_path / "run/model.keras", compile=False)
+    silence = np.asarray(model(np.zeros((1, 5 * 32_000), "float32"))["clipwise"])[0]
+    assert Card.read(tmp_path / "run/model.keras").labels.names[int(silence.argmax())] == "background"
 
 
 @pytest.mark.slow
