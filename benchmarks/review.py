@@ -190,7 +190,7 @@ def compare_alarms(args: argparse.Namespace) -> Table:
             session.wait()
             rows.append(measure(f"after round {number}, of {count} answers"))
         else:
-            log(f"from the request to the new head in a stream: {time_new_head(session, held_out[0]):.1f} s")
+            log(f"from an answer to a stream with the new head: {time_new_head(session, held_out[0]):.1f} s")
             rows.append(measure(f"after round {number}, of {count} answers"))
     print(session.describe()["figures"])
     session.close()
@@ -254,9 +254,12 @@ def list_events(exported: Any, paths: Iterable[Path]) -> tuple[list[str], float]
             events.extend(tracker.update(result.framewise_start_seconds, frames))
 
     for path in paths:
-        for block in read_blocks(path, tagger.sample_rate):
-            seconds += len(block) / tagger.sample_rate
-            track(tagger.feed(block, tagger.sample_rate))
+        try:
+            for block in read_blocks(path, tagger.sample_rate):
+                seconds += len(block) / tagger.sample_rate
+                track(tagger.feed(block, tagger.sample_rate))
+        except ValueError as error:  # of a recording that no command accepts
+            log(f"skipped: {error}")
     track(tagger.flush())
     events += tracker.flush()
     names = [tagger.labels.names[event.class_index] for event in events if event.offset_seconds is not None]
