@@ -42,6 +42,7 @@ __all__ = [
     "read_arrays",
     "read_json",
     "remove_stale_files",
+    "remove_temporary_folders",
     "temporary_folder",
     "write_atomically",
     "write_bytes",
@@ -275,6 +276,18 @@ def remove_stale_files(folder: str | os.PathLike[str]) -> None:
         _remove_if_stale(entry)
 
 
+def remove_temporary_folders(folder: str | os.PathLike[str]) -> None:
+    """Remove the folders of `temporary_folder` in a folder, whichever processes created them.
+
+    This is for a folder in which nothing is left to write: what a lost machine left there has the number of a process
+    that may be running on this one.
+    """
+    for entry in list(Path(folder).glob(".*")):
+        match = _TEMPORARY_NAME.fullmatch(entry.name)
+        if match and match["kind"] == "-files":
+            _remove(entry)
+
+
 def is_temporary(path: Path) -> bool:
     """Whether the name of a file or folder is that of a temporary file or of a lock."""
     return bool(_TEMPORARY_NAME.fullmatch(path.name) or _LOCK_NAME.fullmatch(path.name))
@@ -350,7 +363,13 @@ def _is_running(pid: int) -> bool:
         return False
     except PermissionError:  # a process of another user
         return True
-    return True
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux, or the process has ended in the meantime
+        return True
+    # A process that has ended keeps its number until its parent asks for its status, which process 1 of a container
+    # may never do.
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _replace_folder(folder: Path, path: Path) -> None:

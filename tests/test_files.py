@@ -242,6 +242,16 @@ def test_temporary_files_of_killed_processes_are_removed_and_nothing_else(tmp_pa
     assert list_files(tmp_path) == sorted(others)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the state of a process is read on Linux")
+def test_a_process_that_has_ended_but_was_not_waited_for_is_not_running(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # It keeps its number until `wait`.
+    (tmp_path / f".{process.pid}.state.npz").touch()
+    remove_stale_files(tmp_path)
+    process.wait()
+    assert list_files(tmp_path) == []
+
+
 def test_removing_stale_files_of_a_missing_folder_does_nothing(tmp_path):
     remove_stale_files(tmp_path / "missing")
 

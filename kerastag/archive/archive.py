@@ -27,7 +27,7 @@ from kerastag.archive.shards import find_finished_shards, get_record_path, read_
 from kerastag.archive.supervision import Worker
 from kerastag.archive.tables import TABLES, name_part
 from kerastag.card import Card
-from kerastag.files import hold_lock, remove_stale_files, write_json, write_text
+from kerastag.files import hold_lock, remove_stale_files, remove_temporary_folders, write_json, write_text
 from kerastag.tagger.engines import prepare_model
 from kerastag.tagger.presets import find_tagger_weights
 
@@ -185,6 +185,7 @@ def _report(
     if progress.num_files:
         report["run"] = progress.as_dict()
     if report["is_complete"]:
+        remove_temporary_folders(folder)
         remove_stale_files(folder)
     elif is_part:  # The other parts may be finished in the meantime.
         return report
