@@ -149,6 +149,30 @@ class Card:
             **({"event_rules": dict(self.event_rules)} if self.event_rules else {}),
         }
 
+    def with_labels(self, labels: LabelSet) -> Card:
+        """Return a card of other classes, of which those that this card has keep their threshold and `min_seconds`.
+
+        Other classes have the default threshold, and a `min_seconds` of 0 where each class has its own.
+
+        >>> from kerastag import LabelSet
+        >>> card = Card(LabelSet.from_names(["Bark", "Rain"]), 32000, 10.0, 0.32, thresholds=(0.3, 0.4))
+        >>> card.with_labels(LabelSet.from_names(["Rain", "Wind"])).thresholds
+        (0.4, 0.1)
+        """
+        names = () if self.labels is None else self.labels.names
+        thresholds = dict(zip(names, self.thresholds or (), strict=True))
+        rules = dict(self.event_rules)
+        min_seconds = rules.get("min_seconds")
+        if isinstance(min_seconds, tuple):
+            lengths = dict(zip(names, min_seconds, strict=True))
+            rules["min_seconds"] = tuple(lengths.get(name, 0.0) for name in labels.names)
+        return dataclasses.replace(
+            self,
+            labels=labels,
+            thresholds=tuple(thresholds.get(name, _DEFAULT_THRESHOLD) for name in labels.names),
+            event_rules=rules,
+        )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
         """Create a card from the result of `as_dict`.

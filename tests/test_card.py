@@ -138,6 +138,16 @@ def test_a_card_keeps_a_minimum_length_of_each_class(tmp_path):
         dataclasses.replace(CARD, event_rules={"min_seconds": [*lengths, 1.0]})
 
 
+def test_a_card_of_other_classes_keeps_the_values_of_those_that_both_have():
+    bark, rain, wind = LabelSet.from_names(["Bark", "Rain", "Wind"]).names
+    card = Card(LabelSet.from_names([bark, rain]), 32_000, 10.0, 0.32, thresholds=(0.3, 0.4))
+    assert card.with_labels(LabelSet.from_names([wind, rain])).thresholds == (0.1, 0.4)
+    assert not card.with_labels(LabelSet.from_names([wind])).event_rules
+    rules = {"min_seconds": (1.0, 2.0), "smoothing_seconds": 3.0}
+    card = dataclasses.replace(card, event_rules=rules).with_labels(LabelSet.from_names([wind, rain]))
+    assert card.event_rules == rules | {"min_seconds": (0.0, 2.0)}
+
+
 def test_a_card_without_event_rules_is_written_as_older_versions_read_it():
     assert not {"event_rules", "calibration"} & CARD.as_dict().keys()
     assert Card.from_dict(CARD.as_dict()) == CARD

@@ -1,6 +1,5 @@
 """The classes of the backbone beside those of the user, in one tagger with one pass of embeddings."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,11 +65,7 @@ def add_base_classes(
     base_thresholds = backbone.card.thresholds or ()
     thresholds = (*(card.thresholds or ()), *(base_thresholds[k] for k in columns))
     origin = f"{card.thresholds_origin}; of the classes of the backbone: {backbone.card.thresholds_origin}"
-    rules = dict(card.event_rules)
-    min_seconds = rules.get("min_seconds", 0.0)
-    if isinstance(min_seconds, Sequence):
-        rules["min_seconds"] = (*min_seconds, *len(columns) * (0.0,))
-    card = replace(card, labels=labels, thresholds=thresholds, thresholds_origin=origin, event_rules=rules)
+    card = replace(card.with_labels(labels), thresholds=thresholds, thresholds_origin=origin)
     return keras.Model(bag, outputs, name=head.name), card
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from kerastag.card import Card
 from kerastag.custom.base_classes import add_base_classes
@@ -51,14 +50,5 @@ def _update_card(card: Card, trained: TrainedHead) -> Card:
     origin = f"best F1 on held-out clips and {trained.num_answers} answers of a review"
     names, labels = trained.clips.class_names, card.labels
     assert labels is not None  # for the type checker
-    rules = dict(card.event_rules)
-    min_seconds = rules.get("min_seconds", 0.0)
-    if isinstance(min_seconds, Sequence):
-        rules["min_seconds"] = min_seconds[: len(names)]
-    return dataclasses.replace(
-        card,
-        labels=LabelSet(labels.mids[: len(names)], labels.names[: len(names)]),
-        thresholds=tuple(trained.thresholds.tolist()),
-        thresholds_origin=origin,
-        event_rules=rules,
-    )
+    card = card.with_labels(LabelSet(labels.mids[: len(names)], labels.names[: len(names)]))
+    return dataclasses.replace(card, thresholds=tuple(trained.thresholds.tolist()), thresholds_origin=origin)
