@@ -15,7 +15,7 @@ from kerastag.recipes._recipe import Recipe
 from kerastag.recipes._synthetic import run_on_synthetic_embeddings
 from kerastag.training.config import TrainingConfig, check_value
 from kerastag.training.run_data import RunData
-from kerastag.training.run_folder import embedding_card
+from kerastag.training.run_folder import RunFolder, embedding_card
 
 __all__ = ["EmbeddingConfig", "EmbeddingTask", "embedding_recipe"]
 
@@ -32,6 +32,11 @@ class EmbeddingConfig(TrainingConfig):
         single_segments: Whether to train on single segments that inherit the labels of their clip (equation 1).
         min_segments: Smallest number of segments of a random part of each clip to train on, for a network that must
             also tag the first seconds of a sound; 0 for whole clips.
+        teachers: Folders of finished runs to learn from: the mean of their predictions, with mixup of the same mixed
+            clips, becomes a part of the targets.
+        teacher_share: Share of the teachers in the targets, in [0, 1]; the rest are the labels.
+        teacher_batches: Number of different mini-batches, at least 1, which are repeated: the teachers process each
+            of them once, with all their checkpoints.
 
     Raises:
         ValueError: A value is out of range.
@@ -43,11 +48,18 @@ class EmbeddingConfig(TrainingConfig):
     normalize_input: bool = True
     single_segments: bool = False
     min_segments: int = 0
+    teachers: tuple[str, ...] = ()
+    teacher_share: float = 0.9
+    teacher_batches: int = 400
 
     def __post_init__(self) -> None:
         super().__post_init__()
         is_valid = self.min_segments >= 0 and not (self.min_segments and self.single_segments)
         check_value("min_segments", self.min_segments, is_valid, "at least 0, and 0 with `single_segments`")
+        check_value("teacher_share", self.teacher_share, 0 <= self.teacher_share <= 1, "in [0, 1]")
+        check_value("teacher_batches", self.teacher_batches, self.teacher_batches >= 1, "at least 1")
+        takes_clips = not (self.teachers and self.single_segments)
+        check_value("teachers", self.teachers, takes_clips, "empty with `single_segments`")
 
 
 class EmbeddingTask:
@@ -69,9 +81,16 @@ class EmbeddingTask:
             **{name: getattr(config, name) for name in names},
         )
 
-    def batches(self, config: EmbeddingConfig, data: RunData, sampler: BalancedSampler) -> Batches:
+    def batches(self, config: EmbeddingConfig, data: RunData, sampler: BalancedSampler, folder: RunFolder) -> Batches:
         options = config.single_segments, config.mixup, config.min_segments
-        return EmbeddingBatches(data.train, sampler, data.train_rows, *options)
+        batches = EmbeddingBatches(data.train, sampler, data.train_rows, *options)
+        if not config.teachers:
+            return batches
+        from kerastag.recipes._distillation import DistilledBatches, load_teachers, predict_batches
+
+        teachers = load_teachers(config.teachers, data)
+        predictions = predict_batches(teachers, data, batches, config.teacher_batches, folder.teachers_path)
+        return DistilledBatches(batches, predictions, config.teacher_share)
 
     def card(self, config: EmbeddingConfig, data: RunData) -> Card:
         return embedding_card(

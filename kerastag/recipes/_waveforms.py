@@ -74,7 +74,7 @@ class WaveformTask:
     def build_model(self, config: WaveformConfig, data: RunData) -> Any:
         return MODELS[self.backbone].build(**backbone_arguments(self.backbone, config, data))
 
-    def batches(self, config: WaveformConfig, data: RunData, sampler: BalancedSampler) -> Batches:
+    def batches(self, config: WaveformConfig, data: RunData, sampler: BalancedSampler, folder: RunFolder) -> Batches:
         samples = round(config.crop_seconds * data.sample_rate) or None
         batches = WaveformBatches(data.train, sampler, data.train_rows, samples, config.mixup, config.gain_db)
         if config.decoder == "pack":

@@ -1,7 +1,7 @@
 """Predictions of a model over the clips of a pack, and their average over checkpoints."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate_predictions",
     "evaluate_scores",
     "evaluate_streams",
+    "load_checkpoints",
     "predict",
     "predict_evaluation",
 ]
@@ -113,6 +114,22 @@ def without_optimizer(model: Any) -> Any:
     return type(model)(model.input, model.output)
 
 
+def load_checkpoints(model: Any, paths: Sequence[Path]) -> Iterator[Any]:
+    """Yield a model with the weights of each of several checkpoints in turn.
+
+    Raises:
+        ValueError: A file is not one of weights of this model.
+    """
+    uncompiled = without_optimizer(model)
+    for path in paths:
+        try:
+            uncompiled.load_weights(path)
+        except Exception as error:  # A damaged file raises any error of h5py or Keras.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{path}: must be the weights of this model; received: {reason}") from error
+        yield model
+
+
 class CheckpointEnsemble:
     """Mean of the predictions of several checkpoints.
 
@@ -123,7 +140,6 @@ class CheckpointEnsemble:
 
     def __init__(self, model: Any, predict: Callable[[Any], np.ndarray]) -> None:
         self._model, self._predict = model, predict
-        self._uncompiled = without_optimizer(model)
         self._sum: np.ndarray | None = None
         self.count = 0
 
@@ -136,13 +152,8 @@ class CheckpointEnsemble:
     def add_files(self, paths: Sequence[Path]) -> None:
         """Add checkpoints from their files; the model gets its own weights back afterwards."""
         weights = self._model.get_weights()
-        for path in paths:
-            try:
-                self._uncompiled.load_weights(path)
-            except Exception as error:  # A damaged file raises any error of h5py or Keras.
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise ValueError(f"{path}: must be the weights of this model; received: {reason}") from error
-            self.add(self._predict(self._model))
+        for model in load_checkpoints(self._model, paths):
+            self.add(self._predict(model))
         self._model.set_weights(weights)
 
     def mean(self) -> np.ndarray:

@@ -9,6 +9,7 @@
 | `log.csv`, `tensorboard/` | the evaluations during training |
 | `checkpoints/step_NNNNNN.weights.h5` | weights of the checkpoints that are averaged |
 | `state.npz` | everything that resuming needs |
+| `teachers.npy` | what the teachers of an unfinished run predict for its mini-batches |
 | `model.keras` | the trained model with its card |
 | `embedder.keras`, `head.keras` | the two parts of a tagger of `kerastag custom` that a device can run |
 | `embedder.tflite`, `head.tflite`; `model.tflite` | the same parts, or a whole tagger of output frames, exported |
@@ -213,6 +214,10 @@ class RunFolder:
         return self.path / "state.npz"
 
     @property
+    def teachers_path(self) -> Path:
+        return self.path / "teachers.npy"
+
+    @property
     def synthetic_data_dir(self) -> Path:
         """Folder of the packs of a run without `data_dir`; a baseline has those of the run that it belongs to."""
         parent = self.path.resolve().parent
@@ -319,6 +324,7 @@ class RunFolder:
         for name, text in {"classes_csv": classes, "table_md": table, **files}.items():
             write_text(self.path / name.replace("_", "."), text)
         write_json(self.path / "metrics.json", metrics)
+        self.teachers_path.unlink(missing_ok=True)
 
 
 def _find_config(path: Path) -> Path:

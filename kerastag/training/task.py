@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from kerastag.card import Card
 from kerastag.data.batches import BalancedSampler, Batches
 from kerastag.training.run_data import RunData
+from kerastag.training.run_folder import RunFolder
 
 __all__ = ["Task"]
 
@@ -20,7 +21,7 @@ class Task(Protocol):
         """Build a new Keras model with a dict of outputs that has `clipwise`, `(batch, classes)`."""
         ...
 
-    def batches(self, config: Any, data: RunData, sampler: BalancedSampler) -> Batches:
+    def batches(self, config: Any, data: RunData, sampler: BalancedSampler, folder: RunFolder) -> Batches:
         """Return the training batches of the clips that the sampler draws."""
         ...
 

@@ -53,7 +53,7 @@ def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path)
         evaluate=lambda predictions: evaluate_predictions(data, predictions),
         prior=float(data.targets.mean(axis=0)[data.targets.any(axis=0)].mean()),
     )
-    batches = share_batches(task.batches(config, data, make_sampler(config, data)))
+    batches = share_batches(task.batches(config, data, make_sampler(config, data), folder))
     fit(trained, batches, config, callback)
     folder.save_model(model, task.card(config, data))
     predictions = callback.ensemble.mean()

@@ -22,6 +22,7 @@ from kerastag.recipes._evaluation import evaluate_run
 from kerastag.recipes._papers import PAPERS, read_paper
 from kerastag.training.optimization import compile_model
 from kerastag.training.run_data import load_run_data, make_sampler
+from kerastag.training.run_folder import RunFolder
 from kerastag.training.trainer import build_models
 
 NAMES = ("cnn10", "resnet38", "talnet", "at_sca", "mn")
@@ -106,7 +107,9 @@ def test_a_configuration_makes_a_model_that_learns_from_its_batches(name, argume
         config = replace(config, initial_weights=str(tmp_path / "other.keras"))
     data = load_run_data(config, packs[find_sample_rate(config, name)])
     _, model = build_models(recipe.task, config, data)
-    waveforms, targets = recipe.task.batches(config, data, make_sampler(config, data)).batch(0)
+    waveforms, targets = recipe.task.batches(
+        config, data, make_sampler(config, data), RunFolder(tmp_path, name, {})
+    ).batch(0)
     model = compile_model(model, config)
     model.run_eagerly = True
     before = [weight.numpy() for weight in model.trainable_weights]

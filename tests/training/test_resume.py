@@ -138,7 +138,10 @@ def check_same_weights(one, other):
 
 @pytest.mark.slow
 def test_a_run_killed_while_saving_or_between_checkpoint_and_state_is_resumed(folder):
-    """The run uses mixup, averaged weights, a warm-up, weight decay, label smoothing and partial balancing."""
+    """It uses mixup, averaged weights, warm-up, weight decay, label smoothing, partial balancing and a teacher."""
+    finish(folder, "plain", "teacher")
+    with (folder / "everything.toml").open("a", encoding="utf-8") as file:
+        file.write(f'teachers = ["{(folder / "teacher").as_posix()}"]\nteacher_batches = 10\n')
     kill_at(folder, "everything", "killed", "state.npz", 4, before=True)  # while the state of step 28 is written
     assert saved_step(folder / "killed") == 21
     assert list((folder / "killed").glob(".*.state.npz"))
