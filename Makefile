@@ -18,11 +18,13 @@ TEXT_TESTS := $(addprefix tests/,test_card.py test_command.py test_files.py test
     cli/test_make_soundscapes.py cli/test_score_events.py data/test_audio_lists.py edge/sinks/test_text.py metrics/test_event_table.py \
     tagger/test_many_recordings.py tagger/test_reports.py training/test_run_folder.py)
 # Tests of what no version of TensorFlow or NumPy changes: text, commands, servers, processes.
-LEGACY_IGNORED := $(addprefix --ignore=tests/,archive review serving stories edge/sinks \
-    $(addprefix test_,command.py configs.py documentation.py documented_commands.py encodings.py examples.py fetch.py \
+LEGACY_IGNORED := $(addprefix --ignore=tests/,archive cli review serving stories edge/sinks edge/sources \
+    $(addprefix test_,card.py command.py configs.py documentation.py documented_commands.py encodings.py examples.py fetch.py \
         figures.py files.py label_tables.py language.py markdown.py package.py pictures.py raspberry_pi.py requirements.py site.py) \
-    cli/test_completion.py data/test_audio_lists.py data/test_killed_packs.py recipes/test_comparison.py \
-    recipes/test_configuration.py recipes/test_gl_at.py recipes/test_papers.py recipes/test_tables.py training/test_resume.py \
+    $(addprefix edge/test_,clock.py config.py queue.py rows.py service.py) importers/test_torch_file.py \
+    data/test_audio_lists.py data/test_killed_packs.py metrics/test_event_table.py tagger/test_reports.py \
+    $(addprefix recipes/test_,comparison.py configuration.py gl_at.py papers.py tables.py) \
+    $(addprefix training/test_,config.py distributed.py resume.py run_folder.py) \
     $(filter-out custom/test_run.py,$(patsubst tests/%,%,$(wildcard tests/custom/test_*.py))) custom/page)
 # Without compiling, which would take a minute for modules that are mostly never imported.
 PIP := -m pip install --quiet --no-compile --disable-pip-version-check

@@ -1,19 +1,19 @@
 """Accuracy against delay: mAP on AudioSet's evaluation clips after their first seconds.
 
-    python benchmarks/delay.py --data-dir PACKS --runs RUNS [--seeds S ...] [--only NAME ...] [--plot FILE] [--jobs N]
+    python benchmarks/delay.py --data-dir PACKS --runs RUNS [--seeds S ...] [--only NAME ...] [--jobs N]
 
 Feature-level attention and the average of the embedded space are trained on the balanced clips, once on whole clips
 and once on random parts of them of 1 to 10 segments, and predict the first 1, 2, 3, 5 and 10 segments (0.96 s each) of
 every evaluation clip, with the mean of their checkpoints. Finished runs are left unchanged and interrupted ones are
 resumed, so the same command can be repeated; those on whole clips are the runs of `benchmarks/paper1.py`, whose folder
-of runs can be given.
+of runs can be given. With `--record`, `docs/make_pictures.py delay` draws the table.
 """
 
 import argparse
 import dataclasses
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ SYSTEMS: dict[str, tuple[str, dict[str, object]]] = {
 }
 """Recipe and flags of each system."""
 TITLES = {"es_average": "average of the embedded space", "feature_attention": "feature-level attention"}
-COLORS = {"es_average": "#c1121f", "feature_attention": "#0a7e72"}
 
 
 class FirstSegments:
@@ -70,22 +69,6 @@ def describe_training(flags: Mapping[str, object]) -> str:
     return "parts of 1 to 10 segments" if flags else "whole clips"
 
 
-def draw(maps: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draw mAP over seconds, one line per system."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, values in maps.items():
-        recipe, flags = SYSTEMS[name]
-        label = f"{TITLES[recipe]}, trained on {describe_training(flags)}"
-        axes.plot(SECONDS, values, "-" if flags else "--", marker="o", color=COLORS[recipe], label=label)
-    axes.set(xlabel="seconds processed", ylabel="mAP on AudioSet's evaluation clips", xticks=SECONDS, ylim=(0, None))
-    axes.grid(True, linewidth=0.4, color="#dddddd")
-    axes.legend(fontsize="small", loc="lower right")
-    figure.savefig(path, dpi=110)
-
-
 def main() -> int:
     """Train the four systems, and measure them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,7 +76,6 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, required=True, help="Folder of run folders.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="Seeds (default: 0).")
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, metavar="NAME", help=f"Of {', '.join(SYSTEMS)}.")
-    parser.add_argument("--plot", type=Path, help="PNG file for the plot.")
     parser.add_argument("--jobs", type=int, default=1, help="Number of runs at a time.")
     add_record_flag(parser)
     arguments = parser.parse_args()
@@ -105,21 +87,18 @@ def main() -> int:
         flags = {"config": "balanced", "data_dir": arguments.data_dir, **flags}
         runs[name] = [Run(recipe, arguments.runs / name / f"seed_{s}", {**flags, "seed": s}) for s in arguments.seeds]
     failed = run_all([run for seeds in runs.values() for run in seeds], arguments.jobs)
-    maps: dict[str, list[float]] = {}
     rows = []
     for name, seeds in runs.items():
         if not (folders := [run.folder for run in seeds if is_finished(run.folder)]):
             continue
         measured = [measure(folder) for folder in folders]
-        maps[name] = [statistics.mean(values[seconds] for values in measured) for seconds in SECONDS]
+        maps = [statistics.mean(values[seconds] for values in measured) for seconds in SECONDS]
         recipe, flags = SYSTEMS[name]
-        share = maps[name][SECONDS.index(2)] / maps[name][-1]
-        cells = [f"{value:.4f}" for value in maps[name]]
+        share = maps[SECONDS.index(2)] / maps[-1]
+        cells = [f"{value:.4f}" for value in maps]
         rows.append([TITLES[recipe], describe_training(flags), len(folders), *cells, f"{100 * share:.1f} %"])
     header = ("system", "trained on", "seeds", *(f"{seconds} s" for seconds in SECONDS), "2 s of 10 s")
     print_table("delay", header, rows, arguments.record)
-    if arguments.plot:
-        draw(maps, arguments.plot)
     return bool(failed)
 
 

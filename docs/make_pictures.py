@@ -7,6 +7,7 @@
 | `attention` | probabilities over time of feature-level attention, and class-wise AP beside a baseline |
 | `windows` | the sub-clips that GL-AT selects, on the log-mel of a synthetic soundscape |
 | `ablations` | mAP of GL-AT over the number and the length of sub-clips, as in `benchmarks/figures/` |
+| `delay` | mAP on AudioSet's evaluation clips after their first seconds, as in `benchmarks/figures/` |
 | `paper1` | figures 4 and 6 to 9 of paper 1, from runs of `benchmarks/paper1.py`, which take hours |
 | `page` | the page of `kerastag serve` with its example, in Chromium |
 | `stream` | `kerastag stream` in a terminal, as an animation |
@@ -160,6 +161,29 @@ def make_ablations(folder: Path, args: argparse.Namespace) -> None:
         axis.legend(fontsize="small")
     axes[0].set_ylabel("mAP on soundscapes of fold 5")
     figure.savefig(FOLDER / "gl_at_ablations.png", dpi=110)
+
+
+def make_delay(folder: Path, args: argparse.Namespace) -> None:
+    """Draw mAP over the number of seconds that a network has processed, from the recorded figures."""
+    from matplotlib.figure import Figure
+
+    from benchmarks import _figures
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    rows = _figures.read_rows("delay")
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    for row in rows:
+        values = {int(title[:-2]): float(value) for title, value in row.items() if re.fullmatch(r"\d+ s", title)}
+        style = "--" if row["trained on"] == "whole clips" else "-"
+        color, label = (RED, GREEN)[systems.index(row["system"])], f"{row['system']}, trained on {row['trained on']}"
+        axes.plot(list(values), list(values.values()), style, marker="o", color=color, label=label)
+    axes.set(
+        xlabel="seconds processed", ylabel="mAP on AudioSet's evaluation clips", xticks=list(values), ylim=(0, None)
+    )
+    axes.grid(True, linewidth=0.4, color="#dddddd")
+    axes.legend(fontsize="small", loc="lower right")
+    figure.savefig(FOLDER / "delay.png", dpi=110)
 
 
 def make_paper1(folder: Path, args: argparse.Namespace) -> None:
