@@ -89,7 +89,8 @@ class EmbeddingTask:
         from kerastag.recipes._distillation import DistilledBatches, load_teachers, predict_batches
 
         teachers = load_teachers(config.teachers, data)
-        predictions = predict_batches(teachers, data, batches, config.teacher_batches, folder.teachers_path)
+        count = min(config.teacher_batches, config.steps)
+        predictions = predict_batches(teachers, data, batches, count, folder.teachers_path)
         return DistilledBatches(batches, predictions, config.teacher_share)
 
     def card(self, config: EmbeddingConfig, data: RunData) -> Card:

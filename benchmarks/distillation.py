@@ -1,0 +1,103 @@
+"""One network that learns from four systems: feature-level attention on AudioSet's 22,160 balanced clips.
+
+    python benchmarks/distillation.py --data-dir PACKS --runs RUNS [--seeds S ...] [--hold-out F] [--jobs N]
+
+The teachers are the members of `balanced_ensemble.py`, one seed of each. The student is the row `best` of paper 1 with
+teachers, whose share in the targets was set before any run. The table has the teachers, the first of which is `best`,
+their mean, and the student. With `--hold-out 0.15`, everything is trained without these clips and evaluated on
+them, and not on `eval`. Finished runs are left unchanged and interrupted ones are resumed, so the same command can be
+repeated.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from _figures import add_record_flag, print_table
+from _runs import Run, run_all
+from balanced_ensemble import COMMON, name_candidate, predict
+
+from kerastag._command import prepare_tensorflow
+from kerastag.metrics import compute_metrics
+from kerastag.metrics.classification import compute_d_prime
+from kerastag.training.report import METRIC_NAMES, format_metrics_row
+
+BEST = ("feature_attention", {"phi": "exp", "learning_rate": 4e-3})
+TEACHER_BATCHES = 200
+TEACHERS: list[tuple[str, dict]] = [
+    BEST,
+    ("feature_attention", {"learning_rate": 4e-3}),
+    ("multi_attention", {}),
+    ("jdc", {}),
+]
+
+
+def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[Run]]:
+    """Return the runs of the teachers, and those of the student."""
+    common = {
+        **COMMON,
+        "config": "balanced",
+        "data_dir": arguments.data_dir,
+        "hold_out": arguments.hold_out,
+        "precision": arguments.precision,
+        "steps": arguments.steps,
+        "evaluate_every": arguments.steps,
+    }
+    teachers = [
+        Run(recipe, arguments.runs / name_candidate(recipe, changes), {**common, **changes, "seed": 0})
+        for recipe, changes in TEACHERS
+    ]
+    recipe, changes = BEST
+    paths = json.dumps([str(run.folder) for run in teachers])
+    flags = {**common, **changes, "teachers": paths, "teacher_batches": TEACHER_BATCHES}
+    students = [Run(recipe, arguments.runs / f"student_{s}", {**flags, "seed": s}) for s in arguments.seeds]
+    return teachers, students
+
+
+def describe(name: str, runs: Sequence[Run], targets: np.ndarray, predictions: Sequence[np.ndarray]) -> list[str]:
+    """Return a row: metrics of the mean of the checkpoints, and mAP of the last one, as means over runs."""
+    metrics = [compute_metrics(targets, scores) for scores in predictions]
+    values = {key: statistics.mean(getattr(each, key) for each in metrics) for key in ("map", "mauc")}
+    values["d_prime"] = compute_d_prime(values["mauc"])
+    last = statistics.mean(run.metrics()["last"]["map"] for run in runs)
+    return [name, str(len(runs)), *format_metrics_row(name, values)[1:], f"{last:.4f}"]
+
+
+def main() -> int:
+    """Train the teachers and the student, and compare them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", required=True, help="Folder of packs.")
+    parser.add_argument("--runs", type=Path, required=True, help="Folder of run folders.")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds of the student (default: 0 1 2)."
+    )
+    parser.add_argument(
+        "--hold-out", type=float, default=0.0, help="Fraction of the clips to evaluate on (default: 0)."
+    )
+    parser.add_argument("--steps", type=int, default=COMMON["steps"], help="Steps of each run (default: 6000).")
+    parser.add_argument("--precision", default="mixed_bfloat16", help="Precision (default: mixed_bfloat16).")
+    parser.add_argument("--jobs", type=int, default=1, help="Number of runs at a time.")
+    add_record_flag(parser)
+    arguments = parser.parse_args()
+    prepare_tensorflow()
+
+    teachers, students = make_runs(arguments)
+    if run_all(teachers, arguments.jobs) or run_all(students, arguments.jobs):
+        return 1
+    targets, predictions = predict(teachers, arguments.jobs)
+    names = ["best", *(run.folder.name for run in teachers[1:])]
+    each = zip(names, teachers, predictions, strict=True)
+    rows = [describe(name, [run], targets, [scores]) for name, run, scores in each]
+    mean = compute_metrics(targets, np.mean(predictions, axis=0))
+    rows.append(["mean of the four", "1", *format_metrics_row("", mean)[1:], "–"])
+    rows.append(describe("best with the four as teachers", students, targets, predict(students, arguments.jobs)[1]))
+    print_table("distillation", ("system", "seeds", *METRIC_NAMES, "last: mAP"), rows, arguments.record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
