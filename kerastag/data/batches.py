@@ -233,7 +233,7 @@ class EmbeddingBatches:
         mixup: Parameter alpha of `mix_up`, 0 for none.
         min_segments: Smallest number of segments, at least 1, of a random part of every clip, whose length and
             place are drawn evenly among its valid segments; a clip with fewer segments is taken whole. 0 takes every
-            clip whole. A network that was trained on whole clips alone is less accurate on the first seconds of one.
+            clip whole. An average of segments that is trained on parts is more accurate on the first seconds of a clip.
 
     Raises:
         ValueError: `mixup` or `min_segments` is negative, or `min_segments` is given with `single_segments`.
