@@ -32,8 +32,8 @@ class EmbeddingConfig(TrainingConfig):
         single_segments: Whether to train on single segments that inherit the labels of their clip (equation 1).
         min_segments: Smallest number of segments of a random part of each clip to train on, for a network that must
             also tag the first seconds of a sound; 0 for whole clips.
-        teachers: Folders of finished runs to learn from: the mean of their predictions, with mixup of the same mixed
-            clips, becomes a part of the targets.
+        teachers: Folders of finished runs to learn from: the mean of their predictions of the same clips, which are
+            mixed where there is mixup, becomes a part of the targets.
         teacher_share: Share of the teachers in the targets, in [0, 1]; the rest are the labels.
         teacher_batches: Number of different mini-batches, at least 1, which are repeated: the teachers process each
             of them once, with all their checkpoints.
@@ -60,6 +60,8 @@ class EmbeddingConfig(TrainingConfig):
         check_value("teacher_batches", self.teacher_batches, self.teacher_batches >= 1, "at least 1")
         takes_clips = not (self.teachers and self.single_segments)
         check_value("teachers", self.teachers, takes_clips, "empty with `single_segments`")
+        is_alone = not self.teachers or self.num_processes == 1
+        check_value("num_processes", self.num_processes, is_alone, "1 with `teachers`")
 
 
 class EmbeddingTask:

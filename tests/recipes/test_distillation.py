@@ -76,6 +76,11 @@ def test_a_run_learns_from_its_teachers_and_leaves_no_predictions_behind(folder,
         ("decisions", ("--data-dir", "other_packs"), "decisions: must have the classes of other_packs/bal_train.h5"),
         ("decisions", ("--single-segments", "true"), "`teachers` must be empty with `single_segments`"),
         ("decisions", ("--teacher-share", "1.5"), "`teacher_share` must be in [0, 1]; received: 1.5"),
+        (
+            "decisions",
+            ("--num-processes", "2", "--coordinator", "localhost:1"),
+            "`num_processes` must be 1 with `teachers`; received: 2",
+        ),
         ("decisions", ("--teacher-batches", "0"), "`teacher_batches` must be at least 1; received: 0"),
     ],
 )
