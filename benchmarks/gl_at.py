@@ -4,8 +4,8 @@
 
 Finished runs are left unchanged and interrupted ones are resumed, so the same command can be repeated. It ends with
 the tables. `--list` shows the runs. Soundscapes of folds 1 to 4 are trained on, those of fold 5 are evaluated on. A
-tenth of the recordings of folds 1 to 4 is held out for the pack `valid`, on which `--valid` evaluates instead, in
-folders of its own: step counts are chosen there.
+tenth of the recordings of folds 1 to 4 is held out for the pack `valid`, on which `--valid` evaluates the same runs:
+steps and variants are selected there.
 
 `mn04_pretrained` starts from published weights, the others from `NAME_base`, the same backbone trained here. From
 there each is trained alone and with GL-AT with equal steps, batches and learning rates, and alone again with as many
@@ -29,7 +29,9 @@ from pathlib import Path
 from _figures import add_record_flag, print_table, record
 from _runs import Run, is_finished, print_state, run_all
 
+from kerastag._command import prepare_tensorflow
 from kerastag.metrics import compute_d_prime
+from kerastag.recipes._evaluation import compute_run_metrics, load_run
 
 MATCHED_OPERATIONS = 2.5
 COUNTS = {"bal_train": 1500, "valid": 200, "eval": 500}
@@ -127,7 +129,7 @@ def make_soundscapes(audio_dir: Path, output: Path, sample_rate: int, count: int
 
 def name_folder(arguments: argparse.Namespace) -> Path:
     """Return the folder of the runs with these flags, whose name lists those that differ from the defaults."""
-    name = ("valid" if arguments.valid else "eval") + ("_full" if arguments.full_width else "")
+    name = "eval" + ("_full" if arguments.full_width else "")
     for part, value, default in (
         ("times", arguments.times, 1),
         ("rate", arguments.pretrained_rate, PRETRAINED["learning_rate"]),
@@ -139,15 +141,24 @@ def name_folder(arguments: argparse.Namespace) -> Path:
 
 
 def make_run(name: str, flags: dict, seed: int, data_dir: Path, folder: Path) -> Run:
-    """Return the run of a row and a seed in a folder whose name starts with that of the pack to evaluate on."""
+    """Return the run of a row and a seed."""
     all_flags = {**COMMON, **flags, "seed": seed, "data_dir": data_dir, "evaluate_every": flags["steps"]}
-    all_flags |= {"eval_pack": "valid"} if folder.name.startswith("valid") else {}
     after = None
     weights = flags.get("initial_weights")
     if weights not in (None, PRETRAINED["initial_weights"]):  # those of another row
         after = folder / weights / f"seed_{seed}"
         all_flags["initial_weights"] = after / "model.keras"
     return Run("gl_at", folder / name / f"seed_{seed}", all_flags, after)
+
+
+def read_metrics(run: Run, valid: bool) -> dict:
+    """Return the metrics of a finished run, or those of its model on the held-out recordings."""
+    if not valid:
+        return run.metrics()
+    import keras
+
+    keras.backend.clear_session()
+    return compute_run_metrics(load_run(run.folder, eval_pack="valid"))
 
 
 def format_spread(values: Sequence[float], mean: float | None = None) -> str:
@@ -229,10 +240,11 @@ def main() -> int:
     )
     parser.add_argument("--mixup", type=float, default=0, metavar="ALPHA", help="Mixup of training soundscapes.")
     parser.add_argument("--spec-augment", action="store_true", help="SpecAugment of training soundscapes.")
-    parser.add_argument("--valid", action="store_true", help="Evaluate on held-out recordings of the training folds.")
+    parser.add_argument("--valid", action="store_true", help="Evaluate on held-out recordings instead.")
     parser.add_argument("--list", action="store_true", help="List the runs and whether they are finished.")
     add_record_flag(parser)
     arguments = parser.parse_args()
+    prepare_tensorflow()
     folder = name_folder(arguments)
     suffix = f"_{arguments.soundscapes}" if arguments.soundscapes != COUNTS["bal_train"] else ""
     augmentation = {"mixup": arguments.mixup, "spec_augment": str(arguments.spec_augment).lower()}
@@ -250,7 +262,8 @@ def main() -> int:
         print_state(runs)
         return 0
     failed = run_all(runs, arguments.jobs)
-    metrics = {n: [run.metrics() for run in name_runs if is_finished(run.folder)] for n, name_runs in by_name.items()}
+    finished = {name: [run for run in name_runs if is_finished(run.folder)] for name, name_runs in by_name.items()}
+    metrics = {name: [read_metrics(run, arguments.valid) for run in name_runs] for name, name_runs in finished.items()}
     metrics = {name: values for name, values in metrics.items() if values}
     columns = ("run", "seeds", "mAP", "mAUC", "d-prime", "global mAP", "local mAP")
     localization = ("center inside (chance, possible)", "short events", "close events")

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from kerastag.training.run_folder import RunFolder
 __all__ = [
     "FinishedRun",
     "check_same_clips",
+    "compute_run_metrics",
     "evaluate_ensemble",
     "evaluate_run",
     "find_recipe",
@@ -48,22 +49,30 @@ class FinishedRun:
     data: RunData
 
 
-def load_run(path: str | Path, data_dir: str | Path | None = None) -> FinishedRun:
+def load_run(path: str | Path, data_dir: str | Path | None = None, eval_pack: str | None = None) -> FinishedRun:
     """Open a finished run and its clips.
 
     Args:
         path: Run folder.
         data_dir: Folder of packs; by default, that of the run.
+        eval_pack: Name of the pack to evaluate on; by default, the clips that the run was evaluated on.
 
     Raises:
         FileNotFoundError: There is no such run, it is not finished, or its packs do not exist.
-        ValueError: A file of the run is damaged.
+        ValueError: A file of the run is damaged; or `eval_pack` is given for a system without a network whose run held
+            clips out, which it would be fitted to.
     """
     folder = RunFolder.open(path)
     folder.metrics()
     recipe = find_recipe(folder)
     config = folder.read_config(recipe.config, recipe.defaults)
     data_dir = data_dir or config.data_dir or folder.synthetic_data_dir
+    if eval_pack:
+        if config.hold_out and recipe.compute_scores is not None:
+            raise ValueError(
+                f"{path}: `eval_pack` must not be given, since {recipe.name} would be fitted to held-out clips"
+            )
+        config = replace(config, eval_pack=eval_pack, hold_out=0.0)
     return FinishedRun(folder, recipe, config, load_run_data(config, Path(data_dir)))
 
 
@@ -74,12 +83,13 @@ def find_recipe(folder: RunFolder) -> Recipe:
     return import_module(f"kerastag.recipes.{folder.system}").RECIPE
 
 
-def evaluate_run(path: str | Path, data_dir: str | Path | None = None) -> Metrics:
+def evaluate_run(path: str | Path, data_dir: str | Path | None = None, eval_pack: str | None = None) -> Metrics:
     """Evaluate a finished run again from its files, and print its metrics.
 
     Args:
         path: Run folder.
         data_dir: Folder of packs; by default, that of the run.
+        eval_pack: Name of the pack to evaluate on; by default, the clips that the run was evaluated on.
 
     Returns:
         Metrics of the mean of its checkpoints' predictions.
@@ -88,15 +98,18 @@ def evaluate_run(path: str | Path, data_dir: str | Path | None = None) -> Metric
         FileNotFoundError: There is no such run, or its packs do not exist.
         ValueError: The run is not finished, or its files are damaged.
     """
-    run = load_run(path, data_dir)
+    run = load_run(path, data_dir, eval_pack)
     saved = run.folder.metrics("ensemble.map")["ensemble"]["map"]
-    print(f"mAP at the end of the run: {np.nan if saved is None else saved:.4f}", file=sys.stderr)
-    metrics = run_metrics(run.data, _evaluate(run))
+    if eval_pack is None:
+        print(f"mAP at the end of the run: {np.nan if saved is None else saved:.4f}", file=sys.stderr)
+    metrics = compute_run_metrics(run)
     run.recipe.print_results(metrics, run.folder)
     return Metrics.from_dict(metrics["ensemble"])
 
 
-def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None = None) -> Metrics:
+def evaluate_ensemble(
+    paths: Sequence[str | Path], data_dir: str | Path | None = None, eval_pack: str | None = None
+) -> Metrics:
     """Evaluate the mean of the predictions of several runs, and print its metrics and those of each run.
 
     Every run has the same weight, whatever its system; its predictions are the mean of its checkpoints'.
@@ -104,6 +117,7 @@ def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None =
     Args:
         paths: Folders of finished runs that were evaluated on the same clips.
         data_dir: Folder of packs; by default, that of each run.
+        eval_pack: Name of the pack to evaluate on; by default, the clips that each run was evaluated on.
 
     Returns:
         Metrics of the mean.
@@ -116,9 +130,9 @@ def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None =
         raise ValueError("`paths` must hold at least one run folder; received: none")
     from kerastag.training.evaluation import evaluate_predictions
 
-    first, total, rows = load_run(paths[0], data_dir), np.zeros(()), []
+    first, total, rows = load_run(paths[0], data_dir, eval_pack), np.zeros(()), []
     for path in paths:
-        run = load_run(path, data_dir)
+        run = load_run(path, data_dir, eval_pack)
         check_same_clips(first.folder.path, first.data, run.folder.path, run.data)
         if run.recipe.task is None:
             raise ValueError(f"{path}: {run.recipe.name} has no network whose predictions could be averaged")
@@ -132,12 +146,15 @@ def evaluate_ensemble(paths: Sequence[str | Path], data_dir: str | Path | None =
     return metrics
 
 
-def predict_run(path: str | Path, data_dir: str | Path | None = None) -> tuple[RunData, np.ndarray]:
+def predict_run(
+    path: str | Path, data_dir: str | Path | None = None, eval_pack: str | None = None
+) -> tuple[RunData, np.ndarray]:
     """Predict the clips that a finished run is evaluated on.
 
     Args:
         path: Run folder.
         data_dir: Folder of packs; by default, that of the run.
+        eval_pack: Name of the pack to evaluate on; by default, the clips that the run was evaluated on.
 
     Returns:
         Clips of the run, and the mean of its checkpoints' probabilities, or the scores of a system without a network,
@@ -147,8 +164,32 @@ def predict_run(path: str | Path, data_dir: str | Path | None = None) -> tuple[R
         FileNotFoundError: There is no such run, or its packs do not exist.
         ValueError: The run is not finished.
     """
-    run = load_run(path, data_dir)
+    run = load_run(path, data_dir, eval_pack)
     return run.data, predict_clips(run)
+
+
+def compute_run_metrics(run: FinishedRun) -> dict[str, Any]:
+    """Compute the metrics of a finished run from its files, as its training did: the content of `metrics.json`."""
+    from kerastag.training.evaluation import evaluate_predictions, evaluate_streams, predict_evaluation
+
+    start = time.perf_counter()
+    if run.recipe.compute_scores is not None:
+        results = dict(run.recipe.compute_scores(run.config, run.data))
+        return run_metrics(run.data, {"ensemble": evaluate_predictions(run.data, results.pop("scores")), **results})
+    from kerastag.models.loading import load_model
+    from kerastag.training.outputs import select_training_outputs
+
+    predictions = _predict_ensemble(run)
+    model = load_model(run.folder.model_path)
+    last_predictions = predict_evaluation(select_training_outputs(model), run.config, run.data)
+    results = {
+        "ensemble": evaluate_predictions(run.data, predictions),
+        "last": evaluate_predictions(run.data, last_predictions),
+        **evaluate_streams(run.data, predictions),
+        **(run.recipe.task.extra_metrics(run.config, run.data, model) if run.recipe.task else {}),
+        "seconds": time.perf_counter() - start,
+    }
+    return run_metrics(run.data, results)
 
 
 def check_same_clips(first_path: str | Path, first: RunData, path: str | Path, data: RunData) -> None:
@@ -168,29 +209,6 @@ def predict_clips(run: FinishedRun) -> np.ndarray:
     predictions = _predict_ensemble(run)
     keras.backend.clear_session()  # the next run has a network of its own
     return predictions if predictions.ndim == 2 else predictions[..., 0]
-
-
-def _evaluate(run: FinishedRun) -> dict[str, Any]:
-    """Compute the results of a run from its files, as its training did."""
-    from kerastag.training.evaluation import evaluate_predictions, evaluate_streams, predict_evaluation
-
-    start = time.perf_counter()
-    if run.recipe.compute_scores is not None:
-        results = dict(run.recipe.compute_scores(run.config, run.data))
-        return {"ensemble": evaluate_predictions(run.data, results.pop("scores")), **results}
-    from kerastag.models.loading import load_model
-    from kerastag.training.outputs import select_training_outputs
-
-    predictions = _predict_ensemble(run)
-    model = load_model(run.folder.model_path)
-    last_predictions = predict_evaluation(select_training_outputs(model), run.config, run.data)
-    return {
-        "ensemble": evaluate_predictions(run.data, predictions),
-        "last": evaluate_predictions(run.data, last_predictions),
-        **evaluate_streams(run.data, predictions),
-        **(run.recipe.task.extra_metrics(run.config, run.data, model) if run.recipe.task else {}),
-        "seconds": time.perf_counter() - start,
-    }
 
 
 def _predict_ensemble(run: FinishedRun) -> np.ndarray:

@@ -17,7 +17,7 @@ from kerastag.data.packs import FeaturePack
 from kerastag.data.synthetic_features import make_synthetic_features, write_synthetic_packs
 from kerastag.metrics import compute_metrics
 from kerastag.recipes import decision_attention, random_guess
-from kerastag.recipes._evaluation import evaluate_ensemble, evaluate_run, load_run, predict_run
+from kerastag.recipes._evaluation import compute_run_metrics, evaluate_ensemble, evaluate_run, load_run, predict_run
 from kerastag.training.outputs import select_training_outputs
 
 LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
@@ -230,6 +230,28 @@ def test_a_run_evaluated_again_from_its_files_has_the_same_metrics(run, capsys):
         evaluate_run(run)
     with pytest.raises(FileNotFoundError, match=r"not a run folder \(no config.json\)"):
         evaluate_run(run / "checkpoints")
+
+
+def test_a_run_is_evaluated_on_another_pack(packs, finished, tmp_path, capsys):
+    """As if it had been evaluated there at the end of its training, even where the run held clips out."""
+    assert train(packs, tmp_path / "run", "--eval-pack", "bal_train") == 0
+    expected = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
+    metrics = compute_run_metrics(load_run(finished, packs, "bal_train"))
+    assert metrics["ensemble"]["map"] == pytest.approx(expected["ensemble"]["map"], abs=1e-9)
+    assert metrics["class_counts"] == expected["class_counts"]
+    capsys.readouterr()
+    assert main(["evaluate", str(finished), "--data-dir", str(packs), "--eval-pack", "bal_train"]) == 0
+    out, err = capsys.readouterr()
+    assert f"mAP {expected['ensemble']['map']:.4f}" in out.splitlines()[-1]
+    assert "at the end of the run" not in err
+    assert train(packs, tmp_path / "held_out", "--hold-out", "0.25") == 0
+    assert len(load_run(tmp_path / "held_out", eval_pack="eval").data.targets) == 40
+    capsys.readouterr()
+    assert main(["evaluate", str(finished), "--eval-pack", "missing"]) == 1
+    assert "missing.h5" in read_error_line(capsys)
+    assert guess(packs, tmp_path / "guess", "--hold-out", "0.25") == 0
+    with pytest.raises(ValueError, match="guess: `eval_pack` must not be given, since random_guess would be fitted"):
+        load_run(tmp_path / "guess", eval_pack="eval")
 
 
 def test_several_runs_are_evaluated_as_an_ensemble(packs, finished, tmp_path, capsys):
