@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerastag.files import atomic_path, compute_digest, hold_lock, move_file, name_full_disk, read_json, write_json
+from kerastag.files import atomic_path, compute_digest, move_file, name_full_disk, read_json, write_json
+from kerastag.locks import hold_lock
 
 __all__ = ["FILES", "DownloadError", "PublicFile", "fetch", "get_cache_folder"]
 

@@ -14,7 +14,7 @@ from lying_server import BODY, LOGIN_PAGE, LyingServer
 from checks import ROOT
 from kerastag import fetch as fetch_module
 from kerastag.fetch import FILES, DownloadError, PublicFile, fetch, get_cache_folder
-from kerastag.files import hold_lock
+from kerastag.locks import hold_lock
 
 
 @pytest.fixture

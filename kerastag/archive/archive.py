@@ -27,7 +27,8 @@ from kerastag.archive.shards import find_finished_shards, get_record_path, read_
 from kerastag.archive.supervision import Worker
 from kerastag.archive.tables import TABLES, name_part
 from kerastag.card import Card
-from kerastag.files import hold_lock, remove_stale_files, remove_temporary_folders, write_json, write_text
+from kerastag.files import remove_stale_files, remove_temporary_folders, write_json, write_text
+from kerastag.locks import hold_lock
 from kerastag.tagger.engines import prepare_model
 from kerastag.tagger.presets import find_tagger_weights
 

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from kerastag.archive.tables import list_parts
-from kerastag.files import atomic_path, hold_lock, read_json, write_json
+from kerastag.files import atomic_path, read_json, write_json
+from kerastag.locks import hold_lock
 
 __all__ = ["EmbeddingIndex", "Match"]
 

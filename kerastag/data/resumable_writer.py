@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 
 from kerastag._version import __version__
-from kerastag.files import atomic_path, hash_first_bytes, hold_lock, name_full_disk, read_json, write_json
+from kerastag.files import atomic_path, hash_first_bytes, name_full_disk, read_json, write_json
+from kerastag.locks import hold_lock
 
 __all__ = ["FORMAT_VERSION", "Column", "HDF5Stream", "ResumableWriter"]
 

@@ -22,8 +22,9 @@ from kerastag.data.pack_layout import DEFAULT_SAMPLE_RATE
 from kerastag.data.sound_sources import RecordedBackground, RecordedSounds, SyntheticSounds
 from kerastag.data.soundscape_mixer import BackgroundSource, Soundscape, SoundscapeConfig, SoundscapeMixer, SoundSource
 from kerastag.data.splits import DEFAULT_SPLITS, Split, assign_recordings
-from kerastag.files import format_csv, hold_lock, write_atomically, write_json, write_text
+from kerastag.files import format_csv, write_atomically, write_json, write_text
 from kerastag.labels import LabelSet
+from kerastag.locks import hold_lock
 
 DEFAULT_COUNT = 1000
 

@@ -19,7 +19,8 @@ from kerastag.export.saved_model import find_next_version, load_saved_model, wri
 from kerastag.export.source import extract_embedder, read_source
 from kerastag.export.target import Target
 from kerastag.export.tflite import convert_model, lower_operation_versions
-from kerastag.files import atomic_path, hold_lock, temporary_folder, write_json
+from kerastag.files import atomic_path, temporary_folder, write_json
+from kerastag.locks import hold_lock
 
 __all__ = ["export_model"]
 

@@ -10,7 +10,8 @@ from typing import Any
 from kerastag._version import __version__
 from kerastag.edge.runtime import is_tflite
 from kerastag.fetch import FILES, fetch, get_cache_folder
-from kerastag.files import compute_digest, hold_lock, read_json, write_json
+from kerastag.files import compute_digest, read_json, write_json
+from kerastag.locks import hold_lock
 from kerastag.tagger.presets import fetch_model, find_tagger_weights
 
 __all__ = ["ENGINES", "prepare_model"]

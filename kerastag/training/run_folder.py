@@ -32,7 +32,6 @@ from kerastag.card import Card, write_card
 from kerastag.dsp import FRONT_ENDS
 from kerastag.files import (
     format_csv,
-    hold_lock,
     is_temporary,
     read_json,
     remove_stale_files,
@@ -41,6 +40,7 @@ from kerastag.files import (
     write_text,
 )
 from kerastag.labels import LabelSet
+from kerastag.locks import hold_lock
 from kerastag.training.config import RunConfig
 from kerastag.training.run_metrics import read_metrics
 

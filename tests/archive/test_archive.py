@@ -18,7 +18,8 @@ from kerastag.bundled import resolve_model_path
 from kerastag.card import Card, write_card
 from kerastag.cli import main
 from kerastag.events import EventRules, find_events
-from kerastag.files import hold_lock, read_json
+from kerastag.files import read_json
+from kerastag.locks import hold_lock
 from kerastag.tagger import Tagger
 
 SETTINGS = ArchiveSettings(threshold=0.3, events=True, embeddings=True, smoothing_seconds=0.9, max_gap_seconds=0.5)

@@ -7,7 +7,7 @@ import pytest
 
 from checks import ROOT
 from kerastag.data import write_synthetic_soundscapes
-from kerastag.files import hold_lock
+from kerastag.locks import hold_lock
 
 
 def test_packs_that_are_killed_at_a_write_are_the_same_after_the_next_call():
