@@ -109,8 +109,7 @@ def predict_batches(teachers: Sequence[Teacher], data: RunData, batches: Batches
         with atomic_path(path) as temporary_path:
             shape = (count, *batches.batch(0)[1].shape)
             mean = np.lib.format.open_memmap(temporary_path, "w+", np.float32, shape)
-            for number, teacher in enumerate(teachers, start=1):
-                print(f"teacher {number} of {len(teachers)}: {teacher.folder.path}", file=sys.stderr, flush=True)
+            for teacher in teachers:
                 _add_predictions(mean, teacher, data, batches, len(teachers))
             mean.flush()
             del mean
@@ -132,6 +131,7 @@ def _add_predictions(mean: np.ndarray, teacher: Teacher, data: RunData, batches:
         keras.config.set_dtype_policy(policy)
     model.compile()
     paths = teacher.checkpoint_paths
-    for loaded in load_checkpoints(model, paths):
+    for number, loaded in enumerate(load_checkpoints(model, paths), start=1):
+        print(f"teacher {teacher.folder.path}: checkpoint {number} of {len(paths)}", file=sys.stderr, flush=True)
         for index in range(len(mean)):
             mean[index] += np.asarray(loaded.predict_on_batch(batches.batch(index)[0])) / (len(paths) * num_teachers)
