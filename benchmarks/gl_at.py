@@ -3,7 +3,7 @@
     python benchmarks/gl_at.py --audio-dir ESC10 --runs RUNS [--only NAME ...] [--seeds S ...] [--jobs N] [--valid]
 
 Finished runs are left unchanged and interrupted ones are resumed, so the same command can be repeated. It ends with
-the tables. `--list` shows the runs. Soundscapes of folds 1 to 4 are trained on, those of fold 5 are evaluated on. A
+a table. `--list` shows the runs. Soundscapes of folds 1 to 4 are trained on, those of fold 5 are evaluated on. A
 tenth of the recordings of folds 1 to 4 is held out for the pack `valid`, on which `--valid` evaluates the same runs:
 steps and variants are selected there.
 
@@ -23,7 +23,7 @@ import argparse
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from _figures import add_record_flag, print_table, record
@@ -32,6 +32,7 @@ from _runs import Run, is_finished, print_state, run_all
 from kerastag._command import prepare_tensorflow
 from kerastag.metrics import compute_d_prime
 from kerastag.recipes._evaluation import compute_run_metrics, load_run
+from kerastag.recipes._papers import read_paper
 
 MATCHED_OPERATIONS = 2.5
 COUNTS = {"bal_train": 1500, "valid": 200, "eval": 500}
@@ -51,6 +52,16 @@ BASE_STEPS, STEPS = 600, 120
 # With MN's published 0.99, its moving averages would lag behind its weights after so few steps; the others have 0.9.
 BATCH_NORM_MOMENTUM = 0.9
 SEEDS = (0, 1, 2)
+TITLES = {
+    "talnet": "TALNet",
+    "cnn10": "CNN10",
+    "resnet38": "ResNet38",
+    "at_sca": "AT-SCA",
+    "mn04_pretrained": "MN, `mn04_as`",
+    "mn": "MN from scratch",
+}
+PARTS = ("all", "short", "close")
+STREAMS = ("global", "local", "ensemble")
 # How the streams may be coupled, besides `gl_at` and `max`, which share nothing; `share_all_max` is an earlier version.
 COUPLINGS = {
     "share_classifier": {"share": "classifier"},
@@ -191,29 +202,70 @@ def format_row(name: str, metrics: Sequence[dict]) -> list[str]:
         *(spread("ensemble", key) for key in ("map", "mauc")),
         format_spread([run["ensemble"]["d_prime"] for run in metrics], d_prime),
         *(spread(part, "map") for part in ("global", "local")),
-        *(format_localization(metrics, part) for part in ("all", "short", "close")),
+        *(format_localization(metrics, part) for part in PARTS),
         f"{statistics.mean(run['seconds'] for run in metrics) / 60:.1f}",
     ]
 
 
-def record_ablations(metrics: dict[str, list[dict]]) -> None:
+def average(metrics: Sequence[dict], part: str = "ensemble", key: str = "map") -> float:
+    """Return the mean of a metric over runs."""
+    return statistics.mean(run[part][key] for run in metrics)
+
+
+def record_ablations(metrics: Mapping[str, list[dict]]) -> None:
     """Record mAP and localization of CNN10 over N and over tau, if these runs are finished; N is 5 and tau 3 s."""
     names = [f"cnn10_sub_clips_{n}" if n != 5 else "cnn10_gl_at" for n in range(1, 8)]
     names += [f"cnn10_seconds_{t}" if t != 3 else "cnn10_gl_at" for t in range(1, 6)]
     if not {"cnn10_alone", *names} <= metrics.keys():
         return
-
-    def average(runs: list[dict], part: str) -> str:
-        return f"{statistics.mean(run[part]['map'] for run in runs):.4f}"
-
     by_name = [metrics[name] for name in names]
     values = ("N = 1", *map(str, range(2, 8)), "τ = 1 s", *(f"{t} s" for t in range(2, 6)))
     rows = [
-        ["mAP", *(average(runs, "ensemble") for runs in by_name), average(metrics["cnn10_alone"], "ensemble")],
-        ["local stream", *(average(runs, "local") for runs in by_name), "–"],
+        ["mAP", *(f"{average(runs):.4f}" for runs in by_name), f"{average(metrics['cnn10_alone']):.4f}"],
+        ["local stream", *(f"{average(runs, 'local'):.4f}" for runs in by_name), "–"],
         ["center inside", *(format_localization(runs, "all").split()[0] for runs in by_name), "–"],
     ]
     record("gl_at_ablations", ("narrow CNN10, P", *values, "alone"), rows)
+
+
+def record_comparisons(metrics: Mapping[str, list[dict]], full_width: bool) -> None:
+    """Record the three tables of RESULTS.md of the backbones whose runs alone and with GL-AT are finished."""
+    published = read_paper("paper2").rows
+    comparisons, streams, localization = [], [], []
+    for backbone, title in TITLES.items():
+        alone, both, maximum = (metrics.get(f"{backbone}_{name}") for name in ("alone", "gl_at", "max"))
+        if not (alone and both and maximum):
+            continue
+        title += ", full width" if full_width else "" if backbone == "mn04_pretrained" else ", narrow"
+
+        def above_alone(name: str, backbone: str = backbone, alone: list[dict] = alone) -> str:
+            """Format the mAP of a row, and its difference from the backbone alone."""
+            if not (runs := metrics.get(f"{backbone}_{name}")):
+                return "–"
+            difference = f"{average(runs) - average(alone):+.4f}".replace("-", "−")
+            return f"{average(runs):.4f} ({difference})"
+
+        values = [published[name].published for name in (backbone, f"gl_at_{backbone}") if name in published]
+        papers = ", ".join(f"{value.map:.3f}".lstrip("0") for value in values if value) or "–"
+        compared = [above_alone(name) for name in ("gl_at", "max", "matched", "wide")]
+        comparisons.append([title, len(alone), f"{average(alone):.4f}", *compared, papers])
+        quality = [
+            f"{mauc:.4f}, {compute_d_prime(mauc):.3f}"
+            for mauc in (average(runs, key="mauc") for runs in (alone, maximum))
+        ]
+        localization.append([title, *quality, *(format_localization(maximum, part) for part in PARTS)])
+        if backbone == "cnn10":
+            pairs = [f"{average(both, part):.4f} / {average(maximum, part):.4f}" for part in STREAMS]
+            streams.append([f"{'full width' if full_width else 'narrow'}, P / max", f"{average(alone):.4f}", *pairs])
+    if comparisons:
+        matched = ("matched: steps", "matched: width")
+        header = ("mAP (above alone)", "seeds", "alone", "GL-AT, P", "GL-AT, max", *matched, "paper: alone, GL-AT")
+        record("gl_at", header, comparisons)
+        quality_titles = [f"{name}: mAUC, d-prime" for name in ("alone", "GL-AT, max")]
+        record("gl_at_localization", ("GL-AT, max", *quality_titles, "center inside: all", *PARTS[1:]), localization)
+    if streams:
+        names = ("global stream of both", "local stream of both", "both")
+        record("gl_at_streams", ("table 2, CNN10: mAP", "alone", *names), streams)
 
 
 def main() -> int:
@@ -269,9 +321,11 @@ def main() -> int:
     localization = ("center inside (chance, possible)", "short events", "close events")
     if metrics:
         rows = [format_row(name, values) for name, values in metrics.items()]
-        print_table("gl_at", (*columns, *localization, "minutes"), rows, arguments.record)
-    if arguments.record:
+        name = "gl_at_runs_valid" if arguments.valid else "gl_at_runs"
+        print_table(name, (*columns, *localization, "minutes"), rows, arguments.record)
+    if arguments.record and not arguments.valid:
         record_ablations(metrics)
+        record_comparisons(metrics, arguments.full_width)
     return bool(failed)
 
 
