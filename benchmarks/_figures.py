@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,12 @@ def read_rows(name: str) -> list[dict[str, str]]:
     return [row for each in read_measurements(FOLDER / f"{name}.json") for row in each["rows"]]
 
 
+@cache
 def _read_commit() -> str | None:
-    """Return the commit of the checkout, with `-dirty` if files are changed, or None outside of a checkout."""
+    """Return the commit of the checkout, with `-dirty` if files are changed, or None outside of a checkout.
+
+    A process reads it once, since the tables that it records are changed files, too.
+    """
     command = ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
         return subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout.strip()
