@@ -26,10 +26,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from _figures import add_record_flag, print_table, record
+from _figures import add_record_flag, record
 from _runs import Run, is_finished, print_state, run_all
 
 from kerastag._command import prepare_tensorflow
+from kerastag.markdown import format_table
 from kerastag.metrics import compute_d_prime
 from kerastag.recipes._evaluation import compute_run_metrics, load_run
 from kerastag.recipes._papers import read_paper
@@ -68,6 +69,13 @@ COUPLINGS = {
     "share_all": {"share": "all"},
     "share_all_max": {"share": "all", "sub_clip_pooling": "max"},
     "frames_local": {"frame_scores": "local"},
+}
+# What the streams share, and the rows with the paper's pooling of sub-clips and, where there is one, with the maximum.
+SHARINGS = {
+    "separate, P / max": ("gl_at", "max"),
+    "one classifier, P": ("share_classifier",),
+    "one network, P / max": ("share_all", "share_all_max"),
+    "frames of the local classifier, P": ("frames_local",),
 }
 # Learning rate of the backbone alone, chosen on `valid`: of 2e-4, 1e-3 and 3e-3 the second (0.8404, 0.9342, 0.9301 mAP;
 # one seed), and of 1e-3 and 2e-3 the latter (0.9438, 0.9454; three seeds on another machine), with MN's own momentum.
@@ -229,9 +237,9 @@ def record_ablations(metrics: Mapping[str, list[dict]]) -> None:
 
 
 def record_comparisons(metrics: Mapping[str, list[dict]], full_width: bool) -> None:
-    """Record the three tables of RESULTS.md of the backbones whose runs alone and with GL-AT are finished."""
+    """Record two tables of RESULTS.md: of the backbones whose runs alone and with GL-AT are finished."""
     published = read_paper("paper2").rows
-    comparisons, streams, localization = [], [], []
+    comparisons, localization = [], []
     for backbone, title in TITLES.items():
         alone, both, maximum = (metrics.get(f"{backbone}_{name}") for name in ("alone", "gl_at", "max"))
         if not (alone and both and maximum):
@@ -254,18 +262,29 @@ def record_comparisons(metrics: Mapping[str, list[dict]], full_width: bool) -> N
             for mauc in (average(runs, key="mauc") for runs in (alone, maximum))
         ]
         localization.append([title, *quality, *(format_localization(maximum, part) for part in PARTS)])
-        if backbone == "cnn10":
-            pairs = [f"{average(both, part):.4f} / {average(maximum, part):.4f}" for part in STREAMS]
-            streams.append([f"{'full width' if full_width else 'narrow'}, P / max", f"{average(alone):.4f}", *pairs])
     if comparisons:
         matched = ("matched: steps", "matched: width")
         header = ("mAP (above alone)", "seeds", "alone", "GL-AT, P", "GL-AT, max", *matched, "paper: alone, GL-AT")
         record("gl_at", header, comparisons)
         quality_titles = [f"{name}: mAUC, d-prime" for name in ("alone", "GL-AT, max")]
         record("gl_at_localization", ("GL-AT, max", *quality_titles, "center inside: all", *PARTS[1:]), localization)
-    if streams:
-        names = ("global stream of both", "local stream of both", "both")
-        record("gl_at_streams", ("table 2, CNN10: mAP", "alone", *names), streams)
+
+
+def record_streams(metrics: Mapping[str, list[dict]], finished: Mapping[str, list[Run]], full_width: bool) -> None:
+    """Record table 2 of RESULTS.md: each stream, by what the streams share, on `eval` and on held-out recordings."""
+    rows = []
+    for backbone in ("cnn10", "talnet"):
+        alone, size = metrics.get(f"{backbone}_alone"), "full width" if full_width else "narrow"
+        for sharing, couplings in SHARINGS.items():
+            names = [f"{backbone}_{name}" for name in couplings]
+            if alone and all(metrics.get(name) for name in names):
+                pairs = [" / ".join(f"{average(metrics[name], part):.4f}" for name in names) for part in STREAMS]
+                held_out = [average([read_metrics(run, valid=True) for run in finished[name]]) for name in names]
+                title = f"{TITLES[backbone]}, {size}, {sharing}"
+                rows.append([title, f"{average(alone):.4f}", *pairs, " / ".join(f"{value:.4f}" for value in held_out)])
+    if rows:
+        names = ("global stream of both", "local stream of both", "both", "both, held out")
+        record("gl_at_streams", ("table 2: mAP", "alone", *names), rows)
 
 
 def main() -> int:
@@ -321,11 +340,11 @@ def main() -> int:
     localization = ("center inside (chance, possible)", "short events", "close events")
     if metrics:
         rows = [format_row(name, values) for name, values in metrics.items()]
-        name = "gl_at_runs_valid" if arguments.valid else "gl_at_runs"
-        print_table(name, (*columns, *localization, "minutes"), rows, arguments.record)
+        print(format_table((*columns, *localization, "minutes"), rows))
     if arguments.record and not arguments.valid:
         record_ablations(metrics)
         record_comparisons(metrics, arguments.full_width)
+        record_streams(metrics, finished, arguments.full_width)
     return bool(failed)
 
 
