@@ -43,6 +43,7 @@ COMMON = {
     "batch_size": 16,
     "schedule": "cosine",
     "warmup_steps": 20,
+    "share": "none",
     "checkpoints": 1,  # in so short a run, the model at a fifth of the steps is still poor
 }
 # Width of each backbone, and steps before and after the start of the comparison: what two cores can train.
@@ -63,7 +64,8 @@ TITLES = {
 }
 PARTS = ("all", "short", "close")
 STREAMS = ("global", "local", "ensemble")
-# How the streams may be coupled, besides `gl_at` and `max`, which share nothing; `share_all_max` is an earlier version.
+# How the streams may be coupled, besides `share="none"` in COMMON, which is that of the public code; `share_all_max` is
+# that of an earlier version.
 COUPLINGS = {
     "share_classifier": {"share": "classifier"},
     "share_all": {"share": "all"},

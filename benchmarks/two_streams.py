@@ -40,7 +40,7 @@ VARIANTS = {
     KERAS_BATCH_NORM: None,
     "joint, selected on log-mel": {"select": "log_mel"},
     "joint, selected on the waveform": {"select": "waveform"},
-    "global stream frozen, log-mel": {"select": "log_mel", "freeze_global": True},
+    "global stream frozen, log-mel": {"select": "log_mel", "share": "none", "freeze_global": True},
 }
 
 

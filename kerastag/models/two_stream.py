@@ -40,7 +40,7 @@ def gl_at(
     select: str = "log_mel",
     suppress_radius_seconds: float = 0.0,
     sub_clip_pooling: str = "max_average",
-    share: str = "none",
+    share: str = "classifier",
     frame_scores: str = "global",
     freeze_global: bool = False,
     initial_weights: str | os.PathLike[str] | keras.Model | None = None,
@@ -71,10 +71,10 @@ def gl_at(
             `ClassWiseClipSelect`, at least 0. The paper has 0.
         sub_clip_pooling: Pooling over the sub-clips: `max_average`, the paper's `P`, or `max`. In the average, a
             class loses probability to every sub-clip that was selected for another class and does not contain it.
-        share: What both streams have in common: `none`, each has weights of its own; `classifier`, the dense layers
-            after the features, the paper's theta_C; `all`, both streams are one network.
+        share: What both streams have in common: `classifier`, the dense layers after the features, the paper's theta_C;
+            `none`, each has weights of its own; `all`, both streams are one network.
         frame_scores: Stream whose classifier predicts `framewise` from the features of the global stream, by which
-            sub-clips are selected: `global` or `local`. It makes a difference where `share` is `none`.
+            sub-clips are selected: `global`, or `local`, which needs `share="none"`.
         freeze_global: Whether the global stream stays as it is in training: neither its weights nor the averages of
             its batch normalization change, and it has neither dropout nor augmentation. It needs `share="none"`.
         initial_weights: Model of the backbone alone, or path of its `.keras` file, whose weights both streams start
@@ -101,8 +101,9 @@ def gl_at(
 
     Reference: Wang et al., 2021, equations 1 to 3 and section 2.2. The sources differ in how the streams are coupled.
     Section 2.1 feeds sub-clips to "another feature extractor" and applies equations 1 and 2 to both streams, with one
-    theta_C: `share="classifier"`. Section 3.1, "the same feature extractor and classifier as in the global stream", can
-    be read as that, as `all`, or as `none`, one architecture twice. The public code has `share="none"`,
+    theta_C, and in table 2 training the local stream changes the global one: `share="classifier"`. Section 3.1, "the
+    same feature extractor and classifier as in the global stream", can also be read as `all`, or as `none`, one
+    architecture twice. The public code has `share="none"`,
     `frame_scores="local"`, `freeze_global`, `initial_weights` and, as the radius, a quarter of a sub-clip. An earlier
     public version has `share="all"` and `sub_clip_pooling="max"`.
     """
@@ -111,6 +112,8 @@ def gl_at(
     check_choice("frame_scores", frame_scores, FRAME_SCORES)
     if freeze_global and share != "none":
         raise ValueError(f"`share` must be none where `freeze_global` is True; received: {share!r}")
+    if frame_scores == "local" and share != "none":
+        raise ValueError(f"`share` must be none where `frame_scores` is local; received: {share!r}")
     check_integer("num_classes", num_classes)
     architecture = get_backbone(backbone)
     select_sub_clips = _build_selection(
@@ -138,7 +141,7 @@ def gl_at(
     if share == "classifier":
         classifier = global_stream
         predictions = _classify(classifier, _get_body(global_stream)(log_mel))
-    elif share == "none" and frame_scores == "local":
+    elif frame_scores == "local":
         classifier = local_stream
         outputs = {**global_stream.output, FEATURES: global_stream.get_layer(FEATURES).output}
         predictions = keras.Model(global_stream.input, outputs, name="global_stream")(log_mel)

@@ -39,7 +39,7 @@ class TwoStreamConfig(WaveformConfig):
         select: What sub-clips are cut from: `log_mel` runs the front end once, `waveform` once per stream.
         suppress_radius_seconds: Frames within this distance of a selected one are skipped for the remaining classes.
         sub_clip_pooling: Pooling of the probabilities of the sub-clips: `max_average`, the paper's, or `max`.
-        share: What both streams have in common: `none`, `classifier` or `all` of their weights.
+        share: What both streams have in common: the `classifier`, `none` or `all` of their weights.
         frame_scores: Stream whose classifier scores the frames by which sub-clips are selected.
         freeze_global: Whether the global stream keeps the weights of `initial_weights`, and only the local one trains.
         initial_weights: Initial weights of both streams: a `.keras` file of the backbone, or a name of published
@@ -54,7 +54,7 @@ class TwoStreamConfig(WaveformConfig):
     select: Literal["log_mel", "waveform"] = "log_mel"
     suppress_radius_seconds: float = 0.0
     sub_clip_pooling: Literal["max_average", "max"] = "max_average"
-    share: Literal["none", "classifier", "all"] = "none"
+    share: Literal["none", "classifier", "all"] = "classifier"
     frame_scores: Literal["global", "local"] = "global"
     freeze_global: bool = False
     initial_weights: str | None = None

@@ -19,7 +19,8 @@ from kerastag.recipes._papers import read_paper
 from kerastag.training.outputs import select_training_outputs
 from kerastag.training.stream_loss import StreamLoss
 
-SMALL = {"num_classes": 4, "width": 0.0625, "num_sub_clips": 3, "sub_clip_seconds": 0.8}
+# Two networks, so that each stream predicts on its own, too.
+SMALL = {"num_classes": 4, "width": 0.0625, "num_sub_clips": 3, "sub_clip_seconds": 0.8, "share": "none"}
 
 
 def build_small(backbone, **arguments):
@@ -138,6 +139,8 @@ def test_streams_share_what_was_asked_for_and_still_do_after_saving(tmp_path):
             loaded.get_layer("fc_audioset").bias.assign_add([1.0] * 4)
             after = compute_outputs(loaded, x)
             assert all((after[name] > before[name]).all() for name in ("global", "local", "framewise"))
+    default = gl_at(**{name: SMALL[name] for name in ("num_classes", "width")}, backbone="cnn10")
+    assert default.count_params() == sizes["classifier"]
 
 
 @pytest.mark.slow
@@ -367,6 +370,10 @@ print(keras.backend.backend())
         (
             {"share": "all", "freeze_global": True},
             "`share` must be none where `freeze_global` is True; received: 'all'",
+        ),
+        (
+            {"share": "classifier", "frame_scores": "local"},
+            "`share` must be none where `frame_scores` is local; received: 'classifier'",
         ),
         ({"frame_scores": "both"}, "`frame_scores` must be one of global, local; received: 'both'"),
         ({"residual_dropout": 0.1}, "`residual_dropout` must be None for the backbone mn; received: 0.1"),

@@ -81,7 +81,7 @@ def test_a_gpu_can_train_every_system_with_deterministic_operations(name):
 
 
 def test_a_gpu_can_train_the_local_stream_alone():
-    assert list_refused(trace_training_step(*build("gl_at_cnn10", freeze_global=True))) == []
+    assert list_refused(trace_training_step(*build("gl_at_cnn10", share="none", freeze_global=True))) == []
 
 
 def test_an_operation_that_a_gpu_refuses_is_noticed():
