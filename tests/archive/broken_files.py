@@ -15,6 +15,10 @@ SOUND = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float
 HAS_FFMPEG = shutil.which("ffmpeg") is not None
 
 
+# Kind of a file that libsndfile cannot decode, which may be of a format that needs ffmpeg.
+NOT_AUDIO = "not_audio" if HAS_FFMPEG else "ffmpeg"
+
+
 def write_broken_files(folder):
     """Write one file of each kind, and return the kinds of failures by the name of the file."""
     folder.mkdir(parents=True, exist_ok=True)

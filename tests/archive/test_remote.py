@@ -5,6 +5,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from archive.broken_files import NOT_AUDIO
 from archive.conftest import read_rows, write_recordings
 
 from kerastag.archive import list_inputs, write_archive
@@ -58,7 +59,7 @@ def test_recordings_in_a_bucket_have_the_rows_of_local_ones(store, tmp_path, mon
         ]
         assert read_rows(tmp_path / "out", table) == local
     (failure,) = read_rows(tmp_path / "out", "failures")
-    assert (failure["file"], failure["kind"]) == ("s3://sounds/day/bad.wav", "not_audio")
+    assert (failure["file"], failure["kind"]) == ("s3://sounds/day/bad.wav", NOT_AUDIO)
     with pytest.raises(FileNotFoundError, match="s3://sounds/night: no such file or folder"):
         list_inputs(["s3://sounds/night"], "")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
