@@ -40,7 +40,7 @@ VARIANTS = {
     KERAS_BATCH_NORM: None,
     "joint, selected on log-mel": {"select": "log_mel"},
     "joint, selected on the waveform": {"select": "waveform"},
-    "global stream frozen, log-mel": {"select": "log_mel", "share": "none", "freeze_global": True},
+    "global stream frozen, log-mel": {"select": "log_mel", "freeze_global": True},
 }
 
 
@@ -52,7 +52,7 @@ def build(arguments: argparse.Namespace, variant: str, width: float | None = Non
     if VARIANTS[variant] is None:
         model = MODELS[arguments.backbone].build(**options)
         return replace_batch_norm(model) if variant == KERAS_BATCH_NORM else model
-    options |= {"num_sub_clips": NUM_SUB_CLIPS, "sub_clip_seconds": SUB_CLIP_SECONDS}
+    options |= {"num_sub_clips": NUM_SUB_CLIPS, "sub_clip_seconds": SUB_CLIP_SECONDS, "share": "none"}
     return MODELS[f"gl_at_{arguments.backbone}"].build(**options, **VARIANTS[variant])
 
 
