@@ -20,7 +20,8 @@ TEXT_TESTS := $(addprefix tests/,test_card.py test_command.py test_files.py test
 # Tests of what no version of TensorFlow or NumPy changes: text, commands, servers, processes.
 LEGACY_IGNORED := $(addprefix --ignore=tests/,archive cli review serving stories edge/sinks edge/sources \
     $(addprefix test_,card.py command.py configs.py documentation.py documented_commands.py encodings.py examples.py fetch.py \
-        figures.py files.py label_tables.py language.py locks.py markdown.py package.py pictures.py raspberry_pi.py requirements.py site.py) \
+        figures.py files.py label_tables.py language.py locks.py markdown.py package.py pictures.py raspberry_pi.py \
+        requirements.py site.py) \
     $(addprefix edge/test_,clock.py config.py queue.py rows.py service.py) importers/test_torch_file.py \
     data/test_audio_lists.py data/test_killed_packs.py metrics/test_event_table.py tagger/test_reports.py \
     $(addprefix recipes/test_,comparison.py configuration.py gl_at.py papers.py tables.py) \

@@ -238,6 +238,14 @@ def record_ablations(metrics: Mapping[str, list[dict]]) -> None:
     record("gl_at_ablations", ("narrow CNN10, P", *values, "alone"), rows)
 
 
+def format_above(runs: Sequence[dict] | None, alone: Sequence[dict]) -> str:
+    """Format the mAP of runs, and how much it is above that of the backbone alone; `–` if there are none."""
+    if not runs:
+        return "–"
+    difference = f"{average(runs) - average(alone):+.4f}".replace("-", "−")
+    return f"{average(runs):.4f} ({difference})"
+
+
 def record_comparisons(metrics: Mapping[str, list[dict]], full_width: bool) -> None:
     """Record two tables of RESULTS.md: of the backbones whose runs alone and with GL-AT are finished."""
     published = read_paper("paper2").rows
@@ -247,17 +255,11 @@ def record_comparisons(metrics: Mapping[str, list[dict]], full_width: bool) -> N
         if not (alone and both and maximum):
             continue
         title += ", full width" if full_width else "" if backbone == "mn04_pretrained" else ", narrow"
-
-        def above_alone(name: str, backbone: str = backbone, alone: list[dict] = alone) -> str:
-            """Format the mAP of a row, and its difference from the backbone alone."""
-            if not (runs := metrics.get(f"{backbone}_{name}")):
-                return "–"
-            difference = f"{average(runs) - average(alone):+.4f}".replace("-", "−")
-            return f"{average(runs):.4f} ({difference})"
-
         values = [published[name].published for name in (backbone, f"gl_at_{backbone}") if name in published]
         papers = ", ".join(f"{value.map:.3f}".lstrip("0") for value in values if value) or "–"
-        compared = [above_alone(name) for name in ("gl_at", "max", "matched", "wide")]
+        compared = [
+            format_above(metrics.get(f"{backbone}_{name}"), alone) for name in ("gl_at", "max", "matched", "wide")
+        ]
         comparisons.append([title, len(alone), f"{average(alone):.4f}", *compared, papers])
         quality = [
             f"{mauc:.4f}, {compute_d_prime(mauc):.3f}"

@@ -146,15 +146,12 @@ def evaluate_ensemble(
     return metrics
 
 
-def predict_run(
-    path: str | Path, data_dir: str | Path | None = None, eval_pack: str | None = None
-) -> tuple[RunData, np.ndarray]:
+def predict_run(path: str | Path, data_dir: str | Path | None = None) -> tuple[RunData, np.ndarray]:
     """Predict the clips that a finished run is evaluated on.
 
     Args:
         path: Run folder.
         data_dir: Folder of packs; by default, that of the run.
-        eval_pack: Name of the pack to evaluate on; by default, the clips that the run was evaluated on.
 
     Returns:
         Clips of the run, and the mean of its checkpoints' probabilities, or the scores of a system without a network,
@@ -164,7 +161,7 @@ def predict_run(
         FileNotFoundError: There is no such run, or its packs do not exist.
         ValueError: The run is not finished.
     """
-    run = load_run(path, data_dir, eval_pack)
+    run = load_run(path, data_dir)
     return run.data, predict_clips(run)
 
 

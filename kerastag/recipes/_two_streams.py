@@ -40,8 +40,10 @@ class TwoStreamConfig(WaveformConfig):
         suppress_radius_seconds: Frames within this distance of a selected one are skipped for the remaining classes.
         sub_clip_pooling: Pooling of the probabilities of the sub-clips: `max_average`, the paper's, or `max`.
         share: What both streams have in common: the `classifier`, `none` or `all` of their weights.
-        frame_scores: Stream whose classifier scores the frames by which sub-clips are selected.
-        freeze_global: Whether the global stream keeps the weights of `initial_weights`, and only the local one trains.
+        frame_scores: Stream whose classifier scores the frames by which sub-clips are selected; `local` needs `share`
+            to be `none`.
+        freeze_global: Whether the global stream keeps the weights of `initial_weights`, and only the local one trains;
+            this needs `share` to be `none`.
         initial_weights: Initial weights of both streams: a `.keras` file of the backbone, or a name of published
             weights.
         learning_rate: Highest learning rate of Adam; 0 for 1e-3 from scratch and 2e-4 from `initial_weights`.
