@@ -93,7 +93,9 @@ def main() -> int:
     rows = [describe(run.folder.name, [run], targets, [each]) for run, each in zip(teachers, predictions, strict=True)]
     mean = compute_metrics(targets, np.mean(predictions, axis=0))
     rows.append(["mean of the four", "1", *format_metrics_row("", mean)[1:], "–"])
-    rows.append(describe("the first, with the four as teachers", students, targets, predict(students, arguments.jobs)[1]))
+    rows.append(
+        describe("the first, with the four as teachers", students, targets, predict(students, arguments.jobs)[1])
+    )
     print_table("distillation", ("system", "seeds", *METRIC_NAMES, "last: mAP"), rows, arguments.record)
     return 0
 
