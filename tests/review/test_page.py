@@ -16,7 +16,7 @@ from kerastag.serving.gateway import Gateway
 from kerastag.serving.listening import create_server, format_address, listen
 from kerastag.serving.metrics import ServerMetrics
 
-PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+PHONE = {"viewport": {"width": 320, "height": 740}, "is_mobile": True, "has_touch": True}
 pytestmark = pytest.mark.slow
 
 

@@ -17,7 +17,7 @@ from kerastag.tagger import Tagger
 from kerastag.tagger.formats import FORMATS
 from kerastag.tagger.tagged_recording import RecordingTagger
 
-PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
+PHONE = {"viewport": {"width": 320, "height": 740}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 MAX_MEGABYTES = 4
 
 
