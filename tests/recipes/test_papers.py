@@ -9,13 +9,13 @@ import re
 import tomllib
 
 import pytest
+from recipes.conftest import LAST_LINE
 
 from checks import ROOT, SHARED
 from kerastag._configs import find_config, list_configs
 from kerastag.data.synthetic_features import write_synthetic_packs
 from kerastag.recipes._papers import PAPERS, format_rows, read_paper, recipe_names
 
-LAST_LINE = re.compile(r"mAP 0\.\d{4}  mAUC 0\.\d{4}  d-prime -?\d+\.\d{3}")
 NARROW = {"units": "4"}
 # Fields that change neither the batches nor the model, except for its width.
 IRRELEVANT = ("data_dir", "run_dir", "train_packs", "steps", "batch_size", "save_every", "learning_rate", "precision")
