@@ -28,6 +28,10 @@ class DecodingError(Exception):
     """libsndfile does not support the content of the file, or finds no sample in it."""
 
 
+class NoSamplesError(DecodingError):
+    """libsndfile supports the content of the file, but finds no sample in it."""
+
+
 def decode_with_libsndfile(request: Request, finds_mpeg: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the sample rate of a file in Hz and the requested samples `(frames, channels)`, float32.
 
@@ -66,7 +70,7 @@ class _Decoder:
                 has_failed = yield from self._decode_section()
                 is_last = self._position >= self._end or not self._open_next(has_failed)
             if self._position == first_position and self._start < self._header_frames < UNKNOWN_FRAMES:
-                raise DecodingError("damaged before the first sample")
+                raise NoSamplesError("damaged before the first sample")
             self._warn()
         finally:
             self._sound_file.close()
@@ -84,7 +88,7 @@ class _Decoder:
             no_frame = "does not exist" in error.error_string
             raise DecodingError("no whole frame" if no_frame else error.error_string.rstrip(".")) from None
         if not sound_file.frames:
-            raise DecodingError("no samples")
+            raise NoSamplesError("no samples")
         self._header_frames = sound_file.frames
         if length is not None and (length.section is not None or length.declared > length.available):
             self._header_frames = sound_file.frames * length.declared // max(1, length.available)

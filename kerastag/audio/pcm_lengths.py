@@ -48,7 +48,9 @@ class PcmLength(NamedTuple):
 
 
 def read_pcm_length(file: BinaryIO, format_name: str, section: Section) -> PcmLength | None:
-    """Compare the length in a header with that of the file; None for other formats, and for a stream without a length.
+    """Compare the length in a header with that of the file.
+
+    The result is None for other formats, for a stream without a length, and where the header is incomplete.
 
     Args:
         file: File.
@@ -66,10 +68,12 @@ def read_pcm_length(file: BinaryIO, format_name: str, section: Section) -> PcmLe
     if name not in head or (format_name == "RF64" and head[12:16] != b"ds64"):
         return None
     if format_name == "AU":
-        start = struct.unpack_from(">I", head, 4)[0]
+        start = int.from_bytes(head[4:8], "big")
     else:
         start = head.rfind(name) + {-12: 16, -8: 24}.get(offset, 8)
     field = offset if offset > 0 else start + offset
+    if field + struct.calcsize(field_format) > len(head):
+        return None
     declared = max(0, struct.unpack_from(field_format, head, field)[0] - overhead)
     available = section.end - section.start - start
     if format_name == "W64":

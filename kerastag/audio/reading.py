@@ -17,7 +17,7 @@ import soxr
 from kerastag.audio.channels import CANCELLATION, ChannelMixer, compute_energies
 from kerastag.audio.ffmpeg import decode_with_ffmpeg
 from kerastag.audio.levels import check_samples, measure_levels
-from kerastag.audio.libsndfile import DecodingError, decode_with_libsndfile
+from kerastag.audio.libsndfile import DecodingError, NoSamplesError, decode_with_libsndfile
 from kerastag.audio.request import (
     FRAMES_PER_READ,
     Request,
@@ -314,15 +314,17 @@ def _decode(request: Request) -> Iterator[tuple[int, np.ndarray]]:
         yield from decode_with_libsndfile(request)
         return
     except DecodingError as error:
-        reason = str(error)
+        failure = error
     ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        with contextlib.suppress(DecodingError):
-            yield from decode_with_libsndfile(request, finds_mpeg=True)
-            return
-        raise UnsupportedAudioError(
-            f"{request.name}: must be audio that libsndfile supports; received: content that it rejects ({reason}). "
-            "m4a, webm and video need the program ffmpeg on the PATH: install it (apt install ffmpeg, brew install "
-            "ffmpeg)"
-        )
-    yield from decode_with_ffmpeg(request, ffmpeg, reason)
+    if ffmpeg is not None:
+        yield from decode_with_ffmpeg(request, ffmpeg, str(failure))
+        return
+    with contextlib.suppress(DecodingError):
+        yield from decode_with_libsndfile(request, finds_mpeg=True)
+        return
+    if isinstance(failure, NoSamplesError):
+        raise UnsupportedAudioError(f"{request.name}: must be audio with at least one sample; received: {failure}")
+    raise UnsupportedAudioError(
+        f"{request.name}: must be audio that libsndfile supports; received: content that it rejects ({failure}). "
+        "m4a, webm and video need the program ffmpeg on the PATH: install it (apt install ffmpeg, brew install ffmpeg)"
+    )

@@ -82,11 +82,13 @@ def _write_headers(folder):
     wav("no_samples.wav", data=b"")
     riff = b"RIFF" + struct.pack("<I", 28) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
     (folder / "no_data.wav").write_bytes(riff)
+    (folder / "half_length.wav").write_bytes(riff + b"data\0\0")
     return {
         **dict.fromkeys(("codec.wav", "channels.wav", "bits.wav", "no_data.wav"), "not_audio"),
         "slow.wav": "sample_rate",
         "fast.wav": "sample_rate",
         "no_samples.wav": "no_samples",
+        "half_length.wav": "no_samples",
     }
 
 

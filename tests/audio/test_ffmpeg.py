@@ -83,3 +83,14 @@ def test_without_ffmpeg_the_error_names_what_to_install(tmp_path, monkeypatch):
     path.write_bytes(b"\x00\x00\x00\x20ftypM4A " + bytes(100))
     with pytest.raises(ValueError, match=r"clip\.m4a: .* need the program ffmpeg on the PATH: install it"):
         audio.load(path, 16_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "size"), [("clip.wav", "WAV", 44), ("lost.wav", "WAV", 42), ("clip.flac", "FLAC", 42)]
+)
+def test_a_file_without_samples_does_not_ask_for_ffmpeg(tmp_path, monkeypatch, name, container, size):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    path = write_audio(tmp_path / name, make_sine(8000, 8000), 8000, container)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=rf"{name}: must be audio with at least one sample; received: "):
+        audio.load(path, 16_000)

@@ -21,6 +21,12 @@ KINDS = [
     ("OGG", "OPUS"),
     ("AIFF", "PCM_16"),
 ]
+HEADERS = [
+    *KINDS,
+    *((container, "PCM_16") for container in ("WAVEX", "RF64", "W64", "AU", "CAF")),
+    *((container, "IMA_ADPCM") for container in ("WAV", "W64", "AIFF")),
+    ("MP3", "MPEG_LAYER_III"),
+]
 MAGIC = [
     b"RIFF\x10\0\0\0WAVEfmt ",
     b"fLaC\0\0\0\x22",
@@ -82,6 +88,14 @@ def test_truncated_files_load_or_fail_in_one_line(tmp_path, without_ffmpeg, cont
     content = encode_noise(container, subtype)
     waveform = check_loads_or_fails_in_one_line(tmp_path / "clip", content[: int(share * len(content))], 8001)
     assert share < 1 or len(waveform) == 8000
+
+
+@pytest.mark.parametrize(("container", "subtype"), HEADERS)
+def test_files_that_end_in_their_header_fail_in_one_line(tmp_path, without_ffmpeg, container, subtype):
+    """As a recorder leaves them that loses power within its first second."""
+    content = encode_noise(container, subtype)
+    for size in range(1, 200):
+        check_loads_or_fails_in_one_line(tmp_path / "clip", content[:size])
 
 
 @pytest.mark.parametrize(("container", "subtype"), KINDS)
