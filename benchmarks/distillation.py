@@ -2,10 +2,10 @@
 
     python benchmarks/distillation.py --data-dir PACKS --runs RUNS [--seeds S ...] [--hold-out F] [--jobs N]
 
-The teachers are the systems of `balanced_ensemble.py`, one seed of each, with one hidden layer instead of three (two
-for multi attention, which needs two) and fewer steps, as such networks overfit early. The student is the first teacher
-with the four as teachers and more steps. What it takes from them was set before any run. The table has the teachers,
-their mean, and the student. With `--hold-out 0.15`, everything is trained without these clips and evaluated on them,
+The teachers are JDC and feature-level attention with three phi, each with one hidden layer instead of three and with
+fewer steps, as such networks learn fast and overfit early; multi attention, a member of `balanced_ensemble.py`, learns
+too slowly for that. The student is the first teacher with the four as teachers and more steps. What it takes from them
+was set before any run. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is trained without these clips and evaluated on them,
 and not on `eval`. Finished runs are left unchanged and interrupted ones are resumed, so the same command can be
 repeated.
 """
@@ -32,7 +32,7 @@ STUDENT = ("feature_attention", {"phi": "exp"})
 TEACHERS: list[tuple[str, dict]] = [
     STUDENT,
     ("feature_attention", {}),
-    ("multi_attention", {"depth": 2}),
+    ("feature_attention", {"phi": "softmax"}),
     ("jdc", {}),
 ]
 TEACHER_STEPS, TEACHER_BATCHES, STUDENT_STEPS = 2000, 200, 5000
