@@ -5,9 +5,9 @@
 The teachers are JDC and feature-level attention with three phi, each with one hidden layer instead of three and with
 fewer steps, as such networks learn fast and overfit early; multi attention, a member of `balanced_ensemble.py`, learns
 too slowly for that. The student is the first teacher with the four as teachers and more steps. What it takes from them
-was set before any run. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is trained without these clips and evaluated on them,
-and not on `eval`. Finished runs are left unchanged and interrupted ones are resumed, so the same command can be
-repeated.
+was set before any run. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is
+trained without these clips and evaluated on them, and not on `eval`. Finished runs are left unchanged and interrupted
+ones are resumed, so the same command can be repeated.
 """
 
 import argparse
