@@ -6,9 +6,9 @@ The teachers are JDC and feature-level attention with three phi, each with one h
 fewer steps, as such networks learn fast and overfit early; multi attention, a member of `balanced_ensemble.py`, learns
 too slowly for that. The student is the first teacher with the four as teachers, without dropout and with a learning
 rate that falls to zero, which brought its predictions nearer to those of the teachers on mini-batches that it had not
-seen. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is
-trained without these clips and evaluated on them, and not on `eval`. Finished runs are left unchanged and interrupted
-ones are resumed, so the same command can be repeated.
+seen. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is trained without
+these clips and evaluated on them, and not on `eval`. Finished runs are left unchanged and interrupted ones are resumed,
+so the same command can be repeated.
 """
 
 import argparse
