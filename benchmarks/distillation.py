@@ -4,11 +4,10 @@
 
 The teachers are JDC and feature-level attention with three phi, each with one hidden layer instead of three and with
 fewer steps, as such networks learn fast and overfit early; multi attention, a member of `balanced_ensemble.py`, learns
-too slowly for that. The student is the first teacher with the four as teachers, without dropout and with a learning
-rate that falls to zero, which brought its predictions nearer to those of the teachers on mini-batches that it had not
-seen. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is trained without
-these clips and evaluated on them, and not on `eval`. Finished runs are left unchanged and interrupted ones are resumed,
-so the same command can be repeated.
+too slowly for that. The student is the first teacher with the four as teachers and more steps. What it takes from them
+was set before any run. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is
+trained without these clips and evaluated on them, and not on `eval`. Finished runs are left unchanged and interrupted
+ones are resumed, so the same command can be repeated.
 """
 
 import argparse
@@ -29,15 +28,14 @@ from kerastag.metrics.classification import compute_d_prime
 from kerastag.training.report import METRIC_NAMES, format_metrics_row
 
 COMMON = {"balance": 0.0, "mixup": 1.0, "learning_rate": 4e-3, "depth": 1}
-STUDENT = ("feature_attention", {"phi": "exp", "dropout": 0.0, "schedule": "cosine"})
+STUDENT = ("feature_attention", {"phi": "exp"})
 TEACHERS: list[tuple[str, dict]] = [
-    ("feature_attention", {"phi": "exp"}),
+    STUDENT,
     ("feature_attention", {}),
     ("feature_attention", {"phi": "softmax"}),
     ("jdc", {}),
 ]
-TEACHER_BATCHES = 200
-STEPS = 2000
+TEACHER_STEPS, TEACHER_BATCHES, STUDENT_STEPS = 2000, 200, 5000
 
 
 def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[Run]]:
@@ -48,16 +46,16 @@ def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[Run]]:
         "data_dir": arguments.data_dir,
         "hold_out": arguments.hold_out,
         "precision": arguments.precision,
-        "steps": STEPS,
-        "evaluate_every": STEPS,
     }
+    steps = {"steps": TEACHER_STEPS, "evaluate_every": TEACHER_STEPS}
     teachers = [
-        Run(recipe, arguments.runs / name_candidate(recipe, changes), {**common, **changes, "seed": 0})
+        Run(recipe, arguments.runs / name_candidate(recipe, changes), {**common, **steps, **changes, "seed": 0})
         for recipe, changes in TEACHERS
     ]
     recipe, changes = STUDENT
+    steps = {"steps": STUDENT_STEPS, "evaluate_every": STUDENT_STEPS}
     paths = json.dumps([str(run.folder) for run in teachers])
-    flags = {**common, **changes, "teachers": paths, "teacher_batches": TEACHER_BATCHES}
+    flags = {**common, **steps, **changes, "teachers": paths, "teacher_batches": TEACHER_BATCHES}
     students = [Run(recipe, arguments.runs / f"student_{s}", {**flags, "seed": s}) for s in arguments.seeds]
     return teachers, students
 
