@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from review.small_reviews import describe_truth
-from serving.browsers import open_browser, open_page
+from serving.browsers import PHONE, open_browser, open_page
 
 from kerastag.review.app import create_app
 from kerastag.serving.access import AccessPolicy
@@ -16,7 +16,6 @@ from kerastag.serving.gateway import Gateway
 from kerastag.serving.listening import create_server, format_address, listen
 from kerastag.serving.metrics import ServerMetrics
 
-PHONE = {"viewport": {"width": 320, "height": 740}, "is_mobile": True, "has_touch": True}
 pytestmark = pytest.mark.slow
 
 

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+PHONE = {"viewport": {"width": 320, "height": 740}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
+"""Options of a page on a phone; at 320 pixels, nothing but tables may scroll sideways (WCAG 1.4.10)."""
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 _ARGUMENTS = ("--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 
 

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from serving.browsers import open_browser, open_page
+from serving.browsers import DESKTOP, PHONE, open_browser, open_page
 from serving.servers import SAMPLE_RATE, encode, run_server
 from sounds import create_cries, create_rain
 
@@ -17,7 +17,6 @@ from kerastag.tagger import Tagger
 from kerastag.tagger.formats import FORMATS
 from kerastag.tagger.tagged_recording import RecordingTagger
 
-PHONE = {"viewport": {"width": 320, "height": 740}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 MAX_MEGABYTES = 4
 
 
@@ -395,7 +394,7 @@ def test_axe_finds_nothing_serious_and_a_phone_is_wide_enough(server, browser, r
         assert not serious, [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
-    options = PHONE if theme == "dark" else {"viewport": {"width": 1280, "height": 800}}
+    options = PHONE if theme == "dark" else DESKTOP
     with open_page(browser, server.url, color_scheme=theme, reduced_motion="reduce", **options) as page:
         check()
         tag_file(page, recording)

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 from custom.saved_runs import draw_predictions, save_run
-from serving.browsers import open_browser, open_page
+from serving.browsers import DESKTOP, PHONE, open_browser, open_page
 
 from kerastag.custom.page import write_report
 
 pytestmark = pytest.mark.slow
-
-PHONE = {"viewport": {"width": 320, "height": 740}, "is_mobile": True, "has_touch": True}
-DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 
 
 @pytest.fixture(scope="module")
