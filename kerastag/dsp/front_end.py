@@ -223,8 +223,10 @@ class MelFilterbank:
         rising = (position - edges[:-2]) / (edges[1:-1] - edges[:-2])
         falling = (edges[2:] - position) / (edges[2:] - edges[1:-1])
         peak = 2 / (edges_hz[2:] - edges_hz[:-2]) if front_end.mel_norm == "slaney" else np.ones(front_end.num_mel_bins)
-        rises = (position > edges[:-2]) & (position <= edges[1:-1])
-        falls = (position > edges[1:-1]) & (position < edges[2:])
+        # Compared in Hz, since an edge that has been to mel and back is rounded, differently on every processor.
+        inside = ((bins_hz > front_end.min_hz) & (bins_hz < front_end.max_hz))[:, None]
+        rises = inside & (position > edges[:-2]) & (position <= edges[1:-1])
+        falls = inside & (position > edges[1:-1]) & (position < edges[2:])
         # The rising and the falling half of every band, (bins, mel_bins), float64.
         self._rising = np.where(rises, rising, 0) * peak
         self._falling = np.where(falls, falling, 0) * peak

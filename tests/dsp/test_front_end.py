@@ -8,6 +8,7 @@ import pytest
 
 from checks import SHARED
 from kerastag.dsp import FRONT_ENDS, FrontEnd
+from kerastag.dsp import front_end as front_end_module
 
 NAMES = sorted(FRONT_ENDS)
 
@@ -128,6 +129,17 @@ def test_mel_matrix_spans_the_bands_of_each_front_end():
         assert not matrix.flags.writeable
     areas = FRONT_ENDS["panns"].mel_matrix[:, 20:].sum(axis=0) * 32_000 / 1024
     np.testing.assert_allclose(areas, 1, atol=0.05)  # normalized: every band has an area of one, in Hz
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("error", [-1, 1])
+def test_no_bin_at_an_edge_has_a_weight_however_a_processor_rounds(monkeypatch, name, error):
+    rounded = front_end_module._mel_to_hz
+    monkeypatch.setattr(front_end_module, "_mel_to_hz", lambda mel, scale: rounded(mel, scale) * (1 + error * 4e-16))
+    front_end = FRONT_ENDS[name]
+    bins_hz = np.fft.rfftfreq(front_end.fft_length, 1 / front_end.sample_rate)
+    covered = bins_hz[front_end_module.MelFilterbank(front_end).matrix.any(axis=1)]
+    assert front_end.min_hz < covered[0] < covered[-1] < front_end.max_hz
 
 
 @pytest.mark.parametrize("name", NAMES)
