@@ -271,7 +271,7 @@ def _stall_source() -> None:
 
 def _stop_broker() -> None:
     from edge.models import wait_for
-    from edge.sinks.test_mqtt import Broker, Subscriber
+    from edge.sinks.brokers import Broker, Subscriber
 
     from kerastag.edge.sinks.mqtt import MqttSink
 

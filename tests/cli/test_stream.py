@@ -22,7 +22,7 @@ import pytest
 import soundfile
 from edge.models import wait_for
 from edge.passwords import find_pieces, generate_passwords
-from edge.sinks.test_mqtt import MOSQUITTO, Broker, Subscriber
+from edge.sinks.brokers import MOSQUITTO, Broker, Subscriber
 from edge.test_service import EVENTS, RATE, generate_tones
 
 from checks import ROOT, run_python

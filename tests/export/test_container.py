@@ -58,7 +58,7 @@ def test_every_copied_file_exists_and_no_container_runs_as_root() -> None:
 @pytest.mark.skipif(shutil.which("mosquitto_passwd") is None, reason="needs the program mosquitto_passwd")
 def test_home_assistant_discovers_the_stream_at_the_broker(tmp_path: Path) -> None:
     pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
-    from edge.sinks.test_mqtt import Broker, Subscriber
+    from edge.sinks.brokers import Broker, Subscriber
 
     passwords = tmp_path / "passwords.txt"
     passwords.write_text("kerastag:secret\n", encoding="utf-8")
