@@ -15,6 +15,7 @@ from kerastag.data.sound_sources import SYNTHETIC_EVENTS
 from kerastag.data.soundscape_mixer import SoundscapeConfig
 from kerastag.data.soundscapes import write_synthetic_soundscapes
 from kerastag.events import EventRules
+from kerastag.framewise import predict_framewise
 from kerastag.labels import LabelSet
 from kerastag.metrics import (
     PSDS_1,
@@ -26,7 +27,6 @@ from kerastag.metrics import (
     find_peaks,
     read_events,
 )
-from kerastag.scoring import predict_framewise
 
 RATE, SECONDS, FRAME_SECONDS = 32_000, 2.0, 0.2
 LABELS = LabelSet.from_names(SYNTHETIC_EVENTS)
