@@ -21,6 +21,7 @@ from kerastag.recipes._waveforms import (
     find_front_end,
     waveform_card,
 )
+from kerastag.training.config import check_value
 from kerastag.training.run_data import RunData
 from kerastag.training.run_folder import RunFolder
 
@@ -68,6 +69,11 @@ class TwoStreamConfig(WaveformConfig):
         super().__post_init__()
         if self.freeze_global and not self.initial_weights:
             raise ValueError("`freeze_global` must be False without `initial_weights`; received: True")
+        if self.streams == "both" and self.share != "none":
+            check_value("freeze_global", self.freeze_global, not self.freeze_global, "False unless `share` is none")
+            check_value(
+                "frame_scores", self.frame_scores, self.frame_scores == "global", "global unless `share` is none"
+            )
 
 
 class TwoStreamTask(WaveformTask):

@@ -58,6 +58,8 @@ def test_evaluate_shows_the_metrics_of_the_tagger_and_of_the_cross_validation(fi
     assert any("model.keras was trained on these clips" in line for line in lines)
     assert lines[-2] == f"run folder: {folder}"
     assert lines[-1].startswith("mAP ")
+    assert main(["evaluate", str(folder), "--eval-pack", "eval"]) == 1
+    assert "`--eval-pack` must not be given for a run of `kerastag custom`, which has folds" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -179,6 +179,11 @@ def test_without_data_it_is_compared_with_its_backbone_on_synthetic_soundscapes(
         ),
         (("--num-sub-clips", "0"), "`num_sub_clips` must be an integer"),
         (("--freeze-global", "true"), "`freeze_global` must be False without `initial_weights`; received: True"),
+        (
+            ("--freeze-global", "true", "--initial-weights", "mn04"),
+            "`freeze_global` must be False unless `share` is none; received: True",
+        ),
+        (("--frame-scores", "local"), "`frame_scores` must be global unless `share` is none; received: 'local'"),
         (("--backbone", "vggish"), "backbone"),
         (("--initial-weights", "nothing.keras"), "received: 'nothing.keras'"),
     ],
