@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from kerastag.training.config import checkpoint_steps
 from kerastag.training.report import METRIC_NAMES, format_metrics_row, run_metrics
 from kerastag.training.run_data import RunData, load_run_data
 from kerastag.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from kerastag.training.evaluation import CheckpointEnsemble
 
 __all__ = [
     "FinishedRun",
@@ -176,12 +179,19 @@ def compute_run_metrics(run: FinishedRun) -> dict[str, Any]:
     from kerastag.models.loading import load_model
     from kerastag.training.outputs import select_training_outputs
 
-    predictions = _predict_ensemble(run)
+    ensemble = _predict_ensemble(run)
+    predictions = ensemble.mean()
     model = load_model(run.folder.model_path)
-    last_predictions = predict_evaluation(select_training_outputs(model), run.config, run.data)
+    model_metrics = evaluate_predictions(
+        run.data, predict_evaluation(select_training_outputs(model), run.config, run.data)
+    )
+    if run.config.swa:
+        parts = {"averaged": model_metrics, "last": evaluate_predictions(run.data, ensemble.last)}
+    else:
+        parts = {"last": model_metrics}
     results = {
         "ensemble": evaluate_predictions(run.data, predictions),
-        "last": evaluate_predictions(run.data, last_predictions),
+        **parts,
         **evaluate_streams(run.data, predictions),
         **(run.recipe.task.extra_metrics(run.config, run.data, model) if run.recipe.task else {}),
         "seconds": time.perf_counter() - start,
@@ -203,13 +213,13 @@ def predict_clips(run: FinishedRun) -> np.ndarray:
         return run.recipe.compute_scores(run.config, run.data)["scores"]
     import keras
 
-    predictions = _predict_ensemble(run)
+    predictions = _predict_ensemble(run).mean()
     keras.backend.clear_session()  # the next run has a network of its own
     return predictions if predictions.ndim == 2 else predictions[..., 0]
 
 
-def _predict_ensemble(run: FinishedRun) -> np.ndarray:
-    """Predict with every checkpoint of a run and return the mean, of all outputs that training needs."""
+def _predict_ensemble(run: FinishedRun) -> "CheckpointEnsemble":
+    """Predict with every checkpoint of a run, all outputs that training needs."""
     from kerastag.training.evaluation import CheckpointEnsemble, predict_evaluation
     from kerastag.training.trainer import build_models
 
@@ -218,4 +228,4 @@ def _predict_ensemble(run: FinishedRun) -> np.ndarray:
     model.compile()
     ensemble = CheckpointEnsemble(model, lambda model: predict_evaluation(model, run.config, run.data))
     ensemble.add_files(run.folder.checkpoint_paths(len(checkpoint_steps(run.config))))
-    return ensemble.mean()
+    return ensemble

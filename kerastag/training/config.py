@@ -66,6 +66,9 @@ class TrainingConfig(RunConfig):
         warmup_steps: Steps over which the learning rate rises from zero; 0 with the schedule `plateau`.
         amsgrad: Whether Adam divides by the largest of all second moments so far.
         checkpoints: Number of checkpoints whose predictions are averaged, evenly spaced from 20 to 100 % of `steps`.
+        swa: Whether `model.keras` gets the mean of the weights of the checkpoints (stochastic weight averaging) instead
+            of those of the last one: a single network that is nearly as accurate as the mean of their predictions, if
+            the learning rate is high and the first checkpoint has learned most.
         batch_norm_momentum: Momentum of the moving averages of batch normalization, in [0, 1). They must have
             converged by the end, since the model is evaluated with them. None for the model's own momentum.
         coordinator: Address HOST:PORT of process 0, where several processes train together with KERAS_BACKEND=jax, each
@@ -92,6 +95,7 @@ class TrainingConfig(RunConfig):
     warmup_steps: int = 0
     amsgrad: bool = False
     checkpoints: int = 9
+    swa: bool = False
     batch_norm_momentum: float | None = None
     coordinator: str | None = None
     num_processes: int = 1

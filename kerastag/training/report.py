@@ -55,9 +55,11 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
     """Format the content of `metrics.json` as Markdown."""
     rows = {"scores": metrics["ensemble"]}
     if metrics.get("last"):
+        averaged = metrics.get("averaged")
         rows = {
             "mean of the checkpoints' predictions": metrics["ensemble"],
-            "last checkpoint (model.keras)": metrics["last"],
+            **({"mean of their weights (model.keras)": averaged} if averaged else {}),
+            "last checkpoint" if averaged else "last checkpoint (model.keras)": metrics["last"],
             **{f"{name} stream alone": metrics[name] for name in STREAMS if metrics.get(name)},
         }
     table = format_table((metrics["evaluated"], *METRIC_NAMES), [format_metrics_row(n, m) for n, m in rows.items()])

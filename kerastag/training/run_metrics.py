@@ -19,7 +19,7 @@ _CLASS_METRICS = {
     **{key: [_NUMBER] for key in ("average_precision", "auc", "num_positives", "skipped_classes", "left_out")},
 }
 _METRICS: dict[str, Any] = {
-    **dict.fromkeys(("ensemble", "last", "global", "local", "train", "metrics"), _CLASS_METRICS),
+    **dict.fromkeys(("ensemble", "averaged", "last", "global", "local", "train", "metrics"), _CLASS_METRICS),
     "evaluated": {str},
     "class_counts": {"*": [{int}]},
     "labels_per_clip": {"*": {"*": {int}}},
@@ -34,7 +34,7 @@ _JSON_NAMES: dict[type, str] = {
     list: "a list",
     dict: "a dictionary",
 }
-_OPTIONAL_METRICS = ("last", "global", "local", "train", "localization")
+_OPTIONAL_METRICS = ("averaged", "last", "global", "local", "train", "localization")
 
 
 def read_metrics(file: Path, required: Iterable[str] = ()) -> dict[str, Any]:

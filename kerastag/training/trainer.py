@@ -12,6 +12,7 @@ from kerastag.training.config import TrainingConfig, checkpoint_steps
 from kerastag.training.devices import build_scope, enable_determinism
 from kerastag.training.distributed import check_agreement, share_batches
 from kerastag.training.evaluation import (
+    average_checkpoints,
     evaluate_predictions,
     evaluate_streams,
     predict_evaluation,
@@ -55,12 +56,19 @@ def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path)
     )
     batches = share_batches(task.batches(config, data, make_sampler(config, data), folder))
     fit(trained, batches, config, callback)
-    folder.save_model(model, task.card(config, data))
     predictions = callback.ensemble.mean()
     last = callback.last_predictions if callback.last_predictions is not None else callback.predict(trained)
-    results = {
+    results: dict[str, Any] = {
         "ensemble": evaluate_predictions(data, predictions),
         "last": evaluate_predictions(data, last),
+    }
+    if config.swa:
+        # The last checkpoint is there for all processes once process 0, which writes it, is here too.
+        check_agreement("all processes must be at the same step", callback.step)
+        average_checkpoints(trained, folder.checkpoint_paths(len(checkpoint_steps(config))))
+        results["averaged"] = evaluate_predictions(data, callback.predict(trained))
+    folder.save_model(model, task.card(config, data))
+    results |= {
         **evaluate_streams(data, predictions),
         **task.extra_metrics(config, data, model),
         "steps": config.steps,

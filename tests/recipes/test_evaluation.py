@@ -49,6 +49,27 @@ def test_a_run_is_evaluated_on_another_pack(packs, finished, tmp_path, capsys):
         load_run(tmp_path / "guess", eval_pack="eval")
 
 
+def test_the_saved_model_can_have_the_mean_of_the_weights_of_the_checkpoints(packs, finished, tmp_path, capsys):
+    assert train(packs, tmp_path / "run", "--swa", "true") == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
+    plain = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["ensemble"], metrics["last"]) == (plain["ensemble"], plain["last"])
+    model, other = (keras.saving.load_model(f / "model.keras", compile=False) for f in (tmp_path / "run", finished))
+    other = select_training_outputs(other)
+    checkpoints = []
+    for path in sorted((finished / "checkpoints").iterdir()):
+        other.load_weights(path)
+        checkpoints.append(other.get_weights())
+    assert len(checkpoints) == 2
+    for value, *values in zip(select_training_outputs(model).get_weights(), *checkpoints, strict=True):
+        np.testing.assert_allclose(value, np.mean(values, axis=0), rtol=1e-6)
+    assert "| mean of their weights (model.keras) |" in (tmp_path / "run/table.md").read_text(encoding="utf-8")
+    again = compute_run_metrics(load_run(tmp_path / "run"))
+    for part in ("ensemble", "averaged", "last", "train"):
+        assert again[part]["map"] == pytest.approx(metrics[part]["map"], abs=1e-9)
+    assert len({metrics[part]["mauc"] for part in ("averaged", "last")}) == 2
+
+
 def test_several_runs_are_evaluated_as_an_ensemble(packs, finished, tmp_path, capsys):
     other = tmp_path / "other"
     assert train(packs, other, "--seed", 1) == 0

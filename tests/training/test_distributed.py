@@ -27,6 +27,7 @@ batch_size = 16
 units = 8
 depth = 1
 checkpoints = 3
+swa = true
 evaluate_every = 1
 save_every = 7
 mixup = 0.5
