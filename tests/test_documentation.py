@@ -85,10 +85,8 @@ def known_options(verb, arguments):
     """Return the options of a verb, or of the recipe that `train` runs."""
     if verb == "train":
         rows = [arguments[i + 1] for i, argument in enumerate(arguments[:-1]) if argument == "--row"]
-        for row in rows:
-            if not PLACEHOLDER.fullmatch(row):
-                find_row(row)
-        name = arguments[0] if arguments and not arguments[0].startswith("-") else "gl_at"
+        recipes = [find_row(row).recipe for row in rows if not PLACEHOLDER.fullmatch(row)] or ["gl_at"]
+        name = arguments[0] if arguments and not arguments[0].startswith("-") else recipes[0]
         if not PLACEHOLDER.fullmatch(name):
             assert name in recipe_names()
         else:
