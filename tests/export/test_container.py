@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from edge.models import wait_for
+from edge.sinks.brokers import MOSQUITTO, Broker, Subscriber
 
 from checks import ROOT
 from kerastag.cli import build_parser
@@ -18,7 +19,6 @@ from kerastag.cli import build_parser
 yaml = pytest.importorskip("yaml", reason="needs PyYAML")
 KIT = ROOT / "export" / "container"
 CONTAINERFILE = (KIT / "Containerfile").read_text(encoding="utf-8")
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
 def read_services() -> dict[str, Any]:
@@ -58,8 +58,6 @@ def test_every_copied_file_exists_and_no_container_runs_as_root() -> None:
 @pytest.mark.skipif(shutil.which("mosquitto_passwd") is None, reason="needs the program mosquitto_passwd")
 def test_home_assistant_discovers_the_stream_at_the_broker(tmp_path: Path) -> None:
     pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
-    from edge.sinks.brokers import Broker, Subscriber
-
     passwords = tmp_path / "passwords.txt"
     passwords.write_text("kerastag:secret\n", encoding="utf-8")
     subprocess.run(["mosquitto_passwd", "-U", passwords], check=True)

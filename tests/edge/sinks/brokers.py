@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 
+import pytest
 from edge.models import wait_for
 
 from kerastag.edge.sinks.mqtt import MqttSink
@@ -45,8 +46,7 @@ class Subscriber:
     """A client that collects all messages of a broker."""
 
     def __init__(self, broker, client_id="", **login):
-        import paho.mqtt.client as paho
-
+        paho = pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt (extra `mqtt`)")
         self.messages = []
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=not client_id)
         if login:
