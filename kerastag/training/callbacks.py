@@ -58,7 +58,6 @@ class TrainingCallback(keras.callbacks.Callback):
         self._loss_sum, self._loss_steps = 0.0, 0  # since the last evaluation
         self._interval_losses = [0.0]  # sums of the intervals of the schedule `plateau`
         self.rows: list[dict[str, Any]] = []
-        self.last_predictions: np.ndarray | None = None
 
     def restore(self, model: keras.Model) -> None:
         """Load the saved state of an interrupted run, if there is one."""
@@ -129,8 +128,8 @@ class TrainingCallback(keras.callbacks.Callback):
         )
 
     def _evaluate(self, is_checkpoint: bool) -> None:
-        self.last_predictions = self.predict(self.model)
-        metrics = self.evaluate(self.last_predictions)
+        predictions = self.predict(self.model)
+        metrics = self.evaluate(predictions)
         loss = self._loss_sum / self._loss_steps
         self._loss_sum, self._loss_steps = 0.0, 0
         row = {"step": self.step, "loss": loss, "mAP": metrics.map, "mAUC": metrics.mauc, "d_prime": metrics.d_prime}
@@ -138,7 +137,7 @@ class TrainingCallback(keras.callbacks.Callback):
             if self.folder.is_writable:
                 save_weights = without_optimizer(self.model).save_weights
                 write_atomically(self.folder.checkpoint_path(self.step), save_weights)
-            row["ensemble_mAP"] = self.evaluate(self.ensemble.add(self.last_predictions)).map
+            row["ensemble_mAP"] = self.evaluate(self.ensemble.add(predictions)).map
             row["checkpoints"] = self.ensemble.count
         row["seconds"] = self._elapsed_seconds()
         self.rows.append(row)

@@ -57,10 +57,9 @@ def train(folder: RunFolder, task: Task, config: TrainingConfig, data_dir: Path)
     batches = share_batches(task.batches(config, data, make_sampler(config, data), folder))
     fit(trained, batches, config, callback)
     predictions = callback.ensemble.mean()
-    last = callback.last_predictions if callback.last_predictions is not None else callback.predict(trained)
     results: dict[str, Any] = {
         "ensemble": evaluate_predictions(data, predictions),
-        "last": evaluate_predictions(data, last),
+        "last": evaluate_predictions(data, callback.ensemble.last),
     }
     if config.swa:
         # The last checkpoint is there for all processes once process 0, which writes it, is here too.

@@ -221,7 +221,7 @@ def test_the_ensemble_is_the_mean_of_the_predictions_of_the_checkpoint_files(fin
         model.load_weights(folder / "checkpoints" / name)
         predictions.append(predict(model, packs["eval"]))
     np.testing.assert_allclose(callback.ensemble.mean(), np.mean(predictions, axis=0), atol=1e-6)
-    np.testing.assert_allclose(callback.last_predictions, predictions[-1], atol=1e-6)
+    np.testing.assert_allclose(callback.ensemble.last, predictions[-1], atol=1e-6)
     assert callback.rows[-1]["ensemble_mAP"] == pytest.approx(
         compute_metrics(packs["eval"].targets, np.mean(predictions, axis=0)).map, abs=1e-6
     )
