@@ -70,10 +70,9 @@ class TwoStreamConfig(WaveformConfig):
         if self.freeze_global and not self.initial_weights:
             raise ValueError("`freeze_global` must be False without `initial_weights`; received: True")
         if self.streams == "both" and self.share != "none":
-            check_value("freeze_global", self.freeze_global, not self.freeze_global, "False unless `share` is none")
-            check_value(
-                "frame_scores", self.frame_scores, self.frame_scores == "global", "global unless `share` is none"
-            )
+            # As the model does, which is built after the packs have been read.
+            check_value("share", self.share, not self.freeze_global, "none where `freeze_global` is True")
+            check_value("share", self.share, self.frame_scores == "global", "none where `frame_scores` is local")
 
 
 class TwoStreamTask(WaveformTask):

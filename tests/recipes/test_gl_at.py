@@ -181,9 +181,9 @@ def test_without_data_it_is_compared_with_its_backbone_on_synthetic_soundscapes(
         (("--freeze-global", "true"), "`freeze_global` must be False without `initial_weights`; received: True"),
         (
             ("--freeze-global", "true", "--initial-weights", "mn04"),
-            "`freeze_global` must be False unless `share` is none; received: True",
+            "`share` must be none where `freeze_global` is True; received: 'classifier'",
         ),
-        (("--frame-scores", "local"), "`frame_scores` must be global unless `share` is none; received: 'local'"),
+        (("--frame-scores", "local"), "`share` must be none where `frame_scores` is local; received: 'classifier'"),
         (("--backbone", "vggish"), "backbone"),
         (("--initial-weights", "nothing.keras"), "received: 'nothing.keras'"),
     ],
