@@ -239,10 +239,10 @@ def test_a_row_is_the_published_run_and_an_overlay_its_run_on_the_balanced_clips
     assert recipe.parse(["--row", "depth_6"]) == recipe.configure(depth=6)
     balanced = {"train_packs": ("bal_train",), "precision": "mixed_bfloat16"}
     assert recipe.parse(["--row", "depth_6", "--config", "balanced"]) == recipe.configure(
-        depth=6, steps=6000, **balanced
+        depth=6, steps=2000, **balanced
     )
-    assert recipe.parse(["--row", "depth_4", "--config", "balanced"]) == recipe.configure(
-        depth=4, steps=2000, **balanced
+    assert recipe.parse(["--row", "best", "--config", "balanced"]) == recipe.configure(
+        balance=0.0, mixup=1.0, phi="exp", learning_rate=4e-3, swa=True, steps=6000, **balanced
     )
     assert es_min.RECIPE.parse(["--config", "balanced"]).steps == 3600
     assert mn.RECIPE.parse(["--config", "balanced"]).width == 0.4
