@@ -1,6 +1,7 @@
 """Learning from finished runs: their mean predictions of the mini-batches become targets of another network."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,13 @@ class Teacher:
         folder: Run folder.
         recipe: Recipe that was run.
         config: Configuration of the run.
+        weight: Weight of its predictions; the weights of all teachers add up to 1.
     """
 
     folder: RunFolder
     recipe: Recipe
     config: Any
+    weight: float
 
     @property
     def checkpoint_paths(self) -> list[Path]:
@@ -70,7 +73,7 @@ def load_teachers(paths: Sequence[str], data: RunData) -> list[Teacher]:
     """Open the runs that a network learns from.
 
     Args:
-        paths: Folders of finished runs.
+        paths: Folders of finished runs; one that is named twice has twice the weight.
         data: Clips of the network that learns.
 
     Raises:
@@ -78,22 +81,23 @@ def load_teachers(paths: Sequence[str], data: RunData) -> list[Teacher]:
         ValueError: A run has no network, takes other inputs or predicts other classes.
     """
     teachers = []
-    for path in paths:
+    for path, count in Counter(paths).items():
         folder = RunFolder.open(path)
         labels, recipe = folder.metrics("labels.mids")["labels"], find_recipe(folder)
         if recipe.kind != "embeddings" or recipe.task is None:
             raise ValueError(f"{path}: must be a run of a network that takes embeddings; received: {recipe.name}")
         if tuple(labels["mids"]) != data.labels.mids:
             raise ValueError(f"{path}: must have the classes of {data.train.packs[0].path}")
-        teachers.append(Teacher(folder, recipe, folder.read_config(recipe.config, recipe.defaults)))
+        config = folder.read_config(recipe.config, recipe.defaults)
+        teachers.append(Teacher(folder, recipe, config, count / len(paths)))
     return teachers
 
 
 def predict_batches(teachers: Sequence[Teacher], data: RunData, batches: Batches, count: int, path: Path) -> np.ndarray:
-    """Predict the first batches with every checkpoint of every teacher, and write the means into a file.
+    """Predict the first batches with every checkpoint of every teacher, and write the weighted means into a file.
 
     Args:
-        teachers: Runs, which have equal weight.
+        teachers: Runs and their weights.
         data: Clips of the network that learns.
         batches: Batches of embeddings.
         count: Number of batches, at least 1.
@@ -110,14 +114,14 @@ def predict_batches(teachers: Sequence[Teacher], data: RunData, batches: Batches
             shape = (count, *batches.batch(0)[1].shape)
             mean = np.lib.format.open_memmap(temporary_path, "w+", np.float32, shape)
             for teacher in teachers:
-                _add_predictions(mean, teacher, data, batches, len(teachers))
+                _add_predictions(mean, teacher, data, batches)
             mean.flush()
             del mean
     return np.load(path, mmap_mode="r")
 
 
-def _add_predictions(mean: np.ndarray, teacher: Teacher, data: RunData, batches: Batches, num_teachers: int) -> None:
-    """Add what the checkpoints of a teacher predict, divided by their number and that of the teachers."""
+def _add_predictions(mean: np.ndarray, teacher: Teacher, data: RunData, batches: Batches) -> None:
+    """Add the mean of what the checkpoints of a teacher predict, times its weight."""
     import keras
 
     from kerastag.training.evaluation import load_checkpoints
@@ -134,4 +138,5 @@ def _add_predictions(mean: np.ndarray, teacher: Teacher, data: RunData, batches:
     for number, loaded in enumerate(load_checkpoints(model, paths), start=1):
         print(f"teacher {teacher.folder.path}: checkpoint {number} of {len(paths)}", file=sys.stderr, flush=True)
         for index in range(len(mean)):
-            mean[index] += np.asarray(loaded.predict_on_batch(batches.batch(index)[0])) / (len(paths) * num_teachers)
+            predictions = np.asarray(loaded.predict_on_batch(batches.batch(index)[0]))
+            mean[index] += predictions * (teacher.weight / len(paths))

@@ -33,7 +33,7 @@ class EmbeddingConfig(TrainingConfig):
         min_segments: Smallest number of segments of a random part of each clip to train on, for a network that must
             also tag the first seconds of a sound; 0 for whole clips.
         teachers: Folders of finished runs to learn from: the mean of their predictions of the same clips, which are
-            mixed where there is mixup, becomes a part of the targets.
+            mixed where there is mixup, becomes a part of the targets. A run that is named twice has twice the weight.
         teacher_share: Share of the teachers in the targets, in [0, 1]; the rest are the labels.
         teacher_batches: Number of different mini-batches, at least 1, which are repeated: the teachers process each
             of them once, with all their checkpoints.

@@ -53,6 +53,17 @@ def test_targets_are_blended_with_what_the_teachers_predict_for_the_same_mixed_c
         assert target.dtype == np.float32
 
 
+def test_a_teacher_that_is_named_twice_has_twice_the_weight_and_predicts_once(folder, capsys):
+    names = ("decisions", "features", "decisions")
+    _, distilled = make_batches(folder, teachers=tuple(str(folder / name) for name in names), teacher_share=1.0)
+    x, target = distilled.batch(0)
+    decisions, features = (
+        select_training_outputs(load_model(folder / name / "model.keras"))(x).numpy() for name in names[:2]
+    )
+    np.testing.assert_allclose(target, (2 * decisions + features) / 3, atol=1e-5)
+    assert capsys.readouterr().err.count(f"teacher {folder / 'decisions'}: checkpoint 1 of ") == 1
+
+
 def test_batches_are_repeated(folder):
     plain, distilled = make_batches(folder)
     for array, repeated in zip(distilled.batch(1), distilled.batch(4), strict=True):
