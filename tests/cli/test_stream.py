@@ -1,10 +1,8 @@
 """`kerastag stream` as a process: its pipes, its signals and its exit status."""
 
-import argparse
 import contextlib
 import json
 import os
-import re
 import resource
 import shlex
 import shutil
@@ -27,8 +25,6 @@ from edge.test_service import EVENTS, RATE, generate_tones
 
 from checks import ROOT, run_python
 from kerastag.__main__ import main
-from kerastag.cli import build_parser
-from kerastag.edge import StreamConfig
 
 PCM = (generate_tones() * 32_767).astype("<i2").tobytes()
 
@@ -362,37 +358,6 @@ def test_a_file_that_is_not_a_model_is_an_error(tmp_path, capfd):
         assert status == 1
         assert len(messages) == 1
         assert message in messages[0]
-
-
-def parse(*arguments):
-    return build_parser().parse_args(["stream", *arguments])
-
-
-def test_every_field_of_the_configuration_is_an_option_with_its_description():
-    (subparsers,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    options = {action.dest: action for action in subparsers.choices["stream"]._actions}
-    fields = set(StreamConfig.__dataclass_fields__) - {"thresholds"}  # a table, which only a file can hold
-    assert fields | {"help", "debug", "config"} == set(options)
-    for name in fields:
-        assert re.fullmatch(r"[A-Z].+[^.]\.", options[name].help), name
-    assert options["top"].help == "Maximum number of tags of a result, at least 1 (default: 5)."
-    assert options["head"].help == "Path of a .tflite file from embeddings to tags."
-
-
-def test_options_are_parsed_with_the_types_of_the_fields():
-    assert parse("--stats").stats == 0
-    assert parse("--stats", "1.5").stats == 1.5
-    assert parse("--output", "json:-,terminal", "--output", "csv:a").output == ["json:-,terminal", "csv:a"]
-    assert parse("--classes", "Bark", "Rain", "--top", "3").classes == ["Bark", "Rain"]
-    assert parse("--realtime", "--hop-seconds", "1").realtime is True
-    assert "top" not in parse()
-
-
-@pytest.mark.parametrize("arguments", [("--top", "1.5"), ("--mode", "fast"), ("--thresholds", "0.5")])
-def test_invalid_options_end_with_a_usage_message(arguments, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        parse(*arguments)
-    assert arguments[0] in capsys.readouterr().err
 
 
 def test_repeated_and_separated_outputs_are_all_opened(loud_model, recording, tmp_path, capfd):
