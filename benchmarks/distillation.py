@@ -1,13 +1,18 @@
-"""One network that learns from four systems: feature-level attention on AudioSet's 22,160 balanced clips.
+"""One network that learns from several systems: feature-level attention on AudioSet's 22,160 balanced clips.
 
-    python benchmarks/distillation.py --data-dir PACKS --runs RUNS [--seeds S ...] [--hold-out F] [--jobs N]
+    python benchmarks/distillation.py --data-dir PACKS --runs RUNS [--deep] [--seeds S ...] [--hold-out F] [--jobs N]
 
 The teachers are JDC and feature-level attention with three phi, each with one hidden layer instead of three and with
 fewer steps, as such networks learn fast and overfit early; multi attention, a member of `balanced_ensemble.py`, learns
-too slowly for that. The student is the first teacher with the four as teachers and more steps. What it takes from them
-was set before any run. The table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is
-trained without these clips and evaluated on them, and not on `eval`. Finished runs are left unchanged and interrupted
-ones are resumed, so the same command can be repeated.
+too slowly for that. The student is the first teacher with the four as teachers and more steps. With `--deep`, the row
+`best` of `recipes/paper1.toml` is a fifth teacher, which counts as much as the four, and the student is that row with
+the five as teachers and more steps.
+
+What a student takes from its teachers was set before any run, except for the weight of `best`: on held-out clips, the
+mean of a network with three hidden layers and one with one is most accurate with half to two thirds of the former. The
+table has the teachers, their mean, and the student. With `--hold-out 0.15`, everything is trained without these clips
+and evaluated on them, and not on `eval`. Finished runs are left unchanged and interrupted ones are resumed, so the same
+command can be repeated.
 """
 
 import argparse
@@ -27,19 +32,21 @@ from kerastag.metrics import compute_metrics
 from kerastag.metrics.classification import compute_d_prime
 from kerastag.training.report import METRIC_NAMES, format_metrics_row
 
-COMMON = {"balance": 0.0, "mixup": 1.0, "learning_rate": 4e-3, "depth": 1}
-STUDENT = ("feature_attention", {"phi": "exp"})
+COMMON = {"balance": 0.0, "mixup": 1.0, "learning_rate": 4e-3}
 TEACHERS: list[tuple[str, dict]] = [
-    STUDENT,
+    ("feature_attention", {"phi": "exp"}),
     ("feature_attention", {}),
     ("feature_attention", {"phi": "softmax"}),
     ("jdc", {}),
 ]
-TEACHER_STEPS, TEACHER_BATCHES, STUDENT_STEPS = 2000, 200, 5000
+TEACHER_BATCHES = 200
+# What differs between shallow and deep networks: their layers, and the steps of teachers and students.
+SHALLOW, SHALLOW_STEPS = {"depth": 1}, (2000, 5000)
+DEEP, DEEP_STEPS = {"depth": 3, "phi": "exp", "swa": "true"}, (6000, 9000)
 
 
-def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[Run]]:
-    """Return the runs of the teachers, and those of the student."""
+def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[int], list[Run]]:
+    """Return the runs of the teachers, their weights, and the runs of the student."""
     common = {
         **COMMON,
         "config": "balanced",
@@ -47,17 +54,27 @@ def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[Run]]:
         "hold_out": arguments.hold_out,
         "precision": arguments.precision,
     }
-    steps = {"steps": TEACHER_STEPS, "evaluate_every": TEACHER_STEPS}
+
+    def make_run(recipe: str, name: str, steps: int, seed: int, **flags: object) -> Run:
+        steps_flags = {"steps": steps, "evaluate_every": steps}
+        return Run(recipe, arguments.runs / name, {**common, **steps_flags, **flags, "seed": seed})
+
     teachers = [
-        Run(recipe, arguments.runs / name_candidate(recipe, changes), {**common, **steps, **changes, "seed": 0})
+        make_run(recipe, name_candidate(recipe, changes), SHALLOW_STEPS[0], 0, **SHALLOW, **changes)
         for recipe, changes in TEACHERS
     ]
-    recipe, changes = STUDENT
-    steps = {"steps": STUDENT_STEPS, "evaluate_every": STUDENT_STEPS}
-    paths = json.dumps([str(run.folder) for run in teachers])
-    flags = {**common, **steps, **changes, "teachers": paths, "teacher_batches": TEACHER_BATCHES}
-    students = [Run(recipe, arguments.runs / f"student_{s}", {**flags, "seed": s}) for s in arguments.seeds]
-    return teachers, students
+    weights = [1] * len(teachers)
+    name, layers, steps = "student", {**SHALLOW, **TEACHERS[0][1]}, SHALLOW_STEPS[1]
+    if arguments.deep:
+        teachers.append(make_run("feature_attention", "best", DEEP_STEPS[0], 0, **DEEP))
+        weights.append(sum(weights))
+        name, layers, steps = "best_student", DEEP, DEEP_STEPS[1]
+    paths = json.dumps([str(run.folder) for run, weight in zip(teachers, weights, strict=True) for _ in range(weight)])
+    learning = {"teachers": paths, "teacher_batches": TEACHER_BATCHES}
+    students = [
+        make_run("feature_attention", f"{name}_{seed}", steps, seed, **layers, **learning) for seed in arguments.seeds
+    ]
+    return teachers, weights, students
 
 
 def describe(name: str, runs: Sequence[Run], targets: np.ndarray, predictions: Sequence[np.ndarray]) -> list[str]:
@@ -74,6 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", required=True, help="Folder of packs.")
     parser.add_argument("--runs", type=Path, required=True, help="Folder of run folders.")
+    parser.add_argument("--deep", action="store_true", help="With `best` as a teacher and as the student.")
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds of the student (default: 0 1 2)."
     )
@@ -86,17 +104,17 @@ def main() -> int:
     arguments = parser.parse_args()
     prepare_tensorflow()
 
-    teachers, students = make_runs(arguments)
+    teachers, weights, students = make_runs(arguments)
     if run_all(teachers, arguments.jobs) or run_all(students, arguments.jobs):
         return 1
     targets, predictions = predict(teachers, arguments.jobs)
     rows = [describe(run.folder.name, [run], targets, [each]) for run, each in zip(teachers, predictions, strict=True)]
-    mean = compute_metrics(targets, np.mean(predictions, axis=0))
-    rows.append(["mean of the four", "1", *format_metrics_row("", mean)[1:], "–"])
-    rows.append(
-        describe("the first, with the four as teachers", students, targets, predict(students, arguments.jobs)[1])
-    )
-    print_table("distillation", ("system", "seeds", *METRIC_NAMES, "last: mAP"), rows, arguments.record)
+    mean = compute_metrics(targets, np.average(predictions, axis=0, weights=weights))
+    rows.append(["mean of these", "1", *format_metrics_row("", mean)[1:], "–"])
+    student = teachers[-1 if arguments.deep else 0].folder.name
+    rows.append(describe(f"{student}, with these as teachers", students, targets, predict(students, arguments.jobs)[1]))
+    name = "distillation_deep" if arguments.deep else "distillation"
+    print_table(name, ("system", "seeds", *METRIC_NAMES, "last: mAP"), rows, arguments.record)
     return 0
 
 
