@@ -40,9 +40,9 @@ TEACHERS: list[tuple[str, dict]] = [
     ("jdc", {}),
 ]
 TEACHER_BATCHES = 200
-# What differs between shallow and deep networks: their layers, and the steps of teachers and students.
+# What differs between shallow and deep networks: their settings, and the steps of teachers and students.
 SHALLOW, SHALLOW_STEPS = {"depth": 1}, (2000, 5000)
-DEEP, DEEP_STEPS = {"depth": 3, "phi": "exp", "swa": "true"}, (6000, 9000)
+DEEP, DEEP_STEPS = {"row": "best"}, (6000, 9000)
 
 
 def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[int], list[Run]]:
@@ -64,15 +64,15 @@ def make_runs(arguments: argparse.Namespace) -> tuple[list[Run], list[int], list
         for recipe, changes in TEACHERS
     ]
     weights = [1] * len(teachers)
-    name, layers, steps = "student", {**SHALLOW, **TEACHERS[0][1]}, SHALLOW_STEPS[1]
+    name, settings, steps = "student", {**SHALLOW, **TEACHERS[0][1]}, SHALLOW_STEPS[1]
     if arguments.deep:
         teachers.append(make_run("feature_attention", "best", DEEP_STEPS[0], 0, **DEEP))
         weights.append(sum(weights))
-        name, layers, steps = "best_student", DEEP, DEEP_STEPS[1]
+        name, settings, steps = "best_student", DEEP, DEEP_STEPS[1]
     paths = json.dumps([str(run.folder) for run, weight in zip(teachers, weights, strict=True) for _ in range(weight)])
     learning = {"teachers": paths, "teacher_batches": TEACHER_BATCHES}
     students = [
-        make_run("feature_attention", f"{name}_{seed}", steps, seed, **layers, **learning) for seed in arguments.seeds
+        make_run("feature_attention", f"{name}_{seed}", steps, seed, **settings, **learning) for seed in arguments.seeds
     ]
     return teachers, weights, students
 

@@ -42,13 +42,16 @@ def make_batches(folder, **fields):
     return plain, recipe.task.batches(config, data, sampler, run)
 
 
+def predict(run, x):
+    return select_training_outputs(load_model(run / "model.keras"))(x).numpy()
+
+
 def test_targets_are_blended_with_what_the_teachers_predict_for_the_same_mixed_clips(folder):
     plain, distilled = make_batches(folder, teacher_share=0.75)
-    models = [load_model(folder / name / "model.keras") for name in ("decisions", "features")]
     for index in (0, 2):
         (x, labels), (same_x, target) = plain.batch(index), distilled.batch(index)
         np.testing.assert_array_equal(x, same_x)
-        predictions = np.mean([select_training_outputs(model)(x).numpy() for model in models], axis=0)
+        predictions = (predict(folder / "decisions", x) + predict(folder / "features", x)) / 2
         np.testing.assert_allclose(target, 0.25 * labels + 0.75 * predictions, atol=1e-5)
         assert target.dtype == np.float32
 
@@ -57,10 +60,8 @@ def test_a_teacher_that_is_named_twice_has_twice_the_weight_and_predicts_once(fo
     names = ("decisions", "features", "decisions")
     _, distilled = make_batches(folder, teachers=tuple(str(folder / name) for name in names), teacher_share=1.0)
     x, target = distilled.batch(0)
-    decisions, features = (
-        select_training_outputs(load_model(folder / name / "model.keras"))(x).numpy() for name in names[:2]
-    )
-    np.testing.assert_allclose(target, (2 * decisions + features) / 3, atol=1e-5)
+    predictions = (2 * predict(folder / "decisions", x) + predict(folder / "features", x)) / 3
+    np.testing.assert_allclose(target, predictions, atol=1e-5)
     assert capsys.readouterr().err.count(f"teacher {folder / 'decisions'}: checkpoint 1 of ") == 1
 
 
